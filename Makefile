@@ -1,0 +1,71 @@
+# Every target works from a fresh clone: each installs what it needs into .venv first, from the package index alone.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The newest Python that we test on first; any other may be given: make PYTHON=/path/to/python3.12 install
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+
+.PHONY: help install demo up fmt check test faults bench lock wheel clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+install: $(STAMP) ## make .venv, exact versions from constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	@[ -n "$(PYTHON)" ] || { echo "make: Douse needs Python 3.11 or newer, and none of python3.11, python3.12, python3.13, python3 is; say make PYTHON=/path/to/python" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: Douse needs Python 3.11 or newer; $(PYTHON) is `"$(PYTHON)" --version 2>&1`" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) lacks the venv module (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@echo "installing into $(VENV) (first time: about a minute)"
+	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV)
+	@$(PIP) install --constraint constraints.txt hatchling editables
+	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## one detection put out, end to end, in under a minute
+	@$(BIN)/douse demo
+
+up: $(STAMP) ## every worker on this machine, until Ctrl-C
+	@$(BIN)/douse up
+
+fmt: $(STAMP) ## format the code and mend what the linter can
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --quiet --fix .
+
+check: $(STAMP) ## format, lint, types, layers, unit tests: under a minute
+	@$(BIN)/ruff format --check --quiet . || { echo "make check: these files are not formatted; say make fmt" >&2; $(BIN)/ruff format --check .; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m pytest -q tests/unit
+
+test: check ## check, then contract, guarantees, integration, e2e: under 25 minutes
+	@$(BIN)/python -m pytest -q tests --ignore=tests/unit
+
+faults: $(STAMP) ## the long fault sweeps
+	@$(BIN)/python -m pytest -q -m faults --timeout 3600 tests
+
+bench: $(STAMP) ## the measurements
+	@$(BIN)/python -m pytest -q -m bench -s --timeout 3600 tests/bench
+
+lock: ## resolve the ranges of pyproject.toml anew into constraints.txt
+	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
+	"$(PYTHON)" -m venv "$$tmp/venv"; \
+	"$$tmp/venv/bin/python" -m pip --quiet --disable-pip-version-check --no-input install '.[dev]'; \
+	{ echo "# Exact versions that \`make install\` uses. Made by \`make lock\`; do not edit."; \
+	  "$$tmp/venv/bin/python" -m pip freeze --disable-pip-version-check --exclude douse; } > "$$tmp/constraints.txt"; \
+	cp "$$tmp/constraints.txt" constraints.txt; git diff --stat -- constraints.txt
+
+wheel: $(STAMP) ## build the wheel into dist/
+	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null && ls -1 dist/*.whl
+
+clean: ## remove what the other targets made
+	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find workers tests -name __pycache__ -prune -exec rm -rf {} +

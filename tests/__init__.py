@@ -1,0 +1,1 @@
+"""The tests of Douse; README.md tells which `make` target runs which."""

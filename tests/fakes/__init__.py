@@ -1,0 +1,1 @@
+"""In-memory implementations of the ports; handed in by construction, never patched in."""

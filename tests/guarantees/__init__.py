@@ -1,0 +1,1 @@
+"""The promises, each an object asserted under its own name."""
