@@ -1,0 +1,123 @@
+"""Every way work can go wrong, by class, and the one function that says what to do about each.
+
+Raised by adapters, actions and the workers' steps; read by ``disposition``. An exception becomes an outcome or a dead
+letter in exactly one place of each worker; nothing above that place catches.
+"""
+
+from enum import Enum, auto
+from typing import ClassVar
+
+
+class Disposition(Enum):
+    """What a worker does with a failure."""
+
+    STOP = auto()
+    DEAD_LETTER = auto()
+    REJECT = auto()
+    RETRY = auto()
+    FAIL = auto()
+    PROBE = auto()
+
+
+class WorkerError(Exception):
+    """A worker could not go on."""
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str = "", /, *, code: str | None = None) -> None:
+        """``message`` defaults to the class's docstring; ``code`` narrows the class's own wire code."""
+        super().__init__(message or (type(self).__doc__ or "").strip().splitlines()[0])
+        self.reason = code or type(self).code
+
+    @property
+    def message(self) -> str:
+        """The one line a person reads."""
+        return str(self.args[0])
+
+
+class ConfigError(WorkerError):
+    """The configuration cannot be used."""
+
+    code = "config"
+
+    def __init__(self, problems: "tuple[Problem, ...] | str") -> None:
+        """``problems`` names every fault at once; a bare string is one fault of the whole file."""
+        self.problems = problems if isinstance(problems, tuple) else (Problem("", problems),)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class Problem(tuple[str, str]):
+    """One fault of a configuration: where it is, and what to do about it."""
+
+    __slots__ = ()
+
+    def __new__(cls, path: str, reason: str) -> "Problem":
+        """``path`` is dotted, from the file's top; empty for the whole file."""
+        return super().__new__(cls, (path, reason))
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self[0]}: {self[1]}" if self[0] else self[1]
+
+
+class MalformedMessage(WorkerError):
+    """The bytes are not a message we can trust or read."""
+
+    code = "malformed"
+
+
+class CommandRejected(WorkerError):
+    """The command is genuine, but this node refuses it; nothing was touched."""
+
+    code = "rejected"
+
+
+class TransientFailure(WorkerError):
+    """It did not work this time and may work in a moment."""
+
+    code = "unavailable"
+
+    def __init__(self, message: str = "", /, *, code: str | None = None, retry_after_s: float = 0.0) -> None:
+        """``retry_after_s`` is the least wait, in seconds, that the refusing side asked for."""
+        super().__init__(message, code=code)
+        self.retry_after_s = retry_after_s
+
+
+class PermanentFailure(WorkerError):
+    """It did not work and will not work by trying again."""
+
+    code = "failed"
+
+
+class LimitExceeded(WorkerError):
+    """A limit of time, size, quota or space was reached."""
+
+    code = "limit"
+
+
+class Indeterminate(WorkerError):
+    """Nobody knows yet whether it took effect."""
+
+    code = "indeterminate"
+
+
+def disposition(error: BaseException) -> Disposition:
+    """What to do about ``error``; anything that is not one of ours is a bug and fails as ``internal``."""
+    match error:
+        case ConfigError():
+            return Disposition.STOP
+        case MalformedMessage():
+            return Disposition.DEAD_LETTER
+        case CommandRejected():
+            return Disposition.REJECT
+        case TransientFailure():
+            return Disposition.RETRY
+        case Indeterminate():
+            return Disposition.PROBE
+        case _:
+            return Disposition.FAIL
+
+
+def reason_of(error: BaseException) -> str:
+    """The stable wire code of ``error``."""
+    return error.reason if isinstance(error, WorkerError) else "internal"

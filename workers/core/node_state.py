@@ -1,0 +1,68 @@
+"""What a node says of itself: the signed heartbeat on ``fleet.nodes``.
+
+Written by the node; read by dispatcher (to resolve hosts and to prove non-delivery) and projector. Nodes never read it.
+"""
+
+from dataclasses import dataclass, field
+
+from workers.core.ids import Incarnation, InstanceId, KeyId, LogId, NodeId
+from workers.core.outcome import NOTHING, Values
+
+
+@dataclass(frozen=True, slots=True)
+class CommandPosition:
+    """The next offset a node will take in from one command partition."""
+
+    log_id: LogId
+    topic: str
+    partition: int
+    next_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """One heartbeat."""
+
+    node_id: NodeId
+    record_no: int
+    at_ns: int
+    incarnation: Incarnation
+    instance_id: InstanceId
+    boot_id: str
+    machine_key: str
+    """A keyed hash of the machine id, so that a copied key on another machine shows."""
+    node_key: KeyId
+    host_names: tuple[str, ...]
+    zone: str
+    version: str
+    actions: tuple[str, ...]
+    """Names of the actions whose trigger is ALL."""
+    positions: tuple[CommandPosition, ...]
+    queued: int
+    running: int
+    unpublished: int
+    health: str = "ok"
+    """``ok``, or what is wrong: ``journal``, ``draining``, ``stopping``."""
+    labels: Values = field(default_factory=lambda: NOTHING)
+    cluster: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record nobody could or would read, kept whole enough to look into."""
+
+    topic: str
+    partition: int
+    offset: int
+    log_id: LogId
+    key: bytes | None
+    value: bytes | None
+    """The original bytes; the first 64 KiB where it was larger."""
+    size: int
+    sha256: str
+    headers: tuple[tuple[str, bytes], ...]
+    reason: str
+    """Stable code: ``bad_signature``, ``undecodable``, ``wrong_incarnation`` and so on."""
+    message: str
+    worker: str
+    at_ns: int

@@ -1,0 +1,506 @@
+"""Every seam of Douse, as a Protocol: what the workers need of the world, and nothing about who provides it.
+
+Implemented in ``workers.adapters`` and in ``tests/fakes``; wired in ``workers.bootstrap``. Each method says whether it
+blocks, whether doing it twice is safe, and what it raises. Unless it says otherwise a method does not raise.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from workers.core.audit import AuditRecord, ChainHead
+from workers.core.envelope import PayloadType
+from workers.core.event import RuntimeEvent
+from workers.core.history import Execution, FoldedStep
+from workers.core.ids import EventId, ExecutionId, Incarnation, KeyId
+from workers.core.journal_entry import EntryState, JournalEntry
+from workers.core.keyset import Signatory
+from workers.core.node_state import NodeState
+from workers.core.outcome import Values
+from workers.core.queries import (
+    EventQuery,
+    ExecutionQuery,
+    Page,
+    StoredAudit,
+    StoredEvent,
+    StoredNode,
+    StoreHealth,
+)
+from workers.core.record import Delivery, Headers, LogPosition, OutRecord, Start
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+# --- time, chance, saying what happens -------------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    """Time. Deadlines never use it alone: see the journal's floor."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds since the epoch. Does not block."""
+
+    def monotonic_ns(self) -> int:
+        """Nanoseconds that never go back, for durations. Does not block."""
+
+    def sleep(self, seconds: float) -> None:
+        """Blocks. Only loops and the retry doorway call it."""
+
+
+class Chance(Protocol):
+    """Randomness."""
+
+    def bytes(self, count: int) -> bytes:
+        """``count`` unpredictable bytes. Does not block."""
+
+
+class Span(Protocol):
+    """One traced piece of work."""
+
+    def headers(self) -> Headers:
+        """The trace context to put on records this work writes; empty when tracing is off."""
+
+    def note(self, name: str, value: str | int | bool) -> None:
+        """Add an attribute from the allow-list; anything else is dropped."""
+
+
+class Telemetry(Protocol):
+    """Traces, metrics and log lines. Never raises, never blocks on the network."""
+
+    def span(self, name: str, *, parent: Headers = (), attributes: Values = ...) -> AbstractContextManager[Span]:
+        """A span around a block; an exception passing through marks it failed."""
+
+    def count(self, metric: str, by: int = 1, *, labels: Mapping[str, str] = ...) -> None:
+        """Add to a counter named in the metric catalogue."""
+
+    def observe(self, metric: str, seconds: float, *, labels: Mapping[str, str] = ...) -> None:
+        """Record a duration in a histogram named in the metric catalogue."""
+
+    def log(self, event: str, *, level: str = "info", **fields: object) -> None:
+        """One structured line; ``level`` is debug, info, warning or error. Never file contents, never secrets."""
+
+
+class Failpoints(Protocol):
+    """Named places where a test may end the process or raise; a no-op in production."""
+
+    def reach(self, name: str) -> None:
+        """Pass the place ``name``. May raise or never return when a test armed it."""
+
+
+# --- bytes and signatures --------------------------------------------------------------------------------------------
+
+
+class Codec(Protocol):
+    """Records to bytes and back: Avro single-object encoding."""
+
+    def encode(self, record: object) -> bytes:
+        """Bytes that name their own schema. Raises ``TypeError`` for a class that has none."""
+
+    def decode(self, data: bytes, as_: type[T]) -> T:
+        """Raises ``MalformedMessage`` (``undecodable``, ``unknown_schema``, ``wrong_record``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A signed record: ``value`` is what travels, ``payload`` the exact bytes inside that were signed."""
+
+    value: bytes
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Opened(Generic[T]):
+    """A verified record."""
+
+    record: T
+    payload: bytes
+    sha256: str
+    """Hex digest of ``payload``."""
+    signatory: Signatory
+
+
+class Sealer(Protocol):
+    """Signs with this worker's one key."""
+
+    @property
+    def key_id(self) -> KeyId:
+        """The key it signs with."""
+
+    def seal(self, kind: PayloadType, record: object) -> Sealed:
+        """Encode, sign, wrap. Does not block."""
+
+
+class Opener(Protocol):
+    """Verifies, and only then decodes."""
+
+    def open(self, value: bytes, kind: PayloadType, as_: type[T]) -> Opened[T]:
+        """The record inside, its signature checked over its exact bytes before they are decoded.
+
+        Raises ``MalformedMessage``: ``not_an_envelope``, ``wrong_type``, ``unknown_key``, ``revoked_key``,
+        ``bad_signature``, ``undecodable``, ``oversize``. Whether that signatory may say this is the caller's question.
+        """
+
+
+# --- the log ---------------------------------------------------------------------------------------------------------
+
+
+class LogReader(Protocol):
+    """Reads partitions it was told to read; offsets belong to the caller, nothing is committed."""
+
+    def partitions(self, topic: str) -> tuple[LogPosition, ...]:
+        """The topic's partitions and its log id. Blocks up to 10 s. Raises ``TransientFailure``."""
+
+    def assign(self, starts: Mapping[LogPosition, Start]) -> None:
+        """Read exactly these from now on. Blocks briefly. Raises ``TransientFailure``."""
+
+    def poll(self, timeout_s: float, *, limit: int = 500) -> Sequence[Delivery]:
+        """What arrived, in offset order per partition; waits up to ``timeout_s`` for the first. A ``Gap`` says what
+        can no longer be read. Raises ``TransientFailure`` when the broker is away; call again."""
+
+    def close(self) -> None:
+        """Idempotent."""
+
+
+class GroupReader(Protocol):
+    """Reads as one of a consumer group; the group keeps the offsets."""
+
+    def subscribe(self, topics: Sequence[str], *, fresh: Start) -> None:
+        """Join; ``fresh`` is where a partition without a committed offset starts."""
+
+    def poll(self, timeout_s: float, *, limit: int = 500) -> Sequence[Delivery]:
+        """As ``LogReader.poll``."""
+
+    def commit(self) -> None:
+        """Everything polled so far is done with. Blocks. Raises ``TransientFailure``; calling again is safe."""
+
+    def close(self) -> None:
+        """Leave the group. Idempotent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The fate of one sent record: acknowledged by the log, or not (it may still be there)."""
+
+    token: int
+    error: str = ""
+    position: LogPosition | None = None
+    offset: int = -1
+
+    @property
+    def ok(self) -> bool:
+        """Whether the log has it."""
+        return not self.error
+
+
+class LogWriter(Protocol):
+    """Appends records: idempotent producer, ``acks=all``, no transactions."""
+
+    def send(self, record: OutRecord, *, token: int) -> None:
+        """Queue it; its ``Ack`` with ``token`` comes out of ``acks``. Does not block.
+
+        Raises ``TransientFailure`` when the local queue is full, ``MalformedMessage`` (``oversize``) when it can
+        never be sent.
+        """
+
+    def acks(self, timeout_s: float = 0.0) -> Sequence[Ack]:
+        """Acknowledgements and failures since the last call; waits up to ``timeout_s`` for the first."""
+
+    def flush(self, timeout_s: float) -> int:
+        """Wait until everything queued has its ack; how many have none yet."""
+
+    def close(self) -> None:
+        """Idempotent. Does not wait: flush first."""
+
+
+# --- the node --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """A record waiting for Kafka's acknowledgement."""
+
+    row_id: int
+    record: OutRecord
+
+
+class Chained(Protocol):
+    """What a transaction offers for writing signed, chained records with it."""
+
+    def publish(self, record: OutRecord) -> None:
+        """Put a record into the outbox, in order."""
+
+    def next_record_no(self) -> int:
+        """The number of this producer's next signed result or heartbeat; each call takes one."""
+
+    def chain_head(self) -> ChainHead:
+        """Where this producer's audit chain stands."""
+
+    def set_chain_head(self, head: ChainHead) -> None:
+        """Move the chain on."""
+
+
+class JournalTx(Chained, Protocol):
+    """One journal transaction: all of it becomes durable, or none."""
+
+    def entry(self, execution_id: ExecutionId) -> JournalEntry | None:
+        """The entry, as this transaction sees it."""
+
+    def put(self, entry: JournalEntry) -> None:
+        """Insert or move on an entry. Raises ``ValueError`` when its state would go back."""
+
+    def advance(self, position: LogPosition, next_offset: int) -> None:
+        """Everything below ``next_offset`` is taken in. Never goes back."""
+
+    def raise_floor(self, at_ns: int) -> None:
+        """Time is at least ``at_ns`` from now on. Never goes back."""
+
+
+class Journal(Protocol):
+    """A node's durable memory. Every method may be called from any thread; ``begin`` is exclusive."""
+
+    @property
+    def incarnation(self) -> Incarnation:
+        """Born with the journal."""
+
+    def begin(self) -> AbstractContextManager[JournalTx]:
+        """A transaction: commits with an fsync on leaving, rolls back on an exception.
+
+        Raises ``LimitExceeded`` (``journal_full``) or ``PermanentFailure`` (``journal_io``): stop claiming.
+        """
+
+    def entry(self, execution_id: ExecutionId) -> JournalEntry | None:
+        """One entry."""
+
+    def entries(self, *states: EntryState) -> Sequence[JournalEntry]:
+        """All entries in these states, oldest first."""
+
+    def next_offset(self, position: LogPosition) -> int | None:
+        """Where to read on, if this log was ever read."""
+
+    def positions(self) -> Mapping[LogPosition, int]:
+        """Every log ever read, and its next offset."""
+
+    def floor_ns(self) -> int:
+        """The least that time can be."""
+
+    def outbox(self, *, after: int = 0, limit: int = 500) -> Sequence[OutboxRow]:
+        """Waiting records with ``row_id`` above ``after``, in order."""
+
+    def acknowledge(self, row_ids: Iterable[int]) -> None:
+        """Kafka has them; entries whose rows are all gone become PUBLISHED. Idempotent."""
+
+    def prune(self, *, ended_before_ns: int) -> int:
+        """Forget PUBLISHED entries whose expiry lies before that; how many."""
+
+    def close(self) -> None:
+        """Idempotent."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFacts:
+    """What the kernel says of one process. Evidence, except for the first three, which are identity."""
+
+    pid: int
+    started_at_ns: int
+    """Nanoseconds since the epoch, exact to one clock tick."""
+    boot_id: str
+    parent_pid: int
+    exe: str
+    exe_device: int
+    exe_inode: int
+    exe_trusted: bool
+    """The executable is owned by root and nobody else may write to it."""
+    name: str
+    command_line: str
+    state: str
+    """One letter, as in /proc/<pid>/stat."""
+    cgroup: str
+    uid: int
+    kernel_thread: bool
+    frozen: bool
+    """Its cgroup is frozen: signals wait until it thaws."""
+    namespace_pid: int
+    """Its pid inside its own pid namespace; 1 is a container's init."""
+
+
+class ProcessHandle(Protocol):
+    """A held process: a pidfd. Whatever happens to the pid, this never becomes another process."""
+
+    @property
+    def facts(self) -> ProcessFacts:
+        """Read after the handle was opened, so they are this process's. Raises nothing: read once at opening."""
+
+    def refresh(self) -> ProcessFacts | None:
+        """The facts now; None when it is gone (or a zombie)."""
+
+    def signal(self, number: int) -> bool:
+        """Send a signal to exactly this process; False when it is gone already. Raises ``PermanentFailure``
+        (``permission``)."""
+
+    def wait_gone(self, timeout_s: float) -> bool:
+        """Blocks until it has ended, or the time is over."""
+
+    def close(self) -> None:
+        """Idempotent."""
+
+
+class Processes(Protocol):
+    """The processes of this host."""
+
+    def open(self, pid: int) -> ProcessHandle | None:
+        """Hold the present holder of ``pid``; None when there is none. Raises ``PermanentFailure`` where the kernel
+        has no pidfd."""
+
+    def boot_id(self) -> str:
+        """This boot."""
+
+    def boot_time_ns(self) -> int:
+        """When this boot began, nanoseconds since the epoch."""
+
+    def tick_ns(self) -> int:
+        """The grain of start times, in nanoseconds."""
+
+    def own_line(self) -> tuple[int, ...]:
+        """This process and its ancestors, nearest first."""
+
+    def own_cgroup(self) -> str:
+        """This process's cgroup where it is a unit or pod of its own; empty where it shares one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Everything an action may touch: the ports of this machine. New kinds of action add a field here."""
+
+    processes: Processes
+    clock: Clock
+
+
+class Retrying(Protocol):
+    """The retry doorway."""
+
+    def run(self, attempt: Callable[[int], T], *, first: int, deadline_ns: int) -> T:
+        """Call ``attempt(n)`` with n counting from ``first`` until it returns, on ``TransientFailure`` only, with
+        full jitter, never past ``deadline_ns``; then the last failure comes through. Blocks."""
+
+
+# --- the dispatcher --------------------------------------------------------------------------------------------------
+
+
+class LedgerTx(Chained, Protocol):
+    """One ledger transaction. The dispatcher's own rows are defined by its room; see ``dispatcher.ledger_rows``."""
+
+    def advance(self, position: LogPosition, next_offset: int) -> None:
+        """Everything below ``next_offset`` is taken in."""
+
+    def get(self, kind: str, key: str) -> bytes | None:
+        """A row of a kind (``execution``, ``node``, ``host``, ``cooldown`` …)."""
+
+    def put(self, kind: str, key: str, value: bytes, *, due_ns: int = 0) -> None:
+        """Insert or replace; ``due_ns`` puts it on the timer list, 0 takes it off."""
+
+    def delete(self, kind: str, key: str) -> None:
+        """Idempotent."""
+
+    def due(self, kind: str, now_ns: int, *, limit: int = 500) -> Sequence[tuple[str, bytes]]:
+        """Rows whose time has come, earliest first."""
+
+    def scan(self, kind: str, prefix: str = "") -> Sequence[tuple[str, bytes]]:
+        """Rows of a kind whose key begins so, in key order."""
+
+
+class Ledger(Protocol):
+    """The dispatcher's durable memory: intake offsets, state and outbox in one transaction."""
+
+    def begin(self) -> AbstractContextManager[LedgerTx]:
+        """As ``Journal.begin``."""
+
+    def next_offset(self, position: LogPosition) -> int | None:
+        """Where to read on."""
+
+    def outbox(self, *, after: int = 0, limit: int = 500) -> Sequence[OutboxRow]:
+        """As ``Journal.outbox``."""
+
+    def acknowledge(self, row_ids: Iterable[int]) -> None:
+        """As ``Journal.acknowledge``."""
+
+    def close(self) -> None:
+        """Idempotent."""
+
+
+# --- history ---------------------------------------------------------------------------------------------------------
+
+
+class HistoryTx(Protocol):
+    """One transaction of the projector: rows and offsets together."""
+
+    def advance(self, position: LogPosition, *, expected: int | None, next_offset: int) -> None:
+        """Move the offset on if it still is ``expected`` (None: never read). Raises ``PermanentFailure``
+        (``second_owner``) when another projector moved it."""
+
+    def steps(self, execution_ids: Iterable[ExecutionId]) -> Mapping[ExecutionId, Sequence[FoldedStep]]:
+        """The steps folded so far."""
+
+    def put_steps(self, steps: Iterable[FoldedStep]) -> None:
+        """Add steps. Idempotent."""
+
+    def put_execution(self, execution: Execution) -> None:
+        """Replace an execution's row by its fold."""
+
+    def put_event(self, event: RuntimeEvent) -> None:
+        """Idempotent by event id."""
+
+    def put_node(self, state: NodeState, *, verified: bool, folded_at_ns: int) -> None:
+        """Keep the newest (by record number within an incarnation, else by time)."""
+
+    def put_audit(self, record: AuditRecord, *, payload: bytes, verified: bool) -> None:
+        """Idempotent by (chain, number, content)."""
+
+    def put_unverified(self, position: LogPosition, offset: int, *, value: bytes, reason: str, at_ns: int) -> None:
+        """Kept apart, never folded. Idempotent."""
+
+    def put_gap(self, position: LogPosition, *, expected: int, resumed_at: int, reason: str, at_ns: int) -> None:
+        """A gap in what could be read. Idempotent."""
+
+
+class HistoryStore(Protocol):
+    """The queryable store. Readers may run in other processes than the one writer."""
+
+    def begin(self) -> AbstractContextManager[HistoryTx]:
+        """Commits on leaving, rolls back on an exception. Raises ``TransientFailure`` when the database is away."""
+
+    def next_offset(self, position: LogPosition) -> int | None:
+        """Where to read on."""
+
+    def execution(self, execution_id: ExecutionId) -> Execution | None:
+        """One, with its steps."""
+
+    def executions(self, query: ExecutionQuery) -> Page[Execution]:
+        """Newest request first, without steps. Raises ``ValueError`` for a cursor that is none."""
+
+    def undone_by(self, execution_id: ExecutionId) -> Execution | None:
+        """The completed undo of an execution."""
+
+    def contained(self) -> Sequence[Execution]:
+        """Executions whose effect holds right now: not undone by a completed undo."""
+
+    def event(self, event_id: EventId) -> StoredEvent | None:
+        """One event."""
+
+    def events(self, query: EventQuery) -> Page[StoredEvent]:
+        """Newest first."""
+
+    def nodes(self) -> Sequence[StoredNode]:
+        """Every node ever heard, by node id."""
+
+    def audit(self, *, execution_id: str = "", chain_id: str = "", limit: int = 200) -> Sequence[StoredAudit]:
+        """Audit records, newest first."""
+
+    def health(self) -> StoreHealth:
+        """How far it has come."""
+
+    def digest(self) -> str:
+        """SHA-256 over everything folded, in a canonical order: equal for equal histories."""
+
+    def close(self) -> None:
+        """Idempotent."""

@@ -1,0 +1,246 @@
+"""The settings of every worker: read once at start, frozen, checked as a whole.
+
+``parse`` is called by ``bootstrap`` with what a YAML file held. All faults are reported at once, each with its path and
+what to do; an unknown key is a fault, because a misspelt safety switch that is silently ignored is worse than none.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from workers.core.errors import ConfigError, Problem
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSecurity(_Frozen):
+    """How to talk to the brokers. PLAINTEXT is for loopback, and only when ``insecure_dev`` says so."""
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_SSL"] = "SASL_SSL"
+    mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN", "OAUTHBEARER"] = "SCRAM-SHA-512"
+    username: str = ""
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+
+
+class KafkaSettings(_Frozen):
+    """The log."""
+
+    bootstrap_servers: str
+    security: KafkaSecurity = KafkaSecurity()
+    insecure_dev: bool = False
+    fetch_wait_ms: int = Field(default=10_000, ge=1, le=60_000)
+    """A real broker answers a parked fetch at once, the embedded one only when the wait is over: 1 to 5 there."""
+    log_id: str = ""
+    """Names the log where the broker cannot (the embedded one); empty takes cluster id and topic id."""
+
+    @model_validator(mode="after")
+    def _plaintext_is_for_loopback(self) -> "KafkaSettings":
+        if self.security.protocol != "PLAINTEXT":
+            return self
+        hosts = {server.strip().rsplit(":", 1)[0].strip("[]") for server in self.bootstrap_servers.split(",")}
+        if not self.insecure_dev or not hosts <= {"127.0.0.1", "localhost", "::1"}:
+            raise ValueError(
+                "PLAINTEXT is refused: use SSL or SASL_SSL, or set insecure_dev: true with brokers on loopback only"
+            )
+        return self
+
+
+class KeySettings(_Frozen):
+    """This worker's own key, and whom it trusts."""
+
+    private_key: Path
+    keyset: Path
+
+
+class TelemetrySettings(_Frozen):
+    """Where traces and metrics go: nowhere, unless an endpoint is set."""
+
+    otlp_endpoint: str = ""
+    log_format: Literal["console", "json"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class WorkerSettings(_Frozen):
+    """What every worker has."""
+
+    kafka: KafkaSettings
+    keys: KeySettings
+    telemetry: TelemetrySettings = TelemetrySettings()
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+class ActionSwitch(_Frozen):
+    """The node's switch for one action."""
+
+    trigger: Annotated[Literal["ALL", "NONE"], BeforeValidator(_upper)] = "ALL"
+
+
+class FileLimits(ActionSwitch):
+    """A switch, and the largest file it touches."""
+
+    max_file_size_mb: int = Field(default=50, ge=1, le=1_048_576)
+
+
+class Quarantine(FileLimits):
+    """A switch, a limit and the vault."""
+
+    quarantine_path: Path = Path("/var/lib/douse/quarantine")
+
+
+class Sockets(_Frozen):
+    """Where to look for a runtime, as globs."""
+
+    socket_path: tuple[str, ...]
+
+
+class ResponseActions(_Frozen):
+    """``features.respond.response_actions``: the keys operators already know."""
+
+    enabled: bool = True
+    timeout: int = Field(default=60, ge=1, le=65_535)
+    """Seconds, for one action."""
+    queue_length: int = Field(default=1000, ge=1, le=1_000_000)
+    docker: Sockets = Sockets(
+        socket_path=("/var/run/docker.sock", "/run/podman/podman.sock", "/run/*/*/podman/podman.sock")
+    )
+    cri: Sockets = Sockets(
+        socket_path=(
+            "/run/**/containerd.sock",
+            "/var/run/**/containerd.sock",
+            "/run/**/dockershim.sock",
+            "/var/run/**/dockershim.sock",
+            "/run/**/crio.sock",
+            "/var/run/**/crio.sock",
+        )
+    )
+    kill_process: ActionSwitch = ActionSwitch()
+    kill_container: ActionSwitch = ActionSwitch()
+    stop_container: ActionSwitch = ActionSwitch()
+    start_container: ActionSwitch = ActionSwitch()
+    pause_container: ActionSwitch = ActionSwitch()
+    unpause_container: ActionSwitch = ActionSwitch()
+    file_quarantine: Quarantine = Quarantine()
+    file_unquarantine: ActionSwitch = ActionSwitch()
+    file_acquire: FileLimits = FileLimits()
+
+    def switch(self, action: str) -> ActionSwitch:
+        """The switch of an action by name; an action without a key of its own follows ``enabled``."""
+        found = getattr(self, action, None)
+        return found if isinstance(found, ActionSwitch) else ActionSwitch()
+
+    def allows(self, action: str) -> bool:
+        """Whether this node runs the action at all."""
+        return self.enabled and self.switch(action).trigger == "ALL"
+
+
+class Respond(_Frozen):
+    """``features.respond``."""
+
+    response_actions: ResponseActions = ResponseActions()
+
+
+class Features(_Frozen):
+    """``features``."""
+
+    respond: Respond = Respond()
+
+
+class NodeIdentity(_Frozen):
+    """Which node this is, and where it keeps what must survive."""
+
+    id: str = Field(default="", pattern=r"^([0-9a-f]{32})?$")
+    """Empty takes an HMAC of the machine id at first start; immutable afterwards."""
+    host_names: tuple[str, ...] = ()
+    """Names events call this host; empty takes the kernel's host name."""
+    zone: str = Field(default="default", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    cluster: str = ""
+    labels: Mapping[str, str] = Field(default_factory=dict)
+    data_dir: Path = Path("/var/lib/douse")
+    heartbeat_s: float = Field(default=10.0, gt=0, le=300)
+    command_partitions: int = Field(default=64, ge=1, le=10_000)
+    drain_s: float = Field(default=10.0, ge=0, le=600)
+
+
+class NodeSettings(WorkerSettings):
+    """A node worker."""
+
+    node: NodeIdentity = NodeIdentity()
+    features: Features = Features()
+
+    @property
+    def actions(self) -> ResponseActions:
+        """The response actions' part."""
+        return self.features.respond.response_actions
+
+
+class DispatcherSettings(WorkerSettings):
+    """The dispatcher."""
+
+    ledger: Path = Path("/var/lib/douse/dispatcher/ledger.sqlite")
+    zones: Mapping[str, int] = Field(default_factory=lambda: {"default": 64})
+    """Zone name to the number of partitions of its command topic."""
+    silent_after_s: int = Field(default=60, ge=1, le=86_400)
+    """How long after expiry and timeout a silent node raises an alarm."""
+
+
+class ResponderSettings(WorkerSettings):
+    """The responder."""
+
+    rules: tuple[Path, ...] = ()
+    group: str = "douse-responder"
+    oldest_event_s: int = Field(default=300, ge=1, le=86_400)
+    """Events older than this never trigger, and without a committed offset reading starts here."""
+
+
+class ProjectorSettings(WorkerSettings):
+    """The projector."""
+
+    history: str = "sqlite:////var/lib/douse/history.sqlite"
+    batch: int = Field(default=1000, ge=1, le=100_000)
+
+
+class GatewaySettings(WorkerSettings):
+    """The gateway."""
+
+    history: str = "sqlite:////var/lib/douse/history.sqlite"
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65_535)
+    admin_token_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """SHA-256 (hex) of the admin's bearer token; the token itself is nowhere on the server."""
+    requests_per_minute: int = Field(default=600, ge=1, le=1_000_000)
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def parse(kind: type[S], raw: Mapping[str, Any] | None) -> S:
+    """The settings of one worker.
+
+    Raises:
+        ConfigError: every fault of the mapping, each with its dotted path.
+    """
+    try:
+        return kind.model_validate(raw if raw is not None else {})
+    except ValidationError as error:
+        raise ConfigError(tuple(_problem(fault) for fault in error.errors())) from None
+
+
+def _problem(fault: Any) -> Problem:
+    path = ".".join(str(part) for part in fault["loc"])
+    match fault["type"]:
+        case "extra_forbidden":
+            return Problem(path, "unknown key; remove it or correct its spelling")
+        case "missing":
+            return Problem(path, "is missing and has no default")
+        case _:
+            return Problem(path, str(fault["msg"]).removeprefix("Value error, "))
