@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from workers.core.envelope import PayloadType, signed_bytes
-from workers.core.ids import ChainId, ExecutionId
+from workers.core.ids import NO_EXECUTION, ChainId, ExecutionId
 from workers.core.outcome import NOTHING, Values
 
 GENESIS: Final = bytes(32)
@@ -29,7 +29,7 @@ class AuditRecord:
     worker: str
     kind: str
     """An open set: ``intent``, ``outcome``, ``rejected``, ``dead_letter``, ``gap``, ``started``, ``checkpoint`` …"""
-    execution_id: ExecutionId = ExecutionId("")
+    execution_id: ExecutionId = NO_EXECUTION
     actor: str = ""
     detail: Values = field(default_factory=lambda: NOTHING)
 

@@ -7,9 +7,9 @@ here, because only these bytes are signed.
 import hashlib
 from dataclasses import dataclass, field
 
-from workers.core.ids import ExecutionId, Incarnation, KeyId, NodeId
+from workers.core.ids import NO_EXECUTION, ExecutionId, Incarnation, KeyId, NodeId
 from workers.core.outcome import NOTHING, Values
-from workers.core.request import Actor, Causation
+from workers.core.request import NO_CAUSE, Actor, Causation
 from workers.core.target import Target
 
 
@@ -38,8 +38,8 @@ class ActionCommand:
     """``auto``, ``one`` or ``two``: how many people must have agreed."""
     approvals: tuple[bytes, ...] = ()
     """Each approver's own signed envelope; verified on the node where the class asks for it."""
-    undo_of: ExecutionId = ExecutionId("")
-    causation: Causation = Causation()
+    undo_of: ExecutionId = NO_EXECUTION
+    causation: Causation = NO_CAUSE
     detected_at_ns: int = 0
     caller_id: str = ""
     annotations: Values = field(default_factory=lambda: NOTHING)

@@ -32,6 +32,9 @@ KeyId = NewType("KeyId", str)
 LogId = NewType("LogId", str)
 """Names one broker log, so that an offset is never applied to another cluster's topic."""
 
+NO_EXECUTION: Final = ExecutionId("")
+NO_EVENT: Final = EventId("")
+
 RANDOM_BYTES: Final = 10
 """Bytes of randomness (or hash) that ``uuid7`` consumes; 74 of their 80 bits survive."""
 

@@ -6,8 +6,9 @@ command. The topic a request arrives on says which of the two wrote it; nothing 
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
-from workers.core.ids import EventId, ExecutionId
+from workers.core.ids import NO_EVENT, NO_EXECUTION, EventId, ExecutionId
 from workers.core.outcome import NOTHING, Values
 from workers.core.target import Target
 
@@ -42,9 +43,13 @@ class Actor:
 class Causation:
     """What led here. ``depth`` 0 is a detection or a person; automation may act at depth 0 only."""
 
-    event_id: EventId = EventId("")
+    event_id: EventId = NO_EVENT
     rule: str = ""
     depth: int = 0
+
+
+NO_CAUSE: Final = Causation()
+"""A person's own idea."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +79,12 @@ class ActionRequest:
     """Seconds after which nothing may start; 0 takes the action's own."""
     undo_after_s: int = 0
     """Seconds after which a success is undone by itself; 0 never."""
-    subject: ExecutionId = ExecutionId("")
+    subject: ExecutionId = NO_EXECUTION
     """The execution an undo, cancel, approve or deny is about."""
     force: bool = False
     caller_id: str = ""
     """The client's own correlation id, echoed."""
-    causation: Causation = Causation()
+    causation: Causation = NO_CAUSE
     detected_at_ns: int = 0
     """The event's time, for time-to-contain; 0 where no event led here."""
     cooldown_key: str = ""

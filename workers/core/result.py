@@ -5,7 +5,7 @@ Written by node and dispatcher, folded by ``core.history``, subscribed to by aud
 
 from dataclasses import dataclass, field
 
-from workers.core.ids import ExecutionId, Incarnation, NodeId
+from workers.core.ids import NO_EXECUTION, ExecutionId, Incarnation, NodeId
 from workers.core.outcome import NOTHING, Outcome, PostCondition, Stage, Values
 from workers.core.request import ActionRequest
 
@@ -38,7 +38,7 @@ class ActionResult:
     cause: str = ""
     late: bool = False
     """The outcome was observed after the command's expiry."""
-    undo_of: ExecutionId = ExecutionId("")
+    undo_of: ExecutionId = NO_EXECUTION
     request: ActionRequest | None = None
     """The whole request, in REQUESTED records only."""
     configuration: Values = field(default_factory=lambda: NOTHING)
