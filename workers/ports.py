@@ -27,7 +27,8 @@ from workers.core.queries import (
     StoredNode,
     StoreHealth,
 )
-from workers.core.record import Delivery, Headers, LogPosition, OutRecord, Start
+from workers.core.record import Delivery, Headers, LogPosition, OutRecord, Record, Start
+from workers.core.result import ActionResult
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -213,15 +214,32 @@ class LogWriter(Protocol):
         """Idempotent. Does not wait: flush first."""
 
 
-# --- the node --------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
     """A record waiting for Kafka's acknowledgement."""
 
     row_id: int
     record: OutRecord
+
+
+class Outbox(Protocol):
+    """Records that are durable here before they travel."""
+
+    def outbox(self, *, after: int = 0, limit: int = 500) -> Sequence[OutboxRow]:
+        """Waiting records with ``row_id`` above ``after``, in order."""
+
+    def acknowledge(self, row_ids: Iterable[int]) -> None:
+        """Kafka has them. Idempotent."""
+
+
+class Relay(Protocol):
+    """Moves an outbox to the log: at least once, in order, and deletes only what was acknowledged."""
+
+    def step(self, timeout_s: float = 0.0) -> int:
+        """Send what waits, take in what was acknowledged (waiting up to ``timeout_s``); how many rows moved."""
+
+    def drain(self, timeout_s: float) -> int:
+        """Step until the outbox is empty or the time is over; how many rows are left."""
 
 
 class Chained(Protocol):
@@ -240,6 +258,52 @@ class Chained(Protocol):
         """Move the chain on."""
 
 
+class Scribe(Protocol):
+    """Writes this worker's signed records into a transaction: results, audit, heartbeats, dead letters."""
+
+    def result(self, tx: Chained, result: ActionResult, *, trace: Headers = ()) -> None:
+        """One step of an execution; ``record_no`` is filled in here."""
+
+    def audit(
+        self,
+        tx: Chained,
+        kind: str,
+        *,
+        at_ns: int,
+        execution_id: ExecutionId = ...,
+        actor: str = "",
+        detail: Values = ...,
+        trace: Headers = (),
+    ) -> None:
+        """The next record of this worker's chain."""
+
+    def node_state(self, tx: Chained, state: NodeState) -> None:
+        """A heartbeat; ``record_no`` is filled in here."""
+
+    def dead_letter(self, tx: Chained, record: Record, *, reason: str, message: str, at_ns: int) -> None:
+        """The original bytes to the dead letters, and one audit record that says so."""
+
+
+class StopSignal(Protocol):
+    """Says when to stop; a ``threading.Event`` is one."""
+
+    def is_set(self) -> bool:
+        """Whether to stop."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Blocks until it is set or the time (seconds) is over; whether it is set."""
+
+
+class Runnable(Protocol):
+    """A worker, put together and ready."""
+
+    def run(self, stop: StopSignal) -> None:
+        """Work until ``stop`` is set, then drain. Blocks."""
+
+
+# --- the node --------------------------------------------------------------------------------------------------------
+
+
 class JournalTx(Chained, Protocol):
     """One journal transaction: all of it becomes durable, or none."""
 
@@ -256,8 +320,11 @@ class JournalTx(Chained, Protocol):
         """Time is at least ``at_ns`` from now on. Never goes back."""
 
 
-class Journal(Protocol):
-    """A node's durable memory. Every method may be called from any thread; ``begin`` is exclusive."""
+class Journal(Outbox, Protocol):
+    """A node's durable memory. Every method may be called from any thread; ``begin`` is exclusive.
+
+    ``acknowledge`` also moves OBSERVED entries whose records are all acknowledged to PUBLISHED.
+    """
 
     @property
     def incarnation(self) -> Incarnation:
@@ -284,17 +351,29 @@ class Journal(Protocol):
     def floor_ns(self) -> int:
         """The least that time can be."""
 
-    def outbox(self, *, after: int = 0, limit: int = 500) -> Sequence[OutboxRow]:
-        """Waiting records with ``row_id`` above ``after``, in order."""
-
-    def acknowledge(self, row_ids: Iterable[int]) -> None:
-        """Kafka has them; entries whose rows are all gone become PUBLISHED. Idempotent."""
-
     def prune(self, *, ended_before_ns: int) -> int:
         """Forget PUBLISHED entries whose expiry lies before that; how many."""
 
     def close(self) -> None:
         """Idempotent."""
+
+
+class Executor(Protocol):
+    """The seam between the feed (Kafka, unprivileged) and the executor (journal, keyset, gate, effects): bytes in,
+    bytes out. The two may become two processes; nothing but these calls passes between them."""
+
+    def starts(self, partitions: Sequence[LogPosition]) -> Mapping[LogPosition, Start]:
+        """Where to begin reading each partition of the command topic."""
+
+    def take(self, deliveries: Sequence[Delivery]) -> None:
+        """Take in what was read: durable on return. Taking the same again is safe. Raises ``LimitExceeded`` or
+        ``PermanentFailure`` when the journal cannot hold it: nothing was taken, read no further."""
+
+    def outbox(self, *, after: int = 0, limit: int = 500) -> Sequence[OutboxRow]:
+        """As ``Outbox.outbox``."""
+
+    def acknowledge(self, row_ids: Iterable[int]) -> None:
+        """As ``Outbox.acknowledge``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,7 +488,7 @@ class LedgerTx(Chained, Protocol):
         """Rows of a kind whose key begins so, in key order."""
 
 
-class Ledger(Protocol):
+class Ledger(Outbox, Protocol):
     """The dispatcher's durable memory: intake offsets, state and outbox in one transaction."""
 
     def begin(self) -> AbstractContextManager[LedgerTx]:
@@ -417,12 +496,6 @@ class Ledger(Protocol):
 
     def next_offset(self, position: LogPosition) -> int | None:
         """Where to read on."""
-
-    def outbox(self, *, after: int = 0, limit: int = 500) -> Sequence[OutboxRow]:
-        """As ``Journal.outbox``."""
-
-    def acknowledge(self, row_ids: Iterable[int]) -> None:
-        """As ``Journal.acknowledge``."""
 
     def close(self) -> None:
         """Idempotent."""
