@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from workers.adapters.data_files import data_directory, schema_files, topic_files
+from workers.core.errors import ConfigError
 
 
 def _package(root: Path) -> Path:
@@ -48,7 +49,7 @@ def test_nothing_is_looked_for_in_the_current_directory(tmp_path: Path, monkeypa
     _write(tmp_path / "here" / "schemas" / "planted.avsc")
     monkeypatch.chdir(tmp_path / "here")
     package = _package(tmp_path)
-    with pytest.raises(FileNotFoundError, match="no schemas"):
+    with pytest.raises(ConfigError, match="no schemas"):
         schema_files(package=package)
 
 

@@ -10,18 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from workers.core.errors import ConfigError
+
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def data_directory(kind: str, *, package: Path = _PACKAGE) -> Path:
     """The directory that holds data files of one kind, `schemas` or `topics`.
 
-    Raises FileNotFoundError if neither the wheel's nor the repository's directory is there.
+    Raises ConfigError if neither the wheel's nor the repository's directory is there.
     """
     for candidate in (package / "_data" / kind, package.parent / kind):
         if candidate.is_dir():
             return candidate
-    raise FileNotFoundError(f"no {kind}: neither {package / '_data'} nor {package.parent} has any; install Douse again")
+    raise ConfigError(f"no {kind}: neither {package / '_data'} nor {package.parent} has any; install Douse again")
 
 
 def schema_files(*, package: Path = _PACKAGE) -> Sequence[Path]:
