@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
-.PHONY: help install demo up fmt check test faults bench lock wheel clean
+.PHONY: help install demo up fmt check kafka test faults bench lock wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -45,6 +45,9 @@ check: $(STAMP) ## format, lint, types, layers, unit tests: under a minute
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m pytest -q tests/unit
+
+kafka: $(STAMP) ## fetch a real Apache Kafka for the tests (needs java and mvn)
+	@$(BIN)/python -m tests.kafka.assemble
 
 test: check ## check, then contract, guarantees, integration, e2e: under 25 minutes
 	@$(BIN)/python -m pytest -q tests --ignore=tests/unit

@@ -9,6 +9,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.components import require as require_component
+from tests.kafka.fixtures import (  # noqa: F401 - a fixture is found by its name here
+    kafka,
+    kafka_distribution,
+    killable_kafka,
+    new_topic,
+    start_kafka,
+)
 
 # A shared 2-core machine stalls for longer than Hypothesis' 200 ms; a slow example is no fault of the code.
 settings.register_profile("douse", deadline=None, suppress_health_check=[HealthCheck.too_slow])

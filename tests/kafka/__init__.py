@@ -1,1 +1,1 @@
-"""A real Apache Kafka for the test-suite: assembled from Maven Central, started, killed, paused and restarted by tests."""
+"""A real Apache Kafka for the tests: assembled from Maven Central, started, killed, paused and restarted."""

@@ -61,9 +61,10 @@ def node_properties(address: Address, voters: Sequence[Address], log_dir: Path) 
         "share.coordinator.state.topic.min.isr": majority,
         "share.coordinator.state.topic.num.partitions": "4",
         "group.initial.rebalance.delay.ms": "0",
-        # A SIGKILLed broker is declared dead after this; the default of 9 s only makes tests wait.
-        "broker.session.timeout.ms": "4000",
-        "broker.heartbeat.interval.ms": "500",
+        # A SIGKILLed broker is declared dead after this, and until then can't register again: alone it waits for
+        # nothing else when it is restarted. The default of 9 s only makes tests wait.
+        "broker.session.timeout.ms": "2000" if len(voters) == 1 else "3000",
+        "broker.heartbeat.interval.ms": "400",
         # The default of 128 MiB would be half of the heap.
         "log.cleaner.dedupe.buffer.size": "4194304",
         # Many partitions on a small disk: 10 MiB an index file is sparse, but tmpfs and du don't all know it.
