@@ -5,6 +5,7 @@ know about other nodes beyond the list of voters, nor decide when the cluster is
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from tests.kafka.distribution import SMALL_JVM, Distribution
 
 KEEPER = Path(__file__).with_name("keeper.py")
+COMPLAINT = re.compile(r" (ERROR|FATAL) |Exception: |^Caused by: |^Wrapped by: ")
 
 
 class KafkaFailed(Exception):
@@ -171,14 +173,16 @@ class KafkaNode:
             return 0
         return pages * os.sysconf("SC_PAGE_SIZE")
 
-    def log_tail(self, lines: int = 40) -> str:
-        """The end of what the node wrote, console first: what a person needs to see when it failed."""
+    def log_tail(self, lines: int = 30) -> str:
+        """What a person needs to see when the node failed: its complaints first, then the end of its logs."""
         shown: list[str] = []
         for name in ("console.log", "node.log"):
             path = self.directory / name
-            if path.exists():
-                text = path.read_text(errors="replace").splitlines()[-lines:]
-                shown += [f"--- node {self.address.node_id}, {name}, last {len(text)} lines", *text]
+            if not path.exists():
+                continue
+            text = path.read_text(errors="replace").splitlines()
+            complaints = [line for line in text[:-lines] if COMPLAINT.search(line)][-10:]
+            shown += [f"--- node {self.address.node_id}, {name}", *complaints, "[...]", *text[-lines:]]
         return "\n".join(shown)
 
     def close(self) -> None:

@@ -27,7 +27,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_without_java_the_reason_names_the_package(programs: Path, tmp_path: Path) -> None:
-    with pytest.raises(KafkaUnavailable, match="no `java` on PATH: .*default-jre-headless"):
+    with pytest.raises(KafkaUnavailable, match=r"no `java` on PATH: .*default-jre-headless"):
         assemble(tmp_path / "home")
 
 
@@ -39,7 +39,7 @@ def test_an_old_java_is_refused(programs: Path, tmp_path: Path) -> None:
 
 def test_without_maven_the_reason_names_the_package(programs: Path, tmp_path: Path) -> None:
     program(programs, "java", """echo 'openjdk version "17.0.1"' >&2""")
-    with pytest.raises(KafkaUnavailable, match="no `mvn` on PATH .*maven"):
+    with pytest.raises(KafkaUnavailable, match=r"no `mvn` on PATH .*maven"):
         assemble(tmp_path / "home")
 
 
