@@ -1,0 +1,50 @@
+"""YAML files: plain data in and out, and one clear line for everything that is wrong with one."""
+
+from pathlib import Path
+
+import pytest
+
+from workers.adapters import yaml_files
+from workers.core.errors import ConfigError
+
+
+def test_what_was_written_is_read_back_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "context.yaml"
+    yaml_files.write(path, {"url": "http://127.0.0.1:8080", "names": ["ä", "b"]})
+    assert yaml_files.read_mapping(path) == {"url": "http://127.0.0.1:8080", "names": ["ä", "b"]}
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [entry.name for entry in tmp_path.iterdir()] == ["context.yaml"]
+
+
+def test_an_empty_file_is_an_empty_mapping(tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").write_text("# nothing yet\n")
+    assert yaml_files.read_mapping(tmp_path / "empty.yaml") == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"a: [1, 2", "not valid YAML at line"),
+        (b"- a\n- b\n", "must be a mapping, not list"),
+        (b"a: 1\n---\nb: 2\n", "not valid YAML at line"),
+        (b"a: \xff\xfe", "not UTF-8 at byte 3"),
+        (b"a: !!python/object/apply:os.system ['true']", "not valid YAML at line"),
+        (b"a: \x00", "not valid YAML"),
+        (b"[" * 5000, "not valid YAML"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_in_one_line(tmp_path: Path, content: bytes, complaint: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        yaml_files.read_mapping(path)
+    assert complaint in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_missing_file_and_a_directory_are_said_to_be_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        yaml_files.read_mapping(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        yaml_files.read_mapping(tmp_path)

@@ -1,0 +1,39 @@
+"""The composition root: the only file that knows every class, one function a worker.
+
+Called by the command line; calls everything. Reads settings, opens adapters, hands them to a room, and decides nothing
+else. Imports of adapters stand inside the functions, so that a worker's start never pays for what it does not use.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workers.ports import Runnable
+from workers.settings import WorkerSettings, parse
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A worker that can be started by name."""
+
+    name: str
+    summary: str
+    settings: type[WorkerSettings]
+    build: Callable[[Any], Runnable]
+
+    def load(self, config: Path) -> Runnable:
+        """The worker that a settings file describes.
+
+        Raises:
+            ConfigError: the file cannot be used, or names something that is not there.
+        """
+        from workers.adapters.yaml_files import read_mapping
+
+        return self.build(parse(self.settings, read_mapping(config)))
+
+
+_ROLES: tuple[Role, ...] = ()
+
+ROLES: Mapping[str, Role] = {role.name: role for role in _ROLES}
+"""Every worker by its name on the command line."""
