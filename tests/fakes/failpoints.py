@@ -1,0 +1,29 @@
+"""Failpoints that a test arms by name, and that remember every pass."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+
+class Crash(Exception):
+    """What an armed failpoint raises: stands for the end of the process, so nothing may catch it on the way up."""
+
+
+class FakeFailpoints:
+    """Raises at the nth pass of an armed name; `passes` has every name reached, in order."""
+
+    def __init__(self) -> None:
+        self.passes: list[str] = []
+        self._armed: dict[tuple[str, int], BaseException] = {}
+        self._counts: Counter[str] = Counter()
+
+    def arm(self, name: str, *, nth: int = 1, error: BaseException | None = None) -> None:
+        """Raise `error` (a `Crash` by default) at the `nth` pass from now."""
+        self._armed[name, self._counts[name] + nth] = error if error is not None else Crash(f"{name} pass {nth}")
+
+    def reach(self, name: str) -> None:
+        self.passes.append(name)
+        self._counts[name] += 1
+        error = self._armed.pop((name, self._counts[name]), None)
+        if error is not None:
+            raise error
