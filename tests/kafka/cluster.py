@@ -62,7 +62,7 @@ class KafkaCluster(KafkaTarget):
     def nodes(self) -> Mapping[int, KafkaNode]:
         return self._nodes
 
-    def start(self, within_s: float = 60) -> Self:
+    def start(self, within_s: float = 90) -> Self:
         """Format and start all nodes, and wait until each answers a client. Raises KafkaFailed with their logs."""
         for attempt in range(3):
             try:
