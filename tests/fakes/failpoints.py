@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 
-class Crash(Exception):
-    """What an armed failpoint raises: stands for the end of the process, so nothing may catch it on the way up."""
+class Crash(BaseException):
+    """What an armed failpoint raises: stands for the end of the process, so no `except Exception` may catch it."""
 
 
 class FakeFailpoints:

@@ -42,3 +42,6 @@ class JournalEntry:
     report: Report | None = None
     late: bool = False
     trace: Headers = ()
+    answer: bytes = b""
+    """The signed result that ended it (or says UNKNOWN), byte for byte as it was queued: a duplicate of the command has
+    exactly these bytes queued again, so that history sees a step it knows and not a second one."""
