@@ -1,7 +1,7 @@
 """A journal in memory that crashes faithfully: what was not committed is gone, what was committed is there again.
 
-`reopened()` is the same file opened by the next process. `break_with()` makes every commit fail as a full or broken disk
-does. Not safe against threads of its own: give it a lock where several threads share it.
+`reopened()` is the same file opened by the next process. `break_with()` makes every commit fail as a full or broken
+disk does. Not safe against threads of its own: give it a lock where several threads share it.
 """
 
 from __future__ import annotations
