@@ -1,0 +1,75 @@
+"""One machine's data directory: held by one, private, and an operator's edits survive the next start."""
+
+from pathlib import Path
+
+import pytest
+
+from workers.adapters import yaml_files
+from workers.cli.up.data_dir import ROLES, DataDir, Start
+from workers.core.errors import ConfigError
+from workers.settings import (
+    DispatcherSettings,
+    GatewaySettings,
+    NodeSettings,
+    ProjectorSettings,
+    ResponderSettings,
+    WorkerSettings,
+    parse,
+)
+
+_KINDS: dict[str, type[WorkerSettings]] = {
+    "node": NodeSettings,
+    "dispatcher": DispatcherSettings,
+    "responder": ResponderSettings,
+    "projector": ProjectorSettings,
+    "gateway": GatewaySettings,
+}
+
+
+def _start(number: int) -> Start:
+    return Start(f"127.0.0.1:{9000 + number}", f"log-{number}", "ab" * 16, 8080 + number, "secret")
+
+
+def test_every_worker_gets_settings_that_it_accepts(tmp_path: Path) -> None:
+    data = DataDir(tmp_path / "data")
+    with data.held():
+        data.write(_start(1))
+    for role in ROLES:
+        settings = parse(_KINDS[role], yaml_files.read_mapping(data.config(role)))
+        assert settings.kafka.bootstrap_servers == "127.0.0.1:9001"
+        assert settings.kafka.log_id == "log-1"
+
+
+def test_the_next_start_keeps_what_a_person_edited_and_renews_what_a_start_decides(tmp_path: Path) -> None:
+    data = DataDir(tmp_path / "data")
+    with data.held():
+        data.write(_start(1))
+        edited = dict(yaml_files.read_mapping(data.config("node")))
+        edited["features"]["respond"]["response_actions"]["kill_process"] = {"trigger": "NONE"}
+        yaml_files.write(data.config("node"), edited)
+        data.write(_start(2))
+    settings = parse(NodeSettings, yaml_files.read_mapping(data.config("node")))
+    assert not settings.actions.allows("kill_process")
+    assert settings.kafka.bootstrap_servers == "127.0.0.1:9002"
+
+
+def test_the_token_is_kept_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
+    data = DataDir(tmp_path / "data")
+    with data.held():
+        data.write(_start(1))
+        assert data.token() == "secret"
+    assert data.context.stat().st_mode & 0o777 == 0o600
+    assert data.root.stat().st_mode & 0o777 == 0o700
+    assert "secret" not in data.config("gateway").read_text()
+
+
+def test_a_directory_in_use_is_refused_in_one_line(tmp_path: Path) -> None:
+    data = DataDir(tmp_path / "data")
+    with data.held(), pytest.raises(ConfigError, match="in use by another douse"), data.held():
+        pass
+
+
+def test_a_path_that_cannot_be_a_directory_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be used as data"), DataDir(tmp_path / "file" / "data").held():
+        pass
