@@ -90,7 +90,7 @@ PURE = frozenset(
 )
 
 # The supervisor starts our own workers, and nothing else may start a program.
-_SUPERVISOR = "workers.cli.up"
+_SUPERVISOR = "workers.cli.up.supervisor"
 
 
 def _library_imports() -> Iterator[tuple[str, str]]:

@@ -1,1 +1,1 @@
-"""`douse up`: every worker on this machine, until it is told to stop."""
+"""``douse up``: every worker on this machine, until it is told to stop."""
