@@ -1,0 +1,86 @@
+#!/bin/sh
+# Makes what must differ on every machine, once: a CA, a certificate for each principal, an admin token.
+# Run by the `prepare` service before anything else; run again, it keeps what is there and renews what is about to expire.
+# Each principal's directory under $KEYS is a volume of its own: no worker can read another's.
+set -eu
+umask 077
+
+KEYS=${KEYS:-/keys}
+TEMPLATES=${TEMPLATES:-/etc/douse}
+WORKERS="dispatcher gateway node operator projector responder"
+DAYS=825
+RENEW_SECONDS=2592000  # 30 days
+
+say() { echo "prepare: $*"; }
+
+# The numbers each principal runs as: the Kafka image's user, this image's, and root for the node.
+owner() {
+    case $1 in
+        kafka) echo 1000:1000 ;;
+        node | authority | seaweedfs) echo 0:0 ;;
+        *) echo 10001:10001 ;;
+    esac
+}
+
+give() { # principal: hand its directory to the user it runs as
+    [ "$(id -u)" -ne 0 ] || chown -R "$(owner "$1")" "$KEYS/$1"
+}
+
+authority() {
+    mkdir -p "$KEYS/authority"
+    cd "$KEYS/authority"
+    [ -s ca.pem ] && return
+    say "making a certificate authority"
+    openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out ca.key
+    openssl req -x509 -new -key ca.key -sha256 -days 3650 -subj "/CN=Douse compose" -out ca.tmp \
+        -addext basicConstraints=critical,CA:TRUE,pathlen:0 -addext keyUsage=critical,keyCertSign
+    mv ca.tmp ca.pem
+}
+
+certificate() { # principal, further x509 extensions
+    mkdir -p "$KEYS/$1"
+    cd "$KEYS/$1"
+    cp "$KEYS/authority/ca.pem" ca.pem
+    if [ -s tls.pem ] && openssl x509 -in tls.pem -noout -checkend "$RENEW_SECONDS" >/dev/null; then
+        return
+    fi
+    say "making a certificate for $1"
+    openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out tls.key
+    openssl req -new -key tls.key -subj "/CN=$1" -out tls.csr
+    printf 'basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n%s\n' "$2" > tls.ext
+    openssl x509 -req -in tls.csr -CA "$KEYS/authority/ca.pem" -CAkey "$KEYS/authority/ca.key" \
+        -set_serial "0x$(openssl rand -hex 16)" -sha256 -days "$DAYS" -extfile tls.ext -out tls.tmp 2>/dev/null
+    mv tls.tmp tls.pem
+    rm tls.csr tls.ext
+}
+
+token() {
+    [ -s "$KEYS/gateway/gateway.yaml" ] && [ -s "$KEYS/operator/context.yaml" ] && return
+    say "making an admin token; docker compose run --rm cli uses it"
+    token=$(openssl rand -hex 32)
+    digest=$(printf %s "$token" | openssl dgst -sha256 -r | cut -d' ' -f1)
+    sed "s/^admin_token_sha256: .*/admin_token_sha256: \"$digest\"/" "$TEMPLATES/gateway.yaml" > "$KEYS/gateway/gateway.yaml"
+    printf 'url: http://gateway:8080\ntoken: %s\nbootstrap_servers: kafka:9092\n' "$token" > "$KEYS/operator/context.yaml"
+}
+
+object_store() {
+    mkdir -p "$KEYS/seaweedfs"
+    [ -s "$KEYS/seaweedfs/s3.json" ] && return
+    say "making the object store's credentials"
+    printf '{"identities":[{"name":"douse","credentials":[{"accessKey":"%s","secretKey":"%s"}],"actions":["Admin"]}]}\n' \
+        "$(openssl rand -hex 10)" "$(openssl rand -hex 20)" > "$KEYS/seaweedfs/s3.json"
+}
+
+authority
+certificate kafka "extendedKeyUsage=serverAuth,clientAuth
+subjectAltName=DNS:kafka,DNS:localhost,IP:127.0.0.1"
+cat "$KEYS/kafka/tls.key" "$KEYS/kafka/tls.pem" > "$KEYS/kafka/broker.pem"
+for worker in $WORKERS; do
+    certificate "$worker" extendedKeyUsage=clientAuth
+done
+token
+object_store
+for principal in authority kafka seaweedfs $WORKERS; do
+    give "$principal"
+done
+say done
