@@ -1,0 +1,142 @@
+"""Records of ``core`` to the dictionaries that Avro writes, and back.
+
+Called by the codec alone. Everything is told by the dataclasses' own field types; what differs on the wire is here, one
+hook each: the target's union, flat values, headers, and 64-bit numbers without a sign.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
+
+import cattrs
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+
+from workers.core.audit import AuditRecord
+from workers.core.command import ActionCommand
+from workers.core.envelope import Envelope
+from workers.core.event import RuntimeEvent
+from workers.core.node_state import DeadLetter, NodeState
+from workers.core.outcome import NOTHING, Values
+from workers.core.record import Headers
+from workers.core.request import ActionRequest
+from workers.core.result import ActionResult
+from workers.core.target import ContainerTarget, FileTarget, ProcessTarget, ReviewedFile, Target
+from workers.core.topology import Topology
+
+T = TypeVar("T")
+
+RECORDS: Final[Mapping[type, str]] = {
+    cls: f"douse.v1.{cls.__name__}"
+    for cls in (
+        ActionCommand,
+        ActionRequest,
+        ActionResult,
+        AuditRecord,
+        DeadLetter,
+        Envelope,
+        NodeState,
+        RuntimeEvent,
+        Topology,
+    )
+}
+"""Every class that travels, and its schema's full name."""
+
+_TARGETS: Final[Mapping[str, type]] = {"process": ProcessTarget, "container": ContainerTarget, "file": FileTarget}
+"""The wire's nullable fields, and the classes of core's union."""
+
+_KINDS: Final = {cls: name for name, cls in _TARGETS.items()}
+
+_UNSIGNED: Final = 1 << 64
+
+
+def to_wire(record: Any) -> dict[str, Any]:
+    """The dictionary of a record."""
+    wire: dict[str, Any] = _CONVERTER.unstructure(record)
+    return wire
+
+
+def from_wire(wire: Mapping[str, Any], as_: type[T]) -> T:
+    """The record of a dictionary that the schema has already typed.
+
+    Raises:
+        ValueError: two targets at once, or a word outside one of the closed sets.
+    """
+    return _CONVERTER.structure(wire, as_)
+
+
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter(detailed_validation=False)
+    for primitive in (str, int, bool, bytes):
+        converter.register_structure_hook_func(_is(primitive), _as_is)
+    converter.register_unstructure_hook_func(_is(Values), dict)
+    converter.register_structure_hook_func(_is(Values), _values)
+    converter.register_unstructure_hook_func(_is(Headers), _headers_to_wire)
+    converter.register_structure_hook_func(_is(Headers), _headers)
+    for optional in (Target, Target | None):
+        converter.register_unstructure_hook_func(_is(optional), lambda target: _target_to_wire(converter, target))
+        converter.register_structure_hook_func(_is(optional), lambda wire, _: _target(converter, wire))
+    converter.register_unstructure_hook(
+        ReviewedFile,
+        make_dict_unstructure_fn(
+            ReviewedFile,
+            converter,
+            device=override(unstruct_hook=_signed),
+            inode=override(unstruct_hook=_signed),
+        ),
+    )
+    converter.register_structure_hook(
+        ReviewedFile,
+        make_dict_structure_fn(
+            ReviewedFile,
+            converter,
+            device=override(struct_hook=_unsigned),
+            inode=override(struct_hook=_unsigned),
+        ),
+    )
+    return converter
+
+
+def _is(wanted: Any) -> Callable[[Any], bool]:
+    return lambda found: bool(found == wanted)
+
+
+def _as_is(value: Any, _: Any) -> Any:
+    return value
+
+
+def _values(wire: Mapping[str, Any], _: Any) -> Values:
+    return MappingProxyType(dict(wire)) if wire else NOTHING
+
+
+def _headers_to_wire(headers: Headers) -> list[dict[str, Any]]:
+    return [{"name": name, "value": value} for name, value in headers]
+
+
+def _headers(wire: Any, _: Any) -> Headers:
+    return tuple((header["name"], header["value"]) for header in wire)
+
+
+def _target_to_wire(converter: cattrs.Converter, target: Target | None) -> dict[str, Any] | None:
+    return None if target is None else {_KINDS[type(target)]: converter.unstructure(target)}
+
+
+def _target(converter: cattrs.Converter, wire: Mapping[str, Any] | None) -> Target | None:
+    """None also for a kind of target that a newer version added: the action it belongs to is unknown here too."""
+    found = [(name, value) for name, value in (wire or {}).items() if value is not None]
+    if len(found) > 1:
+        raise ValueError(f"a target is one thing, not {' and '.join(name for name, _ in found)}")
+    target: Target | None = None
+    for name, value in found:
+        target = converter.structure(value, _TARGETS[name])
+    return target
+
+
+def _signed(value: int) -> int:
+    return value - _UNSIGNED if value >= _UNSIGNED >> 1 else value
+
+
+def _unsigned(value: int, _: Any) -> int:
+    return value % _UNSIGNED
+
+
+_CONVERTER: Final = _converter()
