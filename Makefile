@@ -64,7 +64,7 @@ lock: ## resolve the ranges of pyproject.toml anew into constraints.txt
 	"$$tmp/venv/bin/python" -m pip --quiet --disable-pip-version-check --no-input install '.[dev]'; \
 	{ echo "# Exact versions that \`make install\` uses. Made by \`make lock\`; do not edit."; \
 	  "$$tmp/venv/bin/python" -m pip freeze --disable-pip-version-check --exclude douse; } > "$$tmp/constraints.txt"; \
-	cp "$$tmp/constraints.txt" constraints.txt; git diff --stat -- constraints.txt
+	cp "$$tmp/constraints.txt" constraints.txt; git diff --stat -- constraints.txt 2>/dev/null || true
 
 wheel: $(STAMP) ## build the wheel into dist/
 	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null && ls -1 dist/*.whl
