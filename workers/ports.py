@@ -102,6 +102,17 @@ class Codec(Protocol):
         """Raises ``MalformedMessage`` (``undecodable``, ``unknown_schema``, ``wrong_record``)."""
 
 
+class EventReader(Protocol):
+    """Detectors' records to events: Falco's JSON and Avro, told apart by the topic."""
+
+    def read(self, record: Record) -> RuntimeEvent:
+        """The event, bounded and normalised; the same bytes always give the same event. Does not block.
+
+        Raises ``MalformedMessage``: ``no_value``, ``undecodable``, ``oversize``, ``not_an_object``, ``no_rule``,
+        ``no_time``, or what ``Codec.decode`` raises.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Sealed:
     """A signed record: ``value`` is what travels, ``payload`` the exact bytes inside that were signed."""
