@@ -57,6 +57,8 @@ class _Tx:
         known = self.entry(entry.execution_id)
         if known is not None and _ORDER.index(entry.state) < _ORDER.index(known.state):
             raise ValueError(f"{entry.execution_id}: {known.state} never goes back to {entry.state}")
+        if known is not None and known.command != entry.command:
+            raise ValueError(f"{entry.execution_id} has another command in the journal already")
         self.entries[entry.execution_id] = entry
 
     def advance(self, position: LogPosition, next_offset: int) -> None:
@@ -77,6 +79,8 @@ class _Tx:
         return self.chain
 
     def set_chain_head(self, head: ChainHead) -> None:
+        if head.chain_id != self.chain.chain_id or head.next_no <= self.chain.next_no:
+            raise ValueError(f"the chain cannot move from {self.chain} to {head}")
         self.chain = head
 
 
