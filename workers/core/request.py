@@ -61,6 +61,9 @@ class Step:
     target: Target | None
     """None where an undo takes everything from the node's own journal."""
     parameters: Values = field(default_factory=lambda: NOTHING)
+    on: tuple[str, ...] = ()
+    """Outcomes of the step before on which this one is released; empty means any success (COMPLETED, NO_ACTION,
+    DRY_RUN). Means nothing on the first step."""
 
 
 @dataclass(frozen=True, slots=True)
