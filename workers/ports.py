@@ -29,6 +29,7 @@ from workers.core.queries import (
 )
 from workers.core.record import Delivery, Headers, LogPosition, OutRecord, Record, Start
 from workers.core.result import ActionResult
+from workers.core.sequence import Ranges
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -526,22 +527,32 @@ class HistoryTx(Protocol):
         """The steps folded so far."""
 
     def put_steps(self, steps: Iterable[FoldedStep]) -> None:
-        """Add steps. Idempotent."""
+        """Add steps, their ``payload`` and ``signed`` bytes with them. Idempotent."""
 
     def put_execution(self, execution: Execution) -> None:
         """Replace an execution's row by its fold."""
 
-    def put_event(self, event: RuntimeEvent) -> None:
-        """Idempotent by event id."""
+    def put_event(self, event: RuntimeEvent, *, payload: bytes) -> None:
+        """``payload`` is the event encoded. Idempotent by (event id, content); of an id that arrives with two contents
+        the first to arrive is shown."""
 
-    def put_node(self, state: NodeState, *, verified: bool, folded_at_ns: int) -> None:
-        """Keep the newest (by record number within an incarnation, else by time)."""
+    def put_node(self, state: NodeState, *, payload: bytes, verified: bool, folded_at_ns: int) -> None:
+        """``payload`` is the state encoded. Keep the newest of each incarnation, by record number."""
 
-    def put_audit(self, record: AuditRecord, *, payload: bytes, verified: bool) -> None:
-        """Idempotent by (chain, number, content)."""
+    def put_audit(self, record: AuditRecord, *, payload: bytes, signed: bytes, verified: bool) -> None:
+        """Idempotent by (chain, number, content). ``signed`` is the envelope that ``payload`` came in."""
+
+    def senders(self, names: Iterable[str]) -> Mapping[str, Ranges]:
+        """Which record numbers were seen of each sender; a sender never seen is missing."""
+
+    def put_sender(self, name: str, seen: Ranges) -> None:
+        """Replace what was seen of a sender."""
+
+    def record_digests(self, sender: str, numbers: Iterable[int]) -> Mapping[int, frozenset[str]]:
+        """The digests of the steps that carry these record numbers of a sender: more than one is a clone."""
 
     def put_unverified(self, position: LogPosition, offset: int, *, value: bytes, reason: str, at_ns: int) -> None:
-        """Kept apart, never folded. Idempotent."""
+        """Kept apart (the first 64 KiB), never folded. Idempotent."""
 
     def put_gap(self, position: LogPosition, *, expected: int, resumed_at: int, reason: str, at_ns: int) -> None:
         """A gap in what could be read. Idempotent."""
@@ -584,7 +595,8 @@ class HistoryStore(Protocol):
         """How far it has come."""
 
     def digest(self) -> str:
-        """SHA-256 over everything folded, in a canonical order: equal for equal histories."""
+        """SHA-256 over everything folded (``core.search``), whatever the order: equal for equal histories. Offsets,
+        gaps and what does not verify are no part of it."""
 
     def close(self) -> None:
         """Idempotent."""

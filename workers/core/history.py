@@ -6,7 +6,7 @@ projector; stored by ``adapters.history_store``; shown by the gateway.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias, TypeVar
 
 from workers.core.ids import ExecutionId, Incarnation, NodeId, uuid7_time_ns
@@ -26,6 +26,10 @@ class FoldedStep:
 
     result: ActionResult
     digest: str
+    payload: bytes = field(default=b"", repr=False, compare=False)
+    """The exact bytes ``digest`` is of."""
+    signed: bytes = field(default=b"", repr=False, compare=False)
+    """The envelope as it travelled: with the keyset it proves the step to anybody."""
 
     @property
     def key(self) -> StepKey:
@@ -94,6 +98,9 @@ class Execution:
 def fold(execution_id: ExecutionId, steps: Iterable[FoldedStep]) -> Execution:
     """The execution that a set of its steps amounts to.
 
+    An alarm is told but moves nothing; the word of a node that the dispatcher did not send it to is shown as a
+    conflict, and counts for nothing else.
+
     Raises:
         ValueError: no steps, or a step of another execution.
     """
@@ -101,15 +108,19 @@ def fold(execution_id: ExecutionId, steps: Iterable[FoldedStep]) -> Execution:
     ordered = tuple(sorted(unique.values(), key=lambda step: step.rank))
     if not ordered or any(step.result.execution_id != execution_id for step in ordered):
         raise ValueError(f"fold needs at least one step, all of {execution_id}")
-    results = [step.result for step in ordered]
-    top = results[-1]
+    own = _without_strangers(ordered)
+    results = [step.result for step in own]
+    ladder = [result for result in results if not result.alarm]
+    top = ladder[-1] if ladder else results[-1]
+    stage = top.stage if ladder else Stage.DISPATCHED
+    ended = stage is Stage.ENDED
     return Execution(
         execution_id=execution_id,
         action=top.action,
-        stage=top.stage,
-        outcome=top.outcome,
-        code=top.code,
-        message=top.message,
+        stage=stage,
+        outcome=(top.outcome or Outcome.UNKNOWN) if ended else None,
+        code=top.code if ladder else "",
+        message=top.message if ladder else "",
         node_id=_last([r.node_id for r in results], NodeId("")),
         incarnation=_last([r.incarnation for r in results], Incarnation("")),
         outputs=top.outputs,
@@ -119,17 +130,34 @@ def fold(execution_id: ExecutionId, steps: Iterable[FoldedStep]) -> Execution:
         late=top.late,
         undo_of=_last([r.undo_of for r in results], ExecutionId("")),
         attempts=max(result.attempt for result in results),
-        conflict=_conflicting(ordered),
-        alarms=tuple(sorted({result.alarm for result in results if result.alarm})),
+        conflict=len(own) < len(ordered) or _conflicting(ordered),
+        alarms=_alarms(ordered, strangers=len(own) < len(ordered)),
         configuration=_last([r.configuration for r in results], NOTHING),
         command_sha256=_last([r.command_sha256 for r in results], ""),
         dispatched_at_ns=_first_at(results, Stage.DISPATCHED),
         claimed_at_ns=_first_at(results, Stage.CLAIMED),
-        ended_at_ns=top.at_ns if top.stage is Stage.ENDED else 0,
+        ended_at_ns=top.at_ns if ended else 0,
         updated_at_ns=max(result.at_ns for result in results),
-        request=next((result.request for result in results if result.request is not None), None),
+        request=_last([result.request for result in results], None),
         steps=ordered,
     )
+
+
+STRANGER: Final = "foreign_node"
+"""The alarm on an execution that a node spoke of which it was never sent to."""
+
+
+def _without_strangers(ordered: Sequence[FoldedStep]) -> Sequence[FoldedStep]:
+    """The steps of the dispatcher and of the node it names; all of them while it has named none."""
+    sent_to = _last([s.result.node_id for s in ordered if s.result.producer != "node"], NodeId(""))
+    if not sent_to:
+        return ordered
+    return [step for step in ordered if step.result.producer != "node" or step.result.node_id == sent_to]
+
+
+def _alarms(steps: Sequence[FoldedStep], *, strangers: bool) -> tuple[str, ...]:
+    named = {step.result.alarm for step in steps if step.result.alarm}
+    return tuple(sorted(named | {STRANGER} if strangers else named))
 
 
 T = TypeVar("T")
@@ -145,6 +173,7 @@ def _first_at(results: Iterable[ActionResult], stage: Stage) -> int:
 
 
 def _conflicting(steps: Sequence[FoldedStep]) -> bool:
+    """Two final outcomes, or one step told in two ways. The same words under a new record number are one telling."""
     finals = {s.result.outcome for s in steps if s.result.outcome is not None and s.result.outcome.is_final}
-    places = {step.key[:3] for step in steps}
-    return len(finals) > 1 or len(places) < len(steps)
+    tellings = {step.key[:3]: replace(step.result, record_no=0) for step in steps}
+    return len(finals) > 1 or any(tellings[step.key[:3]] != replace(step.result, record_no=0) for step in steps)

@@ -3,15 +3,20 @@
 Made by the gateway out of HTTP parameters, answered by ``adapters.history_store``. Pure values.
 """
 
+import base64
+import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from workers.core.audit import AuditRecord
 from workers.core.event import RuntimeEvent
 from workers.core.node_state import NodeState
 
 T = TypeVar("T")
+
+MAX_LIMIT: Final = 1000
+"""Most rows of one page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +29,19 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class ExecutionQuery:
-    """Which executions; every field narrows, empty or 0 means any. Times are nanoseconds since the epoch."""
+    """Which executions; every field narrows, empty or 0 means any. Times are nanoseconds since the epoch.
+
+    ``from_ns`` is the first moment that belongs, ``to_ns`` the first that does not; ``limit`` is 1 to ``MAX_LIMIT``.
+    """
 
     host: str = ""
     """Node id or host name."""
     container: str = ""
+    """An id of 12 digits or more, of the target or of the event that led here."""
     workload: str = ""
+    """Of the event that led here."""
     cluster: str = ""
+    """Of the node, or of the event that led here."""
     rule: str = ""
     actor: str = ""
     action: str = ""
@@ -93,3 +104,36 @@ class StoreHealth:
     unverified: int = 0
     conflicts: int = 0
     gaps: int = 0
+
+
+def cursor_after(at_ns: int, row_id: str) -> str:
+    """The opaque cursor of the page behind the row of that time and id."""
+    return base64.urlsafe_b64encode(f"{at_ns} {row_id}".encode()).decode().rstrip("=")
+
+
+def position_of(cursor: str) -> tuple[int, str]:
+    """The time and id that a cursor was made of.
+
+    Raises:
+        ValueError: ``cursor`` did not come from ``cursor_after``.
+    """
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        at_ns, separator, row_id = base64.b64decode(padded, altchars=b"-_", validate=True).decode().partition(" ")
+        found = int(at_ns), row_id
+    except (binascii.Error, ValueError):
+        found, separator = (0, ""), ""
+    if not separator or cursor_after(*found) != cursor:
+        raise ValueError("the cursor is not one that a page of this history ended with; start from the first page")
+    return found
+
+
+def checked_limit(limit: int) -> int:
+    """``limit`` itself.
+
+    Raises:
+        ValueError: not between 1 and ``MAX_LIMIT``.
+    """
+    if not 1 <= limit <= MAX_LIMIT:
+        raise ValueError(f"a page has 1 to {MAX_LIMIT} rows, not {limit}")
+    return limit

@@ -1,0 +1,174 @@
+"""The history store: opens it, hands out the projector's transactions, answers the gateway's questions.
+
+Opened by bootstrap. Any number of processes may read while the one projector writes. Every answer is folded from the
+steps at the moment it is asked, so that there is one truth and nothing to keep in step with it.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, select
+
+from workers.adapters.history_store import reading, rows, tables
+from workers.adapters.history_store.comparing import digest_of
+from workers.adapters.history_store.dialect import BUSY_S, WRITE, open_engine, translated
+from workers.adapters.history_store.schema import migrate
+from workers.adapters.history_store.writing import SqlHistoryTx
+from workers.core.audit import GENESIS, AuditRecord
+from workers.core.event import RuntimeEvent
+from workers.core.history import Execution, FoldedStep
+from workers.core.ids import EventId, ExecutionId
+from workers.core.node_state import NodeState
+from workers.core.queries import (
+    EventQuery,
+    ExecutionQuery,
+    Page,
+    StoredAudit,
+    StoredEvent,
+    StoredNode,
+    StoreHealth,
+    cursor_after,
+)
+from workers.core.record import LogPosition
+from workers.ports import Codec
+
+
+def open_history(url: str, codec: Codec, *, busy_s: float = BUSY_S) -> "SqlHistoryStore":
+    """A store of this version's schema, made if it is not there; ``busy_s`` is how long it waits for another writer.
+
+    Raises:
+        ConfigError: the URL cannot be used, or a newer Douse wrote the store.
+        TransientFailure: the database is away or busy.
+    """
+    engine = open_engine(url, busy_s=busy_s)
+    try:
+        migrate(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    return SqlHistoryStore(engine, codec)
+
+
+class SqlHistoryStore:
+    """Implements ``HistoryStore``. Every method may be called from any thread."""
+
+    def __init__(self, engine: Engine, codec: Codec) -> None:
+        """Use ``open_history``."""
+        self._engine = engine
+        self._codec = codec
+
+    @contextmanager
+    def begin(self) -> Iterator[SqlHistoryTx]:
+        """As the port says."""
+        with translated(), self._engine.connect() as plain:
+            connection = plain.execution_options(**{WRITE: True})
+            with connection.begin():
+                tx = SqlHistoryTx(connection, self._codec)
+                yield tx
+                tx.flush()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with translated(), self._engine.connect() as connection:
+            yield connection
+
+    def next_offset(self, position: LogPosition) -> int | None:
+        """Where to read on."""
+        columns = tables.offsets.c
+        place = rows.place_row(position)
+        chosen = select(columns.next_offset).where(*(columns[name] == value for name, value in place.items()))
+        with self._reading() as connection:
+            return connection.execute(chosen).scalar_one_or_none()
+
+    def execution(self, execution_id: ExecutionId) -> Execution | None:
+        """One, with its steps."""
+        with self._reading() as connection:
+            found = self._folded(connection, [execution_id], whole=True)
+        return found[0] if found else None
+
+    def executions(self, query: ExecutionQuery) -> Page[Execution]:
+        """A page."""
+        with self._reading() as connection:
+            found = connection.execute(reading.chosen_executions(connection, query)).all()
+            page = found[: query.limit]
+            more = cursor_after(page[-1].requested_at_ns, page[-1].execution_id) if len(found) > len(page) else ""
+            return Page(tuple(self._folded(connection, [row.execution_id for row in page], whole=False)), more)
+
+    def undone_by(self, execution_id: ExecutionId) -> Execution | None:
+        """The completed undo."""
+        with self._reading() as connection:
+            found = connection.execute(reading.completed_undo(execution_id)).scalar_one_or_none()
+            return self._folded(connection, [found], whole=True)[0] if found is not None else None
+
+    def contained(self) -> Sequence[Execution]:
+        """What holds right now."""
+        with self._reading() as connection:
+            holding = connection.execute(reading.holding()).scalars().all()
+            return self._folded(connection, holding, whole=False)
+
+    def event(self, event_id: EventId) -> StoredEvent | None:
+        """One event."""
+        with self._reading() as connection:
+            value = connection.execute(reading.chosen_event(event_id)).scalar_one_or_none()
+            return self._events(connection, [value])[0] if value is not None else None
+
+    def events(self, query: EventQuery) -> Page[StoredEvent]:
+        """A page."""
+        with self._reading() as connection:
+            found = connection.execute(reading.chosen_events(connection, query)).all()
+            page = found[: query.limit]
+            more = cursor_after(page[-1].occurred_at_ns, page[-1].event_id) if len(found) > len(page) else ""
+            return Page(tuple(self._events(connection, [row.value for row in page])), more)
+
+    def nodes(self) -> Sequence[StoredNode]:
+        """Every node."""
+        with self._reading() as connection:
+            found = connection.execute(reading.newest_heartbeats()).all()
+        return [
+            StoredNode(self._codec.decode(value, NodeState), verified, folded_at_ns)
+            for value, verified, folded_at_ns, _ in found
+        ]
+
+    def audit(self, *, execution_id: str = "", chain_id: str = "", limit: int = 200) -> Sequence[StoredAudit]:
+        """Newest first; ``verified`` when the signature and the link to the record before both hold."""
+        with self._reading() as connection:
+            found = connection.execute(reading.chosen_audit(execution_id, chain_id, limit)).all()
+        answers = []
+        for payload, verified, linked in found:
+            record = self._codec.decode(payload, AuditRecord)
+            first = record.record_no == 0 and record.previous == GENESIS
+            answers.append(StoredAudit(record, verified and (first or bool(linked))))
+        return answers
+
+    def health(self) -> StoreHealth:
+        """How far it has come."""
+        with self._reading() as connection:
+            offsets = connection.execute(select(tables.offsets)).all()
+            executions, unverified, conflicts, gaps = reading.counted(connection)
+        # A topic read under two log ids shows the newest log's offset: its row was written last.
+        next_offsets = {f"{row.topic}/{row.partition}": row.next_offset for row in offsets}
+        return StoreHealth(next_offsets, executions, unverified, conflicts, gaps)
+
+    def digest(self) -> str:
+        """As the port says."""
+        with self._reading() as connection:
+            return digest_of(connection)
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._engine.dispose()
+
+    def _folded(self, connection: Connection, ids: Sequence[str], *, whole: bool) -> list[Execution]:
+        """These executions, in this order; those that have no steps are left out."""
+        steps: dict[str, list[FoldedStep]] = defaultdict(list)
+        for row in connection.execute(select(tables.steps).where(tables.steps.c.execution_id.in_(ids))):
+            steps[row.execution_id].append(rows.read_step(self._codec, row))
+        return [rows.read_execution(ExecutionId(id_), steps[id_], whole=whole) for id_ in ids if id_ in steps]
+
+    def _events(self, connection: Connection, values: Sequence[bytes]) -> list[StoredEvent]:
+        found = [self._codec.decode(value, RuntimeEvent) for value in values]
+        led_to: dict[str, list[str]] = defaultdict(list)
+        for event_id, execution_id in connection.execute(reading.led_to(event.event_id for event in found)):
+            led_to[event_id].append(execution_id)
+        return [StoredEvent(event, tuple(led_to[rows.indexed(event.event_id)])) for event in found]
