@@ -150,8 +150,9 @@ class Opener(Protocol):
     def open(self, value: bytes, kind: PayloadType, as_: type[T]) -> Opened[T]:
         """The record inside, its signature checked over its exact bytes before they are decoded.
 
-        Raises ``MalformedMessage``: ``not_an_envelope``, ``wrong_type``, ``unknown_key``, ``revoked_key``,
-        ``bad_signature``, ``undecodable``, ``oversize``. Whether that signatory may say this is the caller's question.
+        Raises ``MalformedMessage``: ``oversize``, ``not_an_envelope``, ``wrong_type``, ``keyset_expired``,
+        ``unknown_key``, ``revoked_key``, ``bad_signature``, and what ``Codec.decode`` raises. Whether that signatory
+        may say this is the caller's question.
         """
 
 

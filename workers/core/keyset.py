@@ -41,6 +41,8 @@ class Keyset:
     version: int
     expires_at_ns: int
     keys: Mapping[KeyId, PublicKey] = field(default_factory=dict)
+    threshold: int = 1
+    """How many operators must sign a new version."""
 
 
 @dataclass(frozen=True, slots=True)

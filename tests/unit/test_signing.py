@@ -1,0 +1,167 @@
+"""Envelopes: no byte of one can change, and nothing inside is looked at before the signature holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fakes.clock import FakeClock
+from tests.strategies import commands
+from workers.adapters.avro import AvroCodec
+from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer, PrivateKey, verify
+from workers.core.command import ActionCommand
+from workers.core.envelope import MAX_ENVELOPE_BYTES, Envelope, PayloadType, signed_bytes
+from workers.core.errors import MalformedMessage
+from workers.core.ids import key_id_of
+from workers.core.keyset import KeyRole, Keyset, PublicKey
+from workers.core.topology import Topology
+from workers.ports import Opened
+
+T = TypeVar("T")
+
+CODEC = AvroCodec()
+KEY = PrivateKey.generate()
+CLOCK = FakeClock()
+TRUST = Keyset(1, 1 << 62, {KEY.key_id: PublicKey(KEY.key_id, KEY.public, KeyRole.DISPATCHER, "dispatcher")})
+
+
+class CountingCodec:
+    """The real codec; counts what it was asked to decode that is not an envelope."""
+
+    def __init__(self) -> None:
+        self.payloads = 0
+
+    def encode(self, record: object) -> bytes:
+        return CODEC.encode(record)
+
+    def decode(self, data: bytes, as_: type[T]) -> T:
+        self.payloads += as_ is not Envelope
+        return CODEC.decode(data, as_)
+
+
+def _open(value: bytes, *, codec: Any = CODEC, keyset: Keyset = TRUST) -> Opened[ActionCommand]:
+    return EnvelopeOpener(keyset, codec, clock=CLOCK).open(value, PayloadType.COMMAND, ActionCommand)
+
+
+def _seal(command: ActionCommand) -> bytes:
+    return EnvelopeSealer(KEY, CODEC).seal(PayloadType.COMMAND, command).value
+
+
+def _refusal(value: bytes, **more: Any) -> str:
+    with pytest.raises(MalformedMessage) as caught:
+        _open(value, **more)
+    return caught.value.reason
+
+
+@settings(max_examples=10)
+@given(commands, st.integers(1, 255))
+def test_an_envelope_with_any_one_byte_changed_is_refused(command: ActionCommand, mask: int) -> None:
+    value = _seal(command)
+    assert _open(value).record == command
+    for place in range(len(value)):
+        forged = value[:place] + bytes([value[place] ^ mask]) + value[place + 1 :]
+        _refusal(forged)
+
+
+@pytest.mark.faults
+@settings(max_examples=100)
+@given(commands)
+def test_an_envelope_with_any_one_bit_changed_is_refused(command: ActionCommand) -> None:
+    value = _seal(command)
+    for place in range(len(value)):
+        for bit in range(8):
+            _refusal(value[:place] + bytes([value[place] ^ 1 << bit]) + value[place + 1 :])
+
+
+@given(commands, st.data())
+def test_the_payload_is_not_decoded_when_the_signature_does_not_hold(
+    command: ActionCommand, data: st.DataObject
+) -> None:
+    envelope = CODEC.decode(_seal(command), Envelope)
+    place = data.draw(st.integers(0, 63))
+    forged = bytearray(envelope.signature)
+    forged[place] ^= data.draw(st.integers(1, 255))
+    codec = CountingCodec()
+    assert _refusal(_wrap(envelope, signature=bytes(forged)), codec=codec) == "bad_signature"
+    assert codec.payloads == 0
+
+
+@pytest.mark.parametrize("signature", [b"", bytes(64), bytes(63), bytes(65), b"x" * 1000])
+def test_an_unsigned_envelope_is_refused_before_decoding(signature: bytes) -> None:
+    codec = CountingCodec()
+    envelope = Envelope(PayloadType.COMMAND, b"anything", KEY.key_id, signature)
+    assert _refusal(CODEC.encode(envelope), codec=codec) == "bad_signature"
+    assert codec.payloads == 0
+
+
+def test_a_signature_made_for_another_type_does_not_hold() -> None:
+    payload = CODEC.encode(Topology("z", 1, 1, "t", 0))
+    signature = KEY.sign(signed_bytes(PayloadType.TOPOLOGY, payload))
+    assert _refusal(CODEC.encode(Envelope(PayloadType.COMMAND, payload, KEY.key_id, signature))) == "bad_signature"
+
+
+def test_a_signed_payload_of_another_record_is_a_wrong_record() -> None:
+    sealed = EnvelopeSealer(KEY, CODEC).seal(PayloadType.COMMAND, Topology("z", 1, 1, "t", 0))
+    assert _refusal(sealed.value) == "wrong_record"
+
+
+def test_signed_junk_is_undecodable_and_nothing_worse() -> None:
+    signature = KEY.sign(signed_bytes(PayloadType.COMMAND, b"junk"))
+    assert _refusal(CODEC.encode(Envelope(PayloadType.COMMAND, b"junk", KEY.key_id, signature))) == "undecodable"
+
+
+@given(commands)
+def test_a_batch_path_is_refused_until_a_version_can_check_it(command: ActionCommand) -> None:
+    envelope = CODEC.decode(_seal(command), Envelope)
+    assert _refusal(_wrap(envelope, path=(b"x" * 32,))) == "bad_signature"
+
+
+@given(commands)
+def test_an_expired_keyset_vouches_for_nobody(command: ActionCommand) -> None:
+    value = _seal(command)
+    expired = dataclasses.replace(TRUST, expires_at_ns=CLOCK.now_ns())
+    assert _refusal(value, keyset=expired) == "keyset_expired"
+    lasting = dataclasses.replace(TRUST, expires_at_ns=CLOCK.now_ns() + 1)
+    assert _open(value, keyset=lasting).record == command
+
+
+@given(commands)
+def test_the_digest_is_of_the_very_bytes_that_were_signed(command: ActionCommand) -> None:
+    sealed = EnvelopeSealer(KEY, CODEC).seal(PayloadType.COMMAND, command)
+    opened = _open(sealed.value)
+    assert opened.payload == sealed.payload == CODEC.encode(command)
+    assert opened.sha256 == hashlib.sha256(sealed.payload).hexdigest()
+
+
+def test_what_nobody_would_open_is_not_sealed() -> None:
+    big = Topology("z" * MAX_ENVELOPE_BYTES, 1, 1, "t", 0)
+    with pytest.raises(MalformedMessage) as caught:
+        EnvelopeSealer(KEY, CODEC).seal(PayloadType.TOPOLOGY, big)
+    assert caught.value.reason == "oversize"
+
+
+def test_a_private_key_never_shows_itself() -> None:
+    secret = KEY.pem().decode().split("\n")[1]
+    assert secret not in repr(KEY) + str(KEY)
+    assert not hasattr(KEY, "__dict__")
+
+
+@given(st.binary(max_size=64), st.binary(max_size=80), st.binary(max_size=40))
+def test_verifying_junk_is_false_and_never_raises(data: bytes, signature: bytes, public: bytes) -> None:
+    assert not verify(public, signature, data)
+    assert not verify(KEY.public, signature, data)
+    assert verify(KEY.public, KEY.sign(data), data)
+
+
+def test_a_key_s_id_is_its_fingerprint() -> None:
+    assert KEY.key_id == key_id_of(KEY.public)
+    assert PrivateKey.from_pem(KEY.pem()).key_id == KEY.key_id
+
+
+def _wrap(envelope: Envelope, **changes: Any) -> bytes:
+    return CODEC.encode(dataclasses.replace(envelope, **changes))
