@@ -18,6 +18,7 @@ from workers.core.journal_entry import EntryState, JournalEntry
 from workers.core.keyset import Signatory
 from workers.core.node_state import NodeState
 from workers.core.outcome import Values
+from workers.core.process import ProcessFacts
 from workers.core.queries import (
     EventQuery,
     ExecutionQuery,
@@ -389,33 +390,6 @@ class Executor(Protocol):
         """As ``Outbox.acknowledge``."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessFacts:
-    """What the kernel says of one process. Evidence, except for the first three, which are identity."""
-
-    pid: int
-    started_at_ns: int
-    """Nanoseconds since the epoch, exact to one clock tick."""
-    boot_id: str
-    parent_pid: int
-    exe: str
-    exe_device: int
-    exe_inode: int
-    exe_trusted: bool
-    """The executable is owned by root and nobody else may write to it."""
-    name: str
-    command_line: str
-    state: str
-    """One letter, as in /proc/<pid>/stat."""
-    cgroup: str
-    uid: int
-    kernel_thread: bool
-    frozen: bool
-    """Its cgroup is frozen: signals wait until it thaws."""
-    namespace_pid: int
-    """Its pid inside its own pid namespace; 1 is a container's init."""
-
-
 class ProcessHandle(Protocol):
     """A held process: a pidfd. Whatever happens to the pid, this never becomes another process."""
 
@@ -441,8 +415,9 @@ class Processes(Protocol):
     """The processes of this host."""
 
     def open(self, pid: int) -> ProcessHandle | None:
-        """Hold the present holder of ``pid``; None when there is none. Raises ``PermanentFailure`` where the kernel
-        has no pidfd."""
+        """Hold the present holder of ``pid``; None when there is none, or only a zombie. Raises ``PermanentFailure``
+        (``no_pidfd``, ``facts_hidden``) where the kernel has no pidfd or shows us nothing of it, ``TransientFailure``
+        when descriptors are short."""
 
     def boot_id(self) -> str:
         """This boot."""
@@ -454,7 +429,7 @@ class Processes(Protocol):
         """The grain of start times, in nanoseconds."""
 
     def own_line(self) -> tuple[int, ...]:
-        """This process and its ancestors, nearest first."""
+        """This process, its ancestors, nearest first, and the sibling workers of the same supervisor."""
 
     def own_cgroup(self) -> str:
         """This process's cgroup where it is a unit or pod of its own; empty where it shares one."""
@@ -466,6 +441,7 @@ class Host:
 
     processes: Processes
     clock: Clock
+    failpoints: Failpoints
 
 
 class Retrying(Protocol):

@@ -1,4 +1,23 @@
 """The catalogue of actions, one file an action; run by the node worker, described by the gateway and the CLI.
 
-An action knows core, ports and workers.action; it must never know another action or an adapter.
+An action knows core, ports and workers.action; it must never know another action or an adapter. A new one is its file,
+its line in ``CATALOGUE`` and its unit test.
 """
+
+from typing import Any, Final
+
+from workers.action import Action
+from workers.actions.kill_process import KillProcess
+
+CATALOGUE: Final[tuple[Action[Any], ...]] = (KillProcess(),)
+"""Every action there is. Closed: nothing is registered at run time."""
+
+FAILPOINTS: Final = ("kill_process.signalled",)
+"""Every place inside an action where a fault test may end the worker."""
+
+_BY_NAME: Final = {action.name: action for action in CATALOGUE}
+
+
+def by_name(name: str) -> Action[Any] | None:
+    """The action of this name (``kill_process``); None where there is none."""
+    return _BY_NAME.get(name)

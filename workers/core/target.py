@@ -65,6 +65,8 @@ def describe(target: Target) -> str:
     """One line for people: what would be acted on."""
     match target:
         case ProcessTarget(line=line):
+            if not line:
+                return "no process"
             named = line[0]
             return f"process {named.pid}" + (f" ({named.name or named.exe})" if named.name or named.exe else "")
         case ContainerTarget(container_id=container_id):
@@ -78,7 +80,7 @@ def lane_key(target: Target) -> str:
     """Two commands with one key run one after the other; others may run side by side."""
     match target:
         case ProcessTarget(line=line):
-            return f"process:{line[0].pid}"
+            return f"process:{line[0].pid if line else 0}"
         case ContainerTarget(container_id=container_id):
             return f"container:{container_id[:12]}"
         case FileTarget(path=path, container_id=container_id):

@@ -1,0 +1,105 @@
+"""Reads what a process is while a pidfd holds it.
+
+Called by ``system`` at opening and by the handle when asked again. The order is the point: descriptor first, facts
+second, and then the descriptor is asked whether the process still lives. If it does, its pid was its own all the while,
+and so are the facts.
+"""
+
+import os
+from typing import Final
+
+from workers.adapters.processes import cgroups, procfs, texts
+from workers.adapters.processes.boot import Boot
+from workers.adapters.processes.executable import Executable, executable
+from workers.adapters.processes.fine_start import FineStart
+from workers.adapters.processes.handle import ended
+from workers.core.errors import PermanentFailure
+from workers.core.process import ProcessFacts
+
+
+class Reader:
+    """Knows the boot, the cgroup hierarchies and whether the kernel tells fine start times."""
+
+    def __init__(self, boot: Boot) -> None:
+        """Looks at this machine once."""
+        self._boot: Final = boot
+        self._cgroups: Final = cgroups.Cgroups()
+        self._fine: Final = FineStart()
+        self._has_serials: Final = _has_serials()
+
+    def read_held(self, pid: int, descriptor: int) -> ProcessFacts | None:
+        """The facts of the process that ``descriptor`` holds; None when it has ended before or meanwhile."""
+        try:
+            facts = self._read(pid, descriptor)
+        except (FileNotFoundError, ProcessLookupError, PermissionError) as error:
+            if ended(descriptor):
+                return None
+            raise PermanentFailure(
+                f"process {pid} lives, but /proc shows nothing of it ({error.strerror}): "
+                "mounted with hidepid? Let the worker's group see it (gid=), or run it as root",
+                code="facts_hidden",
+            ) from error
+        except ValueError as error:
+            raise PermanentFailure(f"/proc/{pid} cannot be read: {error}", code="facts_hidden") from error
+        return None if ended(descriptor) else facts
+
+    def _read(self, pid: int, descriptor: int) -> ProcessFacts:
+        stat = procfs.parse_stat(texts.contents(f"/proc/{pid}/stat"))
+        status = procfs.parse_status(texts.contents(f"/proc/{pid}/status"))
+        paths = procfs.parse_cgroups(texts.contents(f"/proc/{pid}/cgroup"))
+        exe = executable(pid)
+        since_boot, grain = stat.start_ticks * self._boot.tick_ns, self._boot.tick_ns
+        fine = self._fine.since_boot_ns(pid, not_before_ns=since_boot, tick_ns=grain)
+        if fine is not None:
+            since_boot, grain = fine
+        cgroup = procfs.one_cgroup(paths)
+        return ProcessFacts(
+            pid=pid,
+            started_at_ns=self._boot.time_ns() + since_boot,
+            boot_id=self._boot.id,
+            parent_pid=stat.parent_pid,
+            exe=procfs.readable(os.fsencode(exe.path)),
+            exe_device=exe.device,
+            exe_inode=exe.inode,
+            exe_trusted=exe.trusted,
+            name=stat.name,
+            command_line=texts.command_line(pid),
+            state=stat.state,
+            cgroup=cgroup,
+            uid=status.uid,
+            kernel_thread=stat.kernel_thread,
+            frozen=self._cgroups.frozen(paths),
+            namespace_pid=status.namespace_pid,
+            start_ticks=stat.start_ticks,
+            start_grain_ns=grain,
+            serial=self._serial(descriptor),
+            kill_pending=status.kill_pending,
+            oldest_in_cgroup=self._oldest(pid, stat, exe, cgroup=cgroup, paths=paths),
+        )
+
+    def _serial(self, descriptor: int) -> int:
+        inode = os.fstat(descriptor).st_ino if self._has_serials else 0
+        return inode if inode < 1 << 63 else 0  # travels as a signed 64-bit number
+
+    def _oldest(self, pid: int, stat: procfs.Stat, exe: Executable, *, cgroup: str, paths: dict[str, str]) -> bool:
+        """Only asked where an answer can matter: a unit may have thousands of members."""
+        if not exe.trusted or not cgroups.is_unit(cgroup):
+            return False
+        members = self._cgroups.members(paths)
+        if pid not in members or stat.parent_pid in members:
+            return False
+        return all(texts.start_ticks(other) >= stat.start_ticks for other in members if other != pid)
+
+
+def _has_serials() -> bool:
+    """Since Linux 6.9 pidfds have a file system of their own, whose inodes number the processes; before, all pidfds
+    share the one inode of everything anonymous."""
+    try:
+        pidfd, other = os.pidfd_open(os.getpid()), os.eventfd(0)
+    except OSError:
+        return False
+    try:
+        return os.fstat(pidfd).st_dev != os.fstat(other).st_dev
+    finally:
+        os.close(pidfd)
+        os.close(other)

@@ -1,0 +1,101 @@
+"""Opens processes by pidfd: the port ``Processes`` on the real kernel.
+
+Made by ``bootstrap``, called by actions. What a process is, ``reader`` finds out while the descriptor holds it.
+"""
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Final
+
+from workers.adapters.processes import cgroups, texts
+from workers.adapters.processes.boot import Boot
+from workers.adapters.processes.handle import PidfdHandle
+from workers.adapters.processes.reader import Reader
+from workers.core.errors import PermanentFailure, TransientFailure
+
+_SHORT: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
+_NOBODY: Final = {errno.ESRCH, errno.ENOENT, errno.EINVAL}
+"""No such process; EINVAL is a pid that is none, or a thread's number."""
+_MANY_ANCESTORS: Final = 4096
+
+
+class SystemProcesses:
+    """The processes of this host."""
+
+    def __init__(self, *, siblings: Callable[[], tuple[int, ...]] = tuple) -> None:
+        """``siblings`` are the pids of the workers that the same supervisor runs, asked for anew each time."""
+        self._boot = Boot()
+        self._reader = Reader(self._boot)
+        self._siblings = siblings
+        self._own_cgroup = _own_cgroup()
+
+    def open(self, pid: int) -> "PidfdHandle | None":
+        """Hold the present holder of ``pid``: see the port."""
+        try:
+            descriptor = os.pidfd_open(pid)
+        except OverflowError:
+            return None
+        except OSError as error:
+            if error.errno in _NOBODY:
+                return None
+            if error.errno in _SHORT:
+                raise TransientFailure(f"process {pid} cannot be held: {error.strerror}") from error
+            raise PermanentFailure(
+                f"this kernel or its seccomp profile gives no pidfd ({error.strerror}): Douse needs Linux 5.3 or newer",
+                code="no_pidfd",
+            ) from error
+        try:
+            facts = self._reader.read_held(pid, descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if facts is None:
+            os.close(descriptor)
+            return None
+        return PidfdHandle(descriptor, facts, read=self._reader.read_held)
+
+    def boot_id(self) -> str:
+        """This boot."""
+        return self._boot.id
+
+    def boot_time_ns(self) -> int:
+        """When this boot began, nanoseconds since the epoch."""
+        return self._boot.time_ns()
+
+    def tick_ns(self) -> int:
+        """The grain of start times."""
+        return self._boot.tick_ns
+
+    def own_line(self) -> tuple[int, ...]:
+        """This process, its ancestors, nearest first, and its siblings."""
+        line = _ancestors()
+        return (*line, *(pid for pid in self._siblings() if pid not in line))
+
+    def own_cgroup(self) -> str:
+        """This process's cgroup where it is a unit or pod that runs nothing else; empty where it shares one."""
+        return self._own_cgroup
+
+
+def _own_cgroup() -> str:
+    """A unit is ours when the topmost of our ancestors inside it is our supervisor or this process itself: a shell that
+    ``sshd`` or a terminal's service started shares theirs, and so may the malware started from it."""
+    own = texts.cgroup(os.getpid())
+    contained = cgroups.in_container(texts.link("/proc/self/ns/cgroup"))
+    if not (cgroups.is_unit(own) or cgroups.is_pod(own) or (contained and own == "/")):
+        return ""
+    line = _ancestors()
+    topmost = [pid for pid in line if texts.cgroup(pid) == own][-1]
+    same_program = texts.link(f"/proc/{topmost}/exe") == texts.link("/proc/self/exe")
+    return own if topmost in line[:2] and same_program else ""
+
+
+def _ancestors() -> list[int]:
+    """This process and its ancestors, nearest first."""
+    line = [os.getpid()]
+    while line[-1] > 1 and len(line) < _MANY_ANCESTORS:
+        parent = texts.parent(line[-1])
+        if parent <= 0:
+            break
+        line.append(parent)
+    return line
