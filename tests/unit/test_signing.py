@@ -79,9 +79,7 @@ def test_an_envelope_with_any_one_bit_changed_is_refused(command: ActionCommand)
 
 
 @given(commands, st.data())
-def test_the_payload_is_not_decoded_when_the_signature_does_not_hold(
-    command: ActionCommand, data: st.DataObject
-) -> None:
+def test_a_payload_whose_signature_does_not_hold_is_never_decoded(command: ActionCommand, data: st.DataObject) -> None:
     envelope = CODEC.decode(_seal(command), Envelope)
     place = data.draw(st.integers(0, 63))
     forged = bytearray(envelope.signature)
