@@ -386,3 +386,28 @@ def test_a_file_of_alerts_may_be_one_a_list_or_one_a_line() -> None:
     assert len(alerts_in(REAL[0])) == 1
     with pytest.raises(MalformedMessage, match="line 2: not JSON"):
         alerts_in(REAL[0] + b"\n{broken\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "secret"),
+    [
+        ("mysql --password hunter2 -h db", "hunter2"),
+        ("mysql --password=hunter2", "hunter2"),
+        ("curl -u bob:hunter2 https://x", "hunter2"),
+        ("env AWS_SECRET_ACCESS_KEY=hunter2 aws", "hunter2"),
+        ("aws AKIAIOSFODNN7EXAMPLE", "AKIAIOSFODNN7EXAMPLE"),
+    ],
+)
+def test_a_command_lines_secret_is_in_no_part_of_the_event(command: str, secret: str) -> None:
+    fields = {"proc.pid": 4711, "proc.cmdline": command, "proc.pcmdline": command, "proc.ppid": 4710}
+    event = event_from(alert(output=f"spawned (command={command} user=root)", fields=fields))
+    assert secret not in repr(event)
+    assert len(event.process_line) == 2
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("piece", ["a-a.", "pass_", "token:", "a+", "eyJ-", "password ", "a='", "://", "bearer "])
+def test_a_hostile_field_does_not_make_masking_slow(piece: str) -> None:
+    """32 full fields: far under a second where masking looks at each character once, a hang where it backtracks."""
+    hostile = ("key" + piece * LONGEST_TEXT)[:LONGEST_TEXT]
+    assert len(event_from(alert(fields={f"f{n}": hostile for n in range(32)})).fields) == 32

@@ -113,8 +113,8 @@ def test_all_faults_are_told_at_once() -> None:
         ),
         'r.yaml: rules[0].match: matches nothing in particular; to match every event, say rules: ["*"]',
         (
-            "r.yaml: rules[0].nam: unknown key; known here: condition, cooldown, description, enabled, match, mode, name, "
-            "reason, steps, ttl, undo_after"
+            "r.yaml: rules[0].nam: unknown key; known here: condition, cooldown, description, enabled, match, mode, "
+            "name, reason, steps, ttl, undo_after"
         ),
         "r.yaml: more: unknown key; known here: rules",
     ]

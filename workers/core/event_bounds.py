@@ -13,6 +13,7 @@ from workers.core.errors import MalformedMessage
 from workers.core.event import ContainerRef, ProcessRef, RuntimeEvent
 from workers.core.ids import EventId
 from workers.core.outcome import Scalar, Values
+from workers.core.redaction import mask_arguments
 from workers.core.target import MAX_ANCESTORS
 
 LONGEST_TEXT: Final = 4096
@@ -20,7 +21,7 @@ LONGEST_TEXT: Final = 4096
 LONGEST_NAME: Final = 256
 """Characters of a rule, tag, host (253 by RFC 1035), user or field name."""
 LONGEST_ARGUMENTS: Final = 1024
-"""Characters of one command line: evidence only, and up to 33 of them travel in one request."""
+"""Characters of one command line: evidence only, and up to 32 of them travel in one request."""
 MOST_FIELDS: Final = 256
 MOST_TAGS: Final = 64
 DEEPEST: Final = 4
@@ -39,8 +40,8 @@ def text(value: object, limit: int = LONGEST_TEXT) -> str:
 
 
 def masked(value: str) -> str:
-    """``value`` without the secrets that command lines carry."""
-    return value
+    """``value`` without the secrets that command lines carry; a detector gives them as one text, not as arguments."""
+    return mask_arguments(value.split(" ")) if value else value
 
 
 def is_pid(value: object) -> bool:
@@ -138,7 +139,7 @@ def line(processes: Iterable[ProcessRef]) -> tuple[ProcessRef, ...]:
     """A process line up to the first member that cannot be a process: a gap would shift who is whose ancestor."""
     kept: list[ProcessRef] = []
     for process in processes:
-        if not is_pid(process.pid) or len(kept) > MAX_ANCESTORS:
+        if not is_pid(process.pid) or len(kept) == MAX_ANCESTORS:
             break
         kept.append(
             ProcessRef(

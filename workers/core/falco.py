@@ -101,7 +101,7 @@ def _priority(priority: object) -> str:
 def _process_line(fields: Mapping[str, Any]) -> tuple[ProcessRef, ...]:
     """The event's process and its ancestors, up to the first whose pid the event does not tell."""
     found: list[ProcessRef] = []
-    for generation in range(MAX_ANCESTORS + 1):
+    for generation in range(MAX_ANCESTORS):
         pid = _number(_of(fields, generation, "apid", own="pid", parent="ppid"))
         if not is_pid(pid):
             break

@@ -10,32 +10,51 @@ from typing import Final
 
 MASK: Final = "***"
 
-_WORD: Final = (
-    r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|auth|credentials?)"
+_SECRET_NAME: Final = re.compile(
+    r"(?i)(?:^|[_.-])(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|auth"
+    r"|credentials?)(?:$|[_.-])"
+    r"|(?:password|passwd|passphrase|secret|token|apikey|accesskey|privatekey|credential)s?$"
 )
-_NAMES: Final = rf"(?:[\w.-]*[_.-])?{_WORD}(?:[_.-][\w.-]*)?"
-_CAMEL: Final = r"[\w.-]*(?:Password|Passwd|Secret|Token|ApiKey|AccessKey|PrivateKey|Credential)s?"
+"""What makes a name a secret's: one of these words between separators, or an end like ``PGPASSWORD``'s."""
 
-_FLAG: Final = re.compile(rf"--?(?:(?i:{_NAMES})|{_CAMEL})")
-"""An option whose next word is the secret: ``--password hunter2``."""
+_NAME: Final = re.compile(r"(?<![\w.-])(?P<name>[\w.-]++)\s*+[=:]\s*+")
+"""``--password=``, ``PGPASSWORD=``, ``token:``, ``?api_key=``. Possessive: hostile text must not make it slow."""
 
-_ASSIGNED: Final = re.compile(
-    rf"(?P<name>(?<![\w-])-{{0,2}}(?:(?i:{_NAMES})|{_CAMEL})\s*[=:]\s*)(?P<value>\"[^\"]*\"|'[^']*'|[^\s&;,]+)"
-)
-"""``--password=x``, ``PGPASSWORD=x``, ``token: x``, ``?api_key=x&``."""
+_VALUE: Final = re.compile(r"\"[^\"]*\"|'[^']*'|[^\s&;,]+")
 
 _SHAPES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}-----.*?(?:-----END [A-Z0-9 ]{0,40}-----|\Z)", re.DOTALL), MASK),
-    (re.compile(r"\beyJ[\w-]{6,}\.[\w-]{4,}(?:\.[\w-]*)?"), MASK),
+    (re.compile(r"(?<![\w-])eyJ[\w-]{6,}\.[\w-]{4,}(?:\.[\w-]*)?"), MASK),
     (re.compile(r"\b(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{12,}"), MASK),
     (
         re.compile(r"\b(?:gh[pousr]_|github_pat_|glpat-|xox[abeprs]-|sk-|sk_live_|hvs\.|npm_|pypi-|AIza)[\w-]{12,}"),
         MASK,
     ),
     (re.compile(r"(?i)\b(bearer|basic)(\s+)[\w.~+/=-]{6,}"), rf"\1\2{MASK}"),
-    (re.compile(r"(?P<scheme>\b[a-zA-Z][\w+.-]*://[^\s/:@]*):[^\s/@]+@"), rf"\g<scheme>:{MASK}@"),
+    (re.compile(r"(?P<scheme>\b[a-zA-Z][\w+.-]{0,31}://[^\s/:@]*):[^\s/@]+@"), rf"\g<scheme>:{MASK}@"),
 )
 """Secrets by their own shape: PEM blocks, JSON web tokens, cloud and forge keys, HTTP credentials, URL passwords."""
+
+_HINTS: Final = (
+    *("pass", "pwd", "secret", "token", "key", "auth", "credential", "begin ", "eyj", "akia", "asia", "aroa", "aida"),
+    *(
+        "ghp_",
+        "gho_",
+        "ghu_",
+        "ghs_",
+        "ghr_",
+        "github_pat_",
+        "glpat-",
+        "xox",
+        "sk-",
+        "sk_live_",
+        "hvs.",
+        "npm_",
+        "pypi-",
+    ),
+    *("aiza", "bearer", "basic", "://", "-u ", "-user "),
+)
+"""Most text holds none of these, and is looked through no further."""
 
 
 def mask_arguments(arguments: Sequence[str]) -> str:
@@ -43,6 +62,9 @@ def mask_arguments(arguments: Sequence[str]) -> str:
 
     The vector is needed to see that ``--password`` is followed by its value; ``mask`` finds the rest in any text.
     """
+    plain = " ".join(arguments)
+    if not _may_hold_a_secret(plain):
+        return plain
     shown: list[str] = []
     secret_next = False
     for argument in arguments:
@@ -50,16 +72,37 @@ def mask_arguments(arguments: Sequence[str]) -> str:
             shown.append(MASK)
             secret_next = False
             continue
-        secret_next = _FLAG.fullmatch(argument) is not None
+        secret_next = argument.startswith("-") and "=" not in argument and _SECRET_NAME.search(argument) is not None
         shown.append(_user_and_password(shown, mask(argument)))
     return mask(" ".join(shown))
 
 
 def mask(text: str) -> str:
     """Any text, with what looks like a secret masked. Masking twice changes nothing."""
+    if not _may_hold_a_secret(text):
+        return text
     for shape, replacement in _SHAPES:
         text = shape.sub(replacement, text)
-    return _ASSIGNED.sub(rf"\g<name>{MASK}", text)
+    return _without_assigned(text)
+
+
+def _may_hold_a_secret(text: str) -> bool:
+    lowered = text.lower()
+    return any(hint in lowered for hint in _HINTS)
+
+
+def _without_assigned(text: str) -> str:
+    """The values of names that are secrets' names, masked."""
+    kept: list[str] = []
+    at = 0
+    for found in _NAME.finditer(text):
+        if found.start() < at or _SECRET_NAME.search(found["name"]) is None:
+            continue
+        value = _VALUE.match(text, found.end())
+        if value is not None:
+            kept += text[at : found.end()], MASK
+            at = value.end()
+    return "".join((*kept, text[at:]))
 
 
 def _user_and_password(before: Sequence[str], argument: str) -> str:
