@@ -1,20 +1,33 @@
 """The topic catalogue: ``topics/*.yaml``, one file a topic, checked as a whole.
 
-Called by bootstrap, ``douse topics`` and the tests. Every fault of every file is reported at once, and an unknown key is
-a fault: a misspelt retention must not become a default.
+Called by bootstrap, ``douse topics`` and the tests. Every fault of every file is reported at once, and an unknown key
+is a fault: a misspelt retention must not become a default.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from workers.adapters.data_files import data_directory, topic_files
 from workers.adapters.yaml_files import read_mapping
 from workers.core.errors import ConfigError, Problem
-from workers.core.topic_spec import ZONE, Acl, Format, Key, Operation, Principal, TopicSpec, acls
+from workers.core.topic_spec import (
+    MIN_IN_SYNC,
+    REPLICATION,
+    ZONE,
+    Acl,
+    Format,
+    Key,
+    Operation,
+    Principal,
+    TopicSpec,
+    acls,
+)
 
 E = TypeVar("E", bound=StrEnum)
+Fault: TypeAlias = tuple[str, str]
+"""Where in the file, and what to do."""
 
 _REQUIRED: Final = {"name", "summary", "key", "value", "partitions", "producers", "consumers"}
 _OPTIONAL: Final = {"retention", "config"}
@@ -80,8 +93,8 @@ def readme(topics: Sequence[TopicSpec]) -> str:
             "",
             *(f"* `{topic.name}`: {topic.summary}" for topic in topics),
             "",
-            "Avro values are in single-object encoding; a signed value is an `Envelope` around the record. In production:",
-            "replication 3, `min.insync.replicas=2`, unclean leader election off.",
+            "Avro values are in single-object encoding; a signed value is an `Envelope` around the record.",
+            f"In production: replication {REPLICATION}, `min.insync.replicas={MIN_IN_SYNC}`, unclean election off.",
             "",
             "## Who may do what",
             "",
@@ -95,7 +108,7 @@ def readme(topics: Sequence[TopicSpec]) -> str:
     )
 
 
-def _faults(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _faults(content: Mapping[str, Any]) -> Iterator[Fault]:
     yield from _keys("", content, required=_REQUIRED, optional=_OPTIONAL)
     if "name" in content and not _NAME.fullmatch(str(content["name"])):
         yield "name", "must be lower-case words with dots between, and may end in .<zone>"
@@ -110,7 +123,7 @@ def _faults(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _retention_faults(content)
 
 
-def _value_faults(value: Any) -> Iterator[tuple[str, str]]:
+def _value_faults(value: Any) -> Iterator[Fault]:
     if not isinstance(value, Mapping):
         yield "value", "must be a mapping of format, records and signed"
         return
@@ -123,7 +136,7 @@ def _value_faults(value: Any) -> Iterator[tuple[str, str]]:
         yield "value.records", "must be a list of record names"
 
 
-def _retention_faults(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _retention_faults(content: Mapping[str, Any]) -> Iterator[Fault]:
     config = content.get("config", {})
     if not isinstance(config, Mapping) or not all(
         isinstance(name, str) and isinstance(value, str | int) for name, value in config.items()
@@ -137,16 +150,14 @@ def _retention_faults(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "retention", "must be like 24h or 30d"
 
 
-def _keys(
-    path: str, content: Mapping[str, Any], *, required: set[str], optional: set[str]
-) -> Iterator[tuple[str, str]]:
+def _keys(path: str, content: Mapping[str, Any], *, required: set[str], optional: set[str]) -> Iterator[Fault]:
     for name in sorted(required - set(content)):
         yield f"{path}{name}", "is missing"
     for name in sorted(str(name) for name in set(content) - required - optional):
         yield f"{path}{name}", "unknown key; remove it or correct its spelling"
 
 
-def _words(path: str, found: Any, kind: type[E]) -> Iterator[tuple[str, str]]:
+def _words(path: str, found: Any, kind: type[E]) -> Iterator[Fault]:
     known = {word.value for word in kind}
     if not isinstance(found, list):
         yield path, f"must be a list of: {', '.join(sorted(known))}"
