@@ -525,8 +525,8 @@ class HistoryTx(Protocol):
     def put_sender(self, name: str, seen: Ranges) -> None:
         """Replace what was seen of a sender."""
 
-    def record_digests(self, sender: str, numbers: Iterable[int]) -> Mapping[int, frozenset[str]]:
-        """The digests of the steps that carry these record numbers of a sender: more than one is a clone."""
+    def record_digests(self, places: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], frozenset[str]]:
+        """The digests of the steps that carry these record numbers, by (sender, number): more than one is a clone."""
 
     def put_unverified(self, position: LogPosition, offset: int, *, value: bytes, reason: str, at_ns: int) -> None:
         """Kept apart (the first 64 KiB), never folded. Idempotent."""

@@ -436,8 +436,8 @@ def test_two_contents_under_one_record_number_are_found(store: HistoryStore) -> 
     put(store, honest, cloned, Story(3).claimed())
     with store.begin() as tx:
         sender = f"node/{NODE}/{BORN}"
-        assert tx.record_digests(sender, [honest.record_no, 999]) == {
-            honest.record_no: frozenset({step_of(honest).digest, step_of(cloned).digest})
+        assert tx.record_digests([(sender, honest.record_no), (sender, 999), ("nobody", 1)]) == {
+            (sender, honest.record_no): frozenset({step_of(honest).digest, step_of(cloned).digest})
         }
 
 

@@ -103,14 +103,15 @@ class FakeHistoryTx:
     def put_sender(self, name: str, seen: Ranges) -> None:
         self._held.senders[name] = seen
 
-    def record_digests(self, sender: str, numbers: Iterable[int]) -> Mapping[int, frozenset[str]]:
-        found: dict[int, set[str]] = defaultdict(set)
-        wanted = set(numbers)
+    def record_digests(self, places: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], frozenset[str]]:
+        found: dict[tuple[str, int], set[str]] = defaultdict(set)
+        wanted = set(places)
         for steps in self._held.steps.values():
             for step in steps.values():
-                if sender_of(step.result) == sender and step.result.record_no in wanted:
-                    found[step.result.record_no].add(step.digest)
-        return {number: frozenset(digests) for number, digests in found.items()}
+                place = (sender_of(step.result), step.result.record_no)
+                if place in wanted:
+                    found[place].add(step.digest)
+        return {place: frozenset(digests) for place, digests in found.items()}
 
     def put_unverified(self, position: LogPosition, offset: int, *, value: bytes, reason: str, at_ns: int) -> None:
         self._held.unverified.setdefault((position, offset), (value, reason))

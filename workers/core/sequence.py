@@ -32,6 +32,10 @@ class Ranges:
             spans[:2] = [(spans[0][0], spans[1][1])]
         return Ranges(tuple(spans))
 
+    def __contains__(self, number: int) -> bool:
+        """Whether it was seen."""
+        return any(first <= number <= last for first, last in self.spans)
+
     @property
     def holes(self) -> tuple[tuple[int, int], ...]:
         """The spans missing between the lowest and the highest number seen."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, or_, select, tuple_, update
 
 from workers.adapters.history_store import rows, tables
 from workers.adapters.history_store.dialect import insert_new, insert_or_replace
@@ -118,18 +118,19 @@ class SqlHistoryTx:
         """Replaces."""
         self._waiting[tables.senders].append({"name": rows.indexed(name), "seen": seen.text()})
 
-    def record_digests(self, sender: str, numbers: Iterable[int]) -> Mapping[int, frozenset[str]]:
+    def record_digests(self, places: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], frozenset[str]]:
         """The digests under each record number."""
         self.flush()
-        found: dict[int, set[str]] = defaultdict(set)
+        wanted = {(rows.indexed(sender), number): (sender, number) for sender, number in places}
+        found: dict[tuple[str, int], set[str]] = defaultdict(set)
         columns = tables.steps.c
-        for chunk in _chunks(set(numbers)):
-            chosen = select(columns.record_no, columns.digest).where(
-                columns.sender == rows.indexed(sender), columns.record_no.in_(chunk)
+        for chunk in _chunks(wanted):
+            chosen = select(columns.sender, columns.record_no, columns.digest).where(
+                tuple_(columns.sender, columns.record_no).in_(chunk)
             )
-            for record_no, digest in self._connection.execute(chosen):
-                found[record_no].add(digest)
-        return {number: frozenset(digests) for number, digests in found.items()}
+            for sender, record_no, digest in self._connection.execute(chosen):
+                found[wanted[sender, record_no]].add(digest)
+        return {place: frozenset(digests) for place, digests in found.items()}
 
     def put_unverified(self, position: LogPosition, offset: int, *, value: bytes, reason: str, at_ns: int) -> None:
         """Idempotent."""

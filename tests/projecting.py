@@ -1,0 +1,148 @@
+"""A projector among fakes: a log in memory, keys that sign, a store that may be any, and hands to write to the log.
+
+world = World()
+world.tell(Story(1).requested(), Story(1).claimed())
+world.run()
+world.store.execution(Story(1).id)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.fakes.bus import FakeBus
+from tests.fakes.chained import FakeChained
+from tests.fakes.clock import FakeClock
+from tests.fakes.failpoints import FakeFailpoints
+from tests.fakes.history_store import FakeHistoryStore
+from tests.fakes.signing import FakeOpener, FakeSealer, fake_key, fake_keyset
+from tests.fakes.telemetry import FakeTelemetry
+from tests.stories import NODE, OTHER_NODE
+from workers.adapters.avro import AvroCodec
+from workers.adapters.falco import DetectorEvents
+from workers.adapters.scribe import ChainScribe
+from workers.core import topics
+from workers.core.audit import AuditRecord, ChainHead, advance
+from workers.core.envelope import PayloadType
+from workers.core.event import RuntimeEvent
+from workers.core.ids import ChainId
+from workers.core.keyset import KeyRole
+from workers.core.node_state import NodeState
+from workers.core.record import OutRecord, Record
+from workers.core.result import ActionResult
+from workers.ports import HistoryStore, LogReader, Scribe
+from workers.projector.alarms import Alarms
+from workers.projector.projector import Projector
+from workers.projector.reading import TOPICS, Reading
+
+CODEC = AvroCodec()
+DISPATCHER_KEY = fake_key("dispatcher", KeyRole.DISPATCHER)
+NODE_KEY = fake_key(NODE, KeyRole.NODE)
+OTHER_KEY = fake_key(OTHER_NODE, KeyRole.NODE)
+GATEWAY_KEY = fake_key("gateway", KeyRole.WORKER)
+PROJECTOR_KEY = fake_key("projector", KeyRole.WORKER)
+STRANGER_KEY = fake_key("stranger", KeyRole.NODE)
+REVOKED_KEY = fake_key("c" * 32, KeyRole.NODE, revoked=True)
+KEYS = (DISPATCHER_KEY, NODE_KEY, OTHER_KEY, GATEWAY_KEY, PROJECTOR_KEY, REVOKED_KEY)
+
+SIGNERS = {key.key_id: FakeSealer(key, CODEC) for key in (*KEYS, STRANGER_KEY)}
+DISPATCHER, NODE_SIGNER, OTHER, GATEWAY = (
+    SIGNERS[key.key_id] for key in (DISPATCHER_KEY, NODE_KEY, OTHER_KEY, GATEWAY_KEY)
+)
+STRANGER, REVOKED = SIGNERS[STRANGER_KEY.key_id], SIGNERS[REVOKED_KEY.key_id]
+
+
+class World:
+    """One log, one store, and projectors that come and go."""
+
+    def __init__(self, store: HistoryStore | None = None, *, log: FakeBus | None = None, limit: int = 1000) -> None:
+        self.clock = FakeClock()
+        self.log = log if log is not None else FakeBus(dict.fromkeys(TOPICS, 2), clock=self.clock)
+        self.store = store if store is not None else FakeHistoryStore()
+        self.telemetry = FakeTelemetry()
+        self.failpoints = FakeFailpoints()
+        self.outbox = FakeChained()
+        self.limit = limit
+        self.heads: dict[str, ChainHead] = {}
+
+    def projector(self, *, reader: LogReader | None = None, scribe: Scribe | None = None) -> Projector:
+        """A projector as a new process would be: nothing in memory, the store where it stands."""
+        mine = ChainScribe("projector", sealer=SIGNERS[PROJECTOR_KEY.key_id], codec=CODEC)
+        return Projector(
+            store=self.store,
+            reader=reader if reader is not None else self.log.reader(),
+            reading=Reading(
+                opener=FakeOpener(fake_keyset(*KEYS), CODEC),
+                codec=CODEC,
+                events=DetectorEvents(CODEC),
+                telemetry=self.telemetry,
+            ),
+            alarms=Alarms(
+                scribe=scribe if scribe is not None else mine,
+                outbox=self.outbox,
+                telemetry=self.telemetry,
+                clock=self.clock,
+            ),
+            clock=self.clock,
+            telemetry=self.telemetry,
+            failpoints=self.failpoints,
+            limit=self.limit,
+        )
+
+    def run(self, projector: Projector | None = None) -> Projector:
+        """Start, and step until nothing is left to read."""
+        if projector is None:
+            projector = self.projector()
+            projector.start()
+        while projector.step(0):
+            pass
+        return projector
+
+    # --- what others write ---
+
+    def tell(self, *results: ActionResult, signer: FakeSealer | None = None) -> list[Record]:
+        """Results, signed by whoever they say they come from, or by `signer`."""
+        written = []
+        for result in results:
+            own = DISPATCHER if result.producer == "dispatcher" else NODE_SIGNER if result.node_id == NODE else OTHER
+            value = (signer or own).seal(PayloadType.RESULT, result).value
+            key = (result.node_id or result.execution_id).encode()
+            written.append(self.write(topics.RESULTS, value, key=key))
+        return written
+
+    def beat(self, *states: NodeState, signer: FakeSealer | None = None) -> None:
+        """Heartbeats."""
+        for state in states:
+            own = NODE_SIGNER if state.node_id == NODE else OTHER
+            value = (signer or own).seal(PayloadType.NODE_STATE, state).value
+            self.write(topics.NODES, value, key=state.node_id.encode())
+
+    def audit(self, chain_id: str, count: int = 1, *, signer: FakeSealer = NODE_SIGNER) -> None:
+        """The next records of a chain."""
+        for _ in range(count):
+            head = self.heads.get(chain_id, ChainHead(ChainId(chain_id)))
+            record = AuditRecord(head.chain_id, head.next_no, head.hash, self.clock.now_ns(), "node", "intent")
+            sealed = signer.seal(PayloadType.AUDIT, record)
+            self.heads[chain_id] = advance(head, sealed.payload)
+            self.write(topics.AUDIT, sealed.value, key=chain_id.encode())
+
+    def detect(self, *events: RuntimeEvent) -> None:
+        """Events of our own making."""
+        for event in events:
+            self.write(topics.RUNTIME_EVENTS, CODEC.encode(event), key=event.host.encode())
+
+    def write(self, topic: str, value: bytes | None, *, key: bytes | None = None) -> Record:
+        """Any bytes."""
+        return self.log.append(OutRecord(topic, key, value))
+
+    # --- what the projector said ---
+
+    def said(self) -> Sequence[AuditRecord]:
+        """The projector's own audit records, in order."""
+        opener = FakeOpener(fake_keyset(*KEYS), CODEC)
+        values = [record.value for record in self.outbox.on(topics.AUDIT)]
+        return [opener.open(value, PayloadType.AUDIT, AuditRecord).record for value in values if value is not None]
+
+    def kinds(self) -> list[str]:
+        """Their kinds, without the start."""
+        return [record.kind for record in self.said() if record.kind != "started"]

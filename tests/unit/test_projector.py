@@ -1,0 +1,449 @@
+"""The projector among fakes: what it believes, keeps apart and says, and that nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fakes.failpoints import Crash
+from tests.fakes.history_store import FakeHistoryStore
+from tests.fakes.signing import FakeSealer
+from tests.projecting import CODEC, GATEWAY, NODE_SIGNER, OTHER, REVOKED, STRANGER, World
+from tests.stories import BORN, NODE, OTHER_NODE, Story, event, heartbeat, step_of
+from workers.core import topics
+from workers.core.envelope import PayloadType
+from workers.core.errors import PermanentFailure, TransientFailure
+from workers.core.history import fold
+from workers.core.ids import EventId
+from workers.core.node_state import DeadLetter
+from workers.core.outcome import Outcome, Stage
+from workers.projector.projector import AFTER_COMMIT, BEFORE_COMMIT, FAILPOINTS
+from workers.projector.rebuild import SilentScribe, UpTo, rebuild
+
+WHOLE = Story(1).whole()
+
+
+def test_the_steps_of_an_execution_are_folded_with_the_bytes_that_prove_them() -> None:
+    world = World()
+    written = world.tell(*WHOLE)
+    world.run()
+
+    execution = world.store.execution(Story(1).id)
+
+    assert execution is not None
+    assert (execution.stage, execution.outcome) == (Stage.ENDED, Outcome.COMPLETED)
+    assert {step.signed for step in execution.steps} == {record.value for record in written}
+    assert world.kinds() == []
+
+
+def test_the_order_of_arrival_does_not_matter() -> None:
+    there, back = World(), World()
+    there.tell(*WHOLE)
+    back.tell(*reversed(WHOLE))
+    there.run()
+    back.run()
+    assert there.store.digest() == back.store.digest()
+
+
+def test_audit_heartbeats_and_events_are_stored() -> None:
+    world = World()
+    world.audit(f"node/{NODE}/{BORN}", 3)
+    world.audit("gateway/1", signer=GATEWAY)
+    world.beat(heartbeat(1), heartbeat(2))
+    world.detect(event(1))
+    world.run()
+
+    assert [stored.verified for stored in world.store.audit()] == [True] * 4
+    assert [stored.state.record_no for stored in world.store.nodes()] == [2]
+    assert world.store.nodes()[0].folded_at_ns == world.clock.now_ns()
+    stored_event = world.store.event(EventId("event-1"))
+    assert stored_event is not None
+    assert stored_event.event == event(1)
+
+
+def test_falcos_own_json_becomes_an_event() -> None:
+    world = World()
+    alert = {
+        "uuid": "6f3c",
+        "rule": "Terminal shell in container",
+        "priority": "Notice",
+        "time": "2026-10-01T10:00:00.000000000Z",
+        "output": "a shell",
+        "output_fields": {"proc.pid": 4711},
+        "source": "syscall",
+        "hostname": "web-1",
+    }
+    world.write(topics.FALCO_EVENTS, json.dumps(alert).encode())
+    world.run()
+    stored = world.store.event(EventId("6f3c"))
+    assert stored is not None
+    assert stored.event.rule == "Terminal shell in container"
+
+
+@pytest.mark.parametrize(
+    ("signer", "reason"),
+    [
+        (STRANGER, "unknown_key"),
+        (REVOKED, "revoked_key"),
+        (OTHER, "not_its_node"),
+        (GATEWAY, "not_its_node"),
+    ],
+)
+def test_a_result_signed_by_somebody_else_is_kept_apart_and_told(signer: FakeSealer, reason: str) -> None:
+    world = World()
+    world.tell(Story(1).requested(), Story(1).dispatched())
+    forged = world.tell(Story(1).ended(Outcome.FAILED), signer=signer)[0]
+    world.run()
+
+    execution = world.store.execution(Story(1).id)
+
+    assert execution is not None
+    assert execution.stage is Stage.DISPATCHED
+    assert world.store.health().unverified == 1
+    assert world.kinds() == ["unverified"]
+    detail = world.said()[-1].detail
+    assert (detail["reason"], detail["count"]) == (reason, 1)
+    assert detail["first"] == f"{topics.RESULTS}/{forged.position.partition}@{forged.offset}"
+    assert world.telemetry.counts["douse.history.unverified"] == 1
+    assert world.outbox.on(topics.DEAD_LETTERS) == []
+
+
+def test_a_flipped_byte_is_never_folded() -> None:
+    value = NODE_SIGNER.seal(PayloadType.RESULT, Story(1).ended()).value
+    world = World()
+    for place in range(0, len(value), 7):
+        world.write(topics.RESULTS, value[:place] + bytes([value[place] ^ 1]) + value[place + 1 :])
+    count = len(world.log.records(topics.RESULTS))
+    world.run()
+    assert world.store.execution(Story(1).id) is None
+    assert world.store.health().unverified == count
+
+
+def test_a_flood_of_forgeries_is_one_alarm_a_batch() -> None:
+    world = World()
+    for number in range(50):
+        world.tell(Story(number).ended(), signer=STRANGER)
+    world.run()
+    assert world.kinds() == ["unverified"]
+    assert world.said()[-1].detail["count"] == 50
+    assert world.store.health().unverified == 50
+
+
+@pytest.mark.parametrize("topic", [topics.RESULTS, topics.AUDIT, topics.NODES])
+@pytest.mark.parametrize("value", [b"", b"garbage", b"\xc3\x01" + bytes(30), b"x" * 1_000_001])
+def test_bytes_that_are_no_message_become_a_dead_letter_and_stop_nothing(topic: str, value: bytes) -> None:
+    world = World()
+    record = world.write(topic, value, key=b"k")
+    world.tell(*WHOLE)
+    world.run()
+
+    letters = [CODEC.decode(out.value or b"", DeadLetter) for out in world.outbox.on(topics.DEAD_LETTERS)]
+    assert [(letter.topic, letter.offset, letter.size, letter.key) for letter in letters] == [
+        (topic, record.offset, len(value), b"k")
+    ]
+    assert letters[0].reason
+    assert world.kinds() == ["dead_letter"]
+    assert world.store.health().unverified == 1
+    assert world.store.execution(Story(1).id) is not None
+
+
+@pytest.mark.parametrize("topic", [topics.RUNTIME_EVENTS, topics.FALCO_EVENTS])
+@pytest.mark.parametrize("value", [None, b"", b"{", b"[1]", b"{}", b"\xff" * 100, b'{"rule": 1e999}'])
+def test_a_detectors_nonsense_becomes_a_dead_letter_and_nothing_else(topic: str, value: bytes | None) -> None:
+    world = World()
+    world.write(topic, value)
+    world.run()
+    assert len(world.outbox.on(topics.DEAD_LETTERS)) == 1
+    assert world.store.health().unverified == 0
+
+
+def test_the_tombstone_of_a_node_says_nothing() -> None:
+    world = World()
+    world.write(topics.NODES, None, key=NODE.encode())
+    world.run()
+    assert (world.kinds(), world.store.health().unverified) == ([], 0)
+
+
+def test_what_is_wrong_with_the_audit_topic_is_never_answered_on_it() -> None:
+    world = World()
+    world.audit(f"node/{NODE}/{BORN}", signer=OTHER)
+    world.audit("gateway/1", signer=STRANGER)
+    world.run()
+    assert world.kinds() == []
+    assert world.telemetry.counts["douse.history.unverified"] == 2
+    assert world.store.health().unverified == 2
+    assert world.store.audit() == []
+
+
+def test_a_heartbeat_for_another_node_is_not_believed() -> None:
+    world = World()
+    world.beat(heartbeat(1), signer=OTHER)
+    world.run()
+    assert (world.store.nodes(), world.store.health().unverified) == ([], 1)
+
+
+def test_a_node_that_ends_anothers_execution_is_shown_as_a_conflict() -> None:
+    world = World()
+    world.tell(Story(1).dispatched(), replace(Story(1).ended(), node_id=OTHER_NODE))
+    world.run()
+    execution = world.store.execution(Story(1).id)
+    assert execution is not None
+    assert (execution.outcome, execution.conflict, execution.alarms) == (None, True, ("foreign_node",))
+
+
+def test_a_gap_is_kept_and_told() -> None:
+    world = World()
+    for number in range(8):
+        world.tell(Story(number).requested())
+    projector = world.run()
+    for number in range(8, 20):
+        world.tell(Story(number).requested())
+    for partition in (0, 1):
+        high = max(r.offset for r in world.log.records(topics.RESULTS) if r.position.partition == partition)
+        world.log.truncate(topics.RESULTS, partition=partition, below=high)
+    world.run(projector)
+
+    assert world.store.health().gaps == 2
+    assert world.kinds() == ["gap", "gap"]
+    assert {record.detail["reason"] for record in world.said()[1:]} == {"log_expired"}
+    assert world.telemetry.events("error").count("history_gap") == 2
+
+
+def test_a_topic_made_anew_is_read_from_its_beginning_and_told() -> None:
+    world = World()
+    world.tell(*WHOLE)
+    world.run()
+    world.log.create_topic(topics.RESULTS, 2)
+    world.tell(*Story(2).whole())
+    world.run()
+    assert world.store.execution(Story(1).id) is not None
+    assert world.store.execution(Story(2).id) is not None
+    assert set(world.kinds()) == {"new_log"}
+
+
+def test_a_topic_replaced_under_a_running_projector_is_a_gap_and_read_on() -> None:
+    world = World()
+    world.tell(*WHOLE)
+    projector = world.run()
+    world.log.create_topic(topics.RESULTS, 2)
+    world.tell(*Story(2).whole())
+    world.run(projector)
+    assert world.store.execution(Story(2).id) is not None
+    assert "gap" in world.kinds()
+    world.tell(*Story(3).whole())
+    world.run()
+    assert world.store.execution(Story(3).id) is not None
+
+
+@pytest.mark.parametrize("place", FAILPOINTS)
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_a_crash_at_any_place_loses_nothing_and_doubles_nothing(place: str, nth: int) -> None:
+    undisturbed = World(limit=5)
+    world = World(limit=5)
+    for each in (undisturbed, world):
+        for number in range(6):
+            each.tell(*Story(number).whole())
+        each.detect(event(1))
+        each.audit(f"node/{NODE}/{BORN}", 3)
+    undisturbed.run()
+
+    world.failpoints.arm(place, nth=nth)
+    with pytest.raises(Crash):
+        world.run()
+    world.run()
+
+    assert world.store.digest() == undisturbed.store.digest()
+    assert world.store.health() == undisturbed.store.health()
+
+
+def test_offsets_move_with_the_rows_or_not_at_all() -> None:
+    for place, folded in ((BEFORE_COMMIT, False), (AFTER_COMMIT, True)):
+        world = World()
+        record = world.tell(Story(1).requested())[0]
+        world.failpoints.arm(place)
+        with pytest.raises(Crash):
+            world.run()
+        assert (world.store.execution(Story(1).id) is not None) is folded
+        assert (world.store.next_offset(record.position) is not None) is folded
+
+
+def test_ten_replays_of_the_whole_log_change_nothing() -> None:
+    world = World()
+    for number in range(5):
+        world.tell(*Story(number).whole())
+    world.audit(f"node/{NODE}/{BORN}", 3)
+    world.beat(heartbeat(100), heartbeat(101))
+    world.detect(event(1), event(2))
+    projector = world.run()
+    before = world.store.digest()
+    parts = {topic: world.log.records(topic) for topic in (topics.RESULTS, topics.AUDIT, topics.NODES)}
+    for _ in range(10):
+        for records in parts.values():
+            for record in records:
+                world.log.duplicate(record)
+        world.run(projector)
+    assert world.store.digest() == before
+    assert world.kinds() == []
+
+
+def test_a_second_projector_on_one_store_is_fenced_off() -> None:
+    world = World()
+    first, second = world.projector(), world.projector()
+    first.start()
+    second.start()
+    world.tell(*WHOLE)
+    world.run(first)
+    with pytest.raises(PermanentFailure) as fenced:
+        second.step(0)
+    assert fenced.value.reason == "second_owner"
+
+
+def test_a_log_that_is_away_is_told_and_read_on_when_it_is_back() -> None:
+    world = World()
+    projector = world.run()
+    world.tell(*WHOLE)
+    world.log.down()
+    with pytest.raises(TransientFailure):
+        projector.step(0)
+    world.log.up()
+    world.run(projector)
+    assert world.store.execution(Story(1).id) is not None
+
+
+def test_a_store_that_is_away_keeps_what_was_read_for_the_next_step_and_alarms_once() -> None:
+    world = World()
+    world.tell(*WHOLE)
+    world.tell(Story(2).ended(), signer=STRANGER)
+    projector = world.projector()
+    projector.start()
+    world.failpoints.arm(BEFORE_COMMIT, error=TransientFailure("busy"))
+    with pytest.raises(TransientFailure):
+        projector.step(0)
+    assert world.store.execution(Story(1).id) is None
+    world.run(projector)
+    assert world.store.execution(Story(1).id) is not None
+    assert world.kinds() == ["unverified"]
+
+
+def test_one_number_on_two_records_is_a_cloned_node() -> None:
+    world = World()
+    world.tell(Story(1).claimed())
+    projector = world.run()
+    world.tell(replace(Story(2).claimed(), record_no=Story(1).claimed().record_no))
+    world.run(projector)
+    assert world.kinds() == ["cloned_sender"]
+    assert world.said()[-1].detail["sender"] == f"node/{NODE}/{BORN}"
+    assert world.telemetry.counts["douse.history.clones"] == 1
+
+
+def test_a_clone_inside_one_batch_is_found_too() -> None:
+    world = World()
+    world.tell(Story(1).claimed(), replace(Story(2).claimed(), record_no=Story(1).claimed().record_no))
+    world.run()
+    assert world.kinds() == ["cloned_sender"]
+
+
+def test_a_record_that_never_came_is_told_once_after_a_minute() -> None:
+    world = World()
+    numbered = [replace(Story(number).claimed(), record_no=number) for number in range(6)]
+    world.tell(numbered[0], numbered[3])
+    projector = world.run()
+    assert world.kinds() == []
+    world.clock.advance(61)
+    world.tell(numbered[4])
+    world.run(projector)
+    world.clock.advance(61)
+    world.tell(numbered[5])
+    world.run(projector)
+    assert world.kinds() == ["records_missing"]
+    assert {key: world.said()[-1].detail[key] for key in ("first", "last")} == {"first": 1, "last": 2}
+
+
+def test_a_hole_that_a_heartbeat_closes_is_no_alarm() -> None:
+    world = World()
+    world.tell(*(replace(Story(number).claimed(), record_no=number) for number in (0, 2)))
+    projector = world.run()
+    world.beat(heartbeat(1))
+    world.run(projector)
+    world.clock.advance(120)
+    world.tell(replace(Story(3).claimed(), record_no=3))
+    world.run(projector)
+    assert world.kinds() == []
+
+
+def test_one_trace_goes_from_the_record_to_its_folding() -> None:
+    world = World()
+    record = world.tell(Story(1).requested())[0]
+    traced = replace(record, headers=(("traceparent", b"00-" + b"0" * 31 + b"7-" + b"0" * 15 + b"3-01"),))
+    world.log.duplicate(traced)
+    world.run()
+    assert [(span.name, span.trace_id) for span in world.telemetry.spans][-1] == ("process response.results", 7)
+
+
+def test_a_rebuild_out_of_the_log_equals_the_live_history() -> None:
+    world = World(limit=7)
+    for number in range(9):
+        world.tell(*Story(number).whole())
+    world.tell(Story(3).ended(Outcome.FAILED), signer=STRANGER)
+    world.audit(f"node/{NODE}/{BORN}", 3)
+    world.detect(event(1))
+    world.run()
+    world.tell(*Story(99).whole())
+
+    fresh = World(FakeHistoryStore(), log=world.log, limit=4)
+    rebuilt = rebuild(
+        fresh.projector(reader=UpTo(world.log.reader(), world.store), scribe=SilentScribe()), fresh.store, world.store
+    )
+
+    assert rebuilt.equal
+    assert rebuilt.behind == {}
+    assert fresh.store.execution(Story(99).id) is None
+    assert fresh.outbox.published == []
+
+
+def test_a_rebuild_says_what_the_log_no_longer_holds() -> None:
+    world = World()
+    world.tell(*Story(1).whole())
+    world.run()
+    for partition in (0, 1):
+        world.log.truncate(topics.RESULTS, partition=partition, below=2)
+    fresh = World(log=world.log)
+    rebuilt = rebuild(
+        fresh.projector(reader=UpTo(world.log.reader(), world.store), scribe=SilentScribe()), fresh.store, world.store
+    )
+    assert not rebuilt.equal
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=25),
+    st.integers(1, 6),
+    st.lists(st.tuples(st.sampled_from(FAILPOINTS), st.integers(1, 4)), max_size=3),
+)
+def test_whatever_arrives_how_often_and_whenever_it_crashes_history_is_the_fold_of_its_steps(
+    arrivals: list[tuple[int, int]], limit: int, crashes: list[tuple[str, int]]
+) -> None:
+    world = World(limit=limit)
+    stories = [Story(number).whole() for number in range(4)]
+    for number, index in arrivals:
+        world.tell(stories[number][index])
+    for place, nth in crashes:
+        world.failpoints.arm(place, nth=nth)
+    for _ in range(len(crashes) + 1):
+        try:
+            world.run()
+            break
+        except Crash:
+            continue
+
+    for number in range(4):
+        results = [stories[number][index] for n, index in arrivals if n == number]
+        execution = world.store.execution(Story(number).id)
+        assert (execution is None) == (not results)
+        if execution is not None:
+            expected = fold(Story(number).id, map(step_of, results))
+            assert replace(execution, steps=()) == replace(expected, steps=())

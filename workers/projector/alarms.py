@@ -1,0 +1,108 @@
+"""Says loudly what history found wrong: to the log, to the metrics, to this projector's own audit chain.
+
+Called by ``projector``. Bounded: one audit record a batch, topic and reason, so that a flood of forgeries is no flood
+of alarms. What is wrong with the audit topic is never answered on the audit topic: a projector whose own key nobody
+trusts would answer itself for ever.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from workers.core import topics
+from workers.core.errors import TransientFailure
+from workers.core.outcome import Values
+from workers.core.record import Gap, LogPosition
+from workers.ports import Chained, Clock, Scribe, Telemetry
+from workers.projector.reading import Suspect
+
+UNVERIFIED: Final = "douse.history.unverified"
+UNREADABLE: Final = "douse.history.unreadable"
+GAPS: Final = "douse.history.gaps"
+CLONES: Final = "douse.history.clones"
+HOLES: Final = "douse.history.missing_records"
+
+
+class Alarms:
+    """Writes through a scribe into an outbox that somebody else relays."""
+
+    def __init__(self, *, scribe: Scribe, outbox: Chained, telemetry: Telemetry, clock: Clock) -> None:
+        self._scribe = scribe
+        self._outbox = outbox
+        self._telemetry = telemetry
+        self._clock = clock
+
+    def started(self, detail: Values) -> None:
+        """This projector begins to read."""
+        self._audit("started", detail)
+
+    def new_log(self, position: LogPosition) -> None:
+        """A topic that was read before under another log id starts over."""
+        self._telemetry.log("new_log", level="error", topic=position.topic, partition=position.partition)
+        self._audit("new_log", {"topic": position.topic, "partition": position.partition, "log_id": position.log_id})
+
+    def suspects(self, suspects: Sequence[Suspect]) -> None:
+        """Records that are not believed; those that cannot be read also become dead letters."""
+        grouped: dict[tuple[str, str], list[Suspect]] = defaultdict(list)
+        for suspect in suspects:
+            grouped[suspect.record.position.topic, suspect.reason].append(suspect)
+            if not suspect.readable:
+                self._dead_letter(suspect)
+        for (topic, reason), group in grouped.items():
+            metric = UNVERIFIED if group[0].readable else UNREADABLE
+            self._telemetry.count(metric, len(group), labels={"topic": topic, "reason": reason})
+            first = group[0].record
+            where = f"{topic}/{first.position.partition}@{first.offset}"
+            self._telemetry.log("not_folded", level="error", reason=reason, first=where, count=len(group))
+            if group[0].readable and topic != topics.AUDIT:
+                self._audit("unverified", {"topic": topic, "reason": reason, "first": where, "count": len(group)})
+
+    def gaps(self, gaps: Iterable[Gap]) -> None:
+        """Records that can no longer be read."""
+        for gap in gaps:
+            place = gap.position
+            self._telemetry.count(GAPS, labels={"topic": place.topic})
+            detail: Values = {
+                "topic": place.topic,
+                "partition": place.partition,
+                "expected": gap.expected,
+                "resumed_at": gap.resumed_at,
+                "reason": gap.reason,
+            }
+            self._telemetry.log("history_gap", level="error", **detail)
+            self._audit("gap", detail)
+
+    def clones(self, places: Iterable[tuple[str, int]]) -> None:
+        """Two different signed records carry one number: a key is used in two places."""
+        for sender, record_no in places:
+            self._telemetry.count(CLONES)
+            self._telemetry.log("cloned_sender", level="error", sender=sender, record_no=record_no)
+            self._audit("cloned_sender", {"sender": sender, "record_no": record_no})
+
+    def holes(self, holes: Iterable[tuple[str, tuple[int, int]]]) -> None:
+        """Signed records of a sender that never arrived."""
+        for sender, (first, last) in holes:
+            self._telemetry.count(HOLES, last - first + 1)
+            self._telemetry.log("records_missing", level="error", sender=sender, first=first, last=last)
+            self._audit("records_missing", {"sender": sender, "first": first, "last": last})
+
+    def _audit(self, kind: str, detail: Values) -> None:
+        self._write(lambda: self._scribe.audit(self._outbox, kind, at_ns=self._clock.now_ns(), detail=detail))
+
+    def _dead_letter(self, suspect: Suspect) -> None:
+        self._write(
+            lambda: self._scribe.dead_letter(
+                self._outbox,
+                suspect.record,
+                reason=suspect.reason,
+                message=suspect.message,
+                at_ns=self._clock.now_ns(),
+            )
+        )
+
+    def _write(self, write: Callable[[], None]) -> None:
+        # History goes on when its alarms cannot be sent: the store and the log have them already.
+        try:
+            write()
+        except TransientFailure as error:
+            self._telemetry.log("alarm_not_sent", level="error", reason=error.reason)

@@ -1,0 +1,64 @@
+"""What one poll brought, sorted by kind: everything that one transaction will write.
+
+Called by ``projector``; calls ``reading``. Pure but for what it is handed.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from workers.core.record import Delivery, Gap, LogPosition
+from workers.projector.reading import Heard, Logged, Nothing, Reading, Seen, Suspect, Told
+
+
+@dataclass(slots=True)
+class Batch:
+    """The items of one poll, and where reading goes on after them."""
+
+    next_offsets: dict[LogPosition, int] = field(default_factory=dict)
+    told: list[Told] = field(default_factory=list)
+    logged: list[Logged] = field(default_factory=list)
+    heard: list[Heard] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
+    suspects: list[Suspect] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+    size: int = 0
+
+    def record_numbers(self) -> Mapping[str, set[int]]:
+        """The numbers of the signed records in it, by sender."""
+        numbers: dict[str, set[int]] = defaultdict(set)
+        for told in self.told:
+            numbers[told.sender].add(told.step.result.record_no)
+        for heard in self.heard:
+            numbers[heard.sender].add(heard.state.record_no)
+        return numbers
+
+
+def gather(deliveries: Iterable[Delivery], reading: Reading) -> Batch:
+    """Sort what was delivered."""
+    batch = Batch()
+    for delivery in deliveries:
+        batch.size += 1
+        if isinstance(delivery, Gap):
+            batch.gaps.append(delivery)
+            batch.next_offsets[delivery.position] = delivery.resumed_at
+            continue
+        batch.next_offsets[delivery.position] = delivery.offset + 1
+        item = reading.item(delivery)
+        match item:
+            case Told():
+                batch.told.append(item)
+            case Logged():
+                batch.logged.append(item)
+            case Heard():
+                batch.heard.append(item)
+            case Seen():
+                batch.seen.append(item)
+            case Suspect():
+                batch.suspects.append(item)
+            case Nothing():
+                pass
+            case _:
+                assert_never(item)
+    return batch

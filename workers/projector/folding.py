@@ -1,0 +1,80 @@
+"""Writes one batch into one transaction: offsets, rows, and the executions that its steps now amount to.
+
+Called by ``projector`` inside ``HistoryStore.begin``; calls the transaction and ``core.history.fold``. Says nothing to
+anybody: what it found out on the way is its answer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from workers.core import topics
+from workers.core.history import fold
+from workers.core.record import LogPosition
+from workers.core.sequence import Ranges
+from workers.ports import HistoryTx
+from workers.projector.batch import Batch
+
+_KEPT_APART: Final = frozenset({topics.RESULTS, topics.AUDIT, topics.NODES})
+"""Topics whose suspects are kept: somebody claimed to be one of us. A detector's broken JSON goes to the dead letters
+alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the batch showed about its senders."""
+
+    seen: Mapping[str, Ranges]
+    """All record numbers of every sender in the batch."""
+    clones: tuple[tuple[str, int], ...]
+    """(sender, record number) that two different records carry."""
+
+
+def write(tx: HistoryTx, batch: Batch, *, expected: Mapping[LogPosition, int | None], now_ns: int) -> Findings:
+    """Write all of it.
+
+    Raises:
+        PermanentFailure: ``second_owner``, when another projector moved an offset.
+    """
+    for position, next_offset in batch.next_offsets.items():
+        tx.advance(position, expected=expected[position], next_offset=next_offset)
+    findings = _senders(tx, batch)
+    tx.put_steps(told.step for told in batch.told)
+    for execution_id, steps in tx.steps({told.step.result.execution_id for told in batch.told}).items():
+        tx.put_execution(fold(execution_id, steps))
+    for logged in batch.logged:
+        tx.put_audit(logged.record, payload=logged.payload, signed=logged.signed, verified=True)
+    for heard in batch.heard:
+        tx.put_node(heard.state, payload=heard.payload, verified=True, folded_at_ns=now_ns)
+    for seen in batch.seen:
+        tx.put_event(seen.event, payload=seen.payload)
+    _put_aside(tx, batch, now_ns)
+    return findings
+
+
+def _put_aside(tx: HistoryTx, batch: Batch, now_ns: int) -> None:
+    for suspect in batch.suspects:
+        record = suspect.record
+        if record.position.topic in _KEPT_APART:
+            tx.put_unverified(
+                record.position, record.offset, value=record.value or b"", reason=suspect.reason, at_ns=now_ns
+            )
+    for gap in batch.gaps:
+        tx.put_gap(gap.position, expected=gap.expected, resumed_at=gap.resumed_at, reason=gap.reason, at_ns=now_ns)
+
+
+def _senders(tx: HistoryTx, batch: Batch) -> Findings:
+    numbers = batch.record_numbers()
+    known = tx.senders(numbers)
+    digests: dict[tuple[str, int], set[str]] = {}
+    for told in batch.told:
+        digests.setdefault((told.sender, told.step.result.record_no), set()).add(told.step.digest)
+    # Only a number that was there before can be a clone of an older one: in steady state nothing is asked here.
+    again = [place for place in digests if place[1] in known.get(place[0], Ranges())]
+    for place, older in tx.record_digests(again).items():
+        digests[place] |= older
+    seen = {name: known.get(name, Ranges()).union(taken) for name, taken in numbers.items()}
+    for name, ranges in seen.items():
+        if ranges != known.get(name):
+            tx.put_sender(name, ranges)
+    return Findings(seen, tuple(sorted(place for place, found in digests.items() if len(found) > 1)))

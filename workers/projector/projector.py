@@ -1,0 +1,115 @@
+"""The projector's step: read a batch, fold it in one transaction with its offsets, say what was wrong with it.
+
+Called by ``loop`` and by ``rebuild``; calls the ports. Holds no thread and never sleeps. The offsets live in the store,
+in the same transaction as the rows: whatever kills this process, each record is folded exactly once.
+"""
+
+from typing import Final
+
+from workers.core.errors import TransientFailure
+from workers.core.record import Earliest, LogPosition, Offset, Start
+from workers.ports import Clock, Failpoints, HistoryStore, LogReader, Telemetry
+from workers.projector.alarms import Alarms
+from workers.projector.batch import Batch, gather
+from workers.projector.folding import write
+from workers.projector.holes import HoleWatch
+from workers.projector.reading import TOPICS, Reading
+
+BEFORE_COMMIT: Final = "projector.fold.before_commit"
+AFTER_COMMIT: Final = "projector.fold.after_commit"
+FAILPOINTS: Final = (BEFORE_COMMIT, AFTER_COMMIT)
+
+FOLDED: Final = "douse.history.folded"
+BATCH_SECONDS: Final = "douse.history.batch.duration"
+
+
+class Projector:
+    """Folds what the log holds into a history store."""
+
+    def __init__(
+        self,
+        *,
+        store: HistoryStore,
+        reader: LogReader,
+        reading: Reading,
+        alarms: Alarms,
+        clock: Clock,
+        telemetry: Telemetry,
+        failpoints: Failpoints,
+        limit: int,
+    ) -> None:
+        """``limit`` is the most records of one transaction."""
+        self._store = store
+        self._reader = reader
+        self._reading = reading
+        self._alarms = alarms
+        self._clock = clock
+        self._telemetry = telemetry
+        self._failpoints = failpoints
+        self._limit = limit
+        self._holes = HoleWatch()
+        self._next: dict[LogPosition, int | None] = {}
+        self._unwritten: Batch | None = None
+        """Read, but not yet in the store: the next step tries it again."""
+
+    def start(self) -> None:
+        """Read on where the store stands; a partition it never read, from the beginning.
+
+        Raises:
+            TransientFailure: the log or the store is away; call again.
+        """
+        starts: dict[LogPosition, Start] = {}
+        known = self._store.health().next_offsets
+        for topic in TOPICS:
+            for position in self._reader.partitions(topic):
+                next_offset = self._store.next_offset(position)
+                starts[position] = Earliest() if next_offset is None else Offset(next_offset)
+                self._next[position] = next_offset
+                if next_offset is None and f"{topic}/{position.partition}" in known:
+                    self._alarms.new_log(position)
+        self._reader.assign(starts)
+        self._alarms.started({"partitions": len(starts)})
+
+    def step(self, timeout_s: float) -> int:
+        """Fold one batch; how many records it had. Waits up to ``timeout_s`` for the first.
+
+        Raises:
+            TransientFailure: the log or the store is away; what was read is kept, call again.
+            PermanentFailure: ``second_owner``, another projector writes to this store; ``history_io``.
+        """
+        if self._unwritten is None:
+            deliveries = self._reader.poll(timeout_s, limit=self._limit)
+            if not deliveries:
+                return 0
+            self._unwritten = gather(deliveries, self._reading)
+            self._alarms.suspects(self._unwritten.suspects)
+            self._alarms.gaps(self._unwritten.gaps)
+        batch = self._unwritten
+        try:
+            self._commit(batch)
+        except TransientFailure:
+            # Nobody knows whether a commit that broke off took effect: ask the store where it stands.
+            self._next.clear()
+            raise
+        self._unwritten = None
+        return batch.size
+
+    def _commit(self, batch: Batch) -> None:
+        began_ns = self._clock.monotonic_ns()
+        expected = {position: self._expected(position) for position in batch.next_offsets}
+        with self._store.begin() as tx:
+            findings = write(tx, batch, expected=expected, now_ns=self._clock.now_ns())
+            self._failpoints.reach(BEFORE_COMMIT)
+        self._next |= batch.next_offsets
+        self._failpoints.reach(AFTER_COMMIT)
+        now_ns = self._clock.monotonic_ns()
+        self._alarms.clones(findings.clones)
+        self._alarms.holes(self._holes.look(findings.seen, now_ns))
+        self._telemetry.count(FOLDED, batch.size - len(batch.suspects))
+        self._telemetry.observe(BATCH_SECONDS, (now_ns - began_ns) / 1e9)
+
+    def _expected(self, position: LogPosition) -> int | None:
+        # A position nobody assigned is that of a log that replaced another while we read.
+        if position not in self._next:
+            self._next[position] = self._store.next_offset(position)
+        return self._next[position]

@@ -1,0 +1,136 @@
+"""One record in, one typed item out: verified, decoded, and judged by who may say it. Touches nothing.
+
+Called by ``batch``; calls the opener, the event reader and ``core.authority``. Never raises for what a record holds:
+whatever cannot be believed is a ``Suspect``.
+"""
+
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from workers.core import topics
+from workers.core.audit import AuditRecord
+from workers.core.authority import audit_objection, heartbeat_objection, result_objection
+from workers.core.envelope import PayloadType
+from workers.core.errors import MalformedMessage
+from workers.core.event import RuntimeEvent
+from workers.core.history import FoldedStep
+from workers.core.node_state import NodeState
+from workers.core.record import Record
+from workers.core.result import ActionResult
+from workers.core.sequence import node_sender, sender_of
+from workers.ports import Codec, EventReader, Opener, Telemetry
+
+TOPICS: Final = (topics.RESULTS, topics.AUDIT, topics.NODES, topics.RUNTIME_EVENTS, topics.FALCO_EVENTS)
+"""What history is made of. Requests are not: the dispatcher's REQUESTED record holds what it believed of them."""
+
+_FORGED: Final = frozenset({"unknown_key", "revoked_key", "bad_signature"})
+"""Reasons for which an envelope that can be read is not believed; for any other it cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A step of an execution."""
+
+    step: FoldedStep
+
+    @property
+    def sender(self) -> str:
+        """Whose count its record number belongs to."""
+        return sender_of(self.step.result)
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """An audit record."""
+
+    record: AuditRecord
+    payload: bytes
+    signed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A heartbeat."""
+
+    state: NodeState
+    payload: bytes
+
+    @property
+    def sender(self) -> str:
+        """Whose count its record number belongs to."""
+        return node_sender(self.state.node_id, self.state.incarnation)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A detection."""
+
+    event: RuntimeEvent
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A record that is not believed."""
+
+    record: Record
+    reason: str
+    message: str
+    readable: bool
+    """An envelope whose signatory is nobody, or may not say this; else bytes that are no message at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """A record that says nothing to history: the tombstone of a node."""
+
+
+Item: TypeAlias = Told | Logged | Heard | Seen | Suspect | Nothing
+
+
+class Reading:
+    """Records to items."""
+
+    def __init__(self, *, opener: Opener, codec: Codec, events: EventReader, telemetry: Telemetry) -> None:
+        self._opener = opener
+        self._codec = codec
+        self._events = events
+        self._telemetry = telemetry
+
+    def item(self, record: Record) -> Item:
+        """What this record says."""
+        topic = record.position.topic
+        if record.value is None:
+            if topic == topics.NODES:
+                return Nothing()
+            return Suspect(record, "no_value", "a record without a value", readable=False)
+        try:
+            with self._telemetry.span(f"process {topic}", parent=record.headers):
+                return self._read(topic, record, record.value)
+        except MalformedMessage as error:
+            return Suspect(record, error.reason, error.message, readable=error.reason in _FORGED)
+
+    def _read(self, topic: str, record: Record, value: bytes) -> Item:
+        match topic:
+            case topics.RESULTS:
+                told = self._opener.open(value, PayloadType.RESULT, ActionResult)
+                if objection := result_objection(told.record, told.signatory):
+                    return _refused(record, objection)
+                return Told(FoldedStep(told.record, told.sha256, told.payload, value))
+            case topics.AUDIT:
+                logged = self._opener.open(value, PayloadType.AUDIT, AuditRecord)
+                if objection := audit_objection(logged.record, logged.signatory):
+                    return _refused(record, objection)
+                return Logged(logged.record, logged.payload, value)
+            case topics.NODES:
+                heard = self._opener.open(value, PayloadType.NODE_STATE, NodeState)
+                if objection := heartbeat_objection(heard.record, heard.signatory):
+                    return _refused(record, objection)
+                return Heard(heard.record, heard.payload)
+            case _:
+                event = self._events.read(record)
+                return Seen(event, self._codec.encode(event))
+
+
+def _refused(record: Record, objection: str) -> Suspect:
+    return Suspect(record, objection, "a genuine signature of somebody who may not say this", readable=True)
