@@ -8,6 +8,7 @@ in the first network namespace, so every failure here means "no finer than a tic
 import os
 import socket
 import struct
+import weakref
 from threading import Lock
 from typing import Final
 
@@ -40,6 +41,7 @@ class FineStart:
         self._family = 0
         try:
             self._asking = _netlink()
+            weakref.finalize(self, self._asking.close)
             self._family = _family(self._asking)
         except OSError:
             self._family = 0

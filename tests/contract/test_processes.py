@@ -1,0 +1,289 @@
+"""What every ``Processes`` does: the scripted table that unit tests use, and the real kernel."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from tests.fakes.clock import FakeClock
+from tests.fakes.processes import FakeProcess, FakeProcesses
+from tests.victims import Freezer, Victims, await_state, wait_until
+from workers.adapters.processes import SystemProcesses
+from workers.core.process import ProcessFacts
+from workers.ports import Processes, ProcessHandle
+
+_EXECUTES_WHEN_TOLD = (
+    "import os, sys; print(flush=True); sys.stdin.readline(); os.execv('/bin/sleep', ['sleep', '1000'])"
+)
+
+
+def _exe(pid: int) -> str:
+    return str(Path(f"/proc/{pid}/exe").readlink())
+
+
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+class Stage(Protocol):
+    """Where processes are made to do things."""
+
+    @property
+    def processes(self) -> Processes: ...
+    def spawn(self) -> int: ...
+    def end(self, pid: int) -> None: ...
+    def zombie(self, pid: int) -> None: ...
+    def reuse(self, pid: int) -> None: ...
+    def spawn_executing(self) -> int: ...
+    def execute(self, pid: int) -> None: ...
+    def freeze(self, pid: int) -> None: ...
+    def thaw(self, pid: int) -> None: ...
+    def close(self) -> None: ...
+
+
+class FakeStage:
+    def __init__(self) -> None:
+        self.processes = FakeProcesses(FakeClock())
+        self._made: dict[int, FakeProcess] = {}
+
+    def spawn(self) -> int:
+        made = self.processes.spawn()
+        self._made[made.facts.pid] = made
+        return made.facts.pid
+
+    def end(self, pid: int) -> None:
+        self._made[pid].end()
+
+    def zombie(self, pid: int) -> None:
+        self._made[pid].end()
+
+    def reuse(self, pid: int) -> None:
+        self._made[pid] = self.processes.spawn(pid=pid)
+
+    def spawn_executing(self) -> int:
+        return self.spawn()
+
+    def execute(self, pid: int) -> None:
+        self._made[pid].exec("/bin/sleep")
+
+    def freeze(self, pid: int) -> None:
+        self._made[pid].freeze()
+
+    def thaw(self, pid: int) -> None:
+        self._made[pid].thaw()
+
+    def close(self) -> None:
+        return None
+
+
+class RealStage:
+    def __init__(self) -> None:
+        self.processes = SystemProcesses()
+        self._victims = Victims()
+        self._freezer: Freezer | None = None
+
+    def spawn(self) -> int:
+        return self._victims.spawn()
+
+    def end(self, pid: int) -> None:
+        self._victims.end(pid)
+
+    def zombie(self, pid: int) -> None:
+        self._victims.kill_unreaped(pid)
+
+    def reuse(self, pid: int) -> None:
+        assert self._victims.reuse(pid) == pid
+
+    def spawn_executing(self) -> int:
+        return self._victims.python(_EXECUTES_WHEN_TOLD)
+
+    def execute(self, pid: int) -> None:
+        before = _exe(pid)
+        self._victims.tell(pid)
+        wait_until(lambda: _exe(pid) != before)
+
+    def freeze(self, pid: int) -> None:
+        self._freezer = Freezer()
+        self._freezer.freeze(pid)
+
+    def thaw(self, pid: int) -> None:
+        assert self._freezer is not None
+        self._freezer.thaw()
+
+    def close(self) -> None:
+        if self._freezer is not None:
+            self._freezer.thaw()
+        self._victims.close()
+        if self._freezer is not None:
+            self._freezer.close()
+
+
+@pytest.fixture(params=["fake", "real"])
+def stage(request: pytest.FixtureRequest, require: Callable[..., None]) -> Iterator[Stage]:
+    if request.param == "real":
+        require("linux", "pidfd and /proc are Linux's")
+    made: Stage = FakeStage() if request.param == "fake" else RealStage()
+    yield made
+    made.close()
+
+
+def _open(stage: Stage, pid: int) -> ProcessHandle:
+    handle = stage.processes.open(pid)
+    assert handle is not None
+    return handle
+
+
+def _identity(facts: ProcessFacts) -> tuple[str, int, int]:
+    return facts.boot_id, facts.start_ticks, facts.serial
+
+
+def test_a_living_process_is_held_and_described(stage: Stage) -> None:
+    pid = stage.spawn()
+    handle = _open(stage, pid)
+    facts = handle.facts
+    assert (facts.pid, facts.namespace_pid, facts.kernel_thread) == (pid, pid, False)
+    assert facts.boot_id == stage.processes.boot_id()
+    assert facts.exe
+    assert facts.command_line
+    assert not facts.frozen
+    assert not facts.kill_pending
+    handle.close()
+
+
+def test_its_start_lies_within_this_boot_and_agrees_with_its_ticks(stage: Stage) -> None:
+    handle = _open(stage, stage.spawn())
+    facts, tick = handle.facts, stage.processes.tick_ns()
+    since_boot = facts.started_at_ns - stage.processes.boot_time_ns()
+    assert 0 < facts.start_grain_ns <= tick
+    slack = 100_000  # two readings of the clocks, microseconds apart
+    assert facts.start_ticks * tick - slack <= since_boot <= (facts.start_ticks + 1) * tick + slack
+    handle.close()
+
+
+@pytest.mark.parametrize("pid", [0, -1, -(2**31), 2**31 - 1, 2**40])
+def test_a_pid_that_nobody_has_is_nobody(stage: Stage, pid: int) -> None:
+    assert stage.processes.open(pid) is None
+
+
+def test_who_has_ended_cannot_be_held(stage: Stage) -> None:
+    pid = stage.spawn()
+    stage.end(pid)
+    assert stage.processes.open(pid) is None
+
+
+def test_a_zombie_has_ended(stage: Stage) -> None:
+    held, later = stage.spawn(), stage.spawn()
+    handle = _open(stage, held)
+    stage.zombie(held)
+    stage.zombie(later)
+    assert handle.wait_gone(0)
+    assert handle.refresh() is None
+    assert stage.processes.open(later) is None
+    handle.close()
+
+
+def test_sigkill_ends_it_and_waiting_notices(stage: Stage) -> None:
+    handle = _open(stage, stage.spawn())
+    assert not handle.wait_gone(0)
+    assert handle.refresh() is not None
+    assert handle.signal(signal.SIGKILL)
+    assert handle.wait_gone(10)
+    assert handle.refresh() is None
+    handle.close()
+
+
+def test_a_signal_to_who_has_ended_reaches_nobody(stage: Stage) -> None:
+    pid = stage.spawn()
+    handle = _open(stage, pid)
+    stage.end(pid)
+    assert not handle.signal(signal.SIGKILL)
+    assert handle.wait_gone(0)
+    handle.close()
+
+
+def test_a_held_process_never_becomes_whoever_gets_its_pid(stage: Stage) -> None:
+    pid = stage.spawn()
+    first = _open(stage, pid)
+    stage.end(pid)
+    stage.reuse(pid)
+    second = _open(stage, pid)
+    assert _identity(first.facts) != _identity(second.facts)
+    assert not first.signal(signal.SIGKILL)
+    assert first.wait_gone(0)
+    assert not second.wait_gone(0)
+    first.close()
+    second.close()
+
+
+def test_executing_another_program_changes_the_evidence_and_not_the_identity(stage: Stage) -> None:
+    pid = stage.spawn_executing()
+    handle = _open(stage, pid)
+    stage.execute(pid)
+    after = handle.refresh()
+    assert after is not None
+    assert after.exe.endswith("/sleep")
+    assert after.exe != handle.facts.exe
+    assert _identity(after) == _identity(handle.facts)
+    handle.close()
+
+
+def test_a_frozen_process_takes_sigkill_when_it_is_thawed(stage: Stage) -> None:
+    pid = stage.spawn()
+    handle = _open(stage, pid)
+    stage.freeze(pid)
+    frozen = handle.refresh()
+    assert frozen is not None
+    assert frozen.frozen
+    assert not frozen.kill_pending
+    assert handle.signal(signal.SIGKILL)
+    assert not handle.wait_gone(0.05)
+    waiting = handle.refresh()
+    assert waiting is not None
+    assert waiting.kill_pending
+    stage.thaw(pid)
+    assert handle.wait_gone(10)
+    handle.close()
+
+
+def test_closing_twice_is_closing_once(stage: Stage) -> None:
+    handle = _open(stage, stage.spawn())
+    handle.close()
+    handle.close()
+
+
+def test_our_own_line_ends_at_pid_1(stage: Stage) -> None:
+    line = stage.processes.own_line()
+    assert 1 in line
+    assert len(set(line)) == len(line)
+
+
+def test_the_real_line_is_ours_and_what_our_supervisor_adds() -> None:
+    child = Victims()
+    pid = child.spawn()
+    processes = SystemProcesses(siblings=lambda: (pid, os.getpid()))
+    assert processes.own_line()[:2] == (os.getpid(), os.getppid())
+    assert processes.own_line()[-1] == pid
+    assert processes.own_line().count(os.getpid()) == 1
+    child.close()
+
+
+def test_descriptors_do_not_leak() -> None:
+    started = Victims()
+    pid = started.spawn()
+    processes = SystemProcesses()
+    before = _descriptors()
+    for _ in range(20):
+        handle = processes.open(pid)
+        assert handle is not None
+        handle.close()
+    started.kill_unreaped(pid)
+    await_state(pid, "Z")
+    for _ in range(20):
+        assert processes.open(pid) is None
+    assert _descriptors() == before
+    started.close()
