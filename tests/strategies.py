@@ -53,7 +53,7 @@ targets = st.one_of(process_targets, container_targets, file_targets)
 
 actors = st.builds(Actor, st.sampled_from(ActorKind), texts)
 causations = st.builds(Causation, texts, texts, st.integers(0, 3))
-steps = st.builds(Step, execution_ids, texts, st.none() | targets, values)
+steps = st.builds(Step, execution_ids, texts, st.none() | targets, values, st.lists(texts, max_size=2).map(tuple))
 post_conditions = st.builds(PostCondition, texts, st.booleans(), texts)
 command_positions = st.builds(CommandPosition, texts, texts, counts, counts)
 

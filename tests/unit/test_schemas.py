@@ -22,10 +22,31 @@ from workers.adapters.avro.schemas import Schema, SchemaSet, load_schemas, read_
 from workers.adapters.data_files import data_directory
 from workers.core.command import ActionCommand
 from workers.core.errors import ConfigError
+from workers.core.event import ContainerRef, ProcessRef
+from workers.core.node_state import CommandPosition
+from workers.core.outcome import PostCondition
+from workers.core.request import Actor, Causation, Step
+from workers.core.target import ContainerTarget, FileTarget, ProcessTarget, ReviewedFile
 
 SCHEMAS = load_schemas()
 RELEASED = json.loads((Path(__file__).parent / "released_schemas.json").read_text())
 COMMAND = SCHEMAS.current["douse.v1.ActionCommand"]
+NESTED: dict[str, type] = {
+    cls.__name__: cls
+    for cls in (
+        Actor,
+        Causation,
+        CommandPosition,
+        ContainerRef,
+        ContainerTarget,
+        FileTarget,
+        PostCondition,
+        ProcessRef,
+        ProcessTarget,
+        ReviewedFile,
+        Step,
+    )
+}
 
 
 @pytest.fixture(params=sorted(SCHEMAS.current), name="current")
@@ -42,6 +63,15 @@ def test_a_schema_has_exactly_its_record_s_fields_and_the_file_its_name(current:
     assert [f["name"] for f in current.source["fields"]] == [f.name for f in dataclasses.fields(cls)]
     words = "".join(part.capitalize() for part in current.file.removesuffix(".v1.avsc").split("_"))
     assert f"douse.v1.{words}" == current.name
+
+
+def test_a_nested_record_has_exactly_its_class_s_fields(current: Schema) -> None:
+    for name, record in nested_types(current.source).items():
+        cls = NESTED.get(name.removeprefix("douse.v1."))
+        if cls is not None:
+            assert [f["name"] for f in record["fields"]] == [f.name for f in dataclasses.fields(cls)]
+        else:
+            assert name.removeprefix("douse.v1.") in {"Target", "Header", *(known.__name__ for known in RECORDS)}
 
 
 def test_every_record_and_field_is_documented(current: Schema) -> None:
