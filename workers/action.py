@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, Generic, TypeAlias, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar, cast, get_type_hints
 
 from workers.core.command import ActionCommand
 from workers.core.errors import CommandRejected
@@ -131,7 +131,8 @@ class Action(ABC, Generic[P]):
     @classmethod
     def parameter_specs(cls) -> tuple[FieldSpec, ...]:
         """The parameters, from the dataclass's own fields."""
-        return tuple(_spec(f) for f in dataclasses.fields(cls.parameters))
+        types = get_type_hints(cls.parameters)  # also where annotations are text
+        return tuple(_spec(f, types[f.name]) for f in dataclasses.fields(cls.parameters))
 
     @classmethod
     def parse(cls, values: Values) -> P:
@@ -194,11 +195,11 @@ class Action(ABC, Generic[P]):
 _TYPES: Mapping[type, str] = {str: "string", int: "integer", bool: "boolean"}
 
 
-def _spec(declared: "dataclasses.Field[Any]") -> FieldSpec:
+def _spec(declared: "dataclasses.Field[Any]", kind: type) -> FieldSpec:
     required = declared.default is dataclasses.MISSING
     return FieldSpec(
         name=declared.name,
-        type=_TYPES[cast(type, declared.type)],
+        type=_TYPES[kind],
         description=declared.metadata["description"],
         required=required,
         default=None if required else cast(Scalar, declared.default),
