@@ -175,5 +175,13 @@ def _first_at(results: Iterable[ActionResult], stage: Stage) -> int:
 def _conflicting(steps: Sequence[FoldedStep]) -> bool:
     """Two final outcomes, or one step told in two ways. The same words under a new record number are one telling."""
     finals = {s.result.outcome for s in steps if s.result.outcome is not None and s.result.outcome.is_final}
-    tellings = {step.key[:3]: replace(step.result, record_no=0) for step in steps}
-    return len(finals) > 1 or any(tellings[step.key[:3]] != replace(step.result, record_no=0) for step in steps)
+    return len(finals) > 1 or _told_in_two_ways(steps)
+
+
+def _told_in_two_ways(steps: Sequence[FoldedStep]) -> bool:
+    tellings: dict[tuple[str, int, int], ActionResult] = {}
+    return any(
+        replace(told, record_no=0) != replace(step.result, record_no=0)
+        for step in steps
+        if (told := tellings.setdefault(step.key[:3], step.result)) is not step.result
+    )

@@ -4,6 +4,7 @@ Pure. Called by the projector. A sender's results and heartbeats share one count
 arrive out of order and a hole means something only when it stays.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -34,7 +35,8 @@ class Ranges:
 
     def __contains__(self, number: int) -> bool:
         """Whether it was seen."""
-        return any(first <= number <= last for first, last in self.spans)
+        after = bisect_right(self.spans, number, key=lambda span: span[0])
+        return after > 0 and number <= self.spans[after - 1][1]
 
     @property
     def holes(self) -> tuple[tuple[int, int], ...]:

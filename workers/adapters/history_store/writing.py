@@ -15,7 +15,7 @@ from workers.adapters.history_store.dialect import insert_new, insert_or_replace
 from workers.core.audit import AuditRecord
 from workers.core.errors import PermanentFailure
 from workers.core.event import RuntimeEvent
-from workers.core.history import Execution, FoldedStep
+from workers.core.history import Execution, FoldedStep, StepKey
 from workers.core.ids import ExecutionId
 from workers.core.node_state import NodeState
 from workers.core.record import LogPosition
@@ -48,6 +48,7 @@ class SqlHistoryTx:
         self._connection = connection
         self._codec = codec
         self._waiting: dict[Table, list[rows.Values]] = defaultdict(list)
+        self._put: dict[ExecutionId, dict[StepKey, FoldedStep]] = defaultdict(dict)
 
     def advance(self, position: LogPosition, *, expected: int | None, next_offset: int) -> None:
         """As the port says: the fence against a second owner."""
@@ -72,17 +73,23 @@ class SqlHistoryTx:
 
     def steps(self, execution_ids: Iterable[ExecutionId]) -> Mapping[ExecutionId, Sequence[FoldedStep]]:
         """The steps folded so far, those of this transaction among them."""
-        self.flush()
-        found: dict[ExecutionId, list[FoldedStep]] = defaultdict(list)
-        for chunk in _chunks(set(execution_ids)):
+        wanted = set(execution_ids)
+        found = {id_: dict(self._put[id_]) for id_ in wanted if id_ in self._put}
+        for chunk in _chunks(wanted):
             chosen = select(tables.steps).where(tables.steps.c.execution_id.in_(chunk))
             for row in self._connection.execute(chosen):
-                found[ExecutionId(row.execution_id)].append(rows.read_step(self._codec, row))
-        return found
+                known = found.setdefault(ExecutionId(row.execution_id), {})
+                # Decoding is what costs: a step that this transaction brought is not read back.
+                if (row.producer, row.attempt, row.seq, row.digest) not in known:
+                    step = rows.read_step(self._codec, row)
+                    known[step.key] = step
+        return {execution_id: list(steps.values()) for execution_id, steps in found.items()}
 
     def put_steps(self, steps: Iterable[FoldedStep]) -> None:
         """Idempotent."""
-        self._waiting[tables.steps].extend(map(rows.step_row, steps))
+        for step in steps:
+            self._put[step.result.execution_id].setdefault(step.key, step)
+            self._waiting[tables.steps].append(rows.step_row(step))
 
     def put_execution(self, execution: Execution) -> None:
         """The row that the execution is searched by; what it says comes from its steps."""
