@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workers.ports import Runnable
+from workers.ports import HistoryStore, Runnable
 from workers.settings import WorkerSettings, parse
 
 
@@ -31,6 +31,19 @@ class Role:
         from workers.adapters.yaml_files import read_mapping
 
         return self.build(parse(self.settings, read_mapping(config)))
+
+
+def history_reader(url: str) -> HistoryStore:
+    """A history store to ask questions of; made if the projector has not been here yet.
+
+    Raises:
+        ConfigError: the URL cannot be used, or a newer Douse wrote the store.
+        TransientFailure: the database is away or busy.
+    """
+    from workers.adapters.avro import AvroCodec
+    from workers.adapters.history_store.store import open_history
+
+    return open_history(url, AvroCodec())
 
 
 _ROLES: tuple[Role, ...] = ()
