@@ -1,0 +1,408 @@
+"""What nodes say moves executions on, and nothing else does: verified words only, from the right key only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.dispatching import (
+    BORN,
+    COMMANDS,
+    LOG,
+    NODE,
+    OTHER,
+    PARTITION,
+    REBORN,
+    SECOND,
+    World,
+    about,
+    an_id,
+    execute,
+    person,
+    position,
+    steps,
+)
+from workers.core import topics
+from workers.core.ids import ExecutionId, LogId
+from workers.core.outcome import Outcome, Stage
+from workers.core.record import LogPosition, OutRecord
+from workers.core.request import Verb
+from workers.dispatcher.follow import PROOF_MARGIN_NS
+
+ONE, TWO, THREE = (an_id("one", number) for number in range(3))
+LATE_S = 300 + PROOF_MARGIN_NS // SECOND
+
+
+@pytest.fixture
+def world() -> World:
+    made = World()
+    made.beat()
+    return made
+
+
+def ids(world: World) -> list[ExecutionId]:
+    return [command.command_id for command in world.commands()]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.COMPLETED, Outcome.NO_ACTION, Outcome.DRY_RUN])
+def test_a_success_releases_the_next_step(world: World, outcome: Outcome) -> None:
+    world.ask(execute("one", "kill", "halt"))
+    assert ids(world) == [ONE]
+    world.node_says(ONE, None)
+    assert ids(world) == [ONE]
+    world.node_says(ONE, outcome)
+    assert ids(world) == [ONE, TWO]
+    world.node_says(TWO)
+    assert world.ends() == {}
+
+
+@pytest.mark.parametrize(
+    "outcome", [o for o in Outcome if o.is_final and o not in (Outcome.COMPLETED, Outcome.NO_ACTION, Outcome.DRY_RUN)]
+)
+def test_anything_else_ends_the_steps_behind_it(world: World, outcome: Outcome) -> None:
+    world.ask(execute("one", "kill", "halt", "kill"))
+    world.node_says(ONE, outcome)
+    assert ids(world) == [ONE]
+    assert world.ends() == {
+        TWO: (Outcome.CANCELED, "halt_error_step_not_reached"),
+        THREE: (Outcome.CANCELED, "kill_error_step_not_reached"),
+    }
+
+
+def test_a_step_may_wait_for_a_failure(world: World) -> None:
+    first, second = steps("one", "kill", "halt")
+    on_failure = type(second)(second.execution_id, second.action, second.target, on=("FAILED", "PARTIAL"))
+    world.ask(execute(steps=(first, on_failure)))
+    world.node_says(ONE, Outcome.FAILED)
+    assert ids(world) == [ONE, TWO]
+
+
+def test_a_later_step_lives_from_its_release(world: World) -> None:
+    world.ask(execute("one", "kill", "kill"))
+    world.clock.advance(250)
+    world.node_says(ONE)
+    assert world.commands()[1].expires_at_ns == world.clock.now_ns() + 300 * SECOND
+
+
+def test_unknown_is_waited_for(world: World) -> None:
+    world.ask(execute("one", "kill", "kill"))
+    world.node_says(ONE, Outcome.UNKNOWN)
+    assert ids(world) == [ONE]
+    world.node_says(ONE, Outcome.COMPLETED)
+    assert ids(world) == [ONE, TWO]
+
+
+def test_a_result_read_twice_moves_nothing_twice(world: World) -> None:
+    world.ask(execute("one", "kill", "kill", "kill"))
+    said = world.said_record(ONE)
+    world.desk.take([said])
+    world.desk.take([said, world.said_record(ONE), world.said_record(ONE, Outcome.FAILED)])
+    assert ids(world) == [ONE, TWO]
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"signed_by": OTHER},
+        {"signed_by": OTHER, "node_id": OTHER},
+        {"producer": "dispatcher"},
+    ],
+)
+def test_another_nodes_word_on_an_execution_means_nothing(world: World, forged: dict[str, Any]) -> None:
+    world.beat(OTHER)
+    world.ask(execute("one", "kill", "kill"))
+    world.node_says(ONE, **forged)
+    assert ids(world) == [ONE]
+
+
+def test_bytes_that_do_not_verify_mean_nothing_and_are_passed(world: World) -> None:
+    world.ask(execute("one", "kill", "kill"))
+    for topic in (topics.RESULTS, topics.NODES):
+        records = [world.record(topic, value) for value in (b"", b"junk", b"{}")]
+        world.desk.take(records)
+        assert world.ledger.next_offset(records[-1].position) == records[-1].offset + 1
+    assert ids(world) == [ONE]
+    assert world.dead_letters() == []
+
+
+def test_its_own_results_are_recognised_without_verifying_them(world: World) -> None:
+    world.ask(execute("one", "kill", "kill"))
+    value = b"not even an envelope"
+    world.tails.send(OutRecord(topics.RESULTS, b"", value), token=1)
+    world.desk.take([world.record(topics.RESULTS, value)])
+    assert world.telemetry.counts["douse_dispatcher_unverified"] == 0
+    world.desk.take([world.record(topics.RESULTS, value + b"!")])
+    assert world.telemetry.counts["douse_dispatcher_unverified"] == 1
+
+
+# --- nodes -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_heartbeat_that_another_key_signed_is_not_believed() -> None:
+    world = World()
+    world.beat(NODE, signed_by=OTHER)
+    world.beat(NODE, signed_by=OTHER, node_key="0" * 32)
+    world.beat(NODE, node_key="0" * 32)
+    world.ask(execute())
+    assert world.ends() == {ONE: (Outcome.REJECTED, "kill_error_unknown_node")}
+
+
+def test_a_replayed_heartbeat_changes_nothing(world: World) -> None:
+    old = world.heartbeat_record(host_names=("before",))
+    world.clock.advance(10)
+    world.beat(host_names=("after",))
+    replayed = world.record(topics.NODES, old.value)
+    world.desk.take([replayed])
+    world.ask(execute("a", host="before"), execute("b", host="after"))
+    assert ids(world) == [an_id("b", 0)]
+
+
+def test_a_node_that_changed_its_name_is_found_under_the_new_one_only(world: World) -> None:
+    world.beat(host_names=("New-Name",))
+    world.ask(execute("a", host="host-1"), execute("b", host="new-name"))
+    assert ids(world) == [an_id("b", 0)]
+
+
+def test_a_tombstone_forgets_the_node(world: World) -> None:
+    world.desk.take([world.record(topics.NODES, None, key=NODE.encode())])
+    world.ask(execute(host="host-1"))
+    assert world.ends() == {ONE: (Outcome.REJECTED, "kill_error_unknown_node")}
+
+
+def test_a_node_without_its_old_journal_leaves_its_commands_unknown(world: World) -> None:
+    world.ask(execute("one", "kill", "kill"))
+    world.clock.advance(1)
+    world.beat(incarnation=REBORN)
+    assert world.ends() == {
+        ONE: (Outcome.UNKNOWN, "kill_error_node_state_lost"),
+        TWO: (Outcome.CANCELED, "kill_error_step_not_reached"),
+    }
+    world.beat(incarnation=REBORN)
+    assert len(world.results(ONE)) == 3
+    world.ask(execute("new"))
+    assert world.commands()[-1].incarnation == REBORN
+
+
+def test_an_old_incarnation_replayed_loses_nothing(world: World) -> None:
+    old = world.heartbeat_record(incarnation=REBORN)
+    world.clock.advance(1)
+    world.beat()
+    world.ask(execute())
+    world.desk.take([old])
+    assert world.ends() == {}
+    assert world.commands()[0].incarnation == BORN
+
+
+# --- proof of non-delivery -------------------------------------------------------------------------------------------
+
+
+def test_a_command_that_its_node_never_took_in_expires_undelivered(world: World) -> None:
+    world.tails.note(LogPosition(LOG, COMMANDS, PARTITION), 10)
+    world.ask(execute("one", "kill", "kill"))
+    world.clock.advance(LATE_S)
+    world.beat(positions=(position(10),))
+    assert world.ends() == {
+        ONE: (Outcome.EXPIRED, "kill_error_undelivered"),
+        TWO: (Outcome.CANCELED, "kill_error_step_not_reached"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("after_s", "places"),
+    [
+        (LATE_S - 1, (position(10),)),
+        (LATE_S, ()),
+        (LATE_S, (position(11),)),
+        (LATE_S, (position(10, log_id=LogId("another")),)),
+    ],
+)
+def test_without_proof_a_dispatched_command_is_not_ended(world: World, after_s: int, places: tuple[Any, ...]) -> None:
+    world.tails.note(LogPosition(LOG, COMMANDS, PARTITION), 10)
+    world.ask(execute())
+    world.clock.advance(after_s)
+    world.beat(positions=places)
+    assert world.ends() == {}
+
+
+def test_what_its_node_has_claimed_is_never_undelivered(world: World) -> None:
+    world.ask(execute())
+    world.node_says(ONE, None)
+    world.clock.advance(LATE_S)
+    world.beat(positions=(position(0),))
+    assert world.ends() == {}
+
+
+def test_the_bound_grows_with_what_the_log_acknowledged_and_survives_a_restart(world: World) -> None:
+    for token in range(3):
+        world.tails.send(OutRecord(COMMANDS, b"", b"", (), PARTITION), token=token)
+    assert len(world.tails.acks()) == 3
+    world.ask(execute())
+    again = world.restarted()
+    again.clock.advance(LATE_S)
+    again.beat(positions=(position(3),))
+    assert again.ends() == {ONE: (Outcome.EXPIRED, "kill_error_undelivered")}
+
+
+# --- silence ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_silent_node_raises_one_alarm_and_no_end(world: World) -> None:
+    world.ask(execute())
+    world.clock.advance(300 + 60 + 59)
+    world.desk.tick()
+    assert world.stages(ONE) == ["REQUESTED", "DISPATCHED"]
+    world.clock.advance(1)
+    for _ in range(3):
+        world.desk.tick()
+    alarm = world.results(ONE)[-1]
+    assert (alarm.alarm, alarm.stage, alarm.seq, alarm.outcome) == ("node_silent", Stage.DISPATCHED, 3, None)
+    assert len(world.results(ONE)) == 3
+    world.clock.advance(3600)
+    world.desk.tick()
+    assert world.ends() == {}
+    world.node_says(ONE)
+    world.desk.tick()
+    assert len(world.results(ONE)) == 3
+
+
+@pytest.mark.parametrize("outcome", [None, Outcome.UNKNOWN])
+def test_a_node_that_claimed_and_fell_silent_raises_the_alarm_too(world: World, outcome: Outcome | None) -> None:
+    world.ask(execute())
+    world.node_says(ONE, outcome)
+    world.clock.advance(300 + 60 + 60)
+    world.desk.tick()
+    world.desk.tick()
+    assert [result.alarm for result in world.results(ONE)] == ["", "", "node_silent"]
+
+
+def test_an_ended_execution_is_forgotten_in_time_and_nothing_is_left_of_it(world: World) -> None:
+    world.ask(execute("one", "kill", "kill"))
+    world.node_says(ONE)
+    world.node_says(TWO, Outcome.FAILED)
+    world.clock.advance(8 * 86_400 + 1)
+    world.desk.tick()
+    with world.ledger.begin() as tx:
+        assert [tx.scan(kind) for kind in ("execution", "request", "open", "sent")] == [[], [], [], []]
+
+
+# --- undo ------------------------------------------------------------------------------------------------------------
+
+
+def halted(world: World, **more: Any) -> ExecutionId:
+    world.ask(execute("one", "halt", **more))
+    world.node_says(ONE, effect_holds=True)
+    return ONE
+
+
+def test_an_undo_carries_only_the_id_of_what_it_undoes(world: World) -> None:
+    halted(world)
+    world.ask(about(Verb.UNDO, ONE))
+    command = world.commands()[-1]
+    assert command.command_id == an_id("undo", ONE)
+    assert (command.action, command.undo_of, command.target, dict(command.parameters)) == ("go_on", ONE, None, {})
+    assert {result.undo_of for result in world.results(an_id("undo", ONE))} == {ONE}
+
+
+@pytest.mark.parametrize(
+    ("action", "outcome", "reason"),
+    [
+        ("kill", Outcome.COMPLETED, "kill_error_not_reversible"),
+        ("halt", Outcome.NO_ACTION, "go_on_error_nothing_to_undo"),
+        ("halt", Outcome.FAILED, "go_on_error_nothing_to_undo"),
+        ("halt", None, "go_on_error_not_ended"),
+    ],
+)
+def test_what_cannot_be_undone_is_rejected(world: World, action: str, outcome: Outcome | None, reason: str) -> None:
+    world.ask(execute("one", action))
+    world.node_says(ONE, outcome)
+    world.ask(about(Verb.UNDO, ONE))
+    assert world.ends() == {an_id("undo", ONE): (Outcome.REJECTED, reason)}
+    assert ids(world) == [ONE]
+
+
+def test_an_undo_of_nothing_known_is_rejected(world: World) -> None:
+    world.ask(about(Verb.UNDO, ONE))
+    assert world.ends() == {an_id("undo", ONE): (Outcome.REJECTED, "go_on_error_unknown_execution")}
+
+
+def test_it_is_undone_once(world: World) -> None:
+    halted(world)
+    undos = [about(Verb.UNDO, ONE, steps=steps(cause, "go_on")) for cause in "abc"]
+    world.ask(undos[0], undos[1])
+    assert world.ends() == {an_id("b", 0): (Outcome.REJECTED, "go_on_error_undo_in_progress")}
+    world.node_says(an_id("a", 0))
+    world.ask(undos[2])
+    assert world.ends()[an_id("c", 0)] == (Outcome.REJECTED, "go_on_error_nothing_to_undo")
+    assert ids(world) == [ONE, an_id("a", 0)]
+
+
+def test_a_failed_undo_may_be_tried_again(world: World) -> None:
+    halted(world)
+    world.ask(about(Verb.UNDO, ONE, steps=steps("a", "go_on")))
+    world.node_says(an_id("a", 0), Outcome.FAILED)
+    world.ask(about(Verb.UNDO, ONE, steps=steps("b", "go_on")))
+    assert ids(world) == [ONE, an_id("a", 0), an_id("b", 0)]
+
+
+def test_an_undo_of_what_a_lost_journal_did_is_rejected(world: World) -> None:
+    halted(world)
+    world.clock.advance(1)
+    world.beat(incarnation=REBORN)
+    world.ask(about(Verb.UNDO, ONE))
+    assert world.ends() == {an_id("undo", ONE): (Outcome.REJECTED, "go_on_error_node_state_lost")}
+
+
+def test_a_time_boxed_action_is_undone_by_itself_once(world: World) -> None:
+    halted(world, undo_after_s=600)
+    world.clock.advance(599)
+    world.desk.tick()
+    assert ids(world) == [ONE]
+    world.clock.advance(1)
+    world.desk.tick()
+    world.desk.tick()
+    first, undo = world.commands()
+    assert (undo.action, undo.undo_of, undo.actor) == ("go_on", ONE, person())
+    assert undo.command_id != first.command_id
+    assert world.stages(undo.command_id) == ["REQUESTED", "DISPATCHED"]
+
+
+def test_what_was_undone_by_hand_is_not_undone_by_the_clock(world: World) -> None:
+    halted(world, undo_after_s=600)
+    world.ask(about(Verb.UNDO, ONE))
+    world.clock.advance(600)
+    world.desk.tick()
+    assert ids(world) == [ONE, an_id("undo", ONE)]
+
+
+def test_what_still_holds_stays_undoable_for_as_long_as_it_holds(world: World) -> None:
+    halted(world)
+    world.clock.advance(100 * 86_400)
+    world.desk.tick()
+    world.ask(about(Verb.UNDO, ONE, requested_at_ns=world.clock.now_ns()))
+    assert ids(world) == [ONE, an_id("undo", ONE)]
+
+
+# --- a lost log ------------------------------------------------------------------------------------------------------
+
+
+def test_open_commands_of_a_lost_log_are_sent_again_byte_for_byte_once(world: World) -> None:
+    world.ask(execute("a"), execute("b"))
+    world.node_says(an_id("a", 0))
+    again = world.restarted()
+    assert again.desk.send_again() == 0
+    again.tails.note(LogPosition(LogId("log-2"), COMMANDS, PARTITION), 0)
+    assert [again.desk.send_again() for _ in range(2)] == [1, 0]
+    first, second, sent_again = again.out(COMMANDS)
+    assert sent_again == second
+    assert sent_again != first
+    again.clock.advance(LATE_S)
+    again.beat(positions=(position(0),))
+    assert again.ends() == {}
+
+
+def test_what_has_expired_is_not_sent_again(world: World) -> None:
+    world.ask(execute())
+    world.clock.advance(300)
+    world.tails.note(LogPosition(LogId("log-2"), COMMANDS, PARTITION), 0)
+    assert world.desk.send_again() == 0

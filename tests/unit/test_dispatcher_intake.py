@@ -1,0 +1,335 @@
+"""Requests become commands: at most one per execution id, only for a known node, only when well-formed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fakes.clock import START_NS, FakeClock
+from tests.fakes.failpoints import Crash
+from tests.unit.dispatching import (
+    BORN,
+    COMMANDS,
+    DISPATCHER_KEY,
+    NODE,
+    OTHER,
+    PARTITION,
+    SECOND,
+    World,
+    a_rule,
+    about,
+    an_id,
+    execute,
+    node_key,
+    person,
+    steps,
+    target,
+)
+from workers.core import topics
+from workers.core.command import parameters_digest
+from workers.core.envelope import PayloadType
+from workers.core.event import ProcessRef
+from workers.core.ids import ExecutionId
+from workers.core.outcome import Outcome, Stage
+from workers.core.policy import Decision, Hold, PolicyState, Refuse, decide
+from workers.core.record import Gap, LogPosition
+from workers.core.request import NO_CAUSE, ActionRequest, Step, Verb
+from workers.core.target import ContainerTarget, ProcessTarget
+from workers.dispatcher.desk import FAILPOINTS
+
+ONE = an_id("one", 0)
+
+
+@pytest.fixture
+def world() -> World:
+    made = World()
+    made.beat()
+    return made
+
+
+def test_a_request_becomes_one_signed_command_for_exactly_that_node(world: World) -> None:
+    request = execute(reason="it mines", dry_run=True, caller_id="c-1", detected_at_ns=5)
+    world.ask(request)
+    (command,) = world.commands()
+    assert (command.command_id, command.action, command.target) == (ONE, "kill", target())
+    assert (command.node_id, command.node_key, command.incarnation) == (NODE, node_key(), BORN)
+    assert (command.issued_at_ns, command.expires_at_ns) == (START_NS, START_NS + 300 * SECOND)
+    assert (command.actor, command.reason, command.dry_run) == (person(), "it mines", True)
+    assert (command.caller_id, command.detected_at_ns, command.approval_class) == ("c-1", 5, "auto")
+    assert command.parameters_sha256 == parameters_digest({})
+    (record,) = world.out(COMMANDS)
+    assert (record.key, record.partition) == (NODE.encode(), PARTITION)
+    assert record.value is not None
+    opened = world.opener.open(record.value, PayloadType.COMMAND, type(command))
+    assert opened.signatory.key_id == DISPATCHER_KEY.key_id
+    requested, dispatched = world.results(ONE)
+    assert (requested.stage, requested.seq, requested.request) == (Stage.REQUESTED, 0, request)
+    assert (dispatched.stage, dispatched.seq, dispatched.node_id) == (Stage.DISPATCHED, 2, NODE)
+    assert (dispatched.deadline_ns, dispatched.command_sha256) == (command.expires_at_ns, opened.sha256)
+
+
+def test_the_trace_of_the_request_is_on_everything_it_leads_to(world: World) -> None:
+    world.ask(execute())
+    traces = {record.headers[0][1].split(b"-")[1] for record in world.out(topics.RESULTS) + world.out(COMMANDS)}
+    assert len(traces) == 1
+
+
+def test_a_host_name_is_resolved_in_any_case(world: World) -> None:
+    world.ask(execute(host="HOST-1"))
+    assert [command.node_id for command in world.commands()] == [NODE]
+
+
+@pytest.mark.parametrize("host", ["", "elsewhere", "host", "host-10", OTHER, '"', "host-1\0"])
+def test_a_host_nobody_heard_of_is_rejected(world: World, host: str) -> None:
+    world.ask(execute(host=host))
+    assert world.ends() == {ONE: (Outcome.REJECTED, "kill_error_unknown_node")}
+    assert world.commands() == []
+
+
+def test_a_host_name_of_two_nodes_is_rejected_and_says_which(world: World) -> None:
+    world.beat(OTHER, host_names=("host-1",))
+    world.ask(execute(host="host-1"), execute("two"))
+    (rejected,) = (result for result in world.results(ONE) if result.stage is Stage.ENDED)
+    assert rejected.code == "kill_error_ambiguous_node"
+    assert NODE in rejected.message
+    assert OTHER in rejected.message
+    assert [command.command_id for command in world.commands()] == [an_id("two", 0)]
+
+
+def test_a_node_in_a_zone_that_is_not_served_is_rejected(world: World) -> None:
+    world.beat(OTHER, zone="elsewhere")
+    world.ask(execute(host=OTHER))
+    assert world.ends() == {ONE: (Outcome.REJECTED, "kill_error_unknown_zone")}
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (execute("one", "dance"), "dance_error_unknown_action"),
+        (execute("one", "go_on"), "go_on_error_undo_only"),
+        (execute(steps=steps("one", "halt", parameters={"grace": 11})), "halt_error_invalid_parameters"),
+        (execute(steps=steps("one", "halt", parameters={"fast": 1})), "halt_error_invalid_parameters"),
+        (execute(steps=(Step(ONE, "kill", None),)), "kill_error_invalid_target"),
+        (execute(steps=(Step(ONE, "kill", ContainerTarget("a" * 64, 1)),)), "kill_error_invalid_target"),
+        (execute(steps=(Step(ONE, "kill", ProcessTarget((), 1)),)), "kill_error_invalid_target"),
+        (execute(steps=(Step(ONE, "kill", ProcessTarget((ProcessRef(-1),), 1)),)), "kill_error_invalid_target"),
+        (execute(actor=a_rule(), steps=(Step(ONE, "kill", target(observed_at_ns=0)),)), "kill_error_unbound_target"),
+        (execute(actor=a_rule(), causation=replace(NO_CAUSE, depth=1)), "kill_error_automation_depth"),
+        (execute(requested_at_ns=START_NS - 301 * SECOND), "kill_error_expired"),
+        (execute(requested_at_ns=START_NS - 11 * SECOND, ttl_s=10), "kill_error_expired"),
+    ],
+)
+def test_what_may_not_be_done_is_ended_with_its_reason_and_nothing_is_signed(
+    world: World, request_: ActionRequest, reason: str
+) -> None:
+    world.ask(request_)
+    outcome = Outcome.EXPIRED if reason.endswith("expired") else Outcome.REJECTED
+    assert world.ends() == {ONE: (outcome, reason)}
+    assert world.stages(ONE) == ["REQUESTED", "ENDED"]
+    assert world.commands() == []
+    assert [record.kind for record in world.audit()] == [outcome.value.lower()]
+
+
+def test_a_request_from_the_future_lives_no_longer_than_any_other(world: World) -> None:
+    world.ask(execute(requested_at_ns=START_NS + 3600 * SECOND))
+    assert world.commands()[0].expires_at_ns == START_NS + 300 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("request_", "topic", "reason"),
+    [
+        (execute(actor=a_rule()), topics.REQUESTS_PEOPLE, "wrong_principal"),
+        (execute(), topics.REQUESTS_RULES, "wrong_principal"),
+        (about(Verb.CANCEL, ONE, actor=a_rule()), topics.REQUESTS_RULES, "wrong_principal"),
+        (execute(actor=person("")), topics.REQUESTS_PEOPLE, "invalid_request"),
+        (execute(steps=()), topics.REQUESTS_PEOPLE, "invalid_request"),
+        (execute("one", *["kill"] * 11), topics.REQUESTS_PEOPLE, "invalid_request"),
+        (execute(steps=steps("one", "kill") * 2), topics.REQUESTS_PEOPLE, "invalid_request"),
+        (execute(steps=(Step(ExecutionId("1"), "kill", target()),)), topics.REQUESTS_PEOPLE, "invalid_request"),
+        (execute("one", "rm -rf"), topics.REQUESTS_PEOPLE, "invalid_request"),
+        (execute(ttl_s=-1), topics.REQUESTS_PEOPLE, "invalid_request"),
+        (execute(requested_at_ns=0), topics.REQUESTS_PEOPLE, "invalid_request"),
+        (execute(reason="x" * 1025), topics.REQUESTS_PEOPLE, "invalid_request"),
+        (about(Verb.CANCEL, ONE), topics.REQUESTS_PEOPLE, "unknown_execution"),
+        (about(Verb.APPROVE, ONE), topics.REQUESTS_PEOPLE, "unknown_execution"),
+        (about(Verb.CANCEL, ExecutionId("x")), topics.REQUESTS_PEOPLE, "invalid_request"),
+        (about(Verb.UNDO, ONE, steps=()), topics.REQUESTS_PEOPLE, "invalid_request"),
+    ],
+)
+def test_what_is_no_request_becomes_a_dead_letter(
+    world: World, request_: ActionRequest, topic: str, reason: str
+) -> None:
+    world.ask(request_, topic=topic)
+    assert [letter.reason for letter in world.dead_letters()] == [reason]
+    assert world.results() == []
+    assert world.commands() == []
+
+
+def test_bytes_that_are_no_request_become_dead_letters_and_hold_up_nobody(world: World) -> None:
+    junk = [b"", b"\xc3\x01junk", None, b"x" * 70_000]
+    records = [world.record(topics.REQUESTS_PEOPLE, value) for value in junk]
+    world.desk.take([*records, world.request_record(execute())])
+    assert [letter.reason for letter in world.dead_letters()] == ["undecodable"] * 3 + ["oversize"]
+    assert len(world.commands()) == 1
+    assert world.ledger.next_offset(records[0].position) == 5
+
+
+def test_a_hundred_identical_requests_of_a_rule_are_one_command(world: World) -> None:
+    for _ in range(100):
+        world.ask(execute(actor=a_rule()))
+    assert len(world.commands()) == 1
+    assert world.stages(ONE) == ["REQUESTED", "DISPATCHED"]
+
+
+def test_a_request_under_another_ones_id_is_a_dead_letter(world: World) -> None:
+    world.ask(execute("one", "kill", "kill"))
+    taken = an_id("one", 1)
+    world.ask(execute(steps=(Step(taken, "kill", target()),)))
+    world.ask(execute(steps=(*steps("new", "kill"), Step(taken, "kill", target()))))
+    assert [letter.reason for letter in world.dead_letters()] == ["id_taken", "id_taken"]
+    assert [command.command_id for command in world.commands()] == [ONE]
+
+
+def test_a_cooldown_lets_one_through_and_then_the_next(world: World) -> None:
+    def rule(cause: str, **more: Any) -> ActionRequest:
+        cooled = execute(cause, actor=a_rule(), cooldown_key="k", cooldown_s=60, requested_at_ns=world.clock.now_ns())
+        return replace(cooled, **more)
+
+    world.ask(rule("a"), rule("b"))
+    assert world.ends() == {an_id("b", 0): (Outcome.REJECTED, "kill_error_cooldown")}
+    world.ask(rule("c", cooldown_key="other"), rule("d", dry_run=True))
+    world.clock.advance(60)
+    world.desk.tick()
+    world.ask(rule("e"))
+    assert [command.command_id for command in world.commands()] == [an_id(cause, 0) for cause in "acde"]
+
+
+def test_what_was_rejected_begins_no_cooldown(world: World) -> None:
+    rule = execute("a", actor=a_rule(), cooldown_key="k", cooldown_s=60, host="elsewhere")
+    world.ask(rule, replace(execute("b"), actor=a_rule(), cooldown_key="k", cooldown_s=60))
+    assert [command.command_id for command in world.commands()] == [an_id("b", 0)]
+
+
+def test_what_needs_two_people_is_refused() -> None:
+    state = PolicyState(approval_class="two")
+    assert decide(execute(), state) == Refuse(
+        "needs_two_people", "this needs two people's signatures, and this version cannot take them yet"
+    )
+
+
+def holding(request: ActionRequest, state: PolicyState) -> Decision:
+    return Hold("budget", "the budget of this minute is spent")
+
+
+def test_what_policy_holds_waits_and_expires(world: World) -> None:
+    world.desk = world.a_desk(decide=holding)
+    world.ask(execute("one", "kill", "kill"))
+    assert world.stages(ONE) == ["REQUESTED", "HELD"]
+    world.clock.advance(299)
+    world.desk.tick()
+    assert world.ends() == {}
+    world.clock.advance(1)
+    world.desk.tick()
+    assert world.ends() == {
+        ONE: (Outcome.EXPIRED, "kill_error_expired"),
+        an_id("one", 1): (Outcome.CANCELED, "kill_error_step_not_reached"),
+    }
+    assert world.commands() == []
+
+
+def test_what_is_held_can_be_canceled_or_denied_but_not_approved_yet(world: World) -> None:
+    world.desk = world.a_desk(decide=holding)
+    world.ask(execute("a"), execute("b"), execute("c"))
+    a, b, c = (an_id(cause, 0) for cause in "abc")
+    world.ask(about(Verb.CANCEL, a), about(Verb.DENY, b), about(Verb.APPROVE, c), about(Verb.CANCEL, a))
+    assert world.ends() == {a: (Outcome.CANCELED, "kill_error_canceled"), b: (Outcome.REJECTED, "kill_error_denied")}
+    assert [letter.reason for letter in world.dead_letters()] == ["approvals_not_built"]
+
+
+def test_cancel_approve_and_deny_come_too_late_for_what_is_dispatched(world: World) -> None:
+    world.ask(execute())
+    world.ask(about(Verb.CANCEL, ONE), about(Verb.APPROVE, ONE), about(Verb.DENY, ONE))
+    assert [letter.reason for letter in world.dead_letters()] == ["cancel_too_late", "not_held", "not_held"]
+    assert world.ends() == {}
+
+
+def test_a_step_that_waits_can_be_canceled_and_the_running_one_goes_on(world: World) -> None:
+    world.ask(execute("one", "kill", "kill", "kill"))
+    world.ask(about(Verb.CANCEL, an_id("one", 1)))
+    assert set(world.ends()) == {an_id("one", 1), an_id("one", 2)}
+    world.node_says(ONE)
+    assert [command.command_id for command in world.commands()] == [ONE]
+
+
+def test_a_gap_is_audited_and_passed(world: World) -> None:
+    place = LogPosition(world.record(topics.REQUESTS_PEOPLE, b"").position.log_id, topics.REQUESTS_PEOPLE, 0)
+    world.desk.take([Gap(place, expected=3, resumed_at=9, reason="retention")])
+    (said,) = world.audit()
+    assert said.kind == "gap"
+    assert (said.detail["expected"], said.detail["resumed_at"]) == (3, 9)
+    assert world.ledger.next_offset(place) == 9
+
+
+def test_a_bug_costs_one_record(world: World) -> None:
+    def broken(request: ActionRequest, state: PolicyState) -> Decision:
+        if request.reason == "boom":
+            raise ZeroDivisionError
+        return decide(request, state)
+
+    world.desk = world.a_desk(decide=broken)
+    world.ask(execute("a"), execute("b", reason="boom"), execute("c"))
+    assert [command.command_id for command in world.commands()] == [an_id("a", 0), an_id("c", 0)]
+    assert [letter.reason for letter in world.dead_letters()] == ["internal"]
+    assert world.results(an_id("b", 0)) == []
+
+
+# --- any duplication, any crash: the same commands -------------------------------------------------------------------
+
+_REQUESTS = (
+    execute("a"),
+    execute("b", actor=a_rule(), cooldown_key="k", cooldown_s=60),
+    execute("c", actor=a_rule(), cooldown_key="k", cooldown_s=60),
+    execute("d", "kill", "halt"),
+    execute("e", host="elsewhere"),
+    about(Verb.CANCEL, an_id("d", 1)),
+)
+
+
+@settings(max_examples=60)
+@given(
+    plan=st.lists(
+        st.tuples(st.lists(st.integers(0, len(_REQUESTS) - 1), max_size=4), st.sampled_from(["", *FAILPOINTS[:2]])),
+        max_size=12,
+    )
+)
+def test_any_duplication_and_any_crash_give_at_most_one_command_an_execution(
+    plan: list[tuple[list[int], str]],
+) -> None:
+    world = World(clock=FakeClock())
+    world.beat()
+    for wanted, crash_at in plan:
+        records = [world.request_record(_REQUESTS[number]) for number in wanted]
+        if crash_at:
+            world.failpoints.arm(crash_at)
+        try:
+            world.desk.take(records)
+        except Crash:
+            world = world.restarted()
+            world.desk.take(records)
+        world.desk.take(records)
+    ids = [command.command_id for command in world.commands()]
+    assert len(ids) == len(set(ids))
+    asked = {number for wanted, _ in plan for number in wanted}
+    expected = {an_id(cause, 0) for number, cause in ((0, "a"), (3, "d")) if number in asked}
+    cooled = {an_id("b", 0), an_id("c", 0)} & set(ids)
+    assert set(ids) - cooled == expected
+    assert len(cooled) == (1 if asked & {1, 2} else 0)
+    numbers = [result.record_no for result in world.results()]
+    assert numbers == list(range(len(numbers)))
+    places = [(result.execution_id, result.seq) for result in world.results()]
+    assert len(places) == len(set(places))
+    assert [record.record_no for record in world.audit()] == list(range(len(world.audit())))

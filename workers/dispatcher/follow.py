@@ -1,0 +1,114 @@
+"""Follows what nodes say: their results end executions, their heartbeats fill the directory and prove two things.
+
+Called by ``desk`` for every record of ``response.results`` and ``fleet.nodes``. Believes only a node's own pinned key.
+From outside, an execution ends here in two ways only: UNKNOWN ``node_state_lost`` and EXPIRED ``undelivered``.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from workers.core.envelope import PayloadType
+from workers.core.ids import NodeId
+from workers.core.node_state import NodeState
+from workers.core.outcome import Outcome, Stage
+from workers.core.record import Record
+from workers.core.result import ActionResult
+from workers.dispatcher import hosts, release
+from workers.dispatcher.rows import ExecutionRow
+from workers.dispatcher.turn import KEEP_NS, Turn
+
+PROOF_MARGIN_NS: Final = 5_000_000_000
+"""A heartbeat proves non-delivery only from this long after the expiry: its time and its offsets are not read at one
+instant, and a command taken in between the two must not count as undelivered."""
+
+
+def result(turn: Turn, record: Record) -> None:
+    """One record of ``response.results``.
+
+    Raises:
+        MalformedMessage: it does not verify; whoever shows history keeps such records, here they mean nothing.
+    """
+    if record.value is None or turn.room.tails.is_own(record.value):
+        return
+    opened = turn.room.opener.open(record.value, PayloadType.RESULT, ActionResult)
+    said = opened.record
+    if said.producer != "node" or not opened.signatory.is_node(said.node_id):
+        return
+    row = turn.rows.execution(said.execution_id)
+    if row is None or row.node_id != said.node_id:
+        turn.room.telemetry.count("douse_dispatcher_foreign_results")
+        return
+    if row.settled:
+        return
+    if said.stage is Stage.CLAIMED and row.stage is Stage.DISPATCHED:
+        turn.rows.put_execution(replace(row, stage=Stage.CLAIMED), due_ns=_silent_ns(turn, row))
+    elif said.stage is Stage.ENDED and said.outcome is not None:
+        _ended(turn, row, said, said.outcome)
+
+
+def heartbeat(turn: Turn, record: Record) -> None:
+    """One record of ``fleet.nodes``.
+
+    Raises:
+        MalformedMessage: it does not verify.
+    """
+    if record.value is None:
+        turn.rows.forget_node(NodeId((record.key or b"").decode("ascii", "replace")))
+        return
+    opened = turn.room.opener.open(record.value, PayloadType.NODE_STATE, NodeState)
+    state = opened.record
+    if not hosts.is_its_own(state, opened.signatory):
+        turn.room.telemetry.log("heartbeat_of_another", level="warning", node_id=state.node_id)
+        return
+    known = turn.rows.node(state.node_id)
+    if not hosts.is_newer(state, known):
+        return
+    hosts.learn(turn.rows, state)
+    for row in turn.rows.open_at(state.node_id):
+        if row.incarnation != state.incarnation:
+            _lost(turn, row)
+        elif is_undelivered(row, state):
+            message = f"expired, and node {state.node_id} signed afterwards that it never took the command in"
+            release.settle(turn, turn.ended(row, Outcome.EXPIRED, "undelivered", message))
+
+
+def is_undelivered(row: ExecutionRow, state: NodeState) -> bool:
+    """Whether a heartbeat proves that a node never took a command in, and never will: it is over, and every copy of it
+    lies at or behind the next offset that the node would read."""
+    if row.stage is not Stage.DISPATCHED or not row.log_id or state.at_ns < row.expires_at_ns + PROOF_MARGIN_NS:
+        return False
+    return any(
+        (place.log_id, place.topic, place.partition) == (row.log_id, row.topic, row.partition)
+        and place.next_offset <= row.at_least
+        for place in state.positions
+    )
+
+
+def _ended(turn: Turn, row: ExecutionRow, said: ActionResult, outcome: Outcome) -> None:
+    if not outcome.is_final:
+        unknown = replace(row, stage=Stage.CLAIMED, outcome=outcome.value)
+        turn.rows.put_execution(unknown, due_ns=_silent_ns(turn, row))
+        return
+    after = replace(row, stage=Stage.ENDED, outcome=outcome.value, effect_holds=said.effect_holds)
+    # What still holds must stay undoable however long ago it was done.
+    turn.rows.put_execution(after, due_ns=0 if said.effect_holds else turn.now_ns + KEEP_NS)
+    _lifted(turn, after)
+    release.settle(turn, after)
+
+
+def _lifted(turn: Turn, row: ExecutionRow) -> None:
+    """An undo that succeeded: what it undid holds no more, and may be forgotten in time."""
+    subject = turn.rows.execution(row.undo_of) if row.undo_of else None
+    if subject is not None and row.outcome in (Outcome.COMPLETED, Outcome.NO_ACTION):
+        turn.rows.put_execution(replace(subject, effect_holds=False), due_ns=turn.now_ns + KEEP_NS)
+
+
+def _lost(turn: Turn, row: ExecutionRow) -> None:
+    message = f"node {row.node_id} came back without the journal that knew this command; what it did is not known"
+    release.settle(turn, turn.ended(row, Outcome.UNKNOWN, "node_state_lost", message))
+
+
+def _silent_ns(turn: Turn, row: ExecutionRow) -> int:
+    """When the silence alarm rings; 0 when it has rung."""
+    rung = row.seq > 3
+    return 0 if rung else row.expires_at_ns + (row.timeout_s + turn.room.silent_after_s) * 1_000_000_000

@@ -1,0 +1,262 @@
+"""The dispatcher's rows in its ledger: executions, the requests they came from, nodes, cooldowns.
+
+Called by every step function of this room, inside one ledger transaction. Turns typed rows into the ledger's bytes and
+back; decides nothing.
+"""
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from workers.core.ids import NO_EXECUTION, ExecutionId, Incarnation, KeyId, NodeId
+from workers.core.outcome import Outcome, Stage
+from workers.core.record import Headers, LogPosition
+from workers.core.request import ActionRequest
+from workers.ports import Codec, LedgerTx
+
+FIRST_FREE_SEQ: Final = 3
+"""REQUESTED is 0, HELD 1, DISPATCHED 2; ends and alarms count from here."""
+
+_NO_NODE: Final = NodeId("")
+_NO_INCARNATION: Final = Incarnation("")
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionRow:
+    """One step of one request, and how far it is."""
+
+    execution_id: ExecutionId
+    request_id: ExecutionId
+    """The execution id of the request's first step: the key of its request row."""
+    number: int
+    """Which step of its request, from 0."""
+    action: str
+    stage: Stage = Stage.REQUESTED
+    outcome: str = ""
+    """Set when ENDED, and while the node says UNKNOWN."""
+    seq: int = FIRST_FREE_SEQ
+    """Of the next end or alarm."""
+    undo_of: ExecutionId = NO_EXECUTION
+    undone_by: ExecutionId = NO_EXECUTION
+    node_id: NodeId = _NO_NODE
+    incarnation: Incarnation = _NO_INCARNATION
+    command_sha256: str = ""
+    issued_at_ns: int = 0
+    expires_at_ns: int = 0
+    timeout_s: int = 0
+    log_id: str = ""
+    """The log its command went to; empty when that is not known, and nothing can be proven."""
+    topic: str = ""
+    partition: int = -1
+    at_least: int = 0
+    """Every copy of its command has at least this offset."""
+    effect_holds: bool = False
+    trace: Headers = ()
+
+    @property
+    def settled(self) -> bool:
+        """Whether its last word was heard."""
+        return self.stage is Stage.ENDED and Outcome(self.outcome).is_final
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """The newest verified heartbeat of one node, as far as commands need it."""
+
+    node_id: NodeId
+    node_key: KeyId
+    incarnation: Incarnation
+    zone: str
+    host_names: tuple[str, ...]
+    record_no: int
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A signed command and where it goes, kept until it has ended: the same bytes may have to be sent again."""
+
+    topic: str
+    partition: int
+    key: bytes
+    value: bytes
+    headers: Headers = field(default=())
+
+
+class Rows:
+    """Typed access to one transaction's rows."""
+
+    def __init__(self, tx: LedgerTx, codec: Codec) -> None:
+        """``codec`` reads and writes requests."""
+        self._tx = tx
+        self._codec = codec
+
+    def execution(self, execution_id: ExecutionId) -> ExecutionRow | None:
+        """One execution."""
+        data = self._tx.get("execution", execution_id)
+        return _execution(data) if data is not None else None
+
+    def put_execution(self, row: ExecutionRow, *, due_ns: int = 0) -> None:
+        """Insert or replace; ``due_ns`` is when ``timers`` looks at it next. Keeps the list of open commands."""
+        self._tx.put("execution", row.execution_id, _written(row), due_ns=due_ns)
+        if row.node_id:
+            if row.stage is Stage.ENDED:
+                self._tx.delete("open", f"{row.node_id}/{row.execution_id}")
+                self._tx.delete("sent", row.execution_id)
+            else:
+                self._tx.put("open", f"{row.node_id}/{row.execution_id}", b"")
+
+    def due(self, now_ns: int, *, limit: int) -> Sequence[ExecutionRow]:
+        """Executions that ``timers`` must look at."""
+        return [_execution(data) for _, data in self._tx.due("execution", now_ns, limit=limit)]
+
+    def open_at(self, node_id: NodeId) -> Sequence[ExecutionRow]:
+        """Commands sent to a node and not ended."""
+        prefix = f"{node_id}/"
+        found = (self.execution(ExecutionId(key[len(prefix) :])) for key, _ in self._tx.scan("open", prefix))
+        return [row for row in found if row is not None]
+
+    def step(self, request_id: ExecutionId, number: int) -> ExecutionRow | None:
+        """The row of a request's step; None behind the last."""
+        steps = self.request(request_id).steps
+        return self.execution(steps[number].execution_id) if number < len(steps) else None
+
+    def request(self, request_id: ExecutionId) -> ActionRequest:
+        """The request of an execution that is here."""
+        data = self._tx.get("request", request_id)
+        if data is None:
+            raise KeyError(request_id)
+        return self._codec.decode(data, ActionRequest)
+
+    def put_request(self, request_id: ExecutionId, request: ActionRequest) -> None:
+        """Keep a request whole."""
+        self._tx.put("request", request_id, self._codec.encode(request))
+
+    def forget(self, row: ExecutionRow) -> None:
+        """Drop an execution, and its request with the last step."""
+        self._tx.delete("execution", row.execution_id)
+        steps = self.request(row.request_id).steps
+        if all(self.execution(step.execution_id) is None for step in steps):
+            self._tx.delete("request", row.request_id)
+
+    def node(self, node_id: NodeId) -> NodeRow | None:
+        """One node."""
+        data = self._tx.get("node", node_id)
+        if data is None:
+            return None
+        found = json.loads(data)
+        return NodeRow(**{**found, "host_names": tuple(found["host_names"])})
+
+    def put_node(self, row: NodeRow) -> None:
+        """Insert or replace, and index by host name."""
+        self.forget_node(row.node_id)
+        self._tx.put("node", row.node_id, _json(asdict(row)))
+        for name in row.host_names:
+            self._tx.put("host", _host_key(name, row.node_id), b"")
+
+    def forget_node(self, node_id: NodeId) -> None:
+        """Drop a node. Idempotent."""
+        known = self.node(node_id)
+        for name in known.host_names if known is not None else ():
+            self._tx.delete("host", _host_key(name, node_id))
+        self._tx.delete("node", node_id)
+
+    def nodes_called(self, host_name: str) -> Sequence[NodeId]:
+        """The nodes that say they have this host name."""
+        prefix = _host_key(host_name, NodeId(""))
+        return [NodeId(key[len(prefix) :]) for key, _ in self._tx.scan("host", prefix)]
+
+    def cooldown(self, key: str) -> tuple[ExecutionId, int] | None:
+        """Which request a cooldown began with, and until when (nanoseconds) it lasts."""
+        data = self._tx.get("cooldown", key)
+        if data is None:
+            return None
+        found = json.loads(data)
+        return ExecutionId(found[0]), int(found[1])
+
+    def put_cooldown(self, key: str, request_id: ExecutionId, until_ns: int) -> None:
+        """Begin a cooldown."""
+        self._tx.put("cooldown", key, _json([request_id, until_ns]), due_ns=until_ns)
+
+    def forget_cooldowns(self, now_ns: int) -> None:
+        """Drop those that are over."""
+        for key, _ in self._tx.due("cooldown", now_ns):
+            self._tx.delete("cooldown", key)
+
+    def put_undo(self, execution_id: ExecutionId, *, due_ns: int) -> None:
+        """Undo an execution by itself at that time."""
+        self._tx.put("undo", execution_id, b"", due_ns=due_ns)
+
+    def undos(self, now_ns: int, *, limit: int) -> Sequence[ExecutionId]:
+        """Executions to undo now; each is named once."""
+        due = [ExecutionId(key) for key, _ in self._tx.due("undo", now_ns, limit=limit)]
+        for execution_id in due:
+            self._tx.delete("undo", execution_id)
+        return due
+
+    def put_sent(self, execution_id: ExecutionId, sent: Sent) -> None:
+        """Keep a command's exact bytes; dropped when its execution ends."""
+        content = {**asdict(sent), "headers": _headers_to(sent.headers)}
+        content.update(key=sent.key.hex(), value=base64.b64encode(sent.value).decode())
+        self._tx.put("sent", execution_id, _json(content))
+
+    def sent(self) -> Sequence[tuple[ExecutionId, Sent]]:
+        """Every command that has not ended."""
+        return [(ExecutionId(key), _sent(data)) for key, data in self._tx.scan("sent")]
+
+    def log_of(self, topic: str, partition: int) -> str:
+        """The log a partition was read from last; empty when it never was."""
+        return (self._tx.get("log", f"{topic}/{partition}") or b"").decode()
+
+    def put_log(self, position: LogPosition) -> None:
+        """Remember which log a partition is read from."""
+        self._tx.put("log", f"{position.topic}/{position.partition}", position.log_id.encode())
+
+    def put_tail(self, position: LogPosition, next_offset: int) -> None:
+        """How far a command partition is known to have been written."""
+        place = [position.log_id, position.topic, position.partition]
+        self._tx.put("tail", "/".join(map(str, place)), _json([*place, next_offset]))
+
+    def tails(self) -> Sequence[tuple[LogPosition, int]]:
+        """Every command partition ever written."""
+        found = [json.loads(data) for _, data in self._tx.scan("tail")]
+        return [(LogPosition(*place), int(next_offset)) for *place, next_offset in found]
+
+
+def _written(row: ExecutionRow) -> bytes:
+    return _json({**asdict(row), "trace": _headers_to(row.trace)})
+
+
+def _execution(data: bytes) -> ExecutionRow:
+    found = json.loads(data)
+    found.update(stage=Stage(found["stage"]), trace=_headers_from(found["trace"]))
+    return ExecutionRow(**found)
+
+
+def _sent(data: bytes) -> Sent:
+    found = json.loads(data)
+    found.update(
+        key=bytes.fromhex(found["key"]),
+        value=base64.b64decode(found["value"]),
+        headers=_headers_from(found["headers"]),
+    )
+    return Sent(**found)
+
+
+def _headers_to(headers: Headers) -> list[list[str]]:
+    return [[name, value.hex()] for name, value in headers]
+
+
+def _headers_from(found: Any) -> Headers:
+    return tuple((name, bytes.fromhex(value)) for name, value in found)
+
+
+def _host_key(name: str, node_id: NodeId) -> str:
+    """JSON quotes the name, so that no name is another's beginning."""
+    return json.dumps(name.lower()) + node_id
+
+
+def _json(content: object) -> bytes:
+    return json.dumps(content, separators=(",", ":")).encode()
