@@ -246,6 +246,15 @@ class Outbox(Protocol):
         """Kafka has them. Idempotent."""
 
 
+class Outgoing(Outbox, Protocol):
+    """An outbox and an audit chain in memory, for workers that keep nothing: lost with the process."""
+
+    def begin(self) -> "AbstractContextManager[Chained]":
+        """All of what happens inside, or nothing of it when an exception leaves.
+
+        Raises ``TransientFailure`` (``outbox_full``) when the log has been away for long."""
+
+
 class Relay(Protocol):
     """Moves an outbox to the log: at least once, in order, and deletes only what was acknowledged."""
 

@@ -190,7 +190,7 @@ def test_a_request_carries_everything_the_dispatcher_needs() -> None:
     assert (found.requested_at_ns, found.detected_at_ns) == (NOW, NOW)
     assert found.reason == "Terminal shell in container (falco)"
     first, second, third = found.steps
-    assert first.target == ProcessTarget(EVENT.process_line, NOW)
+    assert first.target == ProcessTarget(EVENT.process_line[:2], NOW), "no more of the line than the action reaches"
     assert dict(first.parameters) == {"ancestor": 1}
     assert (second.target, second.on) == (ContainerTarget("16514a12c7ad", NOW), ("FAILED",))
     assert third.target == FileTarget(b"/etc/shadow", NOW, "16514a12c7ad")

@@ -20,6 +20,9 @@ from workers.ports import Codec
 LARGEST_ALERT: int = 1 << 20
 """Bytes; Kafka's own default bound of a record."""
 
+_AVRO = b"\xc3\x01"
+"""How every Avro single-object value begins."""
+
 
 class DetectorEvents:
     """Reads ``falco.events`` (Falco's own JSON) and ``runtime.events`` (Avro)."""
@@ -31,7 +34,8 @@ class DetectorEvents:
         """See ``ports.EventReader``."""
         if record.value is None:
             raise MalformedMessage("an event record without a value", code="no_value")
-        if record.position.topic == topics.RUNTIME_EVENTS:
+        # No JSON begins with Avro's marker: a record of ours on Falco's topic is named as one, not called broken JSON.
+        if record.position.topic == topics.RUNTIME_EVENTS or record.value.startswith(_AVRO):
             return sound(self._codec.decode(record.value, RuntimeEvent))
         return event_from(decoded(record.value))
 

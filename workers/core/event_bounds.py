@@ -20,8 +20,9 @@ LONGEST_TEXT: Final = 4096
 """Characters of a message or a field; PATH_MAX on Linux, so that no path is ever cut."""
 LONGEST_NAME: Final = 256
 """Characters of a rule, tag, host (253 by RFC 1035), user or field name."""
-LONGEST_ARGUMENTS: Final = 1024
-"""Characters of one command line: evidence only, and up to 32 of them travel in one request."""
+LONGEST_EVIDENCE: Final = 1024
+"""Characters of one process's command line or executable: with 32 of each in each of 8 steps, a request still fits a
+record of 1 MB."""
 MOST_FIELDS: Final = 256
 MOST_TAGS: Final = 64
 DEEPEST: Final = 4
@@ -145,9 +146,9 @@ def line(processes: Iterable[ProcessRef]) -> tuple[ProcessRef, ...]:
             ProcessRef(
                 process.pid,
                 process.started_at_ns if is_time_ns(process.started_at_ns) else None,
-                text(process.exe),
+                text(process.exe, LONGEST_EVIDENCE),
                 text(process.name, LONGEST_NAME),
-                masked(text(process.command_line, LONGEST_ARGUMENTS)),
+                masked(text(process.command_line, LONGEST_EVIDENCE)),
             )
         )
     return tuple(kept)

@@ -12,9 +12,8 @@ from typing import Any, Final
 from workers.core.errors import MalformedMessage
 from workers.core.event import PRIORITIES, ContainerRef, ProcessRef, RuntimeEvent
 from workers.core.event_bounds import (
-    LONGEST_ARGUMENTS,
+    LONGEST_EVIDENCE,
     LONGEST_NAME,
-    LONGEST_TEXT,
     is_container_id,
     is_path,
     is_pid,
@@ -110,9 +109,9 @@ def _process_line(fields: Mapping[str, Any]) -> tuple[ProcessRef, ...]:
             ProcessRef(
                 pid or 0,
                 started if is_time_ns(started) else None,
-                _known(_of(fields, generation, "aexepath", own="exepath", parent="pexepath"), LONGEST_TEXT),
+                _known(_of(fields, generation, "aexepath", own="exepath", parent="pexepath"), LONGEST_EVIDENCE),
                 _known(_of(fields, generation, "aname", own="name", parent="pname")),
-                text(_of(fields, generation, "acmdline", own="cmdline", parent="pcmdline"), LONGEST_ARGUMENTS),
+                text(_of(fields, generation, "acmdline", own="cmdline", parent="pcmdline"), LONGEST_EVIDENCE),
             )
         )
     return line(found)

@@ -133,7 +133,7 @@ def _process(event: RuntimeEvent, ancestor: int) -> ProcessTarget | Refusal:
     pid = event.process_line[ancestor].pid
     if pid <= 1:
         return Refusal("protected_pid", f"pid {pid} is never a target")
-    return ProcessTarget(event.process_line, event.occurred_at_ns)
+    return ProcessTarget(event.process_line[: ancestor + 1], event.occurred_at_ns)
 
 
 def _lacks(field: str) -> Refusal:

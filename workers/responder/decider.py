@@ -1,0 +1,145 @@
+"""One delivery to what it leads to: requests, refusals, dead letters, each with its audit record, or nothing at all.
+
+Called by ``responder.responder``, one delivery after the other; decides through ``core.rules`` and ``core.plan``. It
+never answers the echo of our own audit with a record that could echo again.
+"""
+
+import traceback
+
+from workers.core.errors import MalformedMessage, TransientFailure
+from workers.core.event import RuntimeEvent
+from workers.core.outcome import Values
+from workers.core.plan import Refusal, is_ours, plan
+from workers.core.record import Delivery, Gap, OutRecord, Record
+from workers.core.request import ActionRequest
+from workers.core.rules import Rule, Rules
+from workers.core.topics import REQUESTS_RULES
+from workers.ports import Chained, Clock, Codec, EventReader, Outgoing, Scribe, Span, Telemetry
+
+
+class Decider:
+    """Writes into the outbox; keeps nothing between deliveries."""
+
+    def __init__(
+        self,
+        *,
+        rules: Rules,
+        oldest_event_s: int,
+        events: EventReader,
+        codec: Codec,
+        scribe: Scribe,
+        outgoing: Outgoing,
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> None:
+        """``oldest_event_s``: events older than this never trigger."""
+        self._rules = rules
+        self._oldest_event_s = oldest_event_s
+        self._events = events
+        self._codec = codec
+        self._scribe = scribe
+        self._outgoing = outgoing
+        self._clock = clock
+        self._telemetry = telemetry
+
+    def say_started(self) -> None:
+        """First record of this run's chain: with how many rules it began."""
+        enabled = sum(rule.enabled for rule in self._rules.every)
+        detail: Values = {"rules": len(self._rules.every), "enabled": enabled}
+        with self._outgoing.begin() as tx:
+            self._scribe.audit(tx, "started", at_ns=self._clock.now_ns(), detail=detail)
+
+    def decide(self, delivery: Delivery) -> None:
+        """All that one delivery leads to is in the outbox on return, or nothing of it.
+
+        Raises:
+            TransientFailure: the outbox is full; call again with the same delivery.
+        """
+        match delivery:
+            case Gap():
+                self._gap(delivery)
+            case Record():
+                self._record(delivery)
+
+    def _gap(self, gap: Gap) -> None:
+        detail: Values = {
+            "topic": gap.position.topic,
+            "partition": gap.position.partition,
+            "expected": gap.expected,
+            "resumed_at": gap.resumed_at,
+            "reason": gap.reason,
+        }
+        with self._outgoing.begin() as tx:
+            self._scribe.audit(tx, "gap", at_ns=self._clock.now_ns(), detail=detail)
+
+    def _record(self, record: Record) -> None:
+        """Every record ends here: decided, suppressed or a dead letter; a poison pill costs itself only."""
+        with self._telemetry.span(f"process {record.position.topic}", parent=record.headers) as span:
+            try:
+                with self._outgoing.begin() as tx:
+                    self._respond(tx, record, span)
+            except MalformedMessage as error:
+                self._malformed(record, error.reason, error.message)
+            except TransientFailure:
+                raise
+            except Exception as error:  # noqa: BLE001 - a bug must not stop the answer to every other event
+                self._telemetry.log("bug", level="error", traceback=traceback.format_exc())
+                self._malformed(record, "internal", f"{type(error).__name__} while it was matched: a bug, see the log")
+
+    def _malformed(self, record: Record, reason: str, message: str) -> None:
+        if reason == "wrong_record":
+            # A record of ours that is no event: somebody feeds our own topics back, and a dead letter would come back.
+            self._suppressed(record)
+            return
+        self._telemetry.count("responder.malformed")
+        with self._outgoing.begin() as tx:
+            self._scribe.dead_letter(tx, record, reason=reason, message=message, at_ns=self._clock.now_ns())
+
+    def _suppressed(self, record: Record) -> None:
+        self._telemetry.count("responder.loop_suppressed")
+        self._telemetry.log(
+            "loop_suppressed",
+            level="warning",
+            topic=record.position.topic,
+            partition=record.position.partition,
+            offset=record.offset,
+        )
+
+    def _respond(self, tx: Chained, record: Record, span: Span) -> None:
+        event = self._events.read(record)
+        self._telemetry.count("responder.events")
+        if is_ours(event):
+            self._suppressed(record)
+            return
+        for rule in self._rules.matching(event):
+            self._apply(tx, rule, event, span)
+
+    def _apply(self, tx: Chained, rule: Rule, event: RuntimeEvent, span: Span) -> None:
+        now_ns = self._clock.now_ns()
+        planned = plan(event, rule, now_ns=now_ns, oldest_event_s=self._oldest_event_s)
+        about: dict[str, str | int | bool] = {
+            "event_id": event.event_id,
+            "detector_rule": event.rule,
+            "rule": rule.name,
+            "host": event.host,
+        }
+        match planned:
+            case ActionRequest():
+                first = planned.steps[0].execution_id
+                value = self._codec.encode(planned)
+                tx.publish(OutRecord(REQUESTS_RULES, first.encode(), value, span.headers()))
+                about |= {"steps": len(planned.steps), "dry_run": planned.dry_run}
+                self._scribe.audit(
+                    tx,
+                    "requested",
+                    at_ns=now_ns,
+                    execution_id=first,
+                    actor=f"rule/{rule.name}",
+                    detail=about,
+                    trace=span.headers(),
+                )
+                self._telemetry.count("responder.requests")
+            case Refusal(code=code, message=message):
+                about |= {"reason": code, "message": message}
+                self._scribe.audit(tx, "refused", at_ns=now_ns, actor=f"rule/{rule.name}", detail=about)
+                self._telemetry.count("responder.refused", labels={"reason": code})
