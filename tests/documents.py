@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tests.action_document import actions_document
 from workers.adapters.topic_catalogue import load_topics, readme
 
 ROOT = Path(__file__).resolve().parent.parent
 
 DOCUMENTS: Mapping[str, Callable[[], str]] = {
+    "docs/actions.md": actions_document,
     "topics/README.md": lambda: readme(load_topics()),
 }
 

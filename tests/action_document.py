@@ -1,0 +1,109 @@
+"""docs/actions.md: the catalogue of actions as a document, out of what the actions say of themselves.
+
+Called by tests.documents. Must never know an action by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from workers.action import Action, FieldSpec
+from workers.actions import CATALOGUE
+
+_HEAD = """\
+# The actions
+
+Made from the actions themselves by `make docs`; do not edit. Every action ends in exactly one outcome with a stable
+code `<action>_<success|error>_<reason>`.
+
+"""
+
+_SWITCH = "A node's owner switches it off with `features.respond.response_actions.{}.trigger: NONE`."
+
+
+def actions_document(actions: Sequence[Action[Any]] = CATALOGUE) -> str:
+    """The whole document."""
+    overview = _table(
+        ("action", "what it does", "target", "undone by", "permission", "privileges"),
+        (
+            (
+                f"[`{action.name}`](#{action.name})",
+                action.summary,
+                _target(action),
+                f"`{action.reversible_by}`" if action.reversible_by else "nothing",
+                f"`{action.permission.value}.exec`",
+                _privileges(action),
+            )
+            for action in actions
+        ),
+    )
+    return _HEAD + overview + "".join(_section(action) for action in actions)
+
+
+def _section(action: Action[Any]) -> str:
+    lines = [
+        f"\n## {action.name}\n",
+        f"{action.summary}. On the HTTP API it is `{action.api_type}`. {_SWITCH.format(action.name)}\n",
+        _table(
+            ("", ""),
+            (
+                ("lane", action.lane.value),
+                ("must start within", f"{action.ttl_s} s of being asked for, unless the request says otherwise"),
+                ("may run for", f"{action.timeout_s} s"),
+                ("privileges (without `CAP_`)", _privileges(action)),
+                ("mounts", ", ".join(f"`{mount}`" for mount in action.mounts) or "none"),
+            ),
+        ),
+        "\n**What it costs**\n",
+        "\n".join(f"* {drawback}" for drawback in action.drawbacks) + "\n",
+        "\n**Parameters**\n",
+        _fields(action.parameter_specs(), "default"),
+        "\n**Outputs**\n",
+        _fields(action.outputs, ""),
+        "\n**Example**\n",
+        "```json\n" + json.dumps(_example(action), indent=2, ensure_ascii=False) + "\n```\n",
+    ]
+    return "\n".join(lines)
+
+
+def _fields(specs: Sequence[FieldSpec], last: str) -> str:
+    if not specs:
+        return "None.\n"
+    heads = ("name", "type", "what it is", last) if last else ("name", "type", "what it is")
+    rows = [(f"`{spec.name}`", spec.type, spec.description, _default(spec)) for spec in specs]
+    return _table(heads, [row[: len(heads)] for row in rows])
+
+
+def _default(spec: FieldSpec) -> str:
+    return "required" if spec.required else f"`{json.dumps(spec.default)}`"
+
+
+def _example(action: Action[Any]) -> dict[str, Any]:
+    target = dataclasses.asdict(action.example["target"])
+    return {"action": action.name, "target": _plain(target), "parameters": dict(action.example["parameters"])}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items() if inner not in (None, "", ())}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value
+
+
+def _target(action: Action[Any]) -> str:
+    return action.target.__name__.removesuffix("Target").lower()
+
+
+def _privileges(action: Action[Any]) -> str:
+    return ", ".join(f"`{name}`" for name in action.privileges) or "none"
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    ruled = [heads, ["---"] * len(heads), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "".join("| " + " | ".join(row) + " |\n" for row in ruled)

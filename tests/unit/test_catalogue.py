@@ -1,0 +1,280 @@
+"""What every action owes, present and future: written once, never changed when one is added.
+
+Only ``_staged`` grows, by one case for each new kind of target.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes.clock import FakeClock
+from tests.fakes.failpoints import FakeFailpoints
+from tests.fakes.processes import FakeProcesses
+from tests.strategies import targets
+from workers import actions
+from workers.action import Action, Done, FieldSpec, Job, NotDone
+from workers.actions import CATALOGUE, by_name
+from workers.adapters.avro import AvroCodec
+from workers.adapters.yaml_files import read_mapping
+from workers.core.command import ActionCommand, parameters_digest
+from workers.core.errors import CommandRejected
+from workers.core.ids import EventId, ExecutionId, Incarnation, KeyId, NodeId
+from workers.core.outcome import Outcome, Report, Scalar, Values, code
+from workers.core.request import Actor, ActorKind, Causation
+from workers.core.target import ProcessTarget, Target
+from workers.ports import Host
+from workers.settings import ActionSwitch, ResponseActions
+
+ROOT = Path(__file__).resolve().parents[2]
+KINDS: Mapping[str, type] = {"string": str, "integer": int, "boolean": bool}
+CAPABILITIES = frozenset(
+    re.findall(
+        r"\w+",
+        """AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN DAC_OVERRIDE DAC_READ_SEARCH
+        FOWNER FSETID IPC_LOCK IPC_OWNER KILL LEASE LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE MKNOD NET_ADMIN
+        NET_BIND_SERVICE NET_BROADCAST NET_RAW PERFMON SETFCAP SETGID SETPCAP SETUID SYS_ADMIN SYS_BOOT SYS_CHROOT
+        SYS_MODULE SYS_NICE SYS_PACCT SYS_PTRACE SYS_RAWIO SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG SYSLOG WAKE_ALARM""",
+    )
+)
+"""capabilities(7)."""
+
+each_action = pytest.mark.parametrize("action", CATALOGUE, ids=lambda action: action.name)
+scalars = st.one_of(st.text(max_size=40), st.integers(), st.booleans())
+
+
+def _command(action: Action[Any], target: Target | None, parameters: Values, *, now_ns: int = 1) -> ActionCommand:
+    return ActionCommand(
+        command_id=ExecutionId("0199e0f7-0000-7000-8000-000000000001"),
+        node_id=NodeId("0" * 32),
+        node_key=KeyId("1" * 32),
+        incarnation=Incarnation("0d9c1f6e-7d0f-4a7c-9c53-2f2f4f3b1a10"),
+        action=action.name,
+        target=target,
+        parameters=parameters,
+        parameters_sha256=parameters_digest(parameters),
+        issued_at_ns=now_ns,
+        not_before_ns=now_ns,
+        expires_at_ns=now_ns + action.ttl_s * 1_000_000_000,
+        timeout_s=action.timeout_s,
+        actor=Actor(ActorKind.RULE, "a rule"),
+        causation=Causation(event_id=EventId("event-1")),
+    )
+
+
+def _job(action: Action[Any], host: Host, target: Target | None = None, parameters: Values | None = None) -> Job[Any]:
+    given_parameters = action.example["parameters"] if parameters is None else parameters
+    now = host.clock.now_ns()
+    command = _command(action, target or action.example["target"], given_parameters, now_ns=now)
+    return Job(command, action.parse(given_parameters), deadline_ns=now + action.timeout_s * 1_000_000_000)
+
+
+def _staged(action: Action[Any]) -> Host:
+    """A host on which the action's own example can be run."""
+    match action.example["target"]:
+        case ProcessTarget(line=line, observed_at_ns=seen):
+            clock = FakeClock(seen - 10_000_000_000)
+            processes = FakeProcesses(clock)
+            for ref in line:
+                processes.spawn(pid=ref.pid, exe=ref.exe, name=ref.name, command_line=ref.command_line)
+            clock.advance(11)
+            return Host(processes=processes, clock=clock, failpoints=FakeFailpoints())
+        case other:
+            raise NotImplementedError(f"teach _staged to make a {type(other).__name__}")
+
+
+def _run(action: Action[Any], job: Job[Any], host: Host) -> Report:
+    action.admit(job, host)
+    return action.execute(job, action.bind(job, host), host)
+
+
+def test_names_are_unique_and_found_by_name() -> None:
+    names = [action.name for action in CATALOGUE]
+    assert len(set(names)) == len(names)
+    assert [by_name(name) for name in names] == list(CATALOGUE)
+    assert by_name("rm_rf") is None
+
+
+def test_every_file_of_the_room_is_in_the_catalogue() -> None:
+    files = {path.stem for path in Path(actions.__file__).parent.glob("*.py")} - {"__init__"}
+    assert files == {action.name for action in CATALOGUE}
+
+
+@each_action
+def test_its_name_is_its_settings_key_and_the_lower_case_of_its_api_type(action: Action[Any]) -> None:
+    assert re.fullmatch(r"[a-z]+(?:_[a-z]+)+", action.name)
+    assert action.name in ResponseActions.model_fields
+    assert isinstance(getattr(ResponseActions(), action.name), ActionSwitch)
+    assert action.api_type == action.name.upper()
+    assert len(action.api_type) <= 32
+
+
+@each_action
+def test_it_is_described_for_people_within_what_the_api_carries(action: Action[Any]) -> None:
+    assert 0 < len(action.summary) <= 120
+    assert not action.summary.endswith(".")
+    assert action.drawbacks
+    assert all(line.endswith(".") for line in action.drawbacks)
+    assert len(action.summary) + sum(map(len, action.drawbacks)) <= 1024
+    for spec in (*action.parameter_specs(), *action.outputs):
+        assert spec.type in KINDS
+        assert 0 < len(spec.name) <= 200
+        assert 0 < len(spec.description) <= 1024
+    for specs in (action.parameter_specs(), action.outputs):
+        assert len({spec.name for spec in specs}) == len(specs)
+
+
+@each_action
+def test_its_bounds_make_sense(action: Action[Any]) -> None:
+    assert 1 <= action.ttl_s <= 3600
+    assert 1 <= action.timeout_s <= 65_535
+    assert dataclasses.is_dataclass(action.parameters)
+    for spec in action.parameter_specs():
+        assert (spec.minimum or 0) <= (spec.maximum or 0) or spec.type == "boolean"
+        if spec.default is not None:
+            assert action.parse({**action.example["parameters"], spec.name: spec.default}) is not None
+
+
+@each_action
+def test_what_undoes_it_exists_and_is_only_an_undo(action: Action[Any]) -> None:
+    if action.reversible_by is not None:
+        reverse = by_name(action.reversible_by)
+        assert reverse is not None
+        assert reverse.undo_only
+    if action.undo_only:
+        assert any(other.reversible_by == action.name for other in CATALOGUE)
+
+
+@each_action
+def test_its_privileges_are_capabilities_that_the_deployment_grants(action: Action[Any]) -> None:
+    assert set(action.privileges) <= CAPABILITIES
+    compose = read_mapping(ROOT / "docker-compose.yml")
+    assert set(action.privileges) <= set(compose["services"]["node"]["cap_add"]), "docker-compose.yml, service node"
+    for unit in (ROOT / "deploy").rglob("*node*.service"):
+        granted = re.search(r"^CapabilityBoundingSet=(.*)$", unit.read_text(encoding="utf-8"), re.MULTILINE)
+        assert granted is not None, f"{unit.name} bounds no capabilities"
+        assert {f"CAP_{name}" for name in action.privileges} <= set(granted[1].split()), unit.name
+
+
+@each_action
+def test_its_example_travels_through_avro_unchanged(action: Action[Any]) -> None:
+    target, parameters = action.example["target"], action.example["parameters"]
+    assert type(action.example["target"]) is action.target
+    codec = AvroCodec()
+    command = _command(action, target, parameters)
+    back = codec.decode(codec.encode(command), ActionCommand)
+    assert back == command
+    assert action.parse(back.parameters) == action.parse(parameters)
+
+
+@each_action
+def test_parameters_may_come_as_text_as_published_clients_send_them(action: Action[Any]) -> None:
+    parameters = action.example["parameters"]
+    as_text = {name: _as_text(value) for name, value in parameters.items()}
+    assert action.parse(as_text) == action.parse(parameters)
+
+
+@each_action
+@given(data=st.data())
+def test_junk_parameters_are_only_ever_rejected(action: Action[Any], data: st.DataObject) -> None:
+    known = st.sampled_from([spec.name for spec in action.parameter_specs()] or ["nothing"])
+    junk = data.draw(st.dictionaries(known | st.text(max_size=10), scalars, max_size=4))
+    try:
+        parsed = action.parse(junk)
+    except CommandRejected as refusal:
+        rejected_as = refusal.reason
+    else:
+        rejected_as = ""
+        assert isinstance(parsed, action.parameters)
+    assert rejected_as in {"", "invalid_parameters"}
+
+
+@each_action
+@given(target=st.none() | targets)
+def test_a_junk_target_is_only_ever_rejected_or_gone_and_nothing_is_touched(action: Action[Any], target: Any) -> None:
+    host = _staged(action)
+    now = host.clock.now_ns()
+    parameters = action.example["parameters"]
+    job = Job(_command(action, target, parameters, now_ns=now), action.parse(parameters), deadline_ns=now)
+    assert isinstance(action.serial_key(job), str)
+    try:
+        report = _run(action, job, host)
+    except CommandRejected:
+        report = None
+    effects = cast(FakeProcesses, host.processes).effects
+    if report is None or report.outcome is Outcome.NO_ACTION:
+        assert effects == 0
+    else:
+        assert target == action.example["target"]
+
+
+@each_action
+def test_its_example_runs_and_says_what_it_promised(action: Action[Any]) -> None:
+    host = _staged(action)
+    report = _run(action, _job(action, host), host)
+    assert report.outcome is Outcome.COMPLETED
+    assert report.post_condition is not None
+    assert report.post_condition.holds
+    _assert_reported_well(action, report)
+    assert set(report.outputs) == {spec.name for spec in action.outputs}
+
+
+@each_action
+def test_a_second_run_finds_nothing_to_do(action: Action[Any]) -> None:
+    host = _staged(action)
+    _run(action, _job(action, host), host)
+    again = _run(action, _job(action, host), host)
+    assert again.outcome is Outcome.NO_ACTION
+    _assert_reported_well(action, again)
+
+
+@each_action
+def test_its_probe_knows_done_from_not_done(action: Action[Any]) -> None:
+    host = _staged(action)
+    job = _job(action, host)
+    claim = action.bind(job, host)
+    assert isinstance(action.probe(job, claim, host), NotDone)
+    action.execute(job, claim, host)
+    after = action.probe(job, claim, host)
+    assert isinstance(after, Done)
+    _assert_reported_well(action, after.report)
+
+
+@each_action
+def test_a_dry_run_touches_nothing(action: Action[Any]) -> None:
+    host = _staged(action)
+    job = _job(action, host)
+    report = action.rehearse(job, action.bind(job, host), host)
+    assert report.outcome is Outcome.DRY_RUN
+    assert isinstance(action.probe(job, action.bind(job, host), host), NotDone)
+    _assert_reported_well(action, report)
+
+
+@each_action
+def test_its_claim_is_flat_so_that_the_journal_can_hold_it(action: Action[Any]) -> None:
+    host = _staged(action)
+    claim = action.bind(_job(action, host), host)
+    assert claim
+    assert all(isinstance(value, str | int | bool) for value in claim.values())
+    assert all(-(1 << 63) <= value < 1 << 63 for value in claim.values() if isinstance(value, int))
+
+
+def _as_text(value: Scalar) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _assert_reported_well(action: Action[Any], report: Report) -> None:
+    """Code and outputs are as declared."""
+    reason = report.code.removeprefix(code(action.name, report.outcome, ""))
+    assert re.fullmatch(r"[a-z]+(?:_[a-z]+)*", reason), report.code
+    assert report.message
+    promised: Mapping[str, FieldSpec] = {spec.name: spec for spec in action.outputs}
+    for name, value in report.outputs.items():
+        assert type(value) is KINDS[promised[name].type], name
