@@ -30,7 +30,7 @@ from workers.core.keyset import KeyRole
 from workers.core.node_state import NodeState
 from workers.core.record import OutRecord, Record
 from workers.core.result import ActionResult
-from workers.ports import HistoryStore, LogReader, Scribe
+from workers.ports import HistoryStore, LogReader, Opener, Scribe
 from workers.projector.alarms import Alarms
 from workers.projector.projector import Projector
 from workers.projector.reading import TOPICS, Reading
@@ -65,14 +65,16 @@ class World:
         self.limit = limit
         self.heads: dict[str, ChainHead] = {}
 
-    def projector(self, *, reader: LogReader | None = None, scribe: Scribe | None = None) -> Projector:
+    def projector(
+        self, *, reader: LogReader | None = None, scribe: Scribe | None = None, opener: Opener | None = None
+    ) -> Projector:
         """A projector as a new process would be: nothing in memory, the store where it stands."""
         mine = ChainScribe("projector", sealer=SIGNERS[PROJECTOR_KEY.key_id], codec=CODEC)
         return Projector(
             store=self.store,
             reader=reader if reader is not None else self.log.reader(),
             reading=Reading(
-                opener=FakeOpener(fake_keyset(*KEYS), CODEC),
+                opener=opener if opener is not None else FakeOpener(fake_keyset(*KEYS), CODEC),
                 codec=CODEC,
                 events=DetectorEvents(CODEC),
                 telemetry=self.telemetry,

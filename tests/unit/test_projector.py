@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -16,13 +17,16 @@ from tests.projecting import CODEC, GATEWAY, NODE_SIGNER, OTHER, REVOKED, STRANG
 from tests.stories import BORN, NODE, OTHER_NODE, Story, event, heartbeat, step_of
 from workers.core import topics
 from workers.core.envelope import PayloadType
-from workers.core.errors import PermanentFailure, TransientFailure
+from workers.core.errors import MalformedMessage, PermanentFailure, TransientFailure
 from workers.core.history import fold
 from workers.core.ids import EventId
 from workers.core.node_state import DeadLetter
 from workers.core.outcome import Outcome, Stage
+from workers.ports import Opened
 from workers.projector.projector import AFTER_COMMIT, BEFORE_COMMIT, FAILPOINTS
 from workers.projector.rebuild import SilentScribe, UpTo, rebuild
+
+T = TypeVar("T")
 
 WHOLE = Story(1).whole()
 
@@ -327,6 +331,27 @@ def test_a_store_that_is_away_keeps_what_was_read_for_the_next_step_and_alarms_o
     world.run(projector)
     assert world.store.execution(Story(1).id) is not None
     assert world.kinds() == ["unverified"]
+
+
+def test_an_expired_keyset_makes_history_wait_instead_of_calling_everything_forged() -> None:
+    world = World()
+    world.tell(*WHOLE)
+    projector = world.projector(opener=ExpiredOpener())
+    projector.start()
+    for _ in range(2):
+        with pytest.raises(TransientFailure) as waits:
+            projector.step(0)
+        assert waits.value.reason == "keyset_expired"
+    assert (world.store.health().unverified, world.kinds()) == (0, [])
+    world.run()
+    assert world.store.execution(Story(1).id) is not None
+
+
+class ExpiredOpener:
+    """What the real one does when nobody renewed the keyset."""
+
+    def open(self, value: bytes, kind: PayloadType, as_: type[T]) -> Opened[T]:
+        raise MalformedMessage("keyset version 1 has expired: renew it", code="keyset_expired")
 
 
 def test_one_number_on_two_records_is_a_cloned_node() -> None:

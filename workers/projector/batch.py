@@ -36,7 +36,7 @@ class Batch:
 
 
 def gather(deliveries: Iterable[Delivery], reading: Reading) -> Batch:
-    """Sort what was delivered."""
+    """Sort what was delivered. Raises ``TransientFailure`` as ``Reading.item``."""
     batch = Batch()
     for delivery in deliveries:
         batch.size += 1

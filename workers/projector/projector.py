@@ -4,10 +4,11 @@ Called by ``loop`` and by ``rebuild``; calls the ports. Holds no thread and neve
 in the same transaction as the rows: whatever kills this process, each record is folded exactly once.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from workers.core.errors import TransientFailure
-from workers.core.record import Earliest, LogPosition, Offset, Start
+from workers.core.record import Delivery, Earliest, LogPosition, Offset, Start
 from workers.ports import Clock, Failpoints, HistoryStore, LogReader, Telemetry
 from workers.projector.alarms import Alarms
 from workers.projector.batch import Batch, gather
@@ -49,6 +50,7 @@ class Projector:
         self._limit = limit
         self._holes = HoleWatch()
         self._next: dict[LogPosition, int | None] = {}
+        self._unsorted: Sequence[Delivery] = ()
         self._unwritten: Batch | None = None
         """Read, but not yet in the store: the next step tries it again."""
 
@@ -74,17 +76,13 @@ class Projector:
         """Fold one batch; how many records it had. Waits up to ``timeout_s`` for the first.
 
         Raises:
-            TransientFailure: the log or the store is away; what was read is kept, call again.
+            TransientFailure: the log or the store is away, or the keyset has expired; what was read is kept, call again.
             PermanentFailure: ``second_owner``, another projector writes to this store; ``history_io``.
         """
-        if self._unwritten is None:
-            deliveries = self._reader.poll(timeout_s, limit=self._limit)
-            if not deliveries:
-                return 0
-            self._unwritten = gather(deliveries, self._reading)
-            self._alarms.suspects(self._unwritten.suspects)
-            self._alarms.gaps(self._unwritten.gaps)
-        batch = self._unwritten
+        batch = self._unwritten or self._sorted(timeout_s)
+        if batch is None:
+            return 0
+        self._unwritten = batch
         try:
             self._commit(batch)
         except TransientFailure:
@@ -93,6 +91,16 @@ class Projector:
             raise
         self._unwritten = None
         return batch.size
+
+    def _sorted(self, timeout_s: float) -> Batch | None:
+        self._unsorted = self._unsorted or self._reader.poll(timeout_s, limit=self._limit)
+        if not self._unsorted:
+            return None
+        batch = gather(self._unsorted, self._reading)
+        self._unsorted = ()
+        self._alarms.suspects(batch.suspects)
+        self._alarms.gaps(batch.gaps)
+        return batch
 
     def _commit(self, batch: Batch) -> None:
         began_ns = self._clock.monotonic_ns()

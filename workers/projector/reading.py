@@ -1,7 +1,7 @@
 """One record in, one typed item out: verified, decoded, and judged by who may say it. Touches nothing.
 
 Called by ``batch``; calls the opener, the event reader and ``core.authority``. Never raises for what a record holds:
-whatever cannot be believed is a ``Suspect``.
+whatever cannot be believed is a ``Suspect``. When nobody can be believed, because our own keyset has expired, it waits.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from workers.core import topics
 from workers.core.audit import AuditRecord
 from workers.core.authority import audit_objection, heartbeat_objection, result_objection
 from workers.core.envelope import PayloadType
-from workers.core.errors import MalformedMessage
+from workers.core.errors import MalformedMessage, TransientFailure
 from workers.core.event import RuntimeEvent
 from workers.core.history import FoldedStep
 from workers.core.node_state import NodeState
@@ -98,7 +98,11 @@ class Reading:
         self._telemetry = telemetry
 
     def item(self, record: Record) -> Item:
-        """What this record says."""
+        """What this record says.
+
+        Raises:
+            TransientFailure: ``keyset_expired``: what is genuine would be put aside as forged.
+        """
         topic = record.position.topic
         if record.value is None:
             if topic == topics.NODES:
@@ -108,6 +112,10 @@ class Reading:
             with self._telemetry.span(f"process {topic}", parent=record.headers):
                 return self._read(topic, record, record.value)
         except MalformedMessage as error:
+            if error.reason == "keyset_expired":
+                raise TransientFailure(
+                    f"{error.message}, then start the projector again; history waits meanwhile", code=error.reason
+                ) from error
             return Suspect(record, error.reason, error.message, readable=error.reason in _FORGED)
 
     def _read(self, topic: str, record: Record, value: bytes) -> Item:
