@@ -72,6 +72,13 @@ class FakeLog:
             self._partitions |= {(topic, number): Partition() for number in range(partitions)}
             self.changed.notify_all()
 
+    def add_partitions(self, topic: str, partitions: int) -> None:
+        """Let the topic have so many partitions from now on."""
+        with self.changed:
+            for number in range(partitions):
+                self._partitions.setdefault((topic, number), Partition())
+            self.changed.notify_all()
+
     def append(self, record: OutRecord) -> Record:
         """Write one record, as any producer could. Raises `KeyError` when the topic or partition is not there."""
         with self.changed:

@@ -354,6 +354,23 @@ class ExpiredOpener:
         raise MalformedMessage("keyset version 1 has expired: renew it", code="keyset_expired")
 
 
+def test_partitions_that_an_operator_adds_are_read_within_a_minute() -> None:
+    world = World()
+    world.tell(*WHOLE)
+    projector = world.run()
+    world.log.add_partitions(topics.RESULTS, 5)
+    later = [Story(number) for number in range(2, 12)]
+    for story in later:
+        world.tell(*story.whole())
+    world.run(projector)
+    world.clock.advance(61)
+    world.run(projector)
+    assert all(world.store.execution(story.id) is not None for story in later)
+    assert len(world.log.records(topics.RESULTS)) == sum(
+        offset for place, offset in world.store.health().next_offsets.items() if place.startswith(topics.RESULTS)
+    )
+
+
 def test_one_number_on_two_records_is_a_cloned_node() -> None:
     world = World()
     world.tell(Story(1).claimed())

@@ -20,6 +20,9 @@ BEFORE_COMMIT: Final = "projector.fold.before_commit"
 AFTER_COMMIT: Final = "projector.fold.after_commit"
 FAILPOINTS: Final = (BEFORE_COMMIT, AFTER_COMMIT)
 
+_LOOK_EVERY_NS: Final = 60_000_000_000
+"""How often to look for partitions that an operator added: a minute of new records waits in the log unharmed."""
+
 FOLDED: Final = "douse.history.folded"
 BATCH_SECONDS: Final = "douse.history.batch.duration"
 
@@ -50,33 +53,39 @@ class Projector:
         self._limit = limit
         self._holes = HoleWatch()
         self._next: dict[LogPosition, int | None] = {}
+        self._look_again_ns = 0
         self._unsorted: Sequence[Delivery] = ()
         self._unwritten: Batch | None = None
         """Read, but not yet in the store: the next step tries it again."""
 
     def start(self) -> None:
-        """Read on where the store stands; a partition it never read, from the beginning.
+        """Begin. Raises ``TransientFailure`` when the log or the store is away; call again."""
+        self._assign(self._partitions())
+        self._alarms.started({"partitions": len(self._next)})
 
-        Raises:
-            TransientFailure: the log or the store is away; call again.
-        """
-        starts: dict[LogPosition, Start] = {}
+    def _partitions(self) -> Sequence[LogPosition]:
+        found = [position for topic in TOPICS for position in self._reader.partitions(topic)]
+        self._look_again_ns = self._clock.monotonic_ns() + _LOOK_EVERY_NS
+        return found
+
+    def _assign(self, positions: Sequence[LogPosition]) -> None:
+        """Read on where the store stands; a partition it never read, from the beginning."""
         known = self._store.health().next_offsets
-        for topic in TOPICS:
-            for position in self._reader.partitions(topic):
-                next_offset = self._store.next_offset(position)
-                starts[position] = Earliest() if next_offset is None else Offset(next_offset)
-                self._next[position] = next_offset
-                if next_offset is None and f"{topic}/{position.partition}" in known:
-                    self._alarms.new_log(position)
+        found = {position: self._expected(position) for position in positions}
+        for position, next_offset in found.items():
+            if next_offset is None and f"{position.topic}/{position.partition}" in known:
+                self._alarms.new_log(position)
+        starts: dict[LogPosition, Start] = {
+            position: Earliest() if next_offset is None else Offset(next_offset)
+            for position, next_offset in found.items()
+        }
         self._reader.assign(starts)
-        self._alarms.started({"partitions": len(starts)})
 
     def step(self, timeout_s: float) -> int:
         """Fold one batch; how many records it had. Waits up to ``timeout_s`` for the first.
 
         Raises:
-            TransientFailure: the log or the store is away, or the keyset has expired; what was read is kept, call again.
+            TransientFailure: log or store is away, or the keyset has expired. What was read is kept: call again.
             PermanentFailure: ``second_owner``, another projector writes to this store; ``history_io``.
         """
         batch = self._unwritten or self._sorted(timeout_s)
@@ -93,6 +102,8 @@ class Projector:
         return batch.size
 
     def _sorted(self, timeout_s: float) -> Batch | None:
+        if self._clock.monotonic_ns() >= self._look_again_ns:
+            self._look_for_new_partitions()
         self._unsorted = self._unsorted or self._reader.poll(timeout_s, limit=self._limit)
         if not self._unsorted:
             return None
@@ -101,6 +112,13 @@ class Projector:
         self._alarms.suspects(batch.suspects)
         self._alarms.gaps(batch.gaps)
         return batch
+
+    def _look_for_new_partitions(self) -> None:
+        found = self._partitions()
+        places = {(position.topic, position.partition) for position in self._next}
+        # Whatever was read is in the store, so that assigning anew from there skips and repeats nothing.
+        if not self._unsorted and any((each.topic, each.partition) not in places for each in found):
+            self._assign(found)
 
     def _commit(self, batch: Batch) -> None:
         began_ns = self._clock.monotonic_ns()
