@@ -10,11 +10,13 @@ from pathlib import Path
 
 from tests.action_document import actions_document
 from workers.adapters.topic_catalogue import load_topics, readme
+from workers.core import metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 
 DOCUMENTS: Mapping[str, Callable[[], str]] = {
     "docs/actions.md": actions_document,
+    "docs/metrics.md": metrics.document,
     "topics/README.md": lambda: readme(load_topics()),
 }
 

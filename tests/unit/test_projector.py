@@ -112,7 +112,7 @@ def test_a_result_signed_by_somebody_else_is_kept_apart_and_told(signer: FakeSea
     detail = world.said()[-1].detail
     assert (detail["reason"], detail["count"]) == (reason, 1)
     assert detail["first"] == f"{topics.RESULTS}/{forged.position.partition}@{forged.offset}"
-    assert world.telemetry.counts["douse.history.unverified"] == 1
+    assert world.telemetry.counts["history.unverified"] == 1
     assert world.outbox.on(topics.DEAD_LETTERS) == []
 
 
@@ -178,7 +178,7 @@ def test_what_is_wrong_with_the_audit_topic_is_never_answered_on_it() -> None:
     world.audit("gateway/1", signer=STRANGER)
     world.run()
     assert world.kinds() == []
-    assert world.telemetry.counts["douse.history.unverified"] == 2
+    assert world.telemetry.counts["history.unverified"] == 2
     assert world.store.health().unverified == 2
     assert world.store.audit() == []
 
@@ -379,7 +379,7 @@ def test_one_number_on_two_records_is_a_cloned_node() -> None:
     world.run(projector)
     assert world.kinds() == ["cloned_sender"]
     assert world.said()[-1].detail["sender"] == f"node/{NODE}/{BORN}"
-    assert world.telemetry.counts["douse.history.clones"] == 1
+    assert world.telemetry.counts["history.clones"] == 1
 
 
 def test_a_clone_inside_one_batch_is_found_too() -> None:

@@ -16,11 +16,11 @@ from workers.core.record import Gap, LogPosition
 from workers.ports import Chained, Clock, Scribe, Telemetry
 from workers.projector.reading import Suspect
 
-UNVERIFIED: Final = "douse.history.unverified"
-UNREADABLE: Final = "douse.history.unreadable"
-GAPS: Final = "douse.history.gaps"
-CLONES: Final = "douse.history.clones"
-HOLES: Final = "douse.history.missing_records"
+UNVERIFIED: Final = "history.unverified"
+UNREADABLE: Final = "history.unreadable"
+GAPS: Final = "history.gaps"
+CLONES: Final = "history.clones"
+HOLES: Final = "history.missing_records"
 
 
 class Alarms:

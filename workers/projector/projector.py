@@ -23,8 +23,8 @@ FAILPOINTS: Final = (BEFORE_COMMIT, AFTER_COMMIT)
 _LOOK_EVERY_NS: Final = 60_000_000_000
 """How often to look for partitions that an operator added: a minute of new records waits in the log unharmed."""
 
-FOLDED: Final = "douse.history.folded"
-BATCH_SECONDS: Final = "douse.history.batch.duration"
+FOLDED: Final = "history.folded"
+BATCH_SECONDS: Final = "history.batch.duration"
 
 
 class Projector:
