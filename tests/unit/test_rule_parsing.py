@@ -165,9 +165,11 @@ def test_a_fault_is_named_with_its_place(changes: dict[Any, Any], complaint: str
     assert any(complaint in fault for fault in faults(content)), faults(content)
 
 
-@pytest.mark.parametrize(
-    "content", [{}, {"rules": None}, {"rules": {}}, {"rules": []}, {"rules": [None]}, {"rules": [1]}]
-)
+def test_an_empty_list_of_rules_is_a_file_to_begin_with() -> None:
+    assert parse_rules({"r.yaml": {"rules": []}}, FAKE_ACTIONS).every == ()
+
+
+@pytest.mark.parametrize("content", [{}, {"rules": None}, {"rules": {}}, {"rules": [None]}, {"rules": [1]}])
 def test_a_file_without_rules_is_refused(content: Any) -> None:
     assert faults(content)
 
@@ -190,7 +192,7 @@ KEYS = st.sampled_from(
 )
 
 
-@given(JUNK | st.fixed_dictionaries({"rules": st.lists(st.dictionaries(KEYS, JUNK), max_size=2)}))
+@given(JUNK | st.fixed_dictionaries({"rules": st.lists(st.dictionaries(KEYS, JUNK), min_size=1, max_size=2)}))
 def test_junk_is_refused_and_never_crashes(content: Any) -> None:
     with pytest.raises(ConfigError):
         parse_rules({"junk.yaml": content}, FAKE_ACTIONS)

@@ -36,7 +36,8 @@ CAUSED_BY: Final = "douse.execution_id"
 _UUID: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:-]{0,127}", re.ASCII)
 _ABSENT: Final = frozenset({"", "<NA>", "N/A", "<nil>"})
 _PRIORITIES: Final[Mapping[str, str]] = {"info": "informational", "err": "error", "crit": "critical", "warn": "warning"}
-_FILE_FIELDS: Final = ("fs.path.name", "fd.name", "evt.arg.path", "evt.arg.pathname", "evt.arg.name")
+FILE_FIELDS: Final = ("fs.path.name", "fd.name", "evt.arg.path", "evt.arg.pathname", "evt.arg.name")
+"""Where an alert may name a file, best first."""
 
 
 def event_from(alert: object) -> RuntimeEvent:
@@ -124,7 +125,7 @@ def _of(fields: Mapping[str, Any], generation: int, indexed: str, *, own: str, p
     """
     spelled = [f"proc.{own}"] if generation == 0 else [f"proc.{parent}"] if generation == 1 else []
     if indexed:
-        spelled += [f"proc.{indexed}[{generation}]", f"proc.{indexed}_{generation}"]
+        spelled += [f"proc.{indexed}{left}{generation}{right}" for left, right in ("[]", "__", ("_", ""))]
     return next((fields[name] for name in spelled if fields.get(name) not in (None, "<NA>")), None)
 
 
@@ -144,7 +145,7 @@ def _container(fields: Mapping[str, Any]) -> ContainerRef | None:
 def _file_path(fields: Mapping[str, Any]) -> str:
     """The file the event is about; a socket's or pipe's ``fd.name`` is none."""
     kind = _known(fields.get("fd.type"))
-    for name in _FILE_FIELDS:
+    for name in FILE_FIELDS:
         path = fields.get(name)
         if isinstance(path, str) and is_path(path) and not (name == "fd.name" and kind not in ("", "file")):
             return text(path)

@@ -31,7 +31,7 @@ def parse_rules(files: Mapping[str, Mapping[str, Any]], actions: Actions) -> Rul
     first_seen: dict[str, str] = {}
     for name, content in files.items():
         top = Part(f"{name}: ", content, faults)
-        for part in top.parts("rules", required=True):
+        for part in top.parts("rules", least=0):
             rule = _rule(part, actions)
             if rule.name and rule.name in first_seen:
                 part.fault("name", f"{rule.name!r} is taken by {first_seen[rule.name]}; a rule's name is its identity")
@@ -48,7 +48,7 @@ def _rule(part: Part, actions: Actions) -> Rule:
     part.text("description", longest=4096)
     enabled = part.truth("enabled", default=True)
     mode = part.one_of("mode", tuple(Mode), default=Mode.ENFORCE)
-    steps = tuple(_step(step, number, actions) for number, step in enumerate(part.parts("steps", required=True)))
+    steps = tuple(_step(step, number, actions) for number, step in enumerate(part.parts("steps")))
     if len(steps) > MOST_STEPS:
         part.fault("steps", f"{len(steps)} steps; at most {MOST_STEPS}")
     cooldown_s = part.seconds("cooldown", default=60, most=DAY_S)

@@ -110,12 +110,11 @@ class Part:
             return None
         return Part(self._at(key), value, self.faults)
 
-    def parts(self, key: str, *, required: bool) -> Sequence[Part]:
+    def parts(self, key: str, *, least: int = 1) -> Sequence[Part]:
         """A list of mappings inside this one."""
         value = self.take(key)
-        if not isinstance(value, list) or not value:
-            if required or value is not None:
-                self.fault(key, "must be a list with at least one entry")
+        if not isinstance(value, list) or len(value) < least:
+            self.fault(key, "must be a list with at least one entry" if least else "must be a list")
             return ()
         return [Part(f"{self._at(key)}[{number}]", item, self.faults) for number, item in enumerate(value)]
 
