@@ -44,13 +44,13 @@ check: $(STAMP) ## format, lint, types, layers, unit tests: under a minute
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/python -m pytest -q tests/unit
+	@DOUSE_EXAMPLES=quick $(BIN)/python -m pytest -q tests/unit
 
 kafka: $(STAMP) ## fetch a real Apache Kafka for the tests (needs java and mvn)
 	@$(BIN)/python -m tests.kafka.assemble
 
 test: check ## check, then contract, guarantees, integration, e2e: under 25 minutes
-	@$(BIN)/python -m pytest -q tests --ignore=tests/unit
+	@$(BIN)/python -m pytest -q tests
 
 faults: $(STAMP) ## the long fault sweeps
 	@$(BIN)/python -m pytest -q -m faults --timeout 3600 tests

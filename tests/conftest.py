@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from tests.kafka.fixtures import (  # noqa: F401 - a fixture is found by its nam
 
 # A shared 2-core machine stalls for longer than Hypothesis' 200 ms; a slow example is no fault of the code.
 settings.register_profile("douse", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("douse")
+# `make check` runs at every save: a fifth of the examples there, all of them in `make test`.
+settings.register_profile("quick", settings.get_profile("douse"), max_examples=20)
+settings.load_profile(os.environ.get("DOUSE_EXAMPLES", "douse"))
 
 _BENCH = Path(__file__).parent / "bench"
 
