@@ -195,7 +195,10 @@ class GroupReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """The fate of one sent record: acknowledged by the log, or not (it may still be there)."""
+    """The fate of one sent record: acknowledged by the log, or not (it may still be there).
+
+    ``error`` is ``oversize`` or ``invalid_record`` where the log will never take it; anything else may pass.
+    """
 
     token: int
     error: str = ""
@@ -259,7 +262,8 @@ class Relay(Protocol):
     """Moves an outbox to the log: at least once, in order, and deletes only what was acknowledged."""
 
     def step(self, timeout_s: float = 0.0) -> int:
-        """Send what waits, take in what was acknowledged (waiting up to ``timeout_s``); how many rows moved."""
+        """Send what waits, take in what was acknowledged; how many rows moved. Waits up to ``timeout_s``, and only
+        while something is under way: with an empty outbox it returns at once, so that a loop can sleep for itself."""
 
     def drain(self, timeout_s: float) -> int:
         """Step until the outbox is empty or the time is over; how many rows are left."""

@@ -1,0 +1,116 @@
+"""Reading with one consumer: poll, drain, gaps, and a broker that is away. What both readers share.
+
+Called by ``reader`` and ``group``; calls ``cursors`` and ``log_facts``. Must never wait longer than it was told to,
+save for one question to the cluster when an offset is gone or the broker is away.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaException, Message
+
+from workers.adapters.kafka.client_events import ClientEvents
+from workers.adapters.kafka.config import ClientConfig
+from workers.adapters.kafka.cursors import Cursors, Place
+from workers.adapters.kafka.failures import away, could_not_open
+from workers.adapters.kafka.log_facts import LogFacts
+from workers.core.errors import TransientFailure
+from workers.core.record import Delivery, Earliest, Gap, LogPosition
+from workers.ports import Clock, Telemetry
+from workers.settings import KafkaSettings
+
+_PROBE_S: Final = 0.1
+"""The least time a broker that was away gets to answer."""
+
+
+class Consumption:
+    """One consumer and its cursors."""
+
+    def __init__(self, settings: KafkaSettings, config: ClientConfig, *, telemetry: Telemetry, clock: Clock) -> None:
+        """Raises ``ConfigError`` when the client refuses its configuration."""
+        self.events = ClientEvents(telemetry, clock)
+        self.facts = LogFacts(settings, ClientEvents(telemetry, clock))
+        self.cursors = Cursors()
+        self._clock = clock
+        try:
+            self.client = Consumer(config | {"error_cb": self.events.error}, logger=self.events)
+        except KafkaException as error:
+            raise could_not_open(error) from error
+        self._held: list[Message] = []
+        """Came while somebody waited for something else; handed out by the next poll."""
+        self._closed = False
+
+    def poll(self, timeout_s: float, limit: int) -> list[Delivery]:
+        """As ``LogReader.poll``."""
+        found: list[Delivery] = list(self._mend())
+        if self._held:
+            some, self._held = self._held[:limit], self._held[limit:]
+            found += self.cursors.take(some)
+        if len(found) < limit:
+            found += self.cursors.take(self._messages(0.0 if found else timeout_s, limit - len(found)))
+        if not found:
+            found += self._mend()
+        if found:
+            self.events.reached()
+        elif self.events.away:
+            self._probe(timeout_s)
+        return found
+
+    def assign(self) -> None:
+        """Make the client read what the cursors say. Raises ``TransientFailure``."""
+        self.drop_held()
+        try:
+            self.client.assign(self.cursors.assignment())
+        except KafkaException as error:
+            raise away("reading", error) from error
+
+    def wait_for(self, done: Callable[[], bool], timeout_s: float) -> bool:
+        """Let the client run its callbacks until ``done`` or the time is over. Raises ``TransientFailure``."""
+        until = self._clock.monotonic_ns() + round(timeout_s * 1e9)
+        while not done():
+            left = until - self._clock.monotonic_ns()
+            if left <= 0:
+                return False
+            self._held += self._messages(min(left / 1e9, 0.1), 1)
+        return True
+
+    def drop_held(self) -> None:
+        """Forget what is held: the cursors are about to be set anew, and it will be fetched again."""
+        self._held = []
+
+    def close(self) -> None:
+        """Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self.client.close()
+            self.facts.release()
+
+    def _messages(self, timeout_s: float, limit: int) -> list[Message]:
+        # `consume(n, t)` waits for n messages; waiting for one and taking what is there besides answers at once.
+        try:
+            first = self.client.poll(timeout_s)
+            if first is None:
+                return []
+            return [first, *(self.client.consume(limit - 1, 0.0) if limit > 1 else ())]
+        except KafkaException as error:
+            raise away("reading", error) from error
+
+    def _mend(self) -> list[Gap]:
+        lost = self.cursors.lost_positions()
+        if not lost:
+            return []
+        now: dict[Place, LogPosition] = {}
+        for topic in sorted({position.topic for position in lost}):
+            now |= {(found.topic, found.partition): found for found in self.facts.positions(topic)}
+        left = [position for position in lost if (position.topic, position.partition) in now]
+        gaps = self.cursors.resume(self.facts.offsets({position: Earliest() for position in left}), now)
+        self.facts.release()
+        self.assign()
+        return gaps
+
+    def _probe(self, timeout_s: float) -> None:
+        # The client says once that it lost every broker, and nothing when it has one again.
+        if not self.facts.answers(max(timeout_s, _PROBE_S)):
+            raise TransientFailure(f"the log does not answer: {self.events.away}", code="log_away")
+        self.facts.release()
+        self.events.reached()

@@ -1,0 +1,39 @@
+"""``LogReader`` on Kafka: reads the partitions it is told to, from where it is told to; the caller keeps the offsets.
+
+Made by ``bootstrap`` for node, dispatcher and projector; one thread uses it. Must never commit an offset.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from workers.adapters.kafka.config import reader_config
+from workers.adapters.kafka.consumption import Consumption
+from workers.core.record import Delivery, LogPosition, Start
+from workers.ports import Clock, Telemetry
+from workers.settings import KafkaSettings
+
+
+class KafkaLogReader:
+    """One consumer that is no member of a group."""
+
+    def __init__(self, settings: KafkaSettings, *, telemetry: Telemetry, clock: Clock) -> None:
+        """Raises ``ConfigError``. Connects in the background: a broker that is away is no error yet."""
+        self._consumption = Consumption(settings, reader_config(settings), telemetry=telemetry, clock=clock)
+
+    def partitions(self, topic: str) -> tuple[LogPosition, ...]:
+        """As ``LogReader.partitions``; a topic that is not there is a ``TransientFailure`` (``unknown_topic``)."""
+        return self._consumption.facts.positions(topic)
+
+    def assign(self, starts: Mapping[LogPosition, Start]) -> None:
+        """As ``LogReader.assign``. What a start means is settled here and now, so that ``Latest`` cannot slip."""
+        offsets = self._consumption.facts.offsets(starts)
+        self._consumption.cursors.start(offsets)
+        self._consumption.assign()
+        self._consumption.facts.release()
+
+    def poll(self, timeout_s: float, *, limit: int = 500) -> Sequence[Delivery]:
+        """As ``LogReader.poll``."""
+        return self._consumption.poll(timeout_s, limit)
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._consumption.close()
