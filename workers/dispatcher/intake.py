@@ -29,29 +29,37 @@ def take(turn: Turn, record: Record, trace: Headers) -> None:
     turn.room.telemetry.count("douse_dispatcher_requests", labels={"verb": request.verb.value})
     match request.verb:
         case Verb.EXECUTE:
-            _execute(turn, request, trace)
+            _execute(turn, request, value, trace)
         case Verb.UNDO:
-            _undo(turn, request, trace)
+            _undo(turn, request, value, trace)
         case Verb.CANCEL:
             _cancel(turn, request)
         case Verb.APPROVE | Verb.DENY:
             _judge(turn, request)
 
 
-def _execute(turn: Turn, request: ActionRequest, trace: Headers) -> None:
+def _execute(turn: Turn, request: ActionRequest, value: bytes, trace: Headers) -> None:
+    request_id, last = request.steps[0].execution_id, len(request.steps) - 1
     rows = [
-        ExecutionRow(step.execution_id, request.steps[0].execution_id, number, step.action, trace=trace)
+        ExecutionRow(
+            step.execution_id,
+            request_id,
+            number,
+            step.action,
+            follows=number < last or request.undo_after_s > 0,
+            trace=trace,
+        )
         for number, step in enumerate(request.steps)
     ]
-    if _begun(turn, rows, request):
+    if _begun(turn, rows, request, value):
         release.release(turn, rows[0], request)
 
 
-def _undo(turn: Turn, request: ActionRequest, trace: Headers) -> None:
+def _undo(turn: Turn, request: ActionRequest, value: bytes, trace: Headers) -> None:
     step = request.steps[0]
     action = undo.reverse_of(turn, request.subject) or step.action
     row = ExecutionRow(step.execution_id, step.execution_id, 0, action, undo_of=request.subject, trace=trace)
-    if _begun(turn, [row], request):
+    if _begun(turn, [row], request, value):
         undo.begin(turn, row, request)
 
 
@@ -62,7 +70,7 @@ def undo_on_time(turn: Turn, subject: ExecutionId) -> None:
         undo.begin(turn, *due)
 
 
-def _begun(turn: Turn, rows: list[ExecutionRow], request: ActionRequest) -> bool:
+def _begun(turn: Turn, rows: list[ExecutionRow], request: ActionRequest, value: bytes = b"") -> bool:
     """Keep and announce all steps; False when they are here already."""
     known = [found for row in rows if (found := turn.rows.execution(row.execution_id)) is not None]
     if known:
@@ -70,7 +78,7 @@ def _begun(turn: Turn, rows: list[ExecutionRow], request: ActionRequest) -> bool
             turn.room.telemetry.count("douse_dispatcher_duplicates")
             return False
         raise NotARequest("id_taken", f"execution id {known[0].execution_id} belongs to another request")
-    turn.rows.put_request(rows[0].request_id, request)
+    turn.rows.put_request(rows[0].request_id, request, value=value)
     for row in rows:
         turn.rows.put_execution(row)
         turn.requested(row, request)

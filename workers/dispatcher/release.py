@@ -69,6 +69,8 @@ def refused(turn: Turn, row: ExecutionRow, refusal: CommandRejected) -> Executio
 
 def settle(turn: Turn, row: ExecutionRow) -> None:
     """An execution has ended: release the step behind it, or end that one too; start the clock of a timed undo."""
+    if not row.follows:
+        return
     request = turn.rows.request(row.request_id)
     if request.undo_after_s and row.effect_holds and row.outcome == Outcome.COMPLETED and not row.undo_of:
         turn.rows.put_undo(row.execution_id, due_ns=turn.now_ns + request.undo_after_s * stamp.SECOND_NS)

@@ -1,0 +1,107 @@
+"""How fast the dispatcher turns requests into signed commands and takes results in: real codec, keys and file."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.chance import FakeChance
+from tests.fakes.clock import FakeClock
+from tests.fakes.failpoints import FakeFailpoints
+from tests.fakes.telemetry import FakeTelemetry
+from tests.unit.dispatching import ACTIONS, LOG, NODE, an_id, execute
+from workers.adapters.avro import AvroCodec
+from workers.adapters.ledger import SqliteLedger
+from workers.adapters.scribe import ChainScribe
+from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer, PrivateKey
+from workers.core import policy, topics
+from workers.core.envelope import PayloadType
+from workers.core.ids import Incarnation, InstanceId
+from workers.core.keyset import KeyRole, Keyset, PublicKey
+from workers.core.node_state import NodeState
+from workers.core.outcome import Outcome, Stage
+from workers.core.record import LogPosition, Record
+from workers.core.result import ActionResult
+from workers.dispatcher.desk import Desk
+from workers.dispatcher.tails import Tails
+from workers.dispatcher.turn import Room
+from workers.ports import LogWriter
+
+
+class Nowhere:
+    """Takes everything, says nothing."""
+
+    def __getattr__(self, name: str) -> object:
+        return lambda *_, **__: ()
+
+
+@pytest.mark.parametrize("batch", [1, 20, 500])
+def test_requests_per_second(tmp_path: Path, batch: int) -> None:
+    clock, codec = FakeClock(), AvroCodec()
+    own, nodes = PrivateKey.generate(), PrivateKey.generate()
+    keyset = Keyset(
+        1,
+        1 << 62,
+        {
+            own.key_id: PublicKey(own.key_id, own.public, KeyRole.DISPATCHER, "dispatcher"),
+            nodes.key_id: PublicKey(nodes.key_id, nodes.public, KeyRole.NODE, NODE),
+        },
+    )
+    sealer, node_sealer = EnvelopeSealer(own, codec), EnvelopeSealer(nodes, codec)
+    writer: LogWriter = Nowhere()  # type: ignore[assignment]
+    room = Room(
+        codec=codec,
+        opener=EnvelopeOpener(keyset, codec, clock=clock),
+        sealer=sealer,
+        scribe=ChainScribe("dispatcher", sealer=sealer, codec=codec),
+        telemetry=FakeTelemetry(),
+        tails=Tails(writer),
+        actions=ACTIONS,
+        zones={"default": 64},
+        silent_after_s=60,
+        decide=policy.decide,
+    )
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite", chance=FakeChance())
+    desk = Desk(room, ledger, clock=clock, failpoints=FakeFailpoints())
+    born = Incarnation("01890000-0000-4000-8000-000000000001")
+    state = NodeState(
+        NODE,
+        0,
+        clock.now_ns(),
+        born,
+        InstanceId("i"),
+        "b",
+        "m",
+        nodes.key_id,
+        ("h",),
+        "default",
+        "1",
+        ("kill",),
+        (),
+        0,
+        0,
+        0,
+    )
+    beat = node_sealer.seal(PayloadType.NODE_STATE, state).value
+    desk.take([Record(LogPosition(LOG, topics.NODES, 0), 0, b"", beat)])
+    total = 2000 if batch > 1 else 500
+    requests = [codec.encode(execute(number)) for number in range(total)]
+    answers = []
+    for number in range(total):
+        claimed = ActionResult(
+            an_id(number, 0), "node", NODE, born, number, 1, 1, Stage.CLAIMED, clock.now_ns(), "kill"
+        )
+        ended = replace(claimed, seq=2, stage=Stage.ENDED, outcome=Outcome.COMPLETED)
+        answers += [node_sealer.seal(PayloadType.RESULT, said).value for said in (claimed, ended)]
+    for topic, values in ((topics.REQUESTS_PEOPLE, requests), (topics.RESULTS, answers)):
+        place = LogPosition(LOG, topic, 0)
+        records = [Record(place, offset, b"", value) for offset, value in enumerate(values)]
+        began = time.perf_counter()
+        for start in range(0, len(records), batch):
+            desk.take(records[start : start + batch])
+        took = time.perf_counter() - began
+        print(f"\n{topic}, {batch} a commit: {len(records) / took:.0f}/s, {took / len(records) * 1e3:.2f} ms each")
+    ledger.close()
