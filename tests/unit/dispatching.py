@@ -98,6 +98,7 @@ class Halt(_Made):
 class GoOn(_Made):
     name = "go_on"
     undo_only = True
+    reversible_by = "halt"
 
 
 ACTIONS: Mapping[str, Action[Any]] = {action.name: action for action in (Kill(), Halt(), GoOn())}

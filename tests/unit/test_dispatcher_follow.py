@@ -19,15 +19,17 @@ from tests.unit.dispatching import (
     about,
     an_id,
     execute,
+    node_key,
     person,
     position,
     steps,
+    target,
 )
 from workers.core import topics
 from workers.core.ids import ExecutionId, LogId
 from workers.core.outcome import Outcome, Stage
 from workers.core.record import LogPosition, OutRecord
-from workers.core.request import Verb
+from workers.core.request import Step, Verb
 from workers.dispatcher.follow import PROOF_MARGIN_NS
 
 ONE, TWO, THREE = (an_id("one", number) for number in range(3))
@@ -101,6 +103,14 @@ def test_a_result_read_twice_moves_nothing_twice(world: World) -> None:
     assert ids(world) == [ONE, TWO]
 
 
+def test_a_nodes_first_final_word_stands(world: World) -> None:
+    halted(world)
+    world.node_says(ONE, Outcome.FAILED)
+    world.node_says(ONE, None)
+    world.ask(about(Verb.UNDO, ONE))
+    assert ids(world) == [ONE, an_id("undo", ONE)]
+
+
 @pytest.mark.parametrize(
     "forged",
     [
@@ -144,6 +154,7 @@ def test_a_heartbeat_that_another_key_signed_is_not_believed() -> None:
     world.beat(NODE, signed_by=OTHER)
     world.beat(NODE, signed_by=OTHER, node_key="0" * 32)
     world.beat(NODE, node_key="0" * 32)
+    world.beat(NODE, signed_by=OTHER, node_key=node_key(OTHER))
     world.ask(execute())
     assert world.ends() == {ONE: (Outcome.REJECTED, "kill_error_unknown_node")}
 
@@ -189,7 +200,7 @@ def test_an_old_incarnation_replayed_loses_nothing(world: World) -> None:
     world.clock.advance(1)
     world.beat()
     world.ask(execute())
-    world.desk.take([old])
+    world.desk.take([world.record(topics.NODES, old.value)])
     assert world.ends() == {}
     assert world.commands()[0].incarnation == BORN
 
@@ -214,7 +225,7 @@ def test_a_command_that_its_node_never_took_in_expires_undelivered(world: World)
         (LATE_S - 1, (position(10),)),
         (LATE_S, ()),
         (LATE_S, (position(11),)),
-        (LATE_S, (position(10, log_id=LogId("another")),)),
+        (LATE_S, (position(10, log_id=LogId("another")), position(10, log_id=LogId("")))),
     ],
 )
 def test_without_proof_a_dispatched_command_is_not_ended(world: World, after_s: int, places: tuple[Any, ...]) -> None:
@@ -231,6 +242,13 @@ def test_what_its_node_has_claimed_is_never_undelivered(world: World) -> None:
     world.clock.advance(LATE_S)
     world.beat(positions=(position(0),))
     assert world.ends() == {}
+
+
+def test_a_bound_never_shrinks(world: World) -> None:
+    place = LogPosition(LOG, COMMANDS, PARTITION)
+    world.tails.note(place, 10)
+    world.tails.note(place, 0)
+    assert world.tails.bound(COMMANDS, PARTITION) == (place, 10)
 
 
 def test_the_bound_grows_with_what_the_log_acknowledged_and_survives_a_restart(world: World) -> None:
@@ -276,6 +294,24 @@ def test_a_node_that_claimed_and_fell_silent_raises_the_alarm_too(world: World, 
     assert [result.alarm for result in world.results(ONE)] == ["", "", "node_silent"]
 
 
+def test_a_claim_after_the_alarm_rings_no_second_one(world: World) -> None:
+    world.ask(execute())
+    world.clock.advance(300 + 60 + 60)
+    world.desk.tick()
+    world.node_says(ONE, None)
+    world.clock.advance(3600)
+    world.desk.tick()
+    assert [result.alarm for result in world.results(ONE)] == ["", "", "node_silent"]
+
+
+def test_an_end_after_an_alarm_is_another_step(world: World) -> None:
+    world.ask(execute())
+    world.clock.advance(300 + 60 + 60)
+    world.desk.tick()
+    world.beat(incarnation=REBORN)
+    assert [result.seq for result in world.results(ONE)] == [0, 2, 3, 4]
+
+
 def test_an_ended_execution_is_forgotten_in_time_and_nothing_is_left_of_it(world: World) -> None:
     world.ask(execute("one", "kill", "kill"))
     world.node_says(ONE)
@@ -297,7 +333,8 @@ def halted(world: World, **more: Any) -> ExecutionId:
 
 def test_an_undo_carries_only_the_id_of_what_it_undoes(world: World) -> None:
     halted(world)
-    world.ask(about(Verb.UNDO, ONE))
+    asked = Step(an_id("undo", ONE), "kill", target())
+    world.ask(about(Verb.UNDO, ONE, steps=(asked,)))
     command = world.commands()[-1]
     assert command.command_id == an_id("undo", ONE)
     assert (command.action, command.undo_of, command.target, dict(command.parameters)) == ("go_on", ONE, None, {})
@@ -337,6 +374,15 @@ def test_it_is_undone_once(world: World) -> None:
     assert ids(world) == [ONE, an_id("a", 0)]
 
 
+def test_an_undo_is_not_undone(world: World) -> None:
+    halted(world)
+    world.ask(about(Verb.UNDO, ONE))
+    world.node_says(an_id("undo", ONE), effect_holds=True)
+    world.ask(about(Verb.UNDO, an_id("undo", ONE)))
+    last = an_id("undo", an_id("undo", ONE))
+    assert world.ends() == {last: (Outcome.REJECTED, "halt_error_not_reversible")}
+
+
 def test_a_failed_undo_may_be_tried_again(world: World) -> None:
     halted(world)
     world.ask(about(Verb.UNDO, ONE, steps=steps("a", "go_on")))
@@ -373,6 +419,15 @@ def test_what_was_undone_by_hand_is_not_undone_by_the_clock(world: World) -> Non
     world.clock.advance(600)
     world.desk.tick()
     assert ids(world) == [ONE, an_id("undo", ONE)]
+    assert {result.execution_id for result in world.results()} == {ONE, an_id("undo", ONE)}
+
+
+def test_what_left_no_effect_is_not_undone_by_the_clock(world: World) -> None:
+    world.ask(execute("one", "halt", undo_after_s=600))
+    world.node_says(ONE, effect_holds=False)
+    world.clock.advance(600)
+    world.desk.tick()
+    assert {result.execution_id for result in world.results()} == {ONE}
 
 
 def test_what_still_holds_stays_undoable_for_as_long_as_it_holds(world: World) -> None:

@@ -176,6 +176,8 @@ def test_bytes_that_are_no_request_become_dead_letters_and_hold_up_nobody(world:
     assert [letter.reason for letter in world.dead_letters()] == ["undecodable"] * 3 + ["oversize"]
     assert len(world.commands()) == 1
     assert world.ledger.next_offset(records[0].position) == 5
+    world.desk.take(records)
+    assert len(world.dead_letters()) == 4
 
 
 def test_a_hundred_identical_requests_of_a_rule_are_one_command(world: World) -> None:
@@ -190,7 +192,8 @@ def test_a_request_under_another_ones_id_is_a_dead_letter(world: World) -> None:
     taken = an_id("one", 1)
     world.ask(execute(steps=(Step(taken, "kill", target()),)))
     world.ask(execute(steps=(*steps("new", "kill"), Step(taken, "kill", target()))))
-    assert [letter.reason for letter in world.dead_letters()] == ["id_taken", "id_taken"]
+    world.ask(execute("one", "kill", "kill", "kill"))
+    assert [letter.reason for letter in world.dead_letters()] == ["id_taken"] * 3
     assert [command.command_id for command in world.commands()] == [ONE]
 
 
@@ -206,6 +209,16 @@ def test_a_cooldown_lets_one_through_and_then_the_next(world: World) -> None:
     world.desk.tick()
     world.ask(rule("e"))
     assert [command.command_id for command in world.commands()] == [an_id(cause, 0) for cause in "acde"]
+
+
+def test_a_cooldown_is_for_whole_requests_not_for_their_later_steps(world: World) -> None:
+    rule = execute("one", "kill", "halt", actor=a_rule(), cooldown_key="k", cooldown_s=60)
+    world.ask(rule)
+    world.clock.advance(59)
+    world.node_says(ONE)
+    world.clock.advance(1)
+    world.ask(execute("two", actor=a_rule(), cooldown_key="k", cooldown_s=60))
+    assert [c.command_id for c in world.commands()] == [ONE, an_id("one", 1), an_id("two", 0)]
 
 
 def test_what_was_rejected_begins_no_cooldown(world: World) -> None:

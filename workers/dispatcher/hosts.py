@@ -49,7 +49,7 @@ def learn(rows: Rows, state: NodeState) -> None:
             node_key=state.node_key,
             incarnation=state.incarnation,
             zone=state.zone,
-            host_names=tuple(dict.fromkeys(name.lower() for name in state.host_names)),
+            host_names=tuple(dict.fromkeys(state.host_names)),
             record_no=state.record_no,
             at_ns=state.at_ns,
         )
