@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
+from tests.fakes.signing import FakeOpener
 from tests.unit.dispatching import (
     BORN,
     COMMANDS,
+    KEYSET,
     LOG,
     NODE,
     OTHER,
@@ -26,11 +28,16 @@ from tests.unit.dispatching import (
     target,
 )
 from workers.core import topics
+from workers.core.envelope import PayloadType
+from workers.core.errors import MalformedMessage, TransientFailure
 from workers.core.ids import ExecutionId, LogId
 from workers.core.outcome import Outcome, Stage
 from workers.core.record import LogPosition, OutRecord
 from workers.core.request import Step, Verb
 from workers.dispatcher.follow import PROOF_MARGIN_NS
+from workers.ports import Opened
+
+T = TypeVar("T")
 
 ONE, TWO, THREE = (an_id("one", number) for number in range(3))
 LATE_S = 300 + PROOF_MARGIN_NS // SECOND
@@ -136,14 +143,28 @@ def test_bytes_that_do_not_verify_mean_nothing_and_are_passed(world: World) -> N
     assert world.dead_letters() == []
 
 
+def test_while_the_keyset_has_expired_nothing_is_passed_by(world: World) -> None:
+    class Expired(FakeOpener):
+        def open(self, value: bytes, kind: PayloadType, as_: type[T]) -> Opened[T]:
+            raise MalformedMessage("expired", code="keyset_expired")
+
+    world.ask(execute("one", "kill", "kill"))
+    said = world.said_record(ONE)
+    with pytest.raises(TransientFailure):
+        world.a_desk(opener=Expired(KEYSET)).take([said])
+    assert world.ledger.next_offset(said.position) is None
+    world.desk.take([said])
+    assert ids(world) == [ONE, TWO]
+
+
 def test_its_own_results_are_recognised_without_verifying_them(world: World) -> None:
     world.ask(execute("one", "kill", "kill"))
     value = b"not even an envelope"
     world.tails.send(OutRecord(topics.RESULTS, b"", value), token=1)
     world.desk.take([world.record(topics.RESULTS, value)])
-    assert world.telemetry.counts["douse_dispatcher_unverified"] == 0
+    assert world.telemetry.counts["dispatcher.unverified"] == 0
     world.desk.take([world.record(topics.RESULTS, value + b"!")])
-    assert world.telemetry.counts["douse_dispatcher_unverified"] == 1
+    assert world.telemetry.counts["dispatcher.unverified"] == 1
 
 
 # --- nodes -----------------------------------------------------------------------------------------------------------

@@ -47,7 +47,8 @@ _METRICS: Final[Sequence[Metric]] = (
     # dispatcher
     _counter("dispatcher.requests", "request", "Requests taken in.", "verb"),
     _counter("dispatcher.duplicates", "request", "Requests seen before."),
-    _counter("dispatcher.unverified", "record", "Records that were dead-lettered.", "reason"),
+    _counter("dispatcher.dead_letters", "record", "Records that were no request.", "reason"),
+    _counter("dispatcher.unverified", "record", "Results and heartbeats that do not verify.", "reason"),
     _counter("dispatcher.dispatched", "command", "Commands signed and put into the outbox.", "action"),
     _counter("dispatcher.ended", "execution", "Executions that the dispatcher ended itself.", "outcome", "reason"),
     _counter("dispatcher.foreign_results", "result", "Results about executions that it did not dispatch."),

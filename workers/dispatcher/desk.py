@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from workers.core import topics
-from workers.core.errors import MalformedMessage, WorkerError
+from workers.core.errors import MalformedMessage, TransientFailure, WorkerError
 from workers.core.record import Delivery, Gap, LogPosition, Record, Start
 from workers.dispatcher import follow, intake, starts, timers
 from workers.dispatcher.form import NotARequest
@@ -41,6 +41,7 @@ class Desk:
 
         Raises:
             LimitExceeded, PermanentFailure: as ``Ledger.begin``; nothing was taken.
+            TransientFailure: ``keyset_expired``; nothing was taken.
         """
         news = self._news(deliveries)
         if not news:
@@ -134,9 +135,13 @@ class Desk:
         try:
             take(turn, record)
         except MalformedMessage as fault:
-            self._room.telemetry.count("douse_dispatcher_unverified", labels={"reason": fault.reason})
+            if fault.reason == "keyset_expired":
+                # Passing genuine records by would lose what nodes said; they are read again once it is renewed.
+                raise TransientFailure(fault.message, code=fault.reason) from fault
+            self._room.telemetry.count("dispatcher.unverified", labels={"reason": fault.reason})
 
     def _refuse(self, tx: LedgerTx, record: Record, reason: str, message: str) -> None:
+        self._room.telemetry.count("dispatcher.dead_letters", labels={"reason": reason})
         self._room.scribe.dead_letter(tx, record, reason=reason, message=message, at_ns=self._clock.now_ns())
 
     def _say_gap(self, turn: Turn, gap: Gap) -> None:

@@ -36,7 +36,7 @@ def result(turn: Turn, record: Record) -> None:
         return
     row = turn.rows.execution(said.execution_id)
     if row is None or row.node_id != said.node_id:
-        turn.room.telemetry.count("douse_dispatcher_foreign_results")
+        turn.room.telemetry.count("dispatcher.foreign_results")
         return
     if row.settled:
         return

@@ -26,7 +26,7 @@ def take(turn: Turn, record: Record, trace: Headers) -> None:
     check_size(value)
     request = turn.room.codec.decode(value, ActionRequest)
     check(request, record.position.topic)
-    turn.room.telemetry.count("douse_dispatcher_requests", labels={"verb": request.verb.value})
+    turn.room.telemetry.count("dispatcher.requests", labels={"verb": request.verb.value})
     match request.verb:
         case Verb.EXECUTE:
             _execute(turn, request, value, trace)
@@ -75,7 +75,7 @@ def _begun(turn: Turn, rows: list[ExecutionRow], request: ActionRequest, value: 
     known = [found for row in rows if (found := turn.rows.execution(row.execution_id)) is not None]
     if known:
         if len(known) == len(rows) and all(found.request_id == rows[0].request_id for found in known):
-            turn.room.telemetry.count("douse_dispatcher_duplicates")
+            turn.room.telemetry.count("dispatcher.duplicates")
             return False
         raise NotARequest("id_taken", f"execution id {known[0].execution_id} belongs to another request")
     turn.rows.put_request(rows[0].request_id, request, value=value)

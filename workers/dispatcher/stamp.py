@@ -70,7 +70,7 @@ def dispatch(turn: Turn, row: ExecutionRow, request: ActionRequest, node: NodeRo
     silent_ns = command.expires_at_ns + (command.timeout_s + turn.room.silent_after_s) * SECOND_NS
     turn.rows.put_execution(after, due_ns=silent_ns)
     turn.dispatched(after, actor=request.actor.name, approval_class=approval_class)
-    turn.room.telemetry.count("douse_dispatcher_dispatched", labels={"action": action.name})
+    turn.room.telemetry.count("dispatcher.dispatched", labels={"action": action.name})
 
 
 def queue(turn: Turn, sent: Sent) -> None:

@@ -70,7 +70,7 @@ class Turn:
         said = code(row.action, outcome, reason)
         self._write(row, Stage.ENDED, row.seq, outcome=outcome, code=said, message=message)
         self.audit(outcome.value.lower(), row, actor="", detail={"action": row.action, "reason": reason})
-        self.room.telemetry.count("douse_dispatcher_ended", labels={"outcome": outcome.value, "reason": reason})
+        self.room.telemetry.count("dispatcher.ended", labels={"outcome": outcome.value, "reason": reason})
         after = replace(row, stage=Stage.ENDED, outcome=outcome.value, seq=row.seq + 1)
         self.rows.put_execution(after, due_ns=self.now_ns + KEEP_NS)
         return after
