@@ -68,6 +68,8 @@ class Job(Generic[P]):
     parameters: P
     deadline_ns: int
     """When the run must be over: claim time + timeout, in nanoseconds since the epoch."""
+    undoes: Values = NOTHING
+    """For an undo: what this node's own journal says of the execution it undoes (its claim and its outputs)."""
 
     @property
     def target(self) -> Target | None:
@@ -118,6 +120,9 @@ class Action(ABC, Generic[P]):
     reversible_by: ClassVar[str | None] = None
     undo_only: ClassVar[bool] = False
     """Runs only as another action's undo, never on its own request."""
+    local: ClassVar[bool] = False
+    """``admit`` and ``bind`` ask the kernel and nothing that may hang: then an idle node claims a command in the very
+    commit that takes it in."""
     ttl_s: ClassVar[int] = 300
     timeout_s: ClassVar[int] = 60
     example: ClassVar[Mapping[str, Any]]

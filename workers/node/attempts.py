@@ -1,0 +1,90 @@
+"""Attempts: claim, act, and try again only where nothing can have happened. The only caller of ``Action.execute``.
+
+Called by the runner with something bound; calls register, retry doorway and action. The claim commit comes before the
+first destructive call of every attempt, and its number is in the journal, not in memory. A second attempt needs both:
+a failure that the adapter declared transient, and a probe that is sure that the effect is not in place.
+"""
+
+from dataclasses import replace
+
+from workers.action import Done, NotDone, Pending
+from workers.core.errors import TransientFailure
+from workers.core.journal_entry import EntryState, JournalEntry
+from workers.core.outcome import Outcome, Report
+from workers.core.record import Headers
+from workers.node.binding import Bound
+from workers.node.equipment import Equipment
+from workers.node.gate import Gate
+from workers.node.register import Register
+from workers.node.watch import Watch
+
+
+class Attempts:
+    """Runs something bound to a report. Everything an action may raise comes through, for ``Mishaps`` to name."""
+
+    def __init__(self, equipment: Equipment, gate: Gate, register: Register, watch: Watch) -> None:
+        """``watch`` is told what runs, so that a run that never returns is noticed."""
+        self._at = equipment
+        self._gate = gate
+        self._register = register
+        self._watch = watch
+
+    def run(self, entry: JournalEntry, bound: Bound, *, claimed: bool, trace: Headers) -> Report:
+        """Try until there is something to say. Blocks. ``claimed``: this attempt's claim is durable already.
+
+        Raises:
+            JournalAway: the claim could not be made durable; nothing was done.
+            PermanentFailure, LimitExceeded, Indeterminate, CommandRejected: from the action.
+        """
+        command = bound.job.command
+        now_ns = self._at.time.now_ns()
+        job = replace(bound.job, deadline_ns=now_ns + self._gate.timeout_s(command) * 1_000_000_000)
+        bound = replace(bound, job=job)
+        first = entry.attempt if claimed else entry.attempt + 1
+
+        def attempt(number: int) -> Report:
+            if number > first:
+                settled = self._settled(bound)
+                if settled is not None:
+                    return settled
+            if self._at.time.now_ns() > command.expires_at_ns:
+                return bound.action.report(Outcome.EXPIRED, "expired", "expired before this attempt; nothing is done")
+            if number > first or not claimed:
+                self._claim(entry, bound, number, trace)
+            return self._execute(bound)
+
+        try:
+            deadline_ns = min(job.deadline_ns, command.expires_at_ns)
+            return self._at.retrying.run(attempt, first=first, deadline_ns=deadline_ns)
+        except TransientFailure:
+            settled = self._settled(bound)
+            if settled is not None:
+                return settled
+            raise
+
+    def _settled(self, bound: Bound) -> Report | None:
+        """What a probe says after a failed attempt; None when it is sure that nothing happened."""
+        match bound.action.probe(bound.job, bound.claim, self._at.host):
+            case Done(report=report) | Pending(report=report):
+                return report
+            case NotDone():
+                return None
+
+    def _claim(self, entry: JournalEntry, bound: Bound, number: int, trace: Headers) -> None:
+        command = bound.job.command
+        with self._register.commit("claim") as tx:
+            known = self._register.open(tx, entry.execution_id) or entry
+            known = replace(known, attempt=number, claim=bound.claim, trace=trace)
+            self._register.claim(tx, known, command, self._gate.configuration(command))
+
+    def _execute(self, bound: Bound) -> Report:
+        with self._watch.over(bound.job.command, bound.job.deadline_ns):
+            self._at.failpoints.reach("node.execute.before")
+            report = bound.action.execute(bound.job, bound.claim, self._at.host)
+            self._at.failpoints.reach("node.execute.after")
+            return report
+
+
+def fresh_claim(entry: JournalEntry, bound: Bound) -> JournalEntry:
+    """The entry of a command that intake claims at once: its first attempt, bound."""
+    return replace(entry, state=EntryState.CLAIMED, attempt=1, claim=bound.claim)

@@ -1,0 +1,51 @@
+"""Binding: from a command to exactly what it will act on, without touching it.
+
+Called by intake (where an idle node claims a command in the commit that takes it in) and by the runner; calls the
+gate and the action's admit and bind. What comes out is what the claim makes durable.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from workers.action import Action, Job
+from workers.core.command import ActionCommand
+from workers.core.outcome import Values
+from workers.node.equipment import Equipment
+from workers.node.gate import Gate
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """An action, its job, and the identity and pre-state that it will act on."""
+
+    action: Action[Any]
+    job: Job[Any]
+    claim: Values
+
+
+class Binder:
+    """Asks the host, changes nothing."""
+
+    def __init__(self, equipment: Equipment, gate: Gate) -> None:
+        """Shares the room's equipment."""
+        self._at = equipment
+        self._gate = gate
+
+    def bind(self, command: ActionCommand) -> Bound:
+        """Admit and bind, now.
+
+        Raises:
+            CommandRejected: protected, unbindable, ill-formed.
+            TransientFailure: a runtime that must be asked does not answer.
+        """
+        action, job = self._gate.action(command), self._gate.job(command)
+        action.admit(job, self._at.host)
+        return Bound(action, job, action.bind(job, self._at.host))
+
+    def bind_patiently(self, command: ActionCommand) -> Bound:
+        """As ``bind``, asking again as long as the command may still start. Blocks."""
+        return self._at.retrying.run(lambda _: self.bind(command), first=1, deadline_ns=command.expires_at_ns)
+
+    def rebind(self, command: ActionCommand, claim: Values) -> Bound:
+        """What an earlier claim was bound to: never bound anew, so that a retry cannot drift to another target."""
+        return Bound(self._gate.action(command), self._gate.job(command), claim)

@@ -1,0 +1,64 @@
+"""The executor: the privileged half of the node, behind one narrow port that carries bytes.
+
+Called by the feed (bytes in) and the relay (bytes out); calls intake, journal and lanes. Feed and executor may become
+two processes, the feed without privileges: nothing but these four calls passes between them, and nothing that comes
+through them is believed before its signature is.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from workers.core.outcome import Scalar
+from workers.core.record import Delivery, Earliest, LogPosition, Offset, Since, Start
+from workers.node.equipment import Equipment
+from workers.node.intake import Intake
+from workers.node.lanes import Lanes
+from workers.node.register import Register
+from workers.ports import OutboxRow
+
+RETENTION_NS: Final = 24 * 3600 * 1_000_000_000
+"""The command topic's retention: the longest that a command can have waited for a node that was never here."""
+
+
+class Executor:
+    """The port ``Executor``."""
+
+    def __init__(self, equipment: Equipment, intake: Intake, register: Register, lanes: Lanes) -> None:
+        """Shares the room's equipment."""
+        self._at = equipment
+        self._intake = intake
+        self._register = register
+        self._lanes = lanes
+
+    def starts(self, partitions: Sequence[LogPosition]) -> Mapping[LogPosition, Start]:
+        """From the journal; for a log never read, from its beginning, and audited; on a node's first day, from the
+        oldest command that could still matter."""
+        return {position: self._start(position) for position in partitions}
+
+    def take(self, deliveries: Sequence[Delivery]) -> None:
+        """Durable on return, and queued to run."""
+        for tickets in self._intake.step(deliveries):
+            self._lanes.push(tickets)
+
+    def outbox(self, *, after: int = 0, limit: int = 500) -> Sequence[OutboxRow]:
+        """What waits for Kafka."""
+        return self._at.journal.outbox(after=after, limit=limit)
+
+    def acknowledge(self, row_ids: Iterable[int]) -> None:
+        """Kafka has them."""
+        self._at.failpoints.reach("node.acknowledge.before")
+        self._at.journal.acknowledge(row_ids)
+
+    def _start(self, position: LogPosition) -> Start:
+        next_offset = self._at.journal.next_offset(position)
+        if next_offset is not None:
+            return Offset(next_offset)
+        others = [other for other in self._at.journal.positions() if other.topic == position.topic]
+        if not others:
+            return Since(self._at.time.now_ns() - RETENTION_NS)
+        detail: dict[str, Scalar] = {"topic": position.topic, "partition": position.partition, "log_id": position.log_id}
+        with self._register.commit() as tx:
+            self._at.scribe.audit(tx, "new_log", at_ns=self._at.time.now_ns(), detail=detail)
+            tx.advance(position, 0)
+        self._at.telemetry.log("new_log", level="warning", **detail)
+        return Earliest()

@@ -1,0 +1,118 @@
+"""The gate: this node's own word on every command, from its own catalogue, settings and journal.
+
+Called by intake (so that what can never run takes no place in a queue) and again by the runner just before the claim
+(so that time, a restart or a changed settings file cannot slip a command through). Decides; touches nothing. The pure
+part is ``core.admission``.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from workers.action import Action, Job
+from workers.core.admission import UNKNOWN_HERE, Local, Verdict, judge
+from workers.core.command import ActionCommand
+from workers.core.errors import CommandRejected
+from workers.core.journal_entry import EntryState, JournalEntry
+from workers.core.outcome import NOTHING, Values
+from workers.core.request import ActorKind
+from workers.node.equipment import Equipment
+from workers.node.lanes import Ticket
+
+_NS: int = 1_000_000_000
+
+
+class Gate:
+    """Reads settings, catalogue and journal; writes nothing."""
+
+    def __init__(self, equipment: Equipment) -> None:
+        """Shares the room's equipment."""
+        self._at = equipment
+
+    def action(self, command: ActionCommand) -> Action[Any]:
+        """The action a command asks for.
+
+        Raises:
+            CommandRejected: this version does not have it.
+        """
+        action = self._at.catalogue.get(command.action)
+        if action is None:
+            raise CommandRejected(f"this node knows no action {command.action!r}", code="unsupported")
+        return action
+
+    def judge(self, command: ActionCommand) -> Verdict:
+        """Whether the command may start now."""
+        return judge(command, self._local(command), now_ns=self._at.time.now_ns())
+
+    def job(self, command: ActionCommand) -> Job[Any]:
+        """The command with typed parameters, and its deadline counted from now.
+
+        Raises:
+            CommandRejected: the parameters do not fit, or there is nothing here that it could undo.
+        """
+        action = self.action(command)
+        undoes = self._undone(command, action) if command.undo_of else None
+        target = undoes[0].target if undoes else command.target
+        return Job(
+            command=replace(command, target=target),
+            parameters=action.parse(command.parameters),
+            deadline_ns=self._at.time.now_ns() + self.timeout_s(command) * _NS,
+            undoes=undoes[1] if undoes else NOTHING,
+        )
+
+    def timeout_s(self, command: ActionCommand) -> int:
+        """Seconds a run may take: the command's wish, within this node's own bound."""
+        action = self._at.catalogue.get(command.action)
+        own_s = self._at.settings.timeout
+        return min(command.timeout_s or (action.timeout_s if action else own_s), own_s)
+
+    def ticket(self, command: ActionCommand) -> Ticket:
+        """Its place in the queues. Commands that could touch the same thing share a key.
+
+        Raises:
+            CommandRejected: unknown action, or parameters that do not fit.
+        """
+        action = self.action(command)
+        key = f"undo:{command.undo_of}" if command.undo_of else action.serial_key(self.job(command))
+        return Ticket(command.command_id, action.lane, key, rank(command))
+
+    def configuration(self, command: ActionCommand) -> Values:
+        """This node's own settings of the action, as they are while it runs."""
+        switch = self._at.settings.switch(command.action).model_dump()
+        return {
+            **{name: value if isinstance(value, (int, bool)) else str(value) for name, value in switch.items()},
+            "timeout": self._at.settings.timeout,
+            "queue_length": self._at.settings.queue_length,
+            "version": self._at.identity.version,
+        }
+
+    def _local(self, command: ActionCommand) -> Local:
+        action = self._at.catalogue.get(command.action)
+        if action is None:
+            return UNKNOWN_HERE
+        return Local(True, self._at.settings.allows(action.name), action.target, action.undo_only)
+
+    def _undone(self, command: ActionCommand, action: Action[Any]) -> tuple[ActionCommand, Values]:
+        """The command that is undone and what was true of it, out of this node's own journal: never off the bus."""
+        entry = self._at.journal.entry(command.undo_of)
+        if entry is None:
+            raise CommandRejected(f"this node's journal has no execution {command.undo_of}", code="nothing_to_revert")
+        original = self._at.codec.decode(entry.command, ActionCommand)
+        forward = self._at.catalogue.get(original.action)
+        if forward is None or forward.reversible_by != action.name:
+            raise CommandRejected(f"{original.action} cannot be undone by {action.name}", code="not_reversible")
+        if not _holds(entry):
+            raise CommandRejected(f"no effect of {command.undo_of} is in place", code="nothing_to_revert")
+        outputs = entry.report.outputs if entry.report else NOTHING
+        return original, {**entry.claim, **outputs}
+
+
+def rank(command: ActionCommand) -> int:
+    """The smaller goes first: people, then rules, then rehearsals (a flood of either never holds up a person)."""
+    if command.dry_run:
+        return 2
+    return 0 if command.actor.kind is ActorKind.PERSON else 1
+
+
+def _holds(entry: JournalEntry) -> bool:
+    ended = entry.state in (EntryState.OBSERVED, EntryState.PUBLISHED)
+    return ended and entry.report is not None and entry.report.effect_holds

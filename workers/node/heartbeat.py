@@ -1,0 +1,94 @@
+"""The heartbeat: who this node is, what it can do, how far it has read, how it fares. Signed, and never skipped.
+
+Stepped by the loop every few seconds, at start and as the last word. It goes through memory, not through the journal: a
+node whose disk is full must still be able to say so, and losing one in a crash loses nothing. Nodes never read them.
+"""
+
+from workers.core.admission import MEMORY_NS
+from workers.core.audit import ChainHead
+from workers.core.node_state import CommandPosition, NodeState
+from workers.core.record import OutRecord
+from workers.node.equipment import Equipment
+from workers.node.lanes import Lanes
+from workers.node.register import Register
+from workers.ports import Chained
+
+
+class Heartbeat:
+    """Makes node states; also keeps the journal's floor of time fresh and the journal small."""
+
+    def __init__(self, equipment: Equipment, register: Register, lanes: Lanes, spare: Chained) -> None:
+        """``spare`` is an outbox in memory, relayed beside the journal's."""
+        self._at = equipment
+        self._register = register
+        self._lanes = lanes
+        self._spare = spare
+
+    def step(self) -> None:
+        """Say it once."""
+        state = self._state()
+        self._at.scribe.node_state(_Numbered(self._spare, state.at_ns // 1_000_000), state)
+
+    def tidy(self) -> int:
+        """Persist the floor, and forget published commands too old to come again; how many.
+
+        Goes by the floor, which is never ahead of true time, so that a wall clock that jumps forward cannot make this
+        node forget what it did.
+
+        Raises:
+            JournalAway: nothing was forgotten.
+        """
+        with self._register.commit():
+            pass
+        return self._at.journal.prune(ended_before_ns=self._at.time.floor_ns() - MEMORY_NS)
+
+    def _state(self) -> NodeState:
+        me = self._at.identity
+        positions = self._at.journal.positions()
+        return NodeState(
+            node_id=me.node_id,
+            record_no=0,  # the scribe fills it in
+            at_ns=self._at.time.now_ns(),
+            incarnation=me.incarnation,
+            instance_id=me.instance_id,
+            boot_id=me.boot_id,
+            machine_key=me.machine_key,
+            node_key=me.key_id,
+            host_names=me.host_names,
+            zone=me.zone,
+            version=me.version,
+            actions=tuple(name for name in self._at.catalogue if self._at.settings.allows(name)),
+            positions=tuple(
+                CommandPosition(at.log_id, at.topic, at.partition, next_offset) for at, next_offset in positions.items()
+            ),
+            queued=self._lanes.queued,
+            running=self._lanes.running,
+            unpublished=len(self._at.journal.outbox(limit=500)),
+            health=self._at.health.word,
+            labels=me.labels,
+            cluster=me.cluster,
+        )
+
+
+class _Numbered:
+    """The spare outbox under numbers of the heartbeats' own: milliseconds since the epoch.
+
+    The topic is compacted, so heartbeats could never be counted without gaps; numbers out of time grow across restarts
+    without a disk, and leave the journal's numbers to the results, where a gap means something.
+    """
+
+    def __init__(self, spare: Chained, number: int) -> None:
+        self._spare = spare
+        self._number = number
+
+    def publish(self, record: OutRecord) -> None:
+        self._spare.publish(record)
+
+    def next_record_no(self) -> int:
+        return self._number
+
+    def chain_head(self) -> ChainHead:
+        return self._spare.chain_head()
+
+    def set_chain_head(self, head: ChainHead) -> None:
+        self._spare.set_chain_head(head)

@@ -1,0 +1,87 @@
+"""Recovery: what a start finds in the journal, and what a clean stop leaves there.
+
+Called by the loop before the feed starts, and once more at its very end. RECEIVED entries are queued again, and the
+gate ends those that expired meanwhile. CLAIMED ones are queued to be probed, never to be run. A command found CLAIMED
+at three start-ups has taken three workers with it: it is given up, unprobed, and the others flow. OBSERVED ones need
+nothing: their records wait in the outbox.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from workers.action import Lane
+from workers.core.command import ActionCommand
+from workers.core.journal_entry import EntryState, JournalEntry
+from workers.core.outcome import Outcome, Report, code
+from workers.core.retry import MAX_CRASHES
+from workers.node.equipment import Equipment
+from workers.node.gate import Gate
+from workers.node.lanes import Ticket
+from workers.node.mishaps import Mishaps, Unreadable
+from workers.node.register import Register
+
+
+class Recovery:
+    """Reads the journal, writes the crash counters."""
+
+    def __init__(self, equipment: Equipment, gate: Gate, register: Register) -> None:
+        """Shares the room's equipment."""
+        self._at = equipment
+        self._gate = gate
+        self._register = register
+        self._mishaps = Mishaps(equipment.telemetry)
+
+    def start(self) -> Sequence[Ticket]:
+        """Count the crash, durably and before anything is probed; then the tickets of everything unfinished.
+
+        Raises:
+            JournalAway: nothing may run; call again.
+        """
+        tickets: list[Ticket] = []
+        with self._register.commit() as tx:
+            for entry in self._at.journal.entries(EntryState.RECEIVED, EntryState.CLAIMED):
+                command = self._command(entry)
+                if command is None:
+                    continue
+                if entry.state is EntryState.CLAIMED:
+                    entry = replace(entry, crashes=entry.crashes + 1)  # noqa: PLW2901 - the same entry, counted
+                    if entry.crashes >= MAX_CRASHES:
+                        self._register.end(tx, entry, command, _poison(command, entry))
+                        continue
+                    tx.put(entry)
+                tickets.append(self._ticket(command))
+        return tickets
+
+    def leave(self, running: frozenset[str]) -> None:
+        """A clean stop is no crash: forget the count of what only waits to be probed.
+
+        Raises:
+            JournalAway: the count stays, on the safe side.
+        """
+        with self._register.commit() as tx:
+            for entry in self._at.journal.entries(EntryState.CLAIMED):
+                if entry.execution_id not in running and entry.crashes:
+                    tx.put(replace(entry, crashes=0))
+
+    def _command(self, entry: JournalEntry) -> ActionCommand | None:
+        found = self._mishaps.readable(lambda: self._at.codec.decode(entry.command, ActionCommand))
+        if isinstance(found, Unreadable):
+            # Written by a version whose schema this one lacks: kept for that version, and loud.
+            self._at.telemetry.log("journal_entry_unreadable", level="error", execution_id=entry.execution_id)
+            return None
+        return found
+
+    def _ticket(self, command: ActionCommand) -> Ticket:
+        ticket = self._mishaps.guard(command, lambda: self._gate.ticket(command))
+        if isinstance(ticket, Report):
+            # The runner will end it with this same reason.
+            return Ticket(command.command_id, Lane.CONTAINMENT, f"execution:{command.command_id}")
+        return ticket
+
+
+def _poison(command: ActionCommand, entry: JournalEntry) -> Report:
+    message = (
+        f"found claimed at {entry.crashes} start-ups of this worker; not tried again, and whether it took effect "
+        "was not looked into"
+    )
+    return Report(Outcome.FAILED, code(command.action, Outcome.FAILED, "poison_action"), message, cause="unproven")

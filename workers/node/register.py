@@ -1,0 +1,185 @@
+"""The register: everything this node ever writes about a command, each thing in one durable commit.
+
+Called by intake, runner, recovery and watch; calls journal and scribe. Whatever is written here is written with its
+signed result and its audit record in the same commit, so that no state exists which nobody was told about. Every write
+looks at the entry as the transaction sees it: whoever comes second (a run that returns after the watch gave up on it, a
+probe after a late return) finds the execution ended and changes nothing.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from workers.core import topics
+from workers.core.audit import ChainHead
+from workers.core.command import ActionCommand
+from workers.core.errors import LimitExceeded, PermanentFailure
+from workers.core.ids import ExecutionId
+from workers.core.journal_entry import EntryState, JournalEntry
+from workers.core.outcome import NOTHING, Outcome, Report, Stage, Values
+from workers.core.record import OutRecord
+from workers.core.result import ActionResult
+from workers.node.equipment import Equipment
+from workers.ports import Chained, JournalTx
+
+_AUDIT_KIND = {Outcome.REJECTED: "rejected", Outcome.EXPIRED: "expired"}
+
+
+class JournalAway(PermanentFailure):
+    """The journal did not take a commit; nothing of it is durable."""
+
+    code = "journal"
+
+
+class Register:
+    """Writes transitions; decides none of them."""
+
+    def __init__(self, equipment: Equipment) -> None:
+        """Shares the room's equipment."""
+        self._at = equipment
+
+    @contextmanager
+    def commit(self, *places: str) -> Iterator[JournalTx]:
+        """One transaction around a block; ``places`` name its failpoints. Also keeps the floor of time.
+
+        Raises:
+            JournalAway: nothing became durable. Health knows.
+        """
+        try:
+            with self._at.journal.begin() as tx:
+                yield tx
+                tx.raise_floor(self._at.time.floor_ns())
+                for place in places:
+                    self._at.failpoints.reach(f"node.{place}.before_commit")
+        except (LimitExceeded, PermanentFailure) as error:
+            self._at.health.journal_failed(error.reason)
+            self._at.telemetry.log("journal_failed", level="error", reason=error.reason, message=error.message)
+            raise JournalAway(error.message, code=error.reason) from error
+        self._at.health.journal_works()
+        for place in places:
+            self._at.failpoints.reach(f"node.{place}.after_commit")
+
+    def claim(self, tx: JournalTx, entry: JournalEntry, command: ActionCommand, configuration: Values) -> JournalEntry:
+        """The intent, durable before the first destructive call: identity, audit record and CLAIMED result at once.
+
+        ``entry`` is CLAIMED already, with the attempt's number and what it is bound to; its step is counted here.
+        """
+        claimed = replace(entry, state=EntryState.CLAIMED, seq=entry.seq + 1)
+        self._audit(tx, "intent", claimed, command, {"attempt": claimed.attempt, **entry.claim})
+        result = self._result(claimed, command, Stage.CLAIMED, outputs=claimed.claim, configuration=configuration)
+        self._at.scribe.result(tx, result, trace=claimed.trace)
+        tx.put(claimed)
+        return claimed
+
+    def end(self, tx: JournalTx, entry: JournalEntry, command: ActionCommand, report: Report) -> JournalEntry:
+        """The outcome, with its result and audit record. UNKNOWN is told, but the entry stays CLAIMED: it must be
+        settled, by this process or by the next."""
+        settled = report.outcome.is_final
+        now_ns = self._at.time.now_ns()
+        ended = replace(
+            entry,
+            state=EntryState.OBSERVED if settled else entry.state,
+            seq=entry.seq + 1,
+            report=report,
+            late=now_ns > entry.expires_at_ns and report.outcome is not Outcome.EXPIRED,
+        )
+        kept = _Copy(tx)
+        self._at.scribe.result(kept, self._ended(ended, command, report, now_ns), trace=ended.trace)
+        kind = _AUDIT_KIND.get(report.outcome, "outcome" if settled else "unknown")
+        self._audit(tx, kind, ended, command, {"outcome": report.outcome.value, "code": report.code})
+        ended = replace(ended, answer=kept.value)
+        tx.put(ended)
+        self._at.telemetry.count("node.outcomes", labels={"outcome": report.outcome.value})
+        return ended
+
+    def alarm(self, tx: JournalTx, entry: JournalEntry, command: ActionCommand, alarm: str) -> None:
+        """An alarm on the execution; not an end."""
+        raised = replace(entry, seq=entry.seq + 1)
+        self._at.scribe.result(
+            tx, replace(self._result(raised, command, Stage.CLAIMED), alarm=alarm), trace=raised.trace
+        )
+        self._audit(tx, "alarm", raised, command, {"alarm": alarm})
+        tx.put(raised)
+        self._at.telemetry.log("alarm", level="error", alarm=alarm, execution_id=entry.execution_id)
+
+    def repeat(self, tx: JournalTx, entry: JournalEntry) -> None:
+        """The stored answer, byte for byte, once more: its reader may have missed it."""
+        if entry.answer:
+            key = self._at.identity.node_id.encode()
+            tx.publish(OutRecord(topics.RESULTS, key, entry.answer, entry.trace))
+
+    def open(self, tx: JournalTx, execution_id: ExecutionId) -> JournalEntry | None:
+        """The entry as this transaction sees it, if it has not ended."""
+        entry = tx.entry(execution_id)
+        return entry if entry and entry.state in (EntryState.RECEIVED, EntryState.CLAIMED) else None
+
+    def _ended(self, entry: JournalEntry, command: ActionCommand, report: Report, now_ns: int) -> ActionResult:
+        return replace(
+            self._result(entry, command, Stage.ENDED, outputs=report.outputs),
+            at_ns=now_ns,
+            outcome=report.outcome,
+            code=report.code,
+            message=report.message,
+            post_condition=report.post_condition,
+            effect_holds=report.effect_holds,
+            cause=report.cause,
+            late=entry.late,
+        )
+
+    def _result(
+        self,
+        entry: JournalEntry,
+        command: ActionCommand,
+        stage: Stage,
+        *,
+        outputs: Values = NOTHING,
+        configuration: Values = NOTHING,
+    ) -> ActionResult:
+        return ActionResult(
+            execution_id=entry.execution_id,
+            producer="node",
+            node_id=self._at.identity.node_id,
+            incarnation=self._at.identity.incarnation,
+            record_no=0,  # the scribe fills it in
+            attempt=entry.attempt,
+            seq=entry.seq,
+            stage=stage,
+            at_ns=self._at.time.now_ns(),
+            action=command.action,
+            outputs=outputs,
+            configuration=configuration,
+            undo_of=command.undo_of,
+            command_sha256=entry.command_sha256,
+        )
+
+    def _audit(self, tx: JournalTx, kind: str, entry: JournalEntry, command: ActionCommand, detail: Values) -> None:
+        self._at.scribe.audit(
+            tx,
+            kind,
+            at_ns=self._at.time.now_ns(),
+            execution_id=entry.execution_id,
+            actor=f"{command.actor.kind.value}:{command.actor.name}",
+            detail={"action": command.action, **detail},
+            trace=entry.trace,
+        )
+
+
+class _Copy:
+    """A transaction that also remembers the bytes of the last record published through it."""
+
+    def __init__(self, tx: Chained) -> None:
+        self._tx = tx
+        self.value = b""
+
+    def publish(self, record: OutRecord) -> None:
+        self.value = record.value or b""
+        self._tx.publish(record)
+
+    def next_record_no(self) -> int:
+        return self._tx.next_record_no()
+
+    def chain_head(self) -> ChainHead:
+        return self._tx.chain_head()
+
+    def set_chain_head(self, head: ChainHead) -> None:
+        self._tx.set_chain_head(head)
