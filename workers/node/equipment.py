@@ -3,7 +3,7 @@
 Made once by bootstrap (or a test) and shared by all steps. Holds no decisions and no state of its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -71,3 +71,5 @@ class Equipment:
     """Every action this version knows, by name; whether one may run here is the gate's question."""
     settings: ResponseActions
     health: Health
+    committed: Callable[[], None] = lambda: None
+    """Called after every commit: there may be something for the relay."""

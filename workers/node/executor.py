@@ -56,7 +56,11 @@ class Executor:
         others = [other for other in self._at.journal.positions() if other.topic == position.topic]
         if not others:
             return Since(self._at.time.now_ns() - RETENTION_NS)
-        detail: dict[str, Scalar] = {"topic": position.topic, "partition": position.partition, "log_id": position.log_id}
+        detail: dict[str, Scalar] = {
+            "topic": position.topic,
+            "partition": position.partition,
+            "log_id": position.log_id,
+        }
         with self._register.commit() as tx:
             self._at.scribe.audit(tx, "new_log", at_ns=self._at.time.now_ns(), detail=detail)
             tx.advance(position, 0)

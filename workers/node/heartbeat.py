@@ -4,10 +4,13 @@ Stepped by the loop every few seconds, at start and as the last word. It goes th
 node whose disk is full must still be able to say so, and losing one in a crash loses nothing. Nodes never read them.
 """
 
+from collections.abc import Mapping
+
 from workers.core.admission import MEMORY_NS
 from workers.core.audit import ChainHead
+from workers.core.errors import LimitExceeded, PermanentFailure
 from workers.core.node_state import CommandPosition, NodeState
-from workers.core.record import OutRecord
+from workers.core.record import LogPosition, OutRecord
 from workers.node.equipment import Equipment
 from workers.node.lanes import Lanes
 from workers.node.register import Register
@@ -44,7 +47,7 @@ class Heartbeat:
 
     def _state(self) -> NodeState:
         me = self._at.identity
-        positions = self._at.journal.positions()
+        positions, unpublished = self._journal()
         return NodeState(
             node_id=me.node_id,
             record_no=0,  # the scribe fills it in
@@ -63,11 +66,20 @@ class Heartbeat:
             ),
             queued=self._lanes.queued,
             running=self._lanes.running,
-            unpublished=len(self._at.journal.outbox(limit=500)),
+            unpublished=unpublished,
             health=self._at.health.word,
             labels=me.labels,
             cluster=me.cluster,
         )
+
+    def _journal(self) -> tuple[Mapping[LogPosition, int], int]:
+        """How far it has read, and how many records wait (500 stands for "many"); nothing of a journal that cannot be
+        read, because then there is nothing true to say."""
+        try:
+            return self._at.journal.positions(), len(self._at.journal.outbox(limit=500))
+        except (LimitExceeded, PermanentFailure) as error:
+            self._at.health.journal_failed(error.reason)
+            return {}, 0
 
 
 class _Numbered:

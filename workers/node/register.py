@@ -52,12 +52,22 @@ class Register:
                 for place in places:
                     self._at.failpoints.reach(f"node.{place}.before_commit")
         except (LimitExceeded, PermanentFailure) as error:
-            self._at.health.journal_failed(error.reason)
-            self._at.telemetry.log("journal_failed", level="error", reason=error.reason, message=error.message)
-            raise JournalAway(error.message, code=error.reason) from error
+            raise self._away(error) from error
         self._at.health.journal_works()
+        self._at.committed()
         for place in places:
             self._at.failpoints.reach(f"node.{place}.after_commit")
+
+    def find(self, execution_id: ExecutionId) -> JournalEntry | None:
+        """An entry, outside any transaction.
+
+        Raises:
+            JournalAway: the journal cannot even be read.
+        """
+        try:
+            return self._at.journal.entry(execution_id)
+        except (LimitExceeded, PermanentFailure) as error:
+            raise self._away(error) from error
 
     def claim(self, tx: JournalTx, entry: JournalEntry, command: ActionCommand, configuration: Values) -> JournalEntry:
         """The intent, durable before the first destructive call: identity, audit record and CLAIMED result at once.
@@ -112,6 +122,11 @@ class Register:
         """The entry as this transaction sees it, if it has not ended."""
         entry = tx.entry(execution_id)
         return entry if entry and entry.state in (EntryState.RECEIVED, EntryState.CLAIMED) else None
+
+    def _away(self, error: LimitExceeded | PermanentFailure) -> JournalAway:
+        self._at.health.journal_failed(error.reason)
+        self._at.telemetry.log("journal_away", level="error", reason=error.reason, message=error.message)
+        return JournalAway(error.message, code=error.reason)
 
     def _ended(self, entry: JournalEntry, command: ActionCommand, report: Report, now_ns: int) -> ActionResult:
         return replace(

@@ -58,16 +58,18 @@ class Runner:
         """Do what this command needs next; its next turn, or None when it has ended. Blocks as long as the action."""
         if self._at.health.resting:
             return self._later(ticket, JOURNAL_REST_S)
-        entry = self._at.journal.entry(ticket.execution_id)
+        try:
+            return self._step(ticket)
+        except JournalAway:
+            return self._later(ticket, JOURNAL_REST_S)
+
+    def _step(self, ticket: Ticket) -> Ticket | None:
+        entry = self._register.find(ticket.execution_id)
         if entry is None or entry.state in (EntryState.OBSERVED, EntryState.PUBLISHED):
             return None
         command = self._at.codec.decode(entry.command, ActionCommand)
         with self._at.telemetry.span(f"execute {command.action}", parent=entry.trace) as span:
-            turn = _Turn(ticket, command, entry, span.headers() or entry.trace)
-            try:
-                return self._take(turn)
-            except JournalAway:
-                return self._later(ticket, JOURNAL_REST_S)
+            return self._take(_Turn(ticket, command, entry, span.headers() or entry.trace))
 
     def _take(self, turn: _Turn) -> Ticket | None:
         unwritten = self._unwritten.pop(turn.entry.execution_id, None)

@@ -1,0 +1,253 @@
+"""The loop: the node's threads, its start, and its drain. The only place here that knows of threads and of waiting.
+
+Run by the command line through bootstrap. One thread feeds, eight contain, two gather, one relays, one beats, one
+watches; they meet in the lanes (under this file's lock) and in the journal. A start recovers before it reads anything
+new; SIGTERM stops intake first, lets what runs finish within the drain's time, leaves the rest claimed for the next
+start to probe, publishes, and says goodbye.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+from workers.action import Lane
+from workers.core.errors import reason_of
+from workers.core.retry import backoff_s
+from workers.node.equipment import Equipment
+from workers.node.feed import Feed
+from workers.node.heartbeat import Heartbeat
+from workers.node.lanes import THREADS, Lanes, Ticket
+from workers.node.recover import Recovery
+from workers.node.register import JournalAway, Register
+from workers.node.run import Runner
+from workers.node.watch import Watch
+from workers.ports import Relay, StopSignal
+
+_POLL_S: Final = 0.25
+"""Longest wait for a record, or for a ticket: how late a stop is noticed."""
+_WATCH_S: Final = 0.5
+_TIDY_S: Final = 60.0
+_PUBLISH_S: Final = 2.0
+"""Kept of the drain's time for the outbox and the last heartbeat."""
+_BUG_S: Final = 60.0
+"""A turn that trips over a bug of ours comes again after this: no busy loop, and no command is forgotten."""
+
+
+class SharedLanes(Lanes):
+    """The lanes under one lock, and waiting for a ticket."""
+
+    def __init__(self, queue_length: int, now_ns: Callable[[], int]) -> None:
+        """``now_ns`` is the monotonic clock that due times are counted by."""
+        super().__init__(queue_length)
+        self._now_ns = now_ns
+        self._changed = threading.Condition(threading.RLock())
+
+    def push(self, tickets: Iterable[Ticket]) -> None:
+        """As ``Lanes.push``; wakes who waits."""
+        with self._changed:
+            super().push(tickets)
+            self._changed.notify_all()
+
+    def full(self, lane: Lane, rank: int, *, coming: int = 0) -> bool:
+        """As ``Lanes.full``."""
+        with self._changed:
+            return super().full(lane, rank, coming=coming)
+
+    def idle(self, lane: Lane) -> bool:
+        """As ``Lanes.idle``."""
+        with self._changed:
+            return super().idle(lane)
+
+    def done(self, ticket: Ticket, again: Ticket | None = None) -> None:
+        """As ``Lanes.done``; wakes who waits."""
+        with self._changed:
+            super().done(ticket, again)
+            self._changed.notify_all()
+
+    def wait(self, lane: Lane, timeout_s: float) -> Ticket | None:
+        """The next ticket, waiting up to ``timeout_s`` for one to come or to fall due."""
+        with self._changed:
+            now_ns = self._now_ns()
+            ticket = self.take(lane, now_ns)
+            if ticket is None:
+                due_ns = self.next_due_ns(lane)
+                wait_s = timeout_s if due_ns is None else min(timeout_s, max(0.0, (due_ns - now_ns) / 1e9))
+                self._changed.wait(wait_s)
+                ticket = self.take(lane, self._now_ns())
+            return ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds: between heartbeats, and at most for a drain."""
+
+    heartbeat_s: float
+    drain_s: float
+
+
+class Bell:
+    """Rung after every commit; the relay sleeps until then."""
+
+    def __init__(self) -> None:
+        """Silent."""
+        self._rung = threading.Event()
+
+    def ring(self) -> None:
+        """There may be something to send."""
+        self._rung.set()
+
+    def wait(self, timeout_s: float) -> None:
+        """Blocks until it rings, or the time is over."""
+        self._rung.wait(timeout_s)
+        self._rung.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Everything the loop drives."""
+
+    equipment: Equipment
+    register: Register
+    recovery: Recovery
+    feed: Feed
+    runner: Runner
+    watch: Watch
+    heartbeat: Heartbeat
+    lanes: SharedLanes
+    relays: Sequence[Relay]
+    """The journal's outbox first, then the heartbeats'."""
+    bell: Bell
+
+
+class Loop:
+    """``Runnable``: the whole worker."""
+
+    def __init__(self, steps: Steps, pace: Pace, *, close: Callable[[], None] = lambda: None) -> None:
+        """``close`` releases what bootstrap opened; called last, and only when no thread is left inside an action."""
+        self._at = steps
+        self._pace = pace
+        self._close = close
+        self._over = threading.Event()
+        self._tidy_ns = 0
+
+    def run(self, stop: StopSignal) -> None:
+        """Recover, work until ``stop``, drain. Blocks."""
+        if not self._recover(stop):
+            return
+        working = [self._thread("feed", lambda: self._at.feed.step(_POLL_S), stop)]
+        for lane, count in THREADS.items():
+            working += [self._thread(f"{lane}-{n}", partial(self._turn, lane), stop) for n in range(count)]
+        serving = [
+            self._thread("relay", self._relay, self._over),
+            self._thread("heartbeat", self._beat, self._over),
+            self._thread("watch", self._watch, self._over),
+        ]
+        for thread in (*working, *serving):
+            thread.start()
+        stop.wait()
+        self._drain(working, serving)
+
+    # --- the steps of each thread: seconds to wait before the next ---------------------------------------------------
+
+    def _turn(self, lane: Lane) -> float:
+        ticket = self._at.lanes.wait(lane, _POLL_S)
+        if ticket is None:
+            return 0.0
+        due_ns = self._at.equipment.clock.monotonic_ns() + round(_BUG_S * 1e9)
+        again: Ticket | None = replace(ticket, fresh=False, due_ns=due_ns)
+        try:
+            again = self._at.runner.step(ticket)
+        finally:
+            self._at.lanes.done(ticket, again)
+        return 0.0
+
+    def _relay(self) -> float:
+        if not sum(relay.step(0.005) for relay in self._at.relays):
+            self._at.bell.wait(0.05)
+        return 0.0
+
+    def _beat(self) -> float:
+        self._at.heartbeat.step()
+        self._at.bell.ring()
+        return self._pace.heartbeat_s
+
+    def _watch(self) -> float:
+        self._at.watch.step()
+        now_ns = self._at.equipment.clock.monotonic_ns()
+        if now_ns >= self._tidy_ns:
+            self._tidy_ns = now_ns + round(_TIDY_S * 1e9)
+            self._at.heartbeat.tidy()
+        return _WATCH_S
+
+    # --- start and end -----------------------------------------------------------------------------------------------
+
+    def _recover(self, stop: StopSignal) -> bool:
+        """Count the crashes and queue what is unfinished; without that, durably, nothing may run."""
+        failures = 0
+        while not stop.is_set():
+            try:
+                self._note("started")
+                self._at.lanes.push(self._at.recovery.start())
+            except JournalAway:
+                failures += 1
+                self._at.heartbeat.step()
+                for relay in self._at.relays:
+                    relay.step()
+                stop.wait(backoff_s(failures))
+            else:
+                return True
+        return False
+
+    def _drain(self, working: Sequence[threading.Thread], serving: Sequence[threading.Thread]) -> None:
+        clock, health = self._at.equipment.clock, self._at.equipment.health
+        health.ending("draining")
+        end_ns = clock.monotonic_ns() + round(self._pace.drain_s * 1e9)
+
+        def left_s(kept_s: float = 0.0) -> float:
+            return max(0.0, (end_ns - clock.monotonic_ns()) / 1e9 - kept_s)
+
+        kept_s = min(_PUBLISH_S, self._pace.drain_s / 2)
+        for thread in working:
+            thread.join(left_s(kept_s))
+        try:
+            self._at.recovery.leave(self._at.watch.running)
+            self._note("stopped")
+        except JournalAway:
+            pass  # said by health and log already; the outbox may still leave
+        health.ending("stopping")
+        self._at.heartbeat.step()
+        self._over.set()
+        self._at.bell.ring()
+        for thread in serving:
+            thread.join(left_s() or 0.1)
+        left = sum(relay.drain(max(left_s(), 0.2)) for relay in self._at.relays)
+        self._at.equipment.telemetry.log("stopped", unpublished=left)
+        if not any(thread.is_alive() for thread in (*working, *serving)):
+            self._close()
+
+    def _note(self, kind: str) -> None:
+        me = self._at.equipment.identity
+        detail = {"instance_id": me.instance_id, "boot_id": me.boot_id, "version": me.version}
+        with self._at.register.commit() as tx:
+            self._at.equipment.scribe.audit(tx, kind, at_ns=self._at.equipment.time.now_ns(), detail=detail)
+
+    def _thread(self, name: str, step: Callable[[], float], stop: StopSignal) -> threading.Thread:
+        """A daemon: a run that hangs in the kernel must not keep the process from ending; its entry stays claimed."""
+        return threading.Thread(target=self._forever, args=(name, step, stop), name=f"node-{name}", daemon=True)
+
+    def _forever(self, name: str, step: Callable[[], float], stop: StopSignal) -> None:
+        failures = 0
+        while not stop.is_set():
+            try:
+                pause_s = step()
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - a thread that ended would be a worker that looks alive
+                failures += 1
+                pause_s = backoff_s(failures)
+                self._at.equipment.telemetry.log(
+                    "step_failed", level="error", step=name, error=type(error).__name__, reason=reason_of(error)
+                )
+            if pause_s:
+                stop.wait(pause_s)
