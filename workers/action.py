@@ -68,7 +68,7 @@ class Job(Generic[P]):
     parameters: P
     deadline_ns: int
     """When the run must be over: claim time + timeout, in nanoseconds since the epoch."""
-    undoes: Values = NOTHING
+    undoes: Values = field(default_factory=lambda: NOTHING)
     """For an undo: what this node's own journal says of the execution it undoes (its claim and its outputs)."""
 
     @property

@@ -21,6 +21,10 @@ class FakeFailpoints:
         """Raise `error` (a `Crash` by default) at the `nth` pass from now."""
         self._armed[name, self._counts[name] + nth] = error if error is not None else Crash(f"{name} pass {nth}")
 
+    def disarm(self) -> None:
+        """Raise at nothing that was armed and not reached."""
+        self._armed.clear()
+
     def reach(self, name: str) -> None:
         self.passes.append(name)
         self._counts[name] += 1

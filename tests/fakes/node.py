@@ -1,0 +1,270 @@
+"""A whole node worker without threads or disk: the real room on fake ports, stepped by hand.
+
+    bench = NodeBench()
+    bench.world.spawn(1)
+    bench.send(bench.command("scripted_kill", 1))
+    bench.settle()
+
+`crash` drops the process, `start` makes the next one on the same journal. `observation` is what the guarantees look at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from tests.fakes.scripted import World, catalogue, target
+from tests.fakes.bus import FakeBus
+from tests.fakes.chained import FakeChained
+from tests.fakes.chance import FakeChance
+from tests.fakes.clock import FakeClock
+from tests.fakes.codec import FakeCodec
+from tests.fakes.failpoints import FakeFailpoints
+from tests.fakes.journal import FakeJournal
+from tests.fakes.processes import FakeProcesses
+from tests.fakes.retrying import FakeRetrying
+from tests.fakes.signing import FakeOpener, FakeSealer, fake_key, fake_keyset
+from tests.fakes.telemetry import FakeTelemetry
+from tests.guarantees.observation import Observation
+from workers.action import Lane
+from workers.adapters.scribe import ChainScribe
+from workers.core import topics
+from workers.core.audit import AuditRecord
+from workers.core.command import ActionCommand, parameters_digest
+from workers.core.envelope import PayloadType
+from workers.core.errors import MalformedMessage
+from workers.core.ids import ExecutionId, InstanceId, NodeId, uuid7
+from workers.core.journal_entry import EntryState
+from workers.core.keyset import KeyRole, PublicKey
+from workers.core.node_state import DeadLetter, NodeState
+from workers.core.record import OutRecord, Record
+from workers.core.request import Actor, ActorKind
+from workers.core.result import ActionResult
+from workers.core.routing import command_topic, partition_for
+from workers.node.equipment import Equipment, Identity
+from workers.node.executor import Executor
+from workers.node.feed import Feed
+from workers.node.gate import Gate
+from workers.node.health import Health
+from workers.node.heartbeat import Heartbeat
+from workers.node.intake import Intake
+from workers.node.lanes import Lanes
+from workers.node.recover import Recovery
+from workers.node.register import Register
+from workers.node.run import Runner
+from workers.node.time_floor import TimeFloor
+from workers.node.watch import Watch
+from workers.ports import Host, OutboxRow
+from workers.settings import ResponseActions
+
+NODE = NodeId("a1" * 16)
+TOPIC = command_topic("default")
+PARTITIONS = 4
+NODE_KEY = fake_key(NODE, KeyRole.NODE)
+DISPATCHER_KEY = fake_key("dispatcher", KeyRole.DISPATCHER)
+KEYSET = fake_keyset(NODE_KEY, DISPATCHER_KEY, fake_key("gateway", KeyRole.WORKER), fake_key("b" * 32, KeyRole.NODE))
+
+
+class NodeBench:
+    """A bus, a world, a journal, and a worker on them."""
+
+    def __init__(self, *, settings: ResponseActions | None = None, seed: int = 0) -> None:
+        self.clock = FakeClock()
+        self.chance = FakeChance(seed)
+        self.world = World(self.clock.now_ns)
+        self.settings = settings if settings is not None else ResponseActions()
+        self.telemetry = FakeTelemetry()
+        self.failpoints = FakeFailpoints()
+        self.bus = FakeBus(
+            {TOPIC: PARTITIONS, topics.RESULTS: 1, topics.AUDIT: 1, topics.DEAD_LETTERS: 1, topics.NODES: 1},
+            clock=self.clock,
+        )
+        self.journal = FakeJournal(node_id=NODE)
+        self.accepted: dict[ExecutionId, ActionCommand] = {}
+        self.strangers: set[ExecutionId] = set()
+        self.spare = FakeChained()
+        self.started = 0
+        self.start()
+
+    # --- the worker --------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """A process: everything in memory anew, on the journal as it is."""
+        self.started += 1
+        self.journal = self.journal.reopened()
+        journal = self.journal
+        self.world.intended = lambda execution_id: _intended(journal, execution_id)
+        codec = FakeCodec()
+        self.equipment = Equipment(
+            identity=Identity(
+                NODE, NODE_KEY.key_id, journal.incarnation, InstanceId(f"instance-{self.started}"), host_names=("h",)
+            ),
+            journal=journal,
+            codec=codec,
+            opener=FakeOpener(KEYSET, codec),
+            scribe=ChainScribe("node", sealer=FakeSealer(NODE_KEY, codec), codec=codec),
+            clock=self.clock,
+            time=TimeFloor(self.clock, journal.floor_ns()),
+            telemetry=self.telemetry,
+            failpoints=self.failpoints,
+            retrying=FakeRetrying(self.clock),
+            host=Host(FakeProcesses(self.clock), self.clock, self.failpoints),
+            catalogue=catalogue(self.world),
+            settings=self.settings,
+            health=Health(self.clock),
+        )
+        self.lanes = Lanes(self.settings.queue_length)
+        self.gate = Gate(self.equipment)
+        self.register = Register(self.equipment)
+        self.watch = Watch(self.equipment, self.register)
+        self.runner = Runner(self.equipment, self.gate, self.register, self.watch)
+        self.intake = Intake(self.equipment, self.gate, self.register, self.lanes)
+        self.executor = Executor(self.equipment, self.intake, self.register, self.lanes)
+        self.recovery = Recovery(self.equipment, self.gate, self.register)
+        self.heartbeat = Heartbeat(self.equipment, self.register, self.lanes, self.spare)
+        partition = partition_for(NODE, PARTITIONS)
+        self.reader = self.bus.reader()
+        self.feed = Feed(self.reader, self.executor, self.telemetry, topic=TOPIC, partition=partition)
+        self.lanes.push(self.recovery.start())
+        self._commits_at_start = journal.commits
+
+    def commits(self) -> int:
+        """Commits since this process had recovered."""
+        return self.journal.commits - self._commits_at_start
+
+    def restart(self) -> None:
+        """The process ended, whatever it was doing; the next one starts."""
+        self.start()
+
+    def turn(self, lane: Lane = Lane.CONTAINMENT) -> bool:
+        """One turn of one command; whether there was one."""
+        ticket = self.lanes.take(lane, self.clock.monotonic_ns())
+        if ticket is None:
+            return False
+        self.lanes.done(ticket, self.runner.step(ticket))
+        return True
+
+    def relay(self) -> int:
+        """Move the outbox to the bus."""
+        rows: list[OutboxRow] = list(self.executor.outbox(limit=10_000))
+        for row in rows:
+            self.bus.append(row.record)
+        if rows:
+            self.executor.acknowledge([row.row_id for row in rows])
+        return len(rows)
+
+    def settle(self, *, patience_s: float = 0.0) -> None:
+        """Step until nothing moves; then let up to `patience_s` pass for what is due later."""
+        until_ns = self.clock.monotonic_ns() + round(patience_s * 1e9)
+        while True:
+            self.feed.step(0.0)
+            worked = [self.turn(lane) for lane in Lane]
+            if any(worked) or self.relay():
+                continue
+            due_ns = min((d for d in map(self.lanes.next_due_ns, Lane) if d is not None), default=None)
+            if due_ns is None or due_ns > until_ns:
+                return
+            self.clock.advance(max(0, due_ns - self.clock.monotonic_ns()) / 1e9)
+
+    # --- the bus -----------------------------------------------------------------------------------------------------
+
+    def command(self, action: str = "scripted_kill", number: int = 1, **more: Any) -> ActionCommand:
+        """A genuine command, issued now."""
+        now_ns = self.clock.now_ns()
+        made = ActionCommand(
+            command_id=ExecutionId(uuid7(now_ns, self.chance.bytes(10))),
+            node_id=NODE,
+            node_key=NODE_KEY.key_id,
+            incarnation=self.journal.incarnation,
+            action=action,
+            target=target(number),
+            parameters={},
+            parameters_sha256=parameters_digest({}),
+            issued_at_ns=now_ns,
+            not_before_ns=now_ns,
+            expires_at_ns=now_ns + 300_000_000_000,
+            timeout_s=60,
+            actor=Actor(ActorKind.PERSON, "ada"),
+        )
+        made = replace(made, **more)
+        if "parameters" in more and "parameters_sha256" not in more:
+            made = replace(made, parameters_sha256=parameters_digest(made.parameters))
+        return made
+
+    def send(self, command: ActionCommand, *, key: PublicKey = DISPATCHER_KEY, genuine: bool = True) -> Record:
+        """Sign it and put it on the bus; `genuine` says whether the node must answer it."""
+        if genuine:
+            self.accepted[command.command_id] = command
+        else:
+            self.strangers.add(command.command_id)
+        return self.put(FakeSealer(key).seal(PayloadType.COMMAND, command).value)
+
+    def put(self, value: bytes | None, *, key: bytes | None = NODE.encode()) -> Record:
+        """Any bytes, on this node's partition."""
+        return self.bus.append(OutRecord(TOPIC, key, value, _TRACE, partition_for(NODE, PARTITIONS)))
+
+    # --- what came out -----------------------------------------------------------------------------------------------
+
+    def results(self, execution_id: ExecutionId | None = None) -> list[ActionResult]:
+        """Every result on the bus, verified."""
+        found = list(self._opened(topics.RESULTS, PayloadType.RESULT, ActionResult))
+        return [r for r in found if execution_id in (None, r.execution_id)]
+
+    def audit(self, kind: str = "") -> list[AuditRecord]:
+        """Every audit record on the bus, verified."""
+        found = list(self._opened(topics.AUDIT, PayloadType.AUDIT, AuditRecord))
+        return [record for record in found if kind in ("", record.kind)]
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """Every dead letter on the bus."""
+        return [FakeCodec().decode(value or b"", DeadLetter) for value in self.bus.values(topics.DEAD_LETTERS)]
+
+    def heartbeats(self) -> list[NodeState]:
+        """Every heartbeat said."""
+        opener = FakeOpener(KEYSET)
+        return [opener.open(r.value or b"", PayloadType.NODE_STATE, NodeState).record for r in self.spare.published]
+
+    def state_of(self, command: ActionCommand) -> EntryState | None:
+        """Where the journal has it."""
+        entry = self.journal.entry(command.command_id)
+        return entry.state if entry is not None else None
+
+    def observation(self, **more: Any) -> Observation:
+        """Everything the guarantees look at."""
+        seen = Observation(
+            accepted=dict(self.accepted),
+            strangers=frozenset(self.strangers),
+            results=self.results(),
+            effects=list(self.world.effects),
+            audit=self.audit(),
+            dead_letters=self.dead_letters(),
+            protected=frozenset(map(str, self.world.protected)),
+            switched_off=frozenset(name for name in self.equipment.catalogue if not self.settings.allows(name)),
+        )
+        return replace(seen, **more)
+
+    def _opened(self, topic: str, kind: PayloadType, as_: type[Any]) -> Iterator[Any]:
+        opener = FakeOpener(KEYSET)
+        for value in self.bus.values(topic):
+            try:
+                opened = opener.open(value or b"", kind, as_)
+            except MalformedMessage as error:
+                raise AssertionError(f"{topic} holds a record that does not verify: {error.reason}") from error
+            assert opened.signatory.key_id == NODE_KEY.key_id
+            yield opened.record
+
+
+_TRACE = (("traceparent", b"00-%032x-%016x-01" % (0xABC, 0xDEF)),)
+
+
+def digest_of(command: ActionCommand) -> str:
+    """SHA-256 of the signed command."""
+    return hashlib.sha256(FakeCodec().encode(command)).hexdigest()
+
+
+def _intended(journal: FakeJournal, execution_id: ExecutionId) -> bool:
+    """Whether claim, CLAIMED result and audit intent are durable, or were and have been relayed."""
+    entry = journal.entry(execution_id)
+    return entry is not None and entry.state is EntryState.CLAIMED and bool(entry.claim) and entry.attempt > 0

@@ -1,0 +1,218 @@
+"""A catalogue of scripted actions over a small world of targets, and the record of everything done to that world.
+
+The actions keep the rules that real ones must keep (bind touches nothing, act on exactly the claim, probe tells the
+truth), so that what a test finds broken is the worker. A script makes one run of one target behave badly.
+"""
+
+# No `from __future__ import annotations`: an action's parameters are described by their real types.
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from tests.guarantees.observation import Effect
+from workers.action import Action, Done, Job, Lane, NoParameters, NotDone, Pending, Permission, Probe, parameter
+from workers.core.errors import (
+    CommandRejected,
+    Indeterminate,
+    LimitExceeded,
+    PermanentFailure,
+    TransientFailure,
+)
+from workers.core.event import ProcessRef
+from workers.core.ids import ExecutionId
+from workers.core.outcome import Outcome, PostCondition, Report, Values
+from workers.core.target import ProcessTarget
+from workers.ports import Host
+
+Script = str
+"""`transient`, `transient_after`, `hang`, `hang_after`, `permanent`, `limit`, `bug`, `reject`, `slow`: the next run."""
+
+_RAISES: Mapping[Script, Callable[[], Exception]] = {
+    "transient": TransientFailure,
+    "transient_after": TransientFailure,
+    "hang": Indeterminate,
+    "hang_after": Indeterminate,
+    "permanent": lambda: PermanentFailure("no permission", code="permission"),
+    "limit": lambda: LimitExceeded("too large", code="too_large"),
+    "bug": lambda: ValueError("secret text"),
+    "reject": lambda: CommandRejected("changed before", code="target_changed"),
+}
+
+
+@dataclass
+class World:
+    """Targets by number; each has one living incarnation, or none."""
+
+    clock: Callable[[], int]
+    alive: dict[int, int] = field(default_factory=dict)
+    """Number to incarnation."""
+    protected: set[int] = field(default_factory=set)
+    scripts: dict[int, list[Script]] = field(default_factory=dict)
+    unsure: set[int] = field(default_factory=set)
+    """Targets whose probe cannot tell yet."""
+    admit_fails: dict[int, list[Exception]] = field(default_factory=dict)
+    effects: list[Effect] = field(default_factory=list)
+    touched: int = 0
+    """Calls of execute, whatever they did."""
+    intended: Callable[[ExecutionId], bool] = lambda _: True
+    """Whether the journal holds a durable intent for an execution at this very moment."""
+    during: Callable[[str], None] = lambda _: None
+    """Called inside each execute: `before` and `after` its effect."""
+    born: int = 0
+
+    def spawn(self, number: int) -> int:
+        """A new incarnation under this number."""
+        self.born += 1
+        self.alive[number] = self.born
+        return self.born
+
+    def end(self, number: int, job: Job[Any], lane: str) -> None:
+        """The effect."""
+        incarnation = self.alive.pop(number)
+        execution_id = job.command.command_id
+        self.effects.append(
+            Effect(execution_id, f"{number}/{incarnation}", self.clock(), lane, self.intended(execution_id))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedParameters:
+    """One of each kind."""
+
+    level: int = parameter("A number", default=0, maximum=9)
+
+
+class _Scripted(Action[ScriptedParameters]):
+    permission = Permission.CONTAINMENT
+    summary = "Ends a target of the scripted world"
+    drawbacks = ("none",)
+    target = ProcessTarget
+    parameters = ScriptedParameters
+    outputs = ()
+    privileges = ()
+    mounts = ()
+    example: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def admit(self, job: Job[ScriptedParameters], host: Host) -> None:
+        failures = self.world.admit_fails.get(_number(job))
+        if failures:
+            raise failures.pop(0)
+        if _number(job) in self.world.protected:
+            raise CommandRejected("protected here", code="protected_target")
+
+    def bind(self, job: Job[ScriptedParameters], host: Host) -> Values:
+        number = _number(job)
+        return {"number": number, "incarnation": self.world.alive.get(number, 0)}
+
+    def execute(self, job: Job[ScriptedParameters], claim: Values, host: Host) -> Report:
+        world, number = self.world, int(claim["number"])
+        world.touched += 1
+        scripts = world.scripts.get(number, [])
+        script = scripts.pop(0) if scripts else ""
+        world.during("before")
+        if script in _RAISES and not script.endswith("_after"):
+            raise _RAISES[script]()
+        if not self._there(claim):
+            return self.report(Outcome.NO_ACTION, "target_gone", "it has ended by itself")
+        world.end(number, job, str(self.lane))
+        world.during("after")
+        if script.endswith("_after"):
+            raise _RAISES[script]()
+        return self._ended()
+
+    def probe(self, job: Job[ScriptedParameters], claim: Values, host: Host) -> Probe:
+        if int(claim["number"]) in self.world.unsure:
+            return Pending(self.report(Outcome.UNKNOWN, "pending", "not settled yet"))
+        return NotDone() if self._there(claim) else Done(self._ended())
+
+    def _there(self, claim: Values) -> bool:
+        return self.world.alive.get(int(claim["number"]), 0) == claim["incarnation"] != 0
+
+    def _ended(self) -> Report:
+        gone = PostCondition("gone", holds=True)
+        return self.report(Outcome.COMPLETED, "ended", "it is gone", post_condition=gone, effect_holds=True)
+
+
+class ScriptedKill(_Scripted):
+    """In the containment lane; not reversible."""
+
+    name = "scripted_kill"
+    lane = Lane.CONTAINMENT
+
+
+class QuickKill(_Scripted):
+    """The same, claimed at intake where the lane is idle."""
+
+    name = "quick_kill"
+    lane = Lane.CONTAINMENT
+    local = True
+
+
+class ScriptedStop(_Scripted):
+    """In the containment lane; reversible."""
+
+    name = "scripted_stop"
+    lane = Lane.CONTAINMENT
+    reversible_by = "scripted_start"
+
+
+class ScriptedStart(Action[NoParameters]):
+    """Undoes `scripted_stop` with what the node's own journal knows."""
+
+    name = "scripted_start"
+    summary = "Starts what was stopped"
+    drawbacks = ("none",)
+    permission = Permission.CONTAINMENT
+    lane = Lane.CONTAINMENT
+    target = ProcessTarget
+    parameters = NoParameters
+    outputs = ()
+    privileges = ()
+    mounts = ()
+    undo_only = True
+    example: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def admit(self, job: Job[NoParameters], host: Host) -> None:
+        pass
+
+    def bind(self, job: Job[NoParameters], host: Host) -> Values:
+        return {"number": job.undoes["number"]}
+
+    def execute(self, job: Job[NoParameters], claim: Values, host: Host) -> Report:
+        self.world.spawn(int(claim["number"]))
+        return self.report(Outcome.COMPLETED, "started", "it runs again")
+
+    def probe(self, job: Job[NoParameters], claim: Values, host: Host) -> Probe:
+        if int(claim["number"]) in self.world.alive:
+            return Done(self.report(Outcome.COMPLETED, "started", "it runs again"))
+        return NotDone()
+
+
+class ScriptedCopy(_Scripted):
+    """In the gathering lane."""
+
+    name = "scripted_copy"
+    lane = Lane.GATHERING
+
+
+def catalogue(world: World) -> Mapping[str, Action[Any]]:
+    """Every scripted action by name."""
+    kinds = (ScriptedKill, QuickKill, ScriptedStop, ScriptedStart, ScriptedCopy)
+    return {kind.name: kind(world) for kind in kinds}
+
+
+def target(number: int) -> ProcessTarget:
+    """A target of the scripted world."""
+    return ProcessTarget((ProcessRef(number),), observed_at_ns=1)
+
+
+def _number(job: Job[Any]) -> int:
+    assert isinstance(job.target, ProcessTarget)
+    return job.target.line[0].pid

@@ -1,0 +1,94 @@
+"""What a node says of itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.node import NODE, NodeBench
+from workers.core.admission import MEMORY_NS
+from workers.core.errors import LimitExceeded, PermanentFailure
+from workers.node.register import JournalAway
+from workers.settings import ActionSwitch, ResponseActions
+
+
+def test_it_names_the_node_its_actions_and_how_far_it_has_read() -> None:
+    bench = NodeBench(settings=ResponseActions(kill_process=ActionSwitch(trigger="NONE")))
+    bench.world.spawn(1)
+    bench.send(bench.command())
+    bench.settle()
+    bench.heartbeat.step()
+    (state,) = bench.heartbeats()
+    assert state.node_id == NODE
+    assert state.incarnation == bench.journal.incarnation
+    assert state.node_key == bench.equipment.identity.key_id
+    assert "scripted_kill" in state.actions
+    assert [position.next_offset for position in state.positions] == [1]
+    assert (state.queued, state.running, state.unpublished, state.health) == (0, 0, 0, "ok")
+
+
+def test_it_is_said_while_the_journal_is_full_and_says_so() -> None:
+    bench = NodeBench()
+    bench.journal.break_with(LimitExceeded("full", code="journal_full"))
+    with pytest.raises(JournalAway):
+        bench.heartbeat.tidy()
+    bench.heartbeat.step()
+    assert [state.health for state in bench.heartbeats()] == ["journal"]
+
+
+def test_it_is_said_while_the_journal_cannot_even_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = NodeBench()
+
+    def broken() -> None:
+        raise PermanentFailure("EIO", code="journal_io")
+
+    monkeypatch.setattr(bench.journal, "positions", broken)
+    bench.heartbeat.step()
+    (state,) = bench.heartbeats()
+    assert state.positions == ()
+
+
+def test_its_numbers_grow_across_restarts() -> None:
+    bench = NodeBench()
+    bench.heartbeat.step()
+    bench.clock.advance(0.5)
+    bench.restart()
+    bench.heartbeat.step()
+    first, second = bench.heartbeats()
+    assert second.record_no > first.record_no
+    assert second.instance_id != first.instance_id
+
+
+def test_it_says_that_the_node_is_ending() -> None:
+    bench = NodeBench()
+    bench.equipment.health.ending("stopping")
+    bench.heartbeat.step()
+    assert [state.health for state in bench.heartbeats()] == ["stopping"]
+
+
+def test_tidying_keeps_the_floor_and_forgets_only_what_no_replay_can_revive() -> None:
+    bench = NodeBench()
+    bench.world.spawn(1)
+    command = bench.command()
+    bench.send(command)
+    bench.settle()
+    bench.clock.advance(300 + MEMORY_NS / 1e9 - 1)
+    assert bench.heartbeat.tidy() == 0
+    bench.send(command)
+    bench.settle()
+    assert len([r for r in bench.results() if r.outcome]) == 2
+    bench.clock.advance(2)
+    assert bench.heartbeat.tidy() == 1
+    assert bench.journal.floor_ns() == bench.clock.now_ns()
+    bench.send(command, genuine=False)
+    bench.settle()
+    assert [letter.reason for letter in bench.dead_letters()] == ["too_old"]
+    assert len([r for r in bench.results() if r.outcome]) == 2
+
+
+def test_a_wall_clock_that_jumps_ahead_does_not_make_the_node_forget() -> None:
+    bench = NodeBench()
+    bench.world.spawn(1)
+    bench.send(bench.command())
+    bench.settle()
+    bench.clock.set(bench.clock.now_ns() + 100 * MEMORY_NS)
+    assert bench.heartbeat.tidy() == 0

@@ -1,0 +1,128 @@
+"""Who is next."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.action import Lane
+from workers.core.ids import ExecutionId
+from workers.node.lanes import Lanes, Ticket
+
+_IDS = itertools.count()
+
+
+def ticket(key: str = "", *, lane: Lane = Lane.CONTAINMENT, rank: int = 0, due_ns: int = 0) -> Ticket:
+    number = next(_IDS)
+    return Ticket(ExecutionId(f"x{number}"), lane, key or f"key-{number}", rank, due_ns)
+
+
+def test_the_oldest_goes_first() -> None:
+    lanes = Lanes(10)
+    first, second = ticket(), ticket()
+    lanes.push([first, second])
+    assert [lanes.take(Lane.CONTAINMENT, 0), lanes.take(Lane.CONTAINMENT, 0)] == [first, second]
+    assert lanes.take(Lane.CONTAINMENT, 0) is None
+
+
+def test_people_overtake_rules_and_rules_overtake_rehearsals() -> None:
+    lanes = Lanes(10)
+    rehearsal, rule, person = ticket(rank=2), ticket(rank=1), ticket(rank=0)
+    lanes.push([rehearsal, rule, person])
+    assert [lanes.take(Lane.CONTAINMENT, 0) for _ in range(3)] == [person, rule, rehearsal]
+
+
+def test_two_with_one_key_never_run_side_by_side() -> None:
+    lanes = Lanes(10)
+    first, second = ticket("pid 1"), ticket("pid 1")
+    lanes.push([first, second])
+    assert lanes.take(Lane.CONTAINMENT, 0) == first
+    assert lanes.take(Lane.CONTAINMENT, 0) is None
+    lanes.done(first)
+    assert lanes.take(Lane.CONTAINMENT, 0) == second
+
+
+def test_a_busy_key_holds_up_nobody_else() -> None:
+    lanes = Lanes(10)
+    first, second, other = ticket("pid 1"), ticket("pid 1"), ticket("pid 2")
+    lanes.push([first, second, other])
+    lanes.take(Lane.CONTAINMENT, 0)
+    assert lanes.take(Lane.CONTAINMENT, 0) == other
+
+
+def test_a_lane_never_gives_out_anothers() -> None:
+    lanes = Lanes(10)
+    copy = ticket("same", lane=Lane.GATHERING)
+    lanes.push([copy])
+    assert lanes.take(Lane.CONTAINMENT, 0) is None
+    assert lanes.take(Lane.GATHERING, 0) == copy
+    kill = ticket("same")
+    lanes.push([kill])
+    assert lanes.take(Lane.CONTAINMENT, 0) == kill, "a key is held in its own lane only"
+
+
+def test_what_is_due_later_waits_until_then_and_keeps_its_key_free() -> None:
+    lanes = Lanes(10)
+    later = ticket("pid 1", due_ns=100)
+    now = ticket("pid 1")
+    lanes.push([later])
+    assert lanes.next_due_ns(Lane.CONTAINMENT) == 100
+    assert lanes.take(Lane.CONTAINMENT, 99) is None
+    lanes.push([now])
+    assert lanes.take(Lane.CONTAINMENT, 99) == now
+    lanes.done(now)
+    assert lanes.take(Lane.CONTAINMENT, 100) == later
+
+
+def test_a_flood_of_rules_never_shuts_a_person_out() -> None:
+    lanes = Lanes(2)
+    lanes.push([ticket(rank=1), ticket(rank=2)])
+    assert lanes.full(Lane.CONTAINMENT, 2)
+    assert not lanes.full(Lane.CONTAINMENT, 1)
+    assert lanes.full(Lane.CONTAINMENT, 1, coming=1)
+    lanes.push([ticket(rank=1)])
+    assert lanes.full(Lane.CONTAINMENT, 1)
+    assert not lanes.full(Lane.CONTAINMENT, 0)
+    assert not lanes.full(Lane.GATHERING, 2)
+
+
+def test_a_lane_is_idle_when_nothing_waits_and_nothing_runs() -> None:
+    lanes = Lanes(10)
+    assert lanes.idle(Lane.CONTAINMENT)
+    one = ticket()
+    lanes.push([one])
+    assert not lanes.idle(Lane.CONTAINMENT)
+    lanes.take(Lane.CONTAINMENT, 0)
+    assert not lanes.idle(Lane.CONTAINMENT)
+    lanes.done(one)
+    assert lanes.idle(Lane.CONTAINMENT)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2), st.booleans()), max_size=40))
+def test_every_ticket_is_given_out_exactly_once_and_never_two_of_a_key(plan: list[tuple[str, int, bool]]) -> None:
+    lanes = Lanes(100)
+    running: list[Ticket] = []
+    given_out: list[Ticket] = []
+    pushed: list[Ticket] = []
+    for key, rank, finish in plan:
+        one = ticket(key, rank=rank)
+        pushed.append(one)
+        lanes.push([one])
+        taken = lanes.take(Lane.CONTAINMENT, 0)
+        if taken is not None:
+            assert taken.key not in {other.key for other in running}
+            running.append(taken)
+            given_out.append(taken)
+        if finish and running:
+            lanes.done(running.pop(0))
+    while running or lanes.queued:
+        while running:
+            lanes.done(running.pop())
+        taken = lanes.take(Lane.CONTAINMENT, 0)
+        if taken is not None:
+            running.append(taken)
+            given_out.append(taken)
+    assert sorted(t.execution_id for t in given_out) == sorted(t.execution_id for t in pushed)
+    assert (lanes.queued, lanes.running) == (0, 0)
