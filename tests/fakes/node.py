@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from tests.fakes.scripted import World, catalogue, target
 from tests.fakes.bus import FakeBus
 from tests.fakes.chained import FakeChained
 from tests.fakes.chance import FakeChance
@@ -25,6 +24,7 @@ from tests.fakes.failpoints import FakeFailpoints
 from tests.fakes.journal import FakeJournal
 from tests.fakes.processes import FakeProcesses
 from tests.fakes.retrying import FakeRetrying
+from tests.fakes.scripted import World, catalogue, target
 from tests.fakes.signing import FakeOpener, FakeSealer, fake_key, fake_keyset
 from tests.fakes.telemetry import FakeTelemetry
 from tests.guarantees.observation import Observation

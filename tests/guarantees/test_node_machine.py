@@ -20,9 +20,8 @@ from tests.guarantees.node import (
 )
 from workers.core.command import ActionCommand
 from workers.core.envelope import PayloadType
-from workers.core.errors import LimitExceeded
+from workers.core.errors import JournalAway, LimitExceeded
 from workers.node.equipment import FAILPOINTS
-from workers.node.register import JournalAway
 
 ACTIONS = ("scripted_kill", "quick_kill", "scripted_stop", "scripted_copy", "no_such_action")
 SCRIPTS = ("", "transient", "transient_after", "hang", "hang_after", "permanent", "bug", "reject")

@@ -6,8 +6,7 @@ import pytest
 
 from tests.fakes.node import NODE, NodeBench
 from workers.core.admission import MEMORY_NS
-from workers.core.errors import LimitExceeded, PermanentFailure
-from workers.node.register import JournalAway
+from workers.core.errors import JournalAway, LimitExceeded, PermanentFailure
 from workers.settings import ActionSwitch, ResponseActions
 
 

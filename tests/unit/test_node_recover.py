@@ -7,10 +7,9 @@ import pytest
 from tests.fakes.failpoints import Crash
 from tests.fakes.node import NodeBench
 from tests.guarantees.node import check_all
-from workers.core.errors import LimitExceeded
+from workers.core.errors import JournalAway, LimitExceeded
 from workers.core.journal_entry import EntryState
 from workers.core.outcome import Outcome, Stage
-from workers.node.register import JournalAway
 from workers.settings import ResponseActions
 
 

@@ -89,6 +89,12 @@ class PermanentFailure(WorkerError):
     code = "failed"
 
 
+class JournalAway(PermanentFailure):
+    """The journal did not take a commit; nothing of it is durable."""
+
+    code = "journal"
+
+
 class LimitExceeded(WorkerError):
     """A limit of time, size, quota or space was reached."""
 

@@ -13,14 +13,14 @@ from functools import partial
 from typing import Final
 
 from workers.action import Lane
-from workers.core.errors import reason_of
+from workers.core.errors import JournalAway, reason_of
 from workers.core.retry import backoff_s
 from workers.node.equipment import Equipment
 from workers.node.feed import Feed
 from workers.node.heartbeat import Heartbeat
 from workers.node.lanes import THREADS, Lanes, Ticket
 from workers.node.recover import Recovery
-from workers.node.register import JournalAway, Register
+from workers.node.register import Register
 from workers.node.run import Runner
 from workers.node.watch import Watch
 from workers.ports import Relay, StopSignal

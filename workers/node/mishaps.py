@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from workers.core.command import ActionCommand
-from workers.core.errors import Disposition, WorkerError, disposition, reason_of
+from workers.core.errors import Disposition, JournalAway, WorkerError, disposition, reason_of
 from workers.core.outcome import Outcome, Report, code
-from workers.node.register import JournalAway
 from workers.ports import Telemetry
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from dataclasses import replace
 from workers.core import topics
 from workers.core.audit import ChainHead
 from workers.core.command import ActionCommand
-from workers.core.errors import LimitExceeded, PermanentFailure
+from workers.core.errors import JournalAway, LimitExceeded, PermanentFailure
 from workers.core.ids import ExecutionId
 from workers.core.journal_entry import EntryState, JournalEntry
 from workers.core.outcome import NOTHING, Outcome, Report, Stage, Values
@@ -23,12 +23,6 @@ from workers.node.equipment import Equipment
 from workers.ports import Chained, JournalTx
 
 _AUDIT_KIND = {Outcome.REJECTED: "rejected", Outcome.EXPIRED: "expired"}
-
-
-class JournalAway(PermanentFailure):
-    """The journal did not take a commit; nothing of it is durable."""
-
-    code = "journal"
 
 
 class Register:

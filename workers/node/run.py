@@ -12,6 +12,7 @@ from typing import assert_never
 from workers.action import Done, NotDone, Pending, Probe
 from workers.core.admission import Clear, Refused, Wait
 from workers.core.command import ActionCommand
+from workers.core.errors import JournalAway
 from workers.core.ids import ExecutionId
 from workers.core.journal_entry import EntryState, JournalEntry
 from workers.core.outcome import Outcome, Report, code
@@ -24,7 +25,7 @@ from workers.node.gate import Gate
 from workers.node.health import JOURNAL_REST_S
 from workers.node.lanes import Ticket
 from workers.node.mishaps import Mishaps
-from workers.node.register import JournalAway, Register
+from workers.node.register import Register
 from workers.node.watch import Watch
 
 _NS = 1_000_000_000
