@@ -12,7 +12,7 @@ from typing import Any
 
 import fastavro
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from tests.strategies import commands
 from workers.adapters.avro import AvroCodec
@@ -177,6 +177,7 @@ def test_a_record_that_vanished_is_reported() -> None:
     assert "no current schema" in line
 
 
+@settings(max_examples=20)
 @given(commands)
 def test_an_older_and_a_newer_version_are_read_as_the_current_one(command: ActionCommand) -> None:
     others = [schema for schema in SCHEMAS.current.values() if schema is not COMMAND]

@@ -7,7 +7,7 @@ import hashlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.chained import FakeChained
@@ -45,6 +45,7 @@ def _audit(tx: FakeChained) -> list[tuple[AuditRecord, bytes]]:
     return [(each.record, each.payload) for each in opened]
 
 
+@settings(max_examples=25)
 @given(st.lists(results, min_size=1, max_size=4))
 def test_results_are_signed_and_numbered_without_a_gap(steps: list[ActionResult]) -> None:
     tx = FakeChained()
@@ -58,6 +59,7 @@ def test_results_are_signed_and_numbered_without_a_gap(steps: list[ActionResult]
         assert out.headers == TRACE
 
 
+@settings(max_examples=25)
 @given(node_states)
 def test_a_heartbeat_takes_its_number_from_the_same_count(state: NodeState) -> None:
     tx = FakeChained()
@@ -69,6 +71,7 @@ def test_a_heartbeat_takes_its_number_from_the_same_count(state: NodeState) -> N
     assert opened.record == dataclasses.replace(state, record_no=1)
 
 
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.sampled_from(["intent", "outcome"]), values), min_size=1, max_size=6))
 def test_audit_records_form_one_unbroken_chain(entries: list[tuple[str, Values]]) -> None:
     tx = FakeChained("node/a/1")

@@ -58,7 +58,7 @@ def _refusal(value: bytes, **more: Any) -> str:
     return caught.value.reason
 
 
-@settings(max_examples=10)
+@settings(max_examples=6)
 @given(commands, st.integers(1, 255))
 def test_an_envelope_with_any_one_byte_changed_is_refused(command: ActionCommand, mask: int) -> None:
     value = _seal(command)
@@ -78,6 +78,7 @@ def test_an_envelope_with_any_one_bit_changed_is_refused(command: ActionCommand)
             _refusal(value[:place] + bytes([value[place] ^ 1 << bit]) + value[place + 1 :])
 
 
+@settings(max_examples=20)
 @given(commands, st.data())
 def test_a_payload_whose_signature_does_not_hold_is_never_decoded(command: ActionCommand, data: st.DataObject) -> None:
     envelope = CODEC.decode(_seal(command), Envelope)
@@ -113,12 +114,14 @@ def test_signed_junk_is_undecodable_and_nothing_worse() -> None:
     assert _refusal(CODEC.encode(Envelope(PayloadType.COMMAND, b"junk", KEY.key_id, signature))) == "undecodable"
 
 
+@settings(max_examples=20)
 @given(commands)
 def test_a_batch_path_is_refused_until_a_version_can_check_it(command: ActionCommand) -> None:
     envelope = CODEC.decode(_seal(command), Envelope)
     assert _refusal(_wrap(envelope, path=(b"x" * 32,))) == "bad_signature"
 
 
+@settings(max_examples=20)
 @given(commands)
 def test_an_expired_keyset_vouches_for_nobody(command: ActionCommand) -> None:
     value = _seal(command)
@@ -128,6 +131,7 @@ def test_an_expired_keyset_vouches_for_nobody(command: ActionCommand) -> None:
     assert _open(value, keyset=lasting).record == command
 
 
+@settings(max_examples=20)
 @given(commands)
 def test_the_digest_is_of_the_very_bytes_that_were_signed(command: ActionCommand) -> None:
     sealed = EnvelopeSealer(KEY, CODEC).seal(PayloadType.COMMAND, command)

@@ -16,6 +16,7 @@ from workers.core import topics as names
 from workers.core.errors import ConfigError
 from workers.core.routing import command_topic
 from workers.core.topic_spec import Acl, Format, Key, Operation, Principal, TopicSpec, acls
+from workers.settings import DispatcherSettings, NodeIdentity
 
 TOPICS = load_topics()
 BY_NAME = {topic.name: topic for topic in TOPICS}
@@ -123,6 +124,12 @@ def test_commands_stay_at_least_twice_as_long_as_they_live() -> None:
     kept = BY_NAME[command_topic("<zone>")].retention_s
     assert kept is not None
     assert kept >= 2 * Action.ttl_s
+
+
+def test_settings_and_catalogue_agree_on_the_command_partitions() -> None:
+    partitions = BY_NAME[command_topic("<zone>")].partitions
+    assert NodeIdentity().command_partitions == partitions
+    assert DispatcherSettings.model_fields["zones"].get_default(call_default_factory=True) == {"default": partitions}
 
 
 def test_everything_survives_one_broker() -> None:
