@@ -101,7 +101,7 @@ class Codec(Protocol):
         """Bytes that name their own schema. Raises ``TypeError`` for a class that has none."""
 
     def decode(self, data: bytes, as_: type[T]) -> T:
-        """Raises ``MalformedMessage`` (``undecodable``, ``unknown_schema``, ``wrong_record``)."""
+        """Raises ``MalformedMessage`` (``undecodable``, ``unknown_schema``, ``wrong_record``, ``oversize``)."""
 
 
 class EventReader(Protocol):

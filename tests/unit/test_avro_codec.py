@@ -19,7 +19,7 @@ from workers.adapters.avro.codec import MARKER
 from workers.adapters.avro.mapping import RECORDS as TRAVELLING
 from workers.adapters.avro.schemas import load_schemas
 from workers.core.command import ActionCommand
-from workers.core.envelope import Envelope
+from workers.core.envelope import MAX_ENVELOPE_BYTES, Envelope
 from workers.core.errors import MalformedMessage
 from workers.core.event import RuntimeEvent
 from workers.core.ids import KeyId
@@ -138,6 +138,10 @@ def test_trailing_bytes_are_undecodable(record: object, more: bytes) -> None:
 
 def test_an_unknown_fingerprint_is_an_unknown_schema() -> None:
     assert _reason(MARKER + bytes(8) + b"\x00") == "unknown_schema"
+
+
+def test_more_than_a_worker_looks_at_is_oversize() -> None:
+    assert _reason(_prefix(ActionCommand) + bytes(MAX_ENVELOPE_BYTES)) == "oversize"
 
 
 def test_another_record_is_a_wrong_record() -> None:

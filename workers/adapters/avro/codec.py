@@ -16,6 +16,7 @@ from fastavro.read import SchemaResolutionError
 
 from workers.adapters.avro.mapping import RECORDS, from_wire, to_wire
 from workers.adapters.avro.schemas import Schema, SchemaSet, load_schemas
+from workers.core.envelope import MAX_ENVELOPE_BYTES
 from workers.core.errors import ConfigError, MalformedMessage
 
 T = TypeVar("T")
@@ -67,7 +68,10 @@ class AvroCodec:
         return body.getvalue()
 
     def decode(self, data: bytes, as_: type[T]) -> T:
-        """Raises ``MalformedMessage`` (``undecodable``, ``unknown_schema``, ``wrong_record``)."""
+        """Raises ``MalformedMessage`` (``undecodable``, ``unknown_schema``, ``wrong_record``, ``oversize``)."""
+        if len(data) > MAX_ENVELOPE_BYTES:
+            # Empty list items take one byte there and some 60 here.
+            raise MalformedMessage(f"{len(data)} bytes are more than {MAX_ENVELOPE_BYTES}", code="oversize")
         reader = self._current[as_]
         writer = self._writer(data)
         if writer.name != reader.name:

@@ -1,0 +1,98 @@
+"""What a record costs on its way: encoding, signing, verifying, decoding, chaining, tracing."""
+
+from __future__ import annotations
+
+import io
+import timeit
+from collections.abc import Callable
+from typing import Any
+
+from tests.fakes.chained import FakeChained
+from tests.fakes.clock import FakeClock
+from workers.adapters.avro import AvroCodec
+from workers.adapters.logs import StructuredLog
+from workers.adapters.scribe import ChainScribe
+from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer, PrivateKey
+from workers.adapters.telemetry.quiet import QuietTelemetry
+from workers.core.command import ActionCommand
+from workers.core.envelope import PayloadType
+from workers.core.event import ProcessRef
+from workers.core.ids import EventId, ExecutionId, Incarnation, NodeId
+from workers.core.keyset import KeyRole, Keyset, PublicKey
+from workers.core.outcome import Outcome, PostCondition, Stage
+from workers.core.request import Actor, ActorKind, Causation
+from workers.core.result import ActionResult
+from workers.core.target import ProcessTarget
+
+CODEC = AvroCodec()
+KEY = PrivateKey.generate()
+TRUST = Keyset(1, 1 << 62, {KEY.key_id: PublicKey(KEY.key_id, KEY.public, KeyRole.DISPATCHER, "dispatcher")})
+SEALER = EnvelopeSealer(KEY, CODEC)
+OPENER = EnvelopeOpener(TRUST, CODEC, clock=FakeClock())
+NODE = NodeId("a" * 32)
+ID = ExecutionId("017f22e2-79b0-7cc3-98c4-dc0c0c07398f")
+
+COMMAND = ActionCommand(
+    command_id=ID,
+    node_id=NODE,
+    node_key=KEY.key_id,
+    incarnation=Incarnation(ID),
+    action="kill_process",
+    target=ProcessTarget(tuple(ProcessRef(n, n, "/usr/bin/x", "x", "x -y") for n in range(4)), 5),
+    parameters={"ancestor": 0},
+    parameters_sha256="0" * 64,
+    issued_at_ns=1,
+    not_before_ns=1,
+    expires_at_ns=2,
+    timeout_s=60,
+    actor=Actor(ActorKind.RULE, "rule"),
+    causation=Causation(EventId("e"), "rule"),
+)
+RESULT = ActionResult(
+    execution_id=ID,
+    producer="node",
+    node_id=NODE,
+    incarnation=Incarnation(ID),
+    record_no=1,
+    attempt=1,
+    seq=2,
+    stage=Stage.ENDED,
+    at_ns=1,
+    action="kill_process",
+    outcome=Outcome.COMPLETED,
+    code="kill_process_success_killed",
+    outputs={"pid": 4711, "identity": "pid_before_event"},
+    post_condition=PostCondition("process_gone", holds=True),
+)
+
+
+def _us(work: Callable[[], Any], *, number: int = 2_000) -> float:
+    """Microseconds, the best of five: what the work costs when nothing else runs."""
+    return min(timeit.repeat(work, number=number, repeat=5)) / number * 1e6
+
+
+def test_what_a_record_costs() -> None:
+    payload = CODEC.encode(COMMAND)
+    value = SEALER.seal(PayloadType.COMMAND, COMMAND).value
+    scribe = ChainScribe("node", sealer=SEALER, codec=CODEC)
+    telemetry = QuietTelemetry(StructuredLog("json", stream=io.StringIO()))
+
+    def traced() -> None:
+        with telemetry.span("execute kill_process") as span:
+            span.headers()
+
+    figures = {
+        "encode a command": _us(lambda: CODEC.encode(COMMAND)),
+        "decode a command": _us(lambda: CODEC.decode(payload, ActionCommand)),
+        "seal a command": _us(lambda: SEALER.seal(PayloadType.COMMAND, COMMAND)),
+        "open a command": _us(lambda: OPENER.open(value, PayloadType.COMMAND, ActionCommand)),
+        "write a result": _us(lambda: scribe.result(FakeChained(), RESULT)),
+        "write an audit record": _us(lambda: scribe.audit(FakeChained(), "intent", at_ns=1, detail={"pid": 1})),
+        "a span without an endpoint": _us(traced),
+        "a log line": _us(lambda: telemetry.log("claimed", execution_id=ID, attempt=1)),
+    }
+    print(f"\na command is {len(payload)} bytes, its envelope {len(value)}")
+    for what, us in figures.items():
+        print(f"{what:28} {us:8.1f} µs")
+    # A burst of 10,000 commands is to be taken in within a minute (SAFETY F26): opening may cost a tenth of that.
+    assert figures["open a command"] < 600
