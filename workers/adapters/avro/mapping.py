@@ -5,8 +5,9 @@ hook each: the target's union, flat values, headers, and 64-bit numbers without 
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import cattrs
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
@@ -14,9 +15,9 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 from workers.core.audit import AuditRecord
 from workers.core.command import ActionCommand
 from workers.core.envelope import Envelope
-from workers.core.event import RuntimeEvent
+from workers.core.event import ContainerRef, RuntimeEvent
 from workers.core.node_state import DeadLetter, NodeState
-from workers.core.outcome import NOTHING, Values
+from workers.core.outcome import NOTHING, PostCondition, Values
 from workers.core.record import Headers
 from workers.core.request import ActionRequest
 from workers.core.result import ActionResult
@@ -25,8 +26,10 @@ from workers.core.topology import Topology
 
 T = TypeVar("T")
 
+_NAMESPACE: Final = "douse.v1"
+
 RECORDS: Final[Mapping[type, str]] = {
-    cls: f"douse.v1.{cls.__name__}"
+    cls: f"{_NAMESPACE}.{cls.__name__}"
     for cls in (
         ActionCommand,
         ActionRequest,
@@ -47,6 +50,9 @@ _TARGETS: Final[Mapping[str, type]] = {"process": ProcessTarget, "container": Co
 _KINDS: Final = {cls: name for name, cls in _TARGETS.items()}
 
 _UNSIGNED: Final = 1 << 64
+
+_Named: TypeAlias = tuple[str, dict[str, Any]]
+"""How fastavro is told which branch of a union is meant."""
 
 
 def to_wire(record: Any) -> dict[str, Any]:
@@ -72,6 +78,8 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook_func(_is(Values), _values)
     converter.register_unstructure_hook_func(_is(Headers), _headers_to_wire)
     converter.register_structure_hook_func(_is(Headers), _headers)
+    for record in (ActionRequest, ContainerRef, PostCondition, ReviewedFile):
+        converter.register_unstructure_hook_func(_is(record | None), partial(_optional_to_wire, converter))
     for optional in (Target, Target | None):
         converter.register_unstructure_hook_func(_is(optional), lambda target: _target_to_wire(converter, target))
         converter.register_structure_hook_func(_is(optional), lambda wire, _: _target(converter, wire))
@@ -116,8 +124,15 @@ def _headers(wire: Any, _: Any) -> Headers:
     return tuple((header["name"], header["value"]) for header in wire)
 
 
-def _target_to_wire(converter: cattrs.Converter, target: Target | None) -> dict[str, Any] | None:
-    return None if target is None else {_KINDS[type(target)]: converter.unstructure(target)}
+def _optional_to_wire(converter: cattrs.Converter, record: Any) -> _Named | None:
+    """Named, because fastavro would otherwise try a whole record on each branch of the union before it writes it."""
+    return None if record is None else (f"{_NAMESPACE}.{type(record).__name__}", converter.unstructure(record))
+
+
+def _target_to_wire(converter: cattrs.Converter, target: Target | None) -> _Named | None:
+    if target is None:
+        return None
+    return f"{_NAMESPACE}.Target", {_KINDS[type(target)]: _optional_to_wire(converter, target)}
 
 
 def _target(converter: cattrs.Converter, wire: Mapping[str, Any] | None) -> Target | None:
