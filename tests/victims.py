@@ -37,15 +37,20 @@ class Victims:
         process: subprocess.Popen[bytes] = subprocess.Popen(list(arguments), **options)  # type: ignore[call-overload]
         self._started[process.pid] = process
         # The kernel reports the exec as done before it has laid out the arguments.
-        wait_until(lambda: bool(Path(f"/proc/{process.pid}/cmdline").read_bytes()) or process.poll() is not None)
+        wait_until(lambda: bool(Path(f"/proc/{process.pid}/cmdline").read_bytes()) or state_of(process.pid) == "Z")
         return process.pid
 
     def python(self, code: str, *arguments: str) -> int:
         """A Python program; returns once it has printed a line."""
         pid = self.spawn([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stdin=subprocess.PIPE)
-        assert self._started[pid].stdout is not None
-        self._started[pid].stdout.readline()  # type: ignore[union-attr]
+        self.read_line(pid)
         return pid
+
+    def read_line(self, pid: int) -> bytes:
+        """The next line that a process prints."""
+        stdout = self._started[pid].stdout
+        assert stdout is not None
+        return stdout.readline()
 
     def tell(self, pid: int, line: str = "") -> None:
         """A line to the standard input of a process started by ``python``."""
