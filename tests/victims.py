@@ -63,6 +63,15 @@ class Victims:
         """Whether a started process still runs; reaps it when not."""
         return self._started[pid].poll() is None
 
+    def dead_within(self, pid: int, seconds: float) -> bool:
+        """Whether it ends in that time; reaps it when it does."""
+        give_up = time.monotonic() + seconds
+        while self.alive(pid):
+            if time.monotonic() > give_up:
+                return False
+            time.sleep(0.001)
+        return True
+
     def end(self, pid: int) -> None:
         """Kill and reap it: its pid is free."""
         process = self._started[pid]
@@ -75,7 +84,7 @@ class Victims:
         os.kill(pid, signal.SIGKILL)
         await_state(pid, "Z")
 
-    def reuse(self, pid: int, *, tries: int = 200) -> int:
+    def reuse(self, pid: int, *, tries: int = 50) -> int:
         """A new process under a pid that was freed; the kernel is told where to count on, others may be quicker.
 
         Returns 0 when it never succeeded.
