@@ -30,10 +30,12 @@ from workers.adapters.kafka.reader import KafkaLogReader
 from workers.adapters.kafka.writer import KafkaLogWriter
 from workers.adapters.keys import init_keys, load_keyset, load_private_key
 from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer
+from workers.adapters.yaml_files import read_mapping
+from workers.bootstrap.projector import rebuild_history
 from workers.core import topics
 from workers.core.audit import AuditRecord, ChainHead, advance
 from workers.core.envelope import PayloadType
-from workers.core.errors import MalformedMessage
+from workers.core.errors import ConfigError, MalformedMessage
 from workers.core.history import FoldedStep, fold
 from workers.core.ids import ChainId, NodeId
 from workers.core.node_state import NodeState
@@ -41,7 +43,7 @@ from workers.core.record import Earliest, OutRecord, Record
 from workers.core.result import ActionResult
 from workers.ports import HistoryStore, HistoryTx
 from workers.projector.projector import FAILPOINTS
-from workers.settings import KafkaSecurity, KafkaSettings
+from workers.settings import KafkaSecurity, KafkaSettings, ProjectorSettings, parse
 
 CODEC = AvroCodec()
 TOPICS = {
@@ -301,6 +303,31 @@ def test_ten_replays_change_nothing(rig: Rig) -> None:
     assert {number: store.execution(Story(number).id) for number in range(8)} == before
     assert store.digest() == rig.independently_folded().digest()
     store.close()
+
+
+def test_a_rebuild_out_of_the_log_equals_the_live_store(rig: Rig) -> None:
+    for number in range(8):
+        rig.live(number)
+    process = rig.start()
+    until(rig.is_settled)
+    rig.settle(process).close()
+    rig.live(99)
+
+    settings = parse(ProjectorSettings, read_mapping(rig.home / "projector.yaml"))
+    rebuilt = rebuild_history(settings, f"sqlite:///{rig.home}/rebuilt.sqlite")
+
+    assert (rebuilt.equal, rebuilt.behind) == (True, {})
+    assert rebuilt.records == sum(rebuilt_offsets(rig).values())
+    with pytest.raises(ConfigError, match="holds a history already"):
+        rebuild_history(settings, f"sqlite:///{rig.home}/rebuilt.sqlite")
+
+
+def rebuilt_offsets(rig: Rig) -> Mapping[str, int]:
+    store = open_history(f"sqlite:///{rig.home}/rebuilt.sqlite", CODEC)
+    try:
+        return store.health().next_offsets
+    finally:
+        store.close()
 
 
 def test_a_second_projector_on_the_same_store_gives_up_in_one_line(rig: Rig) -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workers.bootstrap.projector import projector
 from workers.ports import HistoryStore, Runnable
-from workers.settings import WorkerSettings, parse
+from workers.settings import ProjectorSettings, WorkerSettings, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,9 @@ def history_reader(url: str) -> HistoryStore:
     return open_history(url, AvroCodec())
 
 
-_ROLES: tuple[Role, ...] = ()
+_ROLES: tuple[Role, ...] = (
+    Role("projector", "Folds results, audit, heartbeats and events into history.", ProjectorSettings, projector),
+)
 
 ROLES: Mapping[str, Role] = {role.name: role for role in _ROLES}
 """Every worker by its name on the command line."""
