@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from workers import __version__
-from workers.cli import roles
+from workers.cli import demo, roles, up
 from workers.cli.exits import Exit
 from workers.core.errors import ConfigError, WorkerError
 
@@ -20,6 +20,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+up.register(app)
+demo.register(app)
 roles.register(app)
 
 

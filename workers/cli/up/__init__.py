@@ -1,1 +1,42 @@
-"""``douse up``: every worker on this machine, until it is told to stop."""
+"""``douse up``: every worker on this machine, until it is told to stop.
+
+Called by the command's frame. The work is in ``machine`` (bring up and down), ``supervisor`` (processes) and
+``data_dir`` (files).
+"""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workers.cli.context import DEFAULT_DATA
+from workers.cli.up.data_dir import DataDir
+from workers.cli.up.machine import running
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``douse up``."""
+    app.command("up", rich_help_panel="One machine")(up)
+
+
+def up(
+    data: Annotated[Path, typer.Option("--data", help="Where everything is kept.", metavar="DIR")] = DEFAULT_DATA,
+    port: Annotated[int, typer.Option("--port", help="The gateway's port on loopback; 0 takes a free one.")] = 8080,
+) -> None:
+    """All workers on this machine, with an embedded broker, until Ctrl-C or SIGTERM."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    directory = DataDir(data.expanduser().absolute())
+    typer.echo(f"starting on {directory.root} …")
+    with running(directory, port, say=typer.echo, stop=stop) as machine:
+        typer.echo(f"ready: {machine.start.url}")
+        typer.echo(f"node:  {machine.start.node_id}")
+        typer.echo(f"token: {machine.start.token}   (also in {directory.context})")
+        typer.echo(f"rules: {directory.rules}   logs: {directory.log('node').parent}")
+        while not stop.wait(0.2):
+            for line in machine.supervisor.step():
+                typer.echo(line)
+        typer.echo("stopping …")

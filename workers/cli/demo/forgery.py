@@ -1,0 +1,78 @@
+"""The attacker of the demo: may write to the broker, knows the formats, has no key that anybody trusts.
+
+Called by the demo's story. Everything it needs of the bus comes from bootstrap.
+"""
+
+import hashlib
+import os
+import time
+from dataclasses import dataclass
+
+from workers.bootstrap.one_machine import Intruder
+from workers.core.command import ActionCommand, parameters_digest
+from workers.core.envelope import PayloadType
+from workers.core.event import ProcessRef
+from workers.core.ids import RANDOM_BYTES, ExecutionId, Incarnation, KeyId, NodeId, uuid7
+from workers.core.node_state import DeadLetter
+from workers.core.outcome import NOTHING
+from workers.core.record import Earliest, OutRecord, Record
+from workers.core.request import Actor, ActorKind
+from workers.core.routing import command_topic, partition_for
+from workers.core.target import ProcessTarget
+from workers.core.topics import DEAD_LETTERS
+
+SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Forger:
+    """Writes commands that look right in everything but the key they are signed with."""
+
+    node_id: NodeId
+    node_key: KeyId
+    incarnation: Incarnation
+    partitions: int
+    intruder: Intruder
+
+    def forge(self, pid: int, started_at_ns: int) -> tuple[ExecutionId, str]:
+        """Send a kill for ``pid``; its execution id, and the SHA-256 of the record as sent."""
+        command = self._command(pid, started_at_ns)
+        value = self.intruder.sealer.seal(PayloadType.COMMAND, command).value
+        partition = partition_for(self.node_id, self.partitions)
+        record = OutRecord(command_topic("default"), self.node_id.encode(), value, partition=partition)
+        self.intruder.writer.send(record, token=1)
+        self.intruder.writer.flush(10.0)
+        return command.command_id, hashlib.sha256(value).hexdigest()
+
+    def dead_letter_reason(self, digest: str, timeout_s: float) -> str:
+        """Why the record with this digest was refused; empty when no dead letter says so in time."""
+        self.intruder.reader.assign(
+            {position: Earliest() for position in self.intruder.reader.partitions(DEAD_LETTERS)}
+        )
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            for delivery in self.intruder.reader.poll(0.1):
+                if isinstance(delivery, Record) and delivery.value is not None:
+                    letter = self.intruder.codec.decode(delivery.value, DeadLetter)
+                    if letter.sha256 == digest:
+                        return letter.reason
+        return ""
+
+    def _command(self, pid: int, started_at_ns: int) -> ActionCommand:
+        now = time.time_ns()
+        return ActionCommand(
+            command_id=ExecutionId(uuid7(now, os.urandom(RANDOM_BYTES))),
+            node_id=self.node_id,
+            node_key=self.node_key,
+            incarnation=self.incarnation,
+            action="kill_process",
+            target=ProcessTarget((ProcessRef(pid, started_at_ns),), now),
+            parameters=NOTHING,
+            parameters_sha256=parameters_digest(NOTHING),
+            issued_at_ns=now,
+            not_before_ns=now,
+            expires_at_ns=now + 300 * SECOND,
+            timeout_s=60,
+            actor=Actor(ActorKind.PERSON, "admin"),
+            reason="forged",
+        )

@@ -1,0 +1,88 @@
+"""One machine, running: broker, keys, settings and workers, ready when the node's first heartbeat is in history.
+
+Called by ``douse up`` and ``douse demo``. Owns the embedded broker, which lives and dies with this process.
+"""
+
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import httpx
+
+from workers.bootstrap import one_machine
+from workers.cli.up.data_dir import COMMAND_PARTITIONS, ROLES, DataDir, Start
+from workers.cli.up.supervisor import Supervisor
+from workers.core.errors import ConfigError
+from workers.ports import StopSignal
+
+READY_S = 60.0
+"""Far above what a start takes (a few seconds), for machines under load."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine that is up."""
+
+    data: DataDir
+    start: Start
+    supervisor: Supervisor
+
+
+@contextmanager
+def running(data: DataDir, port: int, *, say: Callable[[str], None], stop: StopSignal) -> Iterator[Machine]:
+    """Bring everything up, and down again on leaving.
+
+    Raises:
+        ConfigError: the data directory or the port is taken, a worker refuses its settings, or nothing is ready
+            within ``READY_S``.
+    """
+    with data.held():
+        port = _free_port(port)
+        node_id = one_machine.one_machine_keys(data.keys)
+        with one_machine.embedded_broker({"default": COMMAND_PARTITIONS}) as servers:
+            start = Start(servers, str(uuid.uuid4()), node_id, port, data.token())
+            data.write(start)
+            supervisor = Supervisor(data, ROLES)
+            try:
+                supervisor.start()
+                _await_ready(start, supervisor, say, stop)
+                yield Machine(data, start, supervisor)
+            finally:
+                supervisor.stop()
+
+
+def _free_port(wanted: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError as error:
+            raise ConfigError(f"port {wanted} cannot be used: {error.strerror}; give another with --port") from None
+        return int(probe.getsockname()[1])
+
+
+def _await_ready(start: Start, supervisor: Supervisor, say: Callable[[str], None], stop: StopSignal) -> None:
+    deadline = time.monotonic() + READY_S
+    headers = {"Authorization": f"Bearer {start.token}"}
+    with httpx.Client(base_url=start.url, headers=headers, timeout=5.0) as client:
+        while time.monotonic() < deadline and not stop.is_set():
+            for line in supervisor.step():
+                say(line)
+            if _heard_of(client, start.node_id):
+                return
+            stop.wait(0.05)
+    if stop.is_set():
+        return
+    logs = supervisor.data.log("gateway").parent
+    raise ConfigError(f"not ready after {READY_S:g} s: the node's heartbeat is not in history; see {logs}")
+
+
+def _heard_of(client: httpx.Client, node_id: str) -> bool:
+    try:
+        answer = client.get(f"/api/v1/nodes/{node_id}")
+    except httpx.TransportError:
+        return False
+    return answer.status_code == httpx.codes.OK
