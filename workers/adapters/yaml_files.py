@@ -44,6 +44,20 @@ def read_text(text: str, *, name: str) -> Any:
         raise ConfigError(f"{name}: not valid YAML: {str(error).splitlines()[0]}") from None
 
 
+def read_document(path: Path) -> Any:
+    """Whatever one YAML document a file holds: other tools' files need not be mappings.
+
+    Raises:
+        ConfigError: the file cannot be read, or is no YAML.
+    """
+    return read_text(_text_of(path), name=str(path))
+
+
+def text_of(content: Any) -> str:
+    """Plain data as YAML, in the order it has."""
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+
+
 def write(path: Path, content: Mapping[str, Any], *, mode: int = 0o600) -> None:
     """Replace a YAML file as a whole: never half written, and ``mode`` from its first byte on."""
     text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from workers import __version__
-from workers.cli import demo, roles, up
+from workers.cli import demo, doctor, roles, rules, up
 from workers.cli.exits import Exit
 from workers.core.errors import ConfigError, WorkerError
 
@@ -23,6 +23,8 @@ app = typer.Typer(
 up.register(app)
 demo.register(app)
 roles.register(app)
+rules.register(app)
+doctor.register(app)
 
 
 def _print_version(wanted: bool) -> None:

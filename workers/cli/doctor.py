@@ -1,0 +1,131 @@
+"""``douse doctor``: what this machine, a detector's alerts and a worker's settings allow, and what to do about it.
+
+Reads facts and prints findings, one a line; changes nothing. Exit 1 when a finding is ``fail``.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workers.adapters import yaml_files
+from workers.adapters.falco import alerts_in
+from workers.adapters.machine_facts import read_facts
+from workers.bootstrap.rules import action_shapes, privileges_and_mounts
+from workers.cli.exits import Exit
+from workers.cli.listing import Output, OutputOption, legible, show
+from workers.core.errors import ConfigError, MalformedMessage
+from workers.core.falco_needs import HOST, Lack, fields_appended, fields_of_alert, fields_of_rules, lacks
+from workers.core.machine import Finding, Level, examine
+from workers.settings import ResponseActions
+
+EVENTS = Annotated[
+    list[Path] | None, typer.Option("--event", help="A detector's alert (JSON); says what it lacks.", metavar="FILE")
+]
+RULES = Annotated[
+    list[Path] | None,
+    typer.Option("--rules", help="Falco's rule files and falco.yaml; says what rules do not print.", metavar="FILE"),
+]
+PRIVILEGES = Annotated[
+    bool, typer.Option("--privileges", help="Only print the capabilities and mounts that actions need.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``douse doctor``."""
+    app.command(name="doctor")(doctor)
+
+
+def doctor(
+    event: EVENTS = None,
+    rules: RULES = None,
+    privileges: PRIVILEGES = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Say what works here, what does not, and what to do."""
+    if privileges:
+        rows = [
+            {"action": name, "capabilities": list(needed), "mounts": list(mounts)}
+            for name, (needed, mounts) in privileges_and_mounts().items()
+        ]
+        show(rows, output, columns=("action", "capabilities", "mounts"))
+        return
+    findings = [*_machine(), *_events(event or ()), *_rules(rules or ())]
+    _print(findings, output)
+    if any(found.level is Level.FAIL for found in findings):
+        raise typer.Exit(Exit.FAILED)
+
+
+def _machine() -> Sequence[Finding]:
+    defaults = ResponseActions()
+    globs = (*defaults.docker.socket_path, *defaults.cri.socket_path)
+    needed = {name: capabilities for name, (capabilities, _) in privileges_and_mounts().items()}
+    return examine(read_facts(globs), needed)
+
+
+def _events(paths: Sequence[Path]) -> Iterator[Finding]:
+    for path in paths:
+        try:
+            alerts = alerts_in(path.read_bytes())
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        except MalformedMessage as error:
+            yield Finding(Level.FAIL, path.name, error.message, "hand in Falco's JSON: json_output: true")
+            continue
+        for number, alert in enumerate(alerts, 1):
+            about = path.name if len(alerts) == 1 else f"{path.name}:{number}"
+            if not isinstance(alert, Mapping):
+                yield Finding(Level.FAIL, about, f"not an alert: {json.dumps(alert)[:40]}", "hand in JSON objects")
+                continue
+            present = fields_of_alert(alert)
+            if HOST not in present:
+                yield Finding(
+                    Level.FAIL,
+                    about,
+                    "names no host, so nobody knows where to act",
+                    "use a Falco that writes hostname, and set FALCO_HOSTNAME in a DaemonSet",
+                )
+            yield from _lacking(about, present)
+
+
+def _rules(paths: Sequence[Path]) -> Iterator[Finding]:
+    documents = {path: yaml_files.read_document(path) for path in paths}
+    printed = fields_of_rules(documents.values())
+    for name, fields in sorted(printed.items()):
+        yield from _lacking(f"rule {name!r}", fields)
+    if not printed:
+        for path, document in documents.items():
+            yield from _lacking(path.name, fields_appended(document))
+
+
+def _lacking(about: str, present: frozenset[str]) -> Iterator[Finding]:
+    found = lacks(present, action_shapes())
+    if not found:
+        yield Finding(Level.OK, about, "has every field that an action uses")
+    for action in dict.fromkeys(lack.action for lack in found):
+        of_action = [lack for lack in found if lack.action == action]
+        needed = [lack for lack in of_action if lack.needed]
+        level = Level.FAIL if needed else Level.WARN
+        yield Finding(level, about, f"{action}: {_told(needed or of_action)}", "add deploy/falco/append_output.yaml")
+
+
+def _told(lacking: Sequence[Lack]) -> str:
+    """The fields, and why the first of them matters."""
+    return f"lacks {', '.join(lack.field for lack in lacking)}: {lacking[0].why}"
+
+
+def _print(findings: Sequence[Finding], output: Output) -> None:
+    if output is not Output.TABLE:
+        rows = [
+            {"level": str(found.level), "about": found.about, "message": found.message, "remedy": found.remedy}
+            for found in findings
+        ]
+        show(rows, output, columns=())
+        return
+    colours = {Level.OK: typer.colors.GREEN, Level.WARN: typer.colors.YELLOW, Level.FAIL: typer.colors.RED}
+    for found in findings:
+        mark = typer.style(f"{found.level.value:<5}", fg=colours[found.level])
+        remedy = f" -> {found.remedy}" if found.remedy else ""
+        typer.echo(f"{mark}{legible(f'{found.about}: {found.message}{remedy}')}")

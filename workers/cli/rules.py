@@ -1,0 +1,139 @@
+"""``douse rules check|print|test``: rule files judged and tried out without a broker.
+
+Calls bootstrap for the rules, ``core.plan`` for what they would ask for. Touches nothing and asks nobody.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+from workers.adapters import yaml_files
+from workers.adapters.falco import alerts_in
+from workers.bootstrap.rules import load_rules
+from workers.cli.context import DEFAULT_DATA
+from workers.cli.exits import Exit
+from workers.cli.listing import Output, OutputOption, show, show_document
+from workers.core.errors import ConfigError, MalformedMessage
+from workers.core.event import RuntimeEvent
+from workers.core.falco import event_from
+from workers.core.plan import Refusal, plan
+from workers.core.request import ActionRequest, Step
+from workers.core.rule_writing import written
+from workers.core.rules import Rule, Rules
+from workers.core.target import ProcessTarget, describe
+
+Row: TypeAlias = Mapping[str, Any]
+FILES = Annotated[list[Path] | None, typer.Argument(help="Rule files; without any, those of --data.", metavar="FILE…")]
+DATA = Annotated[Path, typer.Option("--data", help="Data directory of `douse up`.", metavar="DIR")]
+OLDEST_EVENT_S = 300
+
+commands = typer.Typer(name="rules", help="Response rules: check, print, try out.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``douse rules``."""
+    app.add_typer(commands)
+
+
+@commands.command()
+def check(files: Annotated[list[Path], typer.Argument(help="Rule files.", metavar="FILE…")]) -> None:
+    """Say everything that is wrong with rule files, together as the responder would read them."""
+    rules = load_rules(files)
+    enabled = sum(rule.enabled for rule in rules.every)
+    typer.echo(f"{len(files)} file(s), {len(rules.every)} rule(s), {enabled} enabled: no fault found")
+
+
+@commands.command(name="print")
+def print_rules(files: FILES = None, data: DATA = DEFAULT_DATA, output: OutputOption = Output.TABLE) -> None:
+    """Show the merged rules, in the order in which they are tried."""
+    rules = load_rules(_chosen(files, data))
+    if output is not Output.TABLE:
+        show_document(written(rules), output)
+        return
+    show([_summary(rule) for rule in rules.every], output, columns=("name", "enabled", "mode", "steps", "cooldown_s"))
+
+
+@commands.command(name="test")
+def try_out(
+    events: Annotated[Path, typer.Option("--events", help="Falco alerts: one, a list, or one a line.", metavar="FILE")],
+    files: FILES = None,
+    data: DATA = DEFAULT_DATA,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Replay recorded alerts against rules, as if each had just happened, and print what would be asked for."""
+    rules = load_rules(_chosen(files, data))
+    rows = [row for number, alert in enumerate(_alerts(events), 1) for row in _tried(number, alert, rules)]
+    show(rows, output, columns=("event", "detector_rule", "rule", "would", "why_not"))
+    if any(row["would"] == "malformed" for row in rows):
+        raise typer.Exit(Exit.FAILED)
+
+
+def _tried(number: int, alert: Any, rules: Rules) -> Iterator[Row]:
+    """One row for each rule that matches an alert, or one that says why there is none."""
+    row: dict[str, Any] = {"event": number, "event_id": "", "detector_rule": "", "rule": "", "would": "", "why_not": ""}
+    try:
+        event = event_from(alert)
+    except MalformedMessage as error:
+        yield row | {"would": "malformed", "why_not": error.message}
+        return
+    row |= {"event_id": event.event_id, "detector_rule": event.rule}
+    matching = rules.matching(event)
+    if not matching:
+        yield row | {"would": "nothing", "why_not": "no rule matches"}
+    for rule in matching:
+        yield row | {"rule": rule.name} | _planned(event, rule)
+
+
+def _planned(event: RuntimeEvent, rule: Rule) -> dict[str, Any]:
+    match plan(event, rule, now_ns=event.occurred_at_ns, oldest_event_s=OLDEST_EVENT_S):
+        case ActionRequest() as request:
+            ending = " (dry run)" if request.dry_run else ""
+            would = [f"{step.action} {_aim(step)}{ending}" for step in request.steps]
+            return {"would": "; then ".join(would), "execution_ids": [step.execution_id for step in request.steps]}
+        case Refusal(code=code, message=message):
+            return {"would": "nothing", "why_not": f"{code}: {message}"}
+
+
+def _aim(step: Step) -> str:
+    """What a planned step would act on: a plan's process line ends with the one that is meant."""
+    match step.target:
+        case None:
+            return ""
+        case ProcessTarget(line=line) as target:
+            return describe(replace(target, line=line[-1:]))
+        case target:
+            return describe(target)
+
+
+def _summary(rule: Rule) -> Row:
+    steps = [step.action + (f" of ancestor {step.ancestor}" if step.ancestor else "") for step in rule.steps]
+    return {
+        "name": rule.name,
+        "enabled": "yes" if rule.enabled else "no",
+        "mode": rule.mode.value,
+        "steps": "; then ".join(steps),
+        "cooldown_s": rule.cooldown_s,
+    }
+
+
+def _chosen(files: Sequence[Path] | None, data: Path) -> Sequence[Path]:
+    """The files named, else those of the responder that ``douse up`` runs."""
+    if files:
+        return files
+    config = data.expanduser() / "config" / "responder.yaml"
+    if not config.exists():
+        raise ConfigError(f"name rule files, or a --data directory that `douse up` made ({config} is not there)")
+    named = yaml_files.read_mapping(config).get("rules")
+    return [Path(str(name)) for name in named] if isinstance(named, list) else []
+
+
+def _alerts(path: Path) -> Sequence[Any]:
+    try:
+        return alerts_in(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except MalformedMessage as error:
+        raise ConfigError(f"{path}: {error.message}") from None
