@@ -1,0 +1,72 @@
+"""The promise that history keeps, as an object: it looks at a store and at the log, and complains where they differ.
+
+The second opinion shares nothing with the projector but the words: it folds the whole log once, in its order, by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from tests.fakes.history_store import FakeHistoryStore
+from workers.core import topics
+from workers.core.audit import AuditRecord
+from workers.core.envelope import PayloadType
+from workers.core.errors import MalformedMessage
+from workers.core.history import FoldedStep, fold
+from workers.core.keyset import KeyRole
+from workers.core.node_state import NodeState
+from workers.core.queries import MAX_LIMIT, ExecutionQuery
+from workers.core.record import Record
+from workers.core.result import ActionResult
+from workers.ports import Codec, EventReader, HistoryStore, HistoryTx, Opener
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayChangesNothing:
+    """History is the same after any duplication and reordering, after any crash, and after a rebuild from the log."""
+
+    opener: Opener
+    codec: Codec
+    events: EventReader
+
+    def check(self, store: HistoryStore, log: Sequence[Record]) -> None:
+        """Raises AssertionError when the store is not exactly what the log amounts to."""
+        expected = self.folded(log)
+        query = ExecutionQuery(limit=MAX_LIMIT)
+        found = {row.execution_id: row for row in store.executions(query).rows}
+        for wanted in expected.executions(query).rows:
+            assert found.pop(wanted.execution_id, None) == wanted, f"{wanted.execution_id} is not the fold of its steps"
+        assert not found, f"executions that the log does not know: {sorted(found)}"
+        assert store.digest() == expected.digest(), "the digest differs: audit, events or heartbeats were lost or added"
+
+    def folded(self, log: Iterable[Record]) -> FakeHistoryStore:
+        """The log, folded once."""
+        store = FakeHistoryStore()
+        with store.begin() as tx:
+            for record in log:
+                if record.value is not None:
+                    with suppress(MalformedMessage):
+                        self._fold_in(tx, record, record.value)
+        return store
+
+    def _fold_in(self, tx: HistoryTx, record: Record, value: bytes) -> None:
+        match record.position.topic:
+            case topics.RESULTS:
+                told = self.opener.open(value, PayloadType.RESULT, ActionResult)
+                dispatched = told.signatory.role is KeyRole.DISPATCHER and told.record.producer == "dispatcher"
+                if dispatched or (told.record.producer == "node" and told.signatory.owner == told.record.node_id):
+                    tx.put_steps([FoldedStep(told.record, told.sha256)])
+                    execution_id = told.record.execution_id
+                    tx.put_execution(fold(execution_id, tx.steps([execution_id])[execution_id]))
+            case topics.AUDIT:
+                audit = self.opener.open(value, PayloadType.AUDIT, AuditRecord)
+                tx.put_audit(audit.record, payload=audit.payload, signed=value, verified=True)
+            case topics.NODES:
+                heard = self.opener.open(value, PayloadType.NODE_STATE, NodeState)
+                if heard.signatory.owner == heard.record.node_id:
+                    tx.put_node(heard.record, payload=heard.payload, verified=True, folded_at_ns=0)
+            case _:
+                seen = self.events.read(record)
+                tx.put_event(seen, payload=self.codec.encode(seen))
