@@ -15,11 +15,12 @@ from tests.fakes.history_store import FakeHistoryStore
 from tests.fakes.signing import FakeOpener, FakeSealer, fake_keyset
 from tests.guarantees.history import ReplayChangesNothing
 from tests.projecting import CODEC, GATEWAY, KEYS, NODE_SIGNER, OTHER, REVOKED, STRANGER, World
-from tests.stories import BORN, NODE, OTHER_NODE, Story, event, heartbeat
+from tests.stories import BORN, NODE, OTHER_NODE, Story, event, heartbeat, step_of
 from workers.adapters.falco import DetectorEvents
 from workers.core import topics
 from workers.core.envelope import PayloadType
 from workers.core.errors import MalformedMessage, PermanentFailure, TransientFailure
+from workers.core.history import fold
 from workers.core.ids import EventId
 from workers.core.node_state import DeadLetter
 from workers.core.outcome import Outcome, Stage
