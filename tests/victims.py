@@ -37,15 +37,20 @@ class Victims:
         process: subprocess.Popen[bytes] = subprocess.Popen(list(arguments), **options)  # type: ignore[call-overload]
         self._started[process.pid] = process
         # The kernel reports the exec as done before it has laid out the arguments.
-        wait_until(lambda: bool(Path(f"/proc/{process.pid}/cmdline").read_bytes()) or process.poll() is not None)
+        wait_until(lambda: bool(Path(f"/proc/{process.pid}/cmdline").read_bytes()) or state_of(process.pid) == "Z")
         return process.pid
 
     def python(self, code: str, *arguments: str) -> int:
         """A Python program; returns once it has printed a line."""
         pid = self.spawn([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stdin=subprocess.PIPE)
-        assert self._started[pid].stdout is not None
-        self._started[pid].stdout.readline()  # type: ignore[union-attr]
+        self.read_line(pid)
         return pid
+
+    def read_line(self, pid: int) -> bytes:
+        """The next line that a process prints."""
+        stdout = self._started[pid].stdout
+        assert stdout is not None
+        return stdout.readline()
 
     def tell(self, pid: int, line: str = "") -> None:
         """A line to the standard input of a process started by ``python``."""
@@ -57,6 +62,15 @@ class Victims:
     def alive(self, pid: int) -> bool:
         """Whether a started process still runs; reaps it when not."""
         return self._started[pid].poll() is None
+
+    def dead_within(self, pid: int, seconds: float) -> bool:
+        """Whether it ends in that time; reaps it when it does."""
+        give_up = time.monotonic() + seconds
+        while self.alive(pid):
+            if time.monotonic() > give_up:
+                return False
+            time.sleep(0.001)
+        return True
 
     def end(self, pid: int) -> None:
         """Kill and reap it: its pid is free."""
@@ -70,7 +84,7 @@ class Victims:
         os.kill(pid, signal.SIGKILL)
         await_state(pid, "Z")
 
-    def reuse(self, pid: int, *, tries: int = 200) -> int:
+    def reuse(self, pid: int, *, tries: int = 50) -> int:
         """A new process under a pid that was freed; the kernel is told where to count on, others may be quicker.
 
         Returns 0 when it never succeeded.

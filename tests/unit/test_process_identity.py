@@ -38,15 +38,17 @@ births = st.integers(BORN_NS, BORN_NS + HOUR_NS)
 spans = st.one_of(st.integers(0, 3 * TICK_NS), st.integers(0, HOUR_NS))
 
 
-@given(born=births, age=spans, grain=grains, named=st.booleans(), late=spans)
+@given(born=births, age=spans, grain=grains, named=st.booleans(), late=spans, cut=st.booleans())
 def test_the_events_own_process_is_never_called_another(
-    born: int, age: int, grain: int, named: bool, late: int
+    born: int, age: int, grain: int, named: bool, late: int, cut: bool
 ) -> None:
-    """It was born before the event; a named start time is never before the birth, and may be much later."""
+    """It was born before the event; a named start time is not before its birth (or tick), and may be much later."""
     start = min(born + late, born + age) if named else None
+    if start is not None and cut:
+        start -= start % TICK_NS
     judged = judge_event(_holder(born, grain), observed_at_ns=born + age, named_start_ns=start, tick_ns=TICK_NS)
     assert judged.verdict in {Verdict.SAME, Verdict.UNCLEAR}
-    if named or age >= WINDOW_NS:
+    if (named and not (cut and grain == FINE_NS)) or age >= WINDOW_NS:
         assert judged.verdict is Verdict.SAME
 
 
@@ -71,6 +73,17 @@ def test_without_a_named_start_time_nobody_who_reused_the_pid_is_taken_for_it(
     reborn = event + dead_after
     judged = judge_event(_holder(reborn, TICK_NS), observed_at_ns=event, named_start_ns=None, tick_ns=TICK_NS)
     assert judged.verdict is not Verdict.SAME
+
+
+@given(born=births, age=spans, dead_after=spans)
+def test_with_ticks_alone_a_named_start_tells_everyone_apart_who_was_born_in_a_later_tick(
+    born: int, age: int, dead_after: int
+) -> None:
+    event = born + age
+    reborn = event + dead_after
+    judged = judge_event(_holder(reborn, TICK_NS), observed_at_ns=event, named_start_ns=born, tick_ns=TICK_NS)
+    if reborn // TICK_NS * TICK_NS > born + CLOCK_ERROR_NS:
+        assert judged.verdict is not Verdict.SAME
 
 
 @given(born=births, age=spans, beyond=st.integers(WINDOW_NS + TICK_NS, HOUR_NS), grain=grains)

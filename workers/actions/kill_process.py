@@ -102,10 +102,8 @@ class KillProcess(Action[KillParameters]):
         return f"process:{line[job.parameters.ancestor].pid if job.parameters.ancestor < len(line) else 0}"
 
     def admit(self, job: Job[KillParameters], host: Host) -> None:
-        """Refuse protected processes, and targets that cannot be told apart from another process."""
-        found = _find(job, host)
-        if found is not None:
-            _refuse_protected(found.facts, host)
+        """Refuse what needs no look at the process; ``bind`` looks once, and refuses by identity and protection."""
+        _meant(job)
 
     def bind(self, job: Job[KillParameters], host: Host) -> Values:
         """The process that was meant, if it is still there: ``present`` says so, and ``gone`` why not."""

@@ -62,17 +62,17 @@ class Judgement:
 def judge_event(facts: ProcessFacts, *, observed_at_ns: int, named_start_ns: int | None, tick_ns: int) -> Judgement:
     """Whether the holder was alive when the event happened, all times in nanoseconds since the epoch."""
     window = WINDOW_TICKS * tick_ns
-    latest = facts.started_at_ns + facts.start_grain_ns
-    error = CLOCK_ERROR_NS if facts.start_grain_ns < tick_ns else window - facts.start_grain_ns
-    if latest + error <= observed_at_ns:
+    fine = facts.start_grain_ns < tick_ns
+    earliest, latest = facts.started_at_ns, facts.started_at_ns + facts.start_grain_ns
+    if latest + (CLOCK_ERROR_NS if fine else window - tick_ns) <= observed_at_ns:
         return Judgement(Verdict.SAME, Binding.PID_BEFORE_EVENT)
-    if facts.started_at_ns >= observed_at_ns + window:
+    if earliest >= observed_at_ns + window:
         return Judgement(Verdict.GONE, Binding.PID_BEFORE_EVENT)
     if named_start_ns is None:
         return Judgement(Verdict.UNCLEAR, Binding.PID_BEFORE_EVENT)
-    if latest <= named_start_ns + (error if facts.start_grain_ns < tick_ns else window):
+    if (latest if fine else earliest) <= named_start_ns + CLOCK_ERROR_NS:
         return Judgement(Verdict.SAME, Binding.START_TIME)
-    if facts.started_at_ns > named_start_ns + window:
+    if earliest > named_start_ns + window:
         return Judgement(Verdict.GONE, Binding.START_TIME)
     return Judgement(Verdict.UNCLEAR, Binding.START_TIME)
 

@@ -3,6 +3,7 @@
 The port ``Processes``. Named by ``bootstrap`` only; called by actions through ``Host``.
 """
 
+from workers.adapters.processes.siblings import Siblings
 from workers.adapters.processes.system import SystemProcesses
 
-__all__ = ["SystemProcesses"]
+__all__ = ["Siblings", "SystemProcesses"]

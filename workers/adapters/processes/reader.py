@@ -20,11 +20,11 @@ from workers.core.process import ProcessFacts
 class Reader:
     """Knows the boot, the cgroup hierarchies and whether the kernel tells fine start times."""
 
-    def __init__(self, boot: Boot) -> None:
+    def __init__(self, boot: Boot, *, fine_start: bool) -> None:
         """Looks at this machine once."""
         self._boot: Final = boot
         self._cgroups: Final = cgroups.Cgroups()
-        self._fine: Final = FineStart()
+        self._fine: Final = FineStart() if fine_start else None
         self._has_serials: Final = _has_serials()
 
     def read_held(self, pid: int, descriptor: int) -> ProcessFacts | None:
@@ -49,9 +49,9 @@ class Reader:
         paths = procfs.parse_cgroups(texts.contents(f"/proc/{pid}/cgroup"))
         exe = executable(pid)
         since_boot, grain = stat.start_ticks * self._boot.tick_ns, self._boot.tick_ns
-        fine = self._fine.since_boot_ns(pid, not_before_ns=since_boot, tick_ns=grain)
-        if fine is not None:
-            since_boot, grain = fine
+        if self._fine is not None:
+            fine = self._fine.since_boot_ns(pid, not_before_ns=since_boot, tick_ns=grain)
+            since_boot, grain = fine or (since_boot, grain)
         cgroup = procfs.one_cgroup(paths)
         return ProcessFacts(
             pid=pid,

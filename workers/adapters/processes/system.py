@@ -23,10 +23,11 @@ _MANY_ANCESTORS: Final = 4096
 class SystemProcesses:
     """The processes of this host."""
 
-    def __init__(self, *, siblings: Callable[[], tuple[int, ...]] = tuple) -> None:
-        """``siblings`` are the pids of the workers that the same supervisor runs, asked for anew each time."""
+    def __init__(self, *, siblings: Callable[[], tuple[int, ...]] = tuple, fine_start: bool = True) -> None:
+        """``siblings`` are the pids of the workers that the same supervisor runs, asked for anew each time;
+        ``fine_start`` False leaves start times at a tick, as they are where the kernel tells us no more."""
         self._boot = Boot()
-        self._reader = Reader(self._boot)
+        self._reader = Reader(self._boot, fine_start=fine_start)
         self._siblings = siblings
         self._own_cgroup = _own_cgroup()
 

@@ -1,0 +1,111 @@
+"""Detections of real processes, as a detector would send them, and kill_process run on them.
+
+Used by the integration tests, guarantees and measurements of kill_process: the only identity that reaches the action is
+what stands in the Falco JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from workers.action import Job, Probe
+from workers.actions.kill_process import KillParameters, KillProcess
+from workers.adapters.clock import SystemClock
+from workers.adapters.failpoints import NoFailpoints
+from workers.adapters.falco import decoded
+from workers.adapters.processes import SystemProcesses
+from workers.core.command import ActionCommand, parameters_digest
+from workers.core.falco import event_from
+from workers.core.ids import EventId, ExecutionId, Incarnation, KeyId, NodeId
+from workers.core.outcome import Report, Values
+from workers.core.request import Actor, ActorKind, Causation
+from workers.core.target import ProcessTarget
+from workers.ports import Host
+
+
+def falco_json(pid: int, *, start_ns: int | None = None, parent_pid: int | None = None) -> bytes:
+    """An alert about a process, now; ``start_ns`` is what the detector prints as proc.pid.ts."""
+    now = time.time_ns()
+    fields: dict[str, object] = {"proc.pid": pid, "proc.exepath": "/tmp/xmrig", "proc.name": "xmrig"}
+    if start_ns is not None:
+        fields["proc.pid.ts"] = start_ns
+    if parent_pid is not None:
+        fields["proc.ppid"] = parent_pid
+    seconds = datetime.fromtimestamp(now // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return json.dumps(
+        {
+            "output": "A miner runs",
+            "priority": "Critical",
+            "rule": "Detect crypto miners",
+            "source": "syscall",
+            "time": f"{seconds}.{now % 1_000_000_000:09d}Z",
+            "output_fields": fields,
+        }
+    ).encode()
+
+
+def target_in(alert: bytes) -> ProcessTarget:
+    """All that the action will know."""
+    event = event_from(decoded(alert))
+    return ProcessTarget(line=event.process_line, observed_at_ns=event.occurred_at_ns)
+
+
+def this_machine(*, fine_start: bool = True) -> Host:
+    """The real one."""
+    return Host(processes=SystemProcesses(fine_start=fine_start), clock=SystemClock(), failpoints=NoFailpoints())
+
+
+@dataclass(slots=True)
+class Kill:
+    """One run of kill_process in its steps."""
+
+    host: Host
+    target: ProcessTarget
+    ancestor: int = 0
+    within_s: float = 10.0
+    claim: Values = field(default_factory=dict)
+
+    def job(self) -> Job[KillParameters]:
+        """The verified command of a rule."""
+        now = time.time_ns()
+        parameters: Values = {"ancestor": self.ancestor}
+        command = ActionCommand(
+            command_id=ExecutionId("0199e0f7-0000-7000-8000-000000000001"),
+            node_id=NodeId("0" * 32),
+            node_key=KeyId("1" * 32),
+            incarnation=Incarnation("0d9c1f6e-7d0f-4a7c-9c53-2f2f4f3b1a10"),
+            action="kill_process",
+            target=self.target,
+            parameters=parameters,
+            parameters_sha256=parameters_digest(parameters),
+            issued_at_ns=now,
+            not_before_ns=now,
+            expires_at_ns=now + 300_000_000_000,
+            timeout_s=60,
+            actor=Actor(ActorKind.RULE, "Detect crypto miners"),
+            causation=Causation(event_id=EventId("event-1")),
+        )
+        return Job(command, KillParameters(self.ancestor), deadline_ns=now + round(self.within_s * 1e9))
+
+    def bind(self) -> Values:
+        """Admit and bind, as the node does before its claim."""
+        action, job = KillProcess(), self.job()
+        action.admit(job, self.host)
+        self.claim = action.bind(job, self.host)
+        return self.claim
+
+    def execute(self) -> Report:
+        """Act on what was bound."""
+        return KillProcess().execute(self.job(), self.claim, self.host)
+
+    def run(self) -> Report:
+        """Bind and execute."""
+        self.bind()
+        return self.execute()
+
+    def probe(self) -> Probe:
+        """Look whether the effect is there."""
+        return KillProcess().probe(self.job(), self.claim, self.host)
