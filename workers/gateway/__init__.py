@@ -1,4 +1,5 @@
-"""The gateway: the HTTP face for people and programs; reads history, writes requests.
+"""The gateway: what people and detectors hand in becomes records, and history becomes answers.
 
-Started by bootstrap; works against ports only. Must never sign a command and never put a bearer token on the bus.
+Called by bootstrap; talks to the world over ports, and to HTTP only in ``gateway.http``. Writes requests and events,
+reads the history store. Holds no key that could sign a command, and must never decide what may be done to a node.
 """

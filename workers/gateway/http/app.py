@@ -1,0 +1,60 @@
+"""The application: routes, exception handlers and the OpenAPI document, inside the edge.
+
+Called by bootstrap.
+"""
+
+from typing import cast
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from workers import __version__
+from workers.core.errors import WorkerError
+from workers.gateway.desk import Desk
+from workers.gateway.http import answers, openapi
+from workers.gateway.http.edge import OPENAPI, App, Edge
+from workers.gateway.http.native import native
+from workers.gateway.http.room import Room
+from workers.gateway.principals import RateLimit, Tokens
+from workers.gateway.showing import Signer
+
+
+def build(desk: Desk, *, tokens: Tokens, limit: RateLimit, signer: Signer) -> Edge:
+    """The ASGI application of one gateway."""
+    app = FastAPI(
+        title="Douse",
+        version=__version__,
+        summary="Response actions: what was asked, what was done, and the proof.",
+        openapi_url=OPENAPI,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.include_router(native(Room(desk, desk.history, desk.clock, signer)))
+    app.add_exception_handler(WorkerError, _worker_error)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.openapi = openapi.document_of(app)  # type: ignore[method-assign]
+    return Edge(
+        cast(App, app), tokens=tokens, limit=limit, trail=desk.trail, telemetry=desk.telemetry, clock=desk.clock
+    )
+
+
+async def _worker_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, WorkerError):
+        raise error
+    answer = answers.of_worker_error(error)
+    if answer.status_code == 500:
+        raise error
+    return answer
+
+
+async def _validation(request: Request, error: Exception) -> Response:
+    return answers.of_validation(cast(RequestValidationError, error))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    return answers.of_http(request, cast(HTTPException, error))

@@ -1,0 +1,77 @@
+"""``/api/v1/events``: hand in a detector's events, and look at what was handed in."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from starlette.requests import Request
+
+from workers.core.ids import EventId
+from workers.core.queries import EventQuery
+from workers.gateway import fleet_showing
+from workers.gateway.http.native.lists import Cursor, Filter, Limit, Listed, Moment, Since, page
+from workers.gateway.http.room import Room, caller, in_thread, trace_of
+from workers.gateway.moments import moment, since
+from workers.gateway.refusals import NotFound
+from workers.gateway.views import AcceptedEventView, EventView
+
+_FALCO = {
+    "requestBody": {
+        "required": True,
+        "description": "One Falco alert as Falco's http_output or falcosidekick posts it, a list, or one a line.",
+        "content": {
+            "application/json": {
+                "schema": {"anyOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}]},
+                "example": {
+                    "hostname": "web-1",
+                    "time": "2026-07-04T20:46:44.180672852Z",
+                    "rule": "Terminal shell in container",
+                    "priority": "Notice",
+                    "output_fields": {"proc.pid": 4711, "proc.pid.ts": 1783198004170000000},
+                },
+            },
+            "application/x-ndjson": {"schema": {"type": "string"}},
+        },
+    }
+}
+
+
+def routes(room: Room) -> APIRouter:
+    """The routes."""
+    router = APIRouter(prefix="/events", tags=["events"])
+
+    @router.post("", status_code=202, openapi_extra=_FALCO, summary="Hand in a detector's events")
+    async def hand_in(request: Request) -> Listed[AcceptedEventView]:
+        """All of them or none: answered once the log has every one. The same event handed in twice keeps its id."""
+        body, person, parent = await request.body(), caller(request), trace_of(request)
+        ids = await in_thread(lambda: room.desk.hand_in(body, person=person, parent=parent))
+        return Listed(data=[AcceptedEventView(id_) for id_ in ids])
+
+    @router.get("", summary="List events, newest first")
+    def listed(
+        request: Request,
+        host: Filter = "",
+        rule: Filter = "",
+        container: Filter = "",
+        since_: Annotated[Since, Query(alias="since")] = "",
+        from_: Annotated[Moment, Query(alias="from")] = "",
+        to: Moment = "",
+        limit: Limit = 25,
+        cursor: Cursor = "",
+    ) -> Listed[EventView]:
+        """Every filter narrows; ``host`` is a node id or host name."""
+        caller(request)
+        start = since(since_, now_ns=room.clock.now_ns()) if since_ else moment(from_, field="from")
+        query = EventQuery(host, rule, container, start, moment(to, field="to"), limit, cursor)
+        found = page(lambda: room.history.events(query))
+        return Listed(data=[fleet_showing.event(row) for row in found.rows], next=found.next_cursor or None)
+
+    @router.get("/{event_id}", summary="One event, and the executions it led to")
+    def one(request: Request, event_id: Annotated[str, Path(max_length=128)]) -> EventView:
+        """404 until history has it, a moment after it was handed in."""
+        caller(request)
+        stored = room.history.event(EventId(event_id))
+        if stored is None:
+            raise NotFound(f"there is no event {event_id!r}")
+        return fleet_showing.event(stored)
+
+    return router

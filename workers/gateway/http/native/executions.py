@@ -1,0 +1,84 @@
+"""``/api/v1/executions`` and ``/api/v1/contained``: what was asked, what was done, what holds."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from starlette.requests import Request
+
+from workers.core.history import Execution
+from workers.core.outcome import Outcome, Stage
+from workers.core.queries import ExecutionQuery
+from workers.gateway import showing
+from workers.gateway.http.native.lists import Cursor, Filter, Limit, Listed, Moment, Since, page
+from workers.gateway.http.room import Room, caller
+from workers.gateway.moments import moment, since
+from workers.gateway.views import ExecutionView
+
+Id = Annotated[str, Path(max_length=128, description="An execution id.")]
+
+
+def routes(room: Room) -> APIRouter:
+    """The routes."""
+    router = APIRouter(tags=["executions"])
+
+    @router.get("/executions", summary="List executions, newest request first")
+    def listed(
+        request: Request,
+        host: Filter = "",
+        container: Filter = "",
+        workload: Filter = "",
+        cluster: Filter = "",
+        rule: Filter = "",
+        actor: Filter = "",
+        action: Filter = "",
+        outcome: Outcome | None = None,
+        stage: Stage | None = None,
+        event_id: Filter = "",
+        caller_id: Filter = "",
+        undo_of: Filter = "",
+        since_: Annotated[Since, Query(alias="since")] = "",
+        from_: Annotated[Moment, Query(alias="from")] = "",
+        to: Moment = "",
+        limit: Limit = 25,
+        cursor: Cursor = "",
+    ) -> Listed[ExecutionView]:
+        """Every filter narrows; ``host`` is a node id or host name. Steps are left out: ask for one execution."""
+        caller(request)
+        start = since(since_, now_ns=room.clock.now_ns()) if since_ else moment(from_, field="from")
+        query = ExecutionQuery(
+            host=host,
+            container=container,
+            workload=workload,
+            cluster=cluster,
+            rule=rule,
+            actor=actor,
+            action=action.lower(),
+            outcome=outcome or "",
+            stage=stage or "",
+            event_id=event_id,
+            caller_id=caller_id,
+            undo_of=undo_of,
+            from_ns=start,
+            to_ns=moment(to, field="to"),
+            limit=limit,
+            cursor=cursor,
+        )
+        found = page(lambda: room.history.executions(query))
+        return Listed(data=[_shown(row) for row in found.rows], next=found.next_cursor or None)
+
+    @router.get("/executions/{execution_id}", summary="One execution, with its steps")
+    def one(request: Request, execution_id: Id) -> ExecutionView:
+        """What was asked, how far it is, how it ended, and the proof."""
+        caller(request)
+        return showing.execution(room.desk.found(execution_id), signer=room.signer)
+
+    @router.get("/contained", summary="What is contained right now")
+    def contained(request: Request) -> Listed[ExecutionView]:
+        """Executions whose effect holds and was not undone."""
+        caller(request)
+        return Listed(data=[_shown(row) for row in room.history.contained()])
+
+    def _shown(execution: Execution) -> ExecutionView:
+        return showing.execution(execution, signer=room.signer)
+
+    return router

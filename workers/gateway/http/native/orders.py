@@ -1,0 +1,77 @@
+"""``/api/v1/executions``, the verbs that ask for something: execute, undo, cancel."""
+
+from dataclasses import replace
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Body, Header, Path
+from starlette.requests import Request
+from starlette.responses import Response
+
+from workers.gateway import showing
+from workers.gateway.desk import Asked
+from workers.gateway.http.native.bodies import CancelBody, ExecutionBody, UndoBody
+from workers.gateway.http.room import Room, caller, in_thread, trace_of
+from workers.gateway.views import ErrorView, ExecutionView
+
+Id = Annotated[str, Path(max_length=128, description="An execution id.")]
+IdempotencyKey = Annotated[
+    str,
+    Header(
+        alias="Idempotency-Key",
+        max_length=255,
+        description="Asking again under the same key, for at least a day, is the same execution.",
+    ),
+]
+_CONFLICT: Final[dict[int | str, dict[str, Any]]] = {
+    409: {"model": ErrorView, "description": "What is there does not allow it; the message says why."}
+}
+
+
+def routes(room: Room) -> APIRouter:
+    """The routes."""
+    router = APIRouter(tags=["executions"])
+
+    async def answered(asked: Asked, response: Response) -> ExecutionView:
+        """201 with what history says of it, 202 with what was asked when history is behind, 200 when it was known."""
+        if asked.known is not None:
+            response.status_code = 200
+            return showing.execution(asked.known, signer=room.signer)
+        known = await room.until(lambda execution: execution.request is not None, asked.execution_id)
+        if known is None:
+            response.status_code = 202
+            known = replace(showing.awaited(asked.request), steps=())
+        return showing.execution(known, signer=room.signer)
+
+    @router.post("/executions", status_code=201, summary="Ask for an action", responses=_CONFLICT)
+    async def ask(request: Request, response: Response, body: ExecutionBody, key: IdempotencyKey = "") -> ExecutionView:
+        """Answered once the log has the request and history knows of it (202 where history takes longer than 2 s);
+        it runs asynchronously: read it again, by its id, for its outcome. 200 where the idempotency key was used."""
+        person, parent, wish = caller(request), trace_of(request), body.wish()
+        asked = await in_thread(lambda: room.desk.ask(wish, person=person, key=key, parent=parent))
+        response.headers["Location"] = f"{request.url.path}/{asked.execution_id}"
+        return await answered(asked, response)
+
+    @router.delete("/executions/{execution_id}", status_code=201, summary="Undo an execution", responses=_CONFLICT)
+    async def undo(
+        request: Request, response: Response, execution_id: Id, body: Annotated[UndoBody, Body()] = UndoBody()
+    ) -> ExecutionView:
+        """Undo, not cancel: the answer is a new execution. 409 where the action cannot be undone."""
+        person, parent = caller(request), trace_of(request)
+        asked = await in_thread(lambda: room.desk.undo(execution_id, person=person, reason=body.reason, parent=parent))
+        return await answered(asked, response)
+
+    @router.post(
+        "/executions/{execution_id}/cancel", status_code=202, summary="Cancel an execution", responses=_CONFLICT
+    )
+    async def cancel(
+        request: Request, execution_id: Id, body: Annotated[CancelBody, Body()] = CancelBody()
+    ) -> ExecutionView:
+        """Asks for it, and answers with the execution as it is then; only what has not ended can be cancelled."""
+        person, parent = caller(request), trace_of(request)
+        running = await in_thread(
+            lambda: room.desk.cancel(execution_id, person=person, reason=body.reason, force=body.force, parent=parent)
+        )
+        now = await room.until(lambda execution: execution.outcome is not None, running.execution_id)
+        return showing.execution(now or running, signer=room.signer)
+
+    return router

@@ -1,0 +1,74 @@
+"""What every route has at hand, and the two ways in which a route reaches it.
+
+Made by ``app``; used by ``native``. Synchronous work runs on the framework's worker threads; only waiting is async.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from workers.core.history import Execution
+from workers.core.ids import ExecutionId
+from workers.core.record import Headers
+from workers.gateway.desk import Desk
+from workers.gateway.principals import Principal
+from workers.gateway.refusals import Unauthorized
+from workers.gateway.showing import Signer
+from workers.ports import Clock, HistoryStore
+
+T = TypeVar("T")
+
+FOLD_WAIT_S: Final = 2.0
+"""How long an answer waits for history to know of what was asked (DESIGN section 3)."""
+
+_FIRST_PAUSE_S: Final = 0.004
+_LONGEST_PAUSE_S: Final = 0.064
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The gateway's room, as routes see it."""
+
+    desk: Desk
+    history: HistoryStore
+    clock: Clock
+    signer: Signer
+
+    async def until(self, done: Callable[[Execution], bool], execution_id: ExecutionId) -> Execution | None:
+        """The execution once history has it and ``done`` says so; what there is after ``FOLD_WAIT_S``. Holds no
+        thread while it waits."""
+        until_ns = self.clock.monotonic_ns() + round(FOLD_WAIT_S * 1e9)
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            known = await run_in_threadpool(self.history.execution, execution_id)
+            if (known is not None and done(known)) or self.clock.monotonic_ns() >= until_ns:
+                return known
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def caller(request: Request) -> Principal:
+    """Whose request it is; the edge has checked.
+
+    Raises:
+        Unauthorized: a route that needs a token was reached without one.
+    """
+    principal = request.scope.get("state", {}).get("principal")
+    if not isinstance(principal, Principal):
+        raise Unauthorized("this needs a bearer token")
+    return principal
+
+
+def trace_of(request: Request) -> Headers:
+    """The caller's own trace, where he sent one."""
+    given = request.headers.get("traceparent", "")
+    return (("traceparent", given.encode("ascii", "replace")),) if given else ()
+
+
+def in_thread(work: Callable[[], T]) -> Awaitable[T]:
+    """Run synchronous work on a worker thread."""
+    return run_in_threadpool(work)

@@ -1,0 +1,243 @@
+"""What somebody asked for, checked and turned into an ``ActionRequest``.
+
+Called by ``desk`` before anything is written. Pure: time, ids and the event come as arguments. Checks form and
+consistency; whether it is allowed is the dispatcher's question, whether it can be done the node's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from workers.action import Action
+from workers.core.errors import CommandRejected
+from workers.core.event import ProcessRef, RuntimeEvent
+from workers.core.event_bounds import is_container_id, is_path, is_pid, is_time_ns
+from workers.core.history import Execution
+from workers.core.ids import ExecutionId
+from workers.core.outcome import NOTHING, Values
+from workers.core.request import ActionRequest, Actor, ActorKind, Causation, Step, Verb
+from workers.core.target import ContainerTarget, FileTarget, ProcessTarget, Target
+from workers.gateway.principals import Principal
+from workers.gateway.refusals import Conflict, Invalid
+
+Catalogue = Mapping[str, Action[Any]]
+"""Every action by its name."""
+
+_KINDS: Final[Mapping[type, str]] = {ProcessTarget: "process", ContainerTarget: "container", FileTarget: "file"}
+
+
+@dataclass(frozen=True, slots=True)
+class NamedProcess:
+    """A process as a person names it."""
+
+    pid: int
+    start_time_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NamedContainer:
+    """A container as a person names it."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class NamedFile:
+    """A file as a person names it."""
+
+    path: str
+    container_id: str = ""
+
+
+Named = NamedProcess | NamedContainer | NamedFile
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """An action somebody wants, as they put it."""
+
+    action: str
+    host: str = ""
+    target: Named | None = None
+    event_id: str = ""
+    parameters: Values = field(default_factory=lambda: NOTHING)
+    reason: str = ""
+    dry_run: bool = False
+    ttl_s: int = 0
+    undo_after_s: int = 0
+    caller_id: str = ""
+
+
+def action_of(name: str, catalogue: Catalogue) -> Action[Any]:
+    """The action of a name or API type (``kill_process``, ``KILL_PROCESS``).
+
+    Raises:
+        Invalid: there is none, or it only ever runs as an undo.
+    """
+    action = catalogue.get(name.lower())
+    if action is None:
+        known = ", ".join(sorted(catalogue))
+        raise Invalid(f"there is no action {name[:64]!r}; there are: {known}", code="unknown_action", field="action")
+    if action.undo_only:
+        raise Invalid(f"{action.name} only undoes: DELETE the execution to be undone", field="action")
+    return action
+
+
+def execute(
+    wish: Wish,
+    catalogue: Catalogue,
+    *,
+    person: Principal,
+    execution_id: ExecutionId,
+    now_ns: int,
+    event: RuntimeEvent | None,
+) -> ActionRequest:
+    """The request to run an action; ``event`` is the one that ``wish.event_id`` names.
+
+    Raises:
+        Invalid: with the field that is wrong.
+    """
+    action = action_of(wish.action, catalogue)
+    try:
+        action.parse(wish.parameters)
+    except CommandRejected as error:
+        raise Invalid(error.message, code=error.reason, field="parameters") from None
+    if wish.undo_after_s and action.reversible_by is None:
+        raise Invalid(f"{action.name} cannot be undone, so undo_after_s means nothing", field="undo_after_s")
+    host = wish.host or (event.host if event is not None else "")
+    if not host:
+        raise Invalid("host is missing: name a node id or host name", field="host")
+    return ActionRequest(
+        verb=Verb.EXECUTE,
+        requested_at_ns=now_ns,
+        actor=_person(person),
+        host=host,
+        steps=(Step(execution_id, action.name, _target(wish, action, event, now_ns), wish.parameters),),
+        reason=wish.reason,
+        dry_run=wish.dry_run,
+        ttl_s=wish.ttl_s,
+        undo_after_s=wish.undo_after_s,
+        caller_id=wish.caller_id,
+        causation=Causation(event.event_id) if event is not None else Causation(),
+        detected_at_ns=event.occurred_at_ns if event is not None else 0,
+    )
+
+
+def undo(
+    done: Execution, catalogue: Catalogue, *, person: Principal, execution_id: ExecutionId, now_ns: int, reason: str
+) -> ActionRequest:
+    """The request to undo an execution; everything else the node takes from its own journal.
+
+    Raises:
+        Conflict: there is nothing that could be undone.
+    """
+    action = catalogue.get(done.action)
+    if action is None or action.reversible_by is None:
+        raise Conflict(f"{done.action or 'this execution'} cannot be undone", code="irreversible")
+    request = _about(Verb.UNDO, done, person=person, now_ns=now_ns, reason=reason)
+    return replace(request, steps=(Step(execution_id, action.reversible_by, None),))
+
+
+def cancel(running: Execution, *, person: Principal, now_ns: int, reason: str, force: bool) -> ActionRequest:
+    """The request to cancel an execution that has not ended.
+
+    Raises:
+        Conflict: it has.
+    """
+    if running.outcome is not None and running.outcome.is_final:
+        raise Conflict(f"it has ended already: {running.outcome}", code="ended")
+    return replace(_about(Verb.CANCEL, running, person=person, now_ns=now_ns, reason=reason), force=force)
+
+
+def differs(wish: ActionRequest, known: ActionRequest) -> str:
+    """The first field in which a request under a used idempotency key wants something else; empty when none does."""
+    pairs: tuple[tuple[str, object, object], ...] = (
+        ("action", wish.steps[0].action, known.steps[0].action),
+        ("host", wish.host, known.host),
+        ("target", _identity(wish.steps[0].target), _identity(known.steps[0].target)),
+        ("parameters", dict(wish.steps[0].parameters), dict(known.steps[0].parameters)),
+        ("dry_run", wish.dry_run, known.dry_run),
+        ("event_id", wish.causation.event_id, known.causation.event_id),
+    )
+    return next((name for name, mine, theirs in pairs if mine != theirs), "")
+
+
+def _identity(target: Target | None) -> object:
+    """What a target names, without the moment it was asked for."""
+    match target:
+        case None:
+            return None
+        case ProcessTarget(line=line):
+            return line[:1]
+        case ContainerTarget(container_id=container_id):
+            return container_id
+        case FileTarget(path=path, container_id=container_id):
+            return (path, container_id)
+
+
+def _person(person: Principal) -> Actor:
+    return Actor(ActorKind.PERSON, person.name)
+
+
+def _about(verb: Verb, subject: Execution, *, person: Principal, now_ns: int, reason: str) -> ActionRequest:
+    return ActionRequest(
+        verb=verb,
+        requested_at_ns=now_ns,
+        actor=_person(person),
+        host="",
+        steps=(),
+        reason=reason,
+        subject=subject.execution_id,
+    )
+
+
+def _target(wish: Wish, action: Action[Any], event: RuntimeEvent | None, now_ns: int) -> Target:
+    if (wish.target is None) == (event is None):
+        raise Invalid("name either a target or an event_id, and not both", field="target")
+    target = _of_event(event, action) if event is not None else _named(wish.target, now_ns)
+    if not isinstance(target, action.target):
+        raise Invalid(
+            f"{action.name} acts on a {_KINDS[action.target]}, not on a {_KINDS[type(target)]}", field="target"
+        )
+    return target
+
+
+def _of_event(event: RuntimeEvent, action: Action[Any]) -> Target:
+    at_ns = event.occurred_at_ns
+    if action.target is ProcessTarget and event.process_line:
+        return ProcessTarget(event.process_line, at_ns)
+    if action.target is ContainerTarget and event.container is not None:
+        return ContainerTarget(event.container.id, at_ns)
+    if action.target is FileTarget and event.file_path:
+        inside = event.container.id if event.container is not None else ""
+        return FileTarget(event.file_path.encode("utf-8", "surrogateescape"), at_ns, inside)
+    raise Invalid(
+        f"event {event.event_id} names no {_KINDS[action.target]}", code="event_lacks_target", field="event_id"
+    )
+
+
+def _named(named: Named | None, now_ns: int) -> Target:
+    match named:
+        case NamedProcess(pid=pid, start_time_ns=start):
+            if not is_pid(pid):
+                raise Invalid(f"no kernel gives out the process id {pid}", field="target.process.pid")
+            if start is not None and not is_time_ns(start):
+                raise Invalid(
+                    "start_time_ns is nanoseconds since the epoch, or -1", field="target.process.start_time_ns"
+                )
+            return ProcessTarget((ProcessRef(pid, start),), now_ns)
+        case NamedContainer(id=container_id):
+            return ContainerTarget(_container_id(container_id, "target.container.id"), now_ns)
+        case NamedFile(path=path, container_id=inside):
+            if not is_path(path):
+                raise Invalid("path must be absolute, whole and without NUL", field="target.file.path")
+            inside = _container_id(inside, "target.file.container_id") if inside else ""
+            return FileTarget(path.encode("utf-8", "surrogateescape"), now_ns, inside)
+        case None:
+            raise Invalid("name either a target or an event_id", field="target")
+
+
+def _container_id(text: str, field: str) -> str:
+    if not is_container_id(text.lower()):
+        raise Invalid("a container is named by 12 to 64 hex digits of its id, never by its name", field=field)
+    return text.lower()

@@ -1,0 +1,70 @@
+"""The gateway's audit chain: who asked for what; refused callers are counted, never written one by one.
+
+Called by ``desk`` and the edge; writes through ``Scribe`` into an outbox in memory that the loop's relay empties. A
+caller without a token must not be able to fill the audit log: refusals become one record a minute and kind.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from workers.core.ids import NO_EXECUTION, ExecutionId
+from workers.core.outcome import NOTHING, Values
+from workers.core.record import Headers
+from workers.gateway.principals import Principal
+from workers.ports import Chained, Clock, Scribe
+
+Begin = Callable[[], AbstractContextManager[Chained]]
+"""One transaction of the outbox: exclusive (one thread may nest them), all or nothing."""
+
+
+class Trail:
+    """Writes audit records; every method may be called from any thread."""
+
+    def __init__(self, scribe: Scribe, begin: Begin, clock: Clock) -> None:
+        """One chain a start."""
+        self._scribe = scribe
+        self._begin = begin
+        self._clock = clock
+        self._refusals: Counter[str] = Counter()
+
+    def started(self) -> None:
+        """The chain's first record."""
+        self._write("started", actor="", execution_id=NO_EXECUTION, detail=NOTHING, trace=())
+
+    def asked(self, what: str, person: Principal, *, execution_id: ExecutionId, detail: Values, trace: Headers) -> None:
+        """Somebody asked for something; written before it is sent.
+
+        Raises:
+            TransientFailure: the log has been away for so long that no audit record can be kept: nothing may be sent.
+        """
+        self._write(what, actor=person.name, execution_id=execution_id, detail=detail, trace=trace)
+
+    def refused(self, kind: str) -> None:
+        """Count a caller who was turned away (``unauthorized``, ``too_many_requests``)."""
+        with self._begin():
+            self._refusals[kind] += 1
+
+    def write_refusals(self) -> None:
+        """One record for all that were turned away since the last call; the loop calls it once a minute.
+
+        Raises:
+            TransientFailure: the log has been away for long; the counts are kept.
+        """
+        with self._begin():
+            if self._refusals:
+                detail = dict(self._refusals)
+                self._write("refused", actor="", execution_id=NO_EXECUTION, detail=detail, trace=())
+                self._refusals.clear()
+
+    def _write(self, kind: str, *, actor: str, execution_id: ExecutionId, detail: Values, trace: Headers) -> None:
+        with self._begin() as tx:
+            self._scribe.audit(
+                tx,
+                kind,
+                at_ns=self._clock.now_ns(),
+                execution_id=execution_id,
+                actor=actor,
+                detail=detail,
+                trace=trace,
+            )
