@@ -17,12 +17,12 @@ from workers.gateway.desk import Desk
 from workers.gateway.http import answers, openapi
 from workers.gateway.http.edge import OPENAPI, App, Edge
 from workers.gateway.http.native import native
-from workers.gateway.http.room import Room
+from workers.gateway.http.room import FOLD_WAIT_S, Room
 from workers.gateway.principals import RateLimit, Tokens
 from workers.gateway.showing import Signer
 
 
-def build(desk: Desk, *, tokens: Tokens, limit: RateLimit, signer: Signer) -> Edge:
+def build(desk: Desk, *, tokens: Tokens, limit: RateLimit, signer: Signer, fold_wait_s: float = FOLD_WAIT_S) -> Edge:
     """The ASGI application of one gateway."""
     app = FastAPI(
         title="Douse",
@@ -33,7 +33,7 @@ def build(desk: Desk, *, tokens: Tokens, limit: RateLimit, signer: Signer) -> Ed
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.include_router(native(Room(desk, desk.history, desk.clock, signer)))
+    app.include_router(native(Room(desk, desk.history, desk.clock, signer, fold_wait_s)))
     app.add_exception_handler(WorkerError, _worker_error)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)

@@ -37,16 +37,18 @@ class Room:
     history: HistoryStore
     clock: Clock
     signer: Signer
+    fold_wait_s: float = FOLD_WAIT_S
 
-    async def until(self, done: Callable[[Execution], bool], execution_id: ExecutionId) -> Execution | None:
-        """The execution once history has it and ``done`` says so; what there is after ``FOLD_WAIT_S``. Holds no
-        thread while it waits."""
-        until_ns = self.clock.monotonic_ns() + round(FOLD_WAIT_S * 1e9)
-        pause_s = _FIRST_PAUSE_S
+    async def folded(self, execution_id: ExecutionId) -> Execution | None:
+        """The execution once history knows what was asked; None after ``fold_wait_s``. Holds no thread meanwhile."""
+        now = asyncio.get_running_loop().time
+        until, pause_s = now() + self.fold_wait_s, _FIRST_PAUSE_S
         while True:
             known = await run_in_threadpool(self.history.execution, execution_id)
-            if (known is not None and done(known)) or self.clock.monotonic_ns() >= until_ns:
+            if known is not None and known.request is not None:
                 return known
+            if now() >= until:
+                return None
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 

@@ -36,7 +36,7 @@ def routes(room: Room) -> APIRouter:
         if asked.known is not None:
             response.status_code = 200
             return showing.execution(asked.known, signer=room.signer)
-        known = await room.until(lambda execution: execution.request is not None, asked.execution_id)
+        known = await room.folded(asked.execution_id)
         if known is None:
             response.status_code = 202
             known = replace(showing.awaited(asked.request), steps=())
@@ -71,7 +71,6 @@ def routes(room: Room) -> APIRouter:
         running = await in_thread(
             lambda: room.desk.cancel(execution_id, person=person, reason=body.reason, force=body.force, parent=parent)
         )
-        now = await room.until(lambda execution: execution.outcome is not None, running.execution_id)
-        return showing.execution(now or running, signer=room.signer)
+        return showing.execution(running, signer=room.signer)
 
     return router

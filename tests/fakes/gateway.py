@@ -1,0 +1,134 @@
+"""A gateway on fakes: the real application and room, a log and a history in memory, and somebody who folds.
+
+    gateway = FakeGateway()
+    answer = gateway.post("/api/v1/executions", json={...})
+
+With `folds=False` history never hears of what was asked. `heard` is what the log has of a topic, decoded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any, TypeVar
+
+import httpx
+
+from tests.fakes.bus import FakeBus
+from tests.fakes.chance import FakeChance
+from tests.fakes.clock import FakeClock
+from tests.fakes.codec import FakeCodec
+from tests.fakes.history_store import FakeHistoryStore
+from tests.fakes.outbox import FakeOutbox
+from tests.fakes.signing import FakeSealer, fake_key
+from tests.fakes.telemetry import FakeTelemetry
+from workers.actions import CATALOGUE
+from workers.adapters.falco import alerts_in
+from workers.adapters.scribe import ChainScribe
+from workers.core import topics
+from workers.core.audit import AuditRecord
+from workers.core.errors import TransientFailure
+from workers.core.event import RuntimeEvent
+from workers.core.keyset import KeyRole
+from workers.core.record import OutRecord
+from workers.core.request import ActionRequest
+from workers.gateway import showing
+from workers.gateway.desk import Desk
+from workers.gateway.http.app import build
+from workers.gateway.principals import RateLimit, Tokens
+from workers.gateway.trail import Trail
+from workers.ports import Codec
+
+T = TypeVar("T")
+
+TOKEN = "a token for tests"
+
+
+class FakeGateway:
+    """Everything behind one ASGI application."""
+
+    def __init__(
+        self, *, a_minute: int = 1_000_000, folds: bool = True, codec: Codec | None = None, token: str = TOKEN
+    ) -> None:
+        self.clock = FakeClock()
+        self.telemetry = FakeTelemetry()
+        self.history = FakeHistoryStore()
+        self.bus = FakeBus({topics.RUNTIME_EVENTS: 3, topics.REQUESTS_PEOPLE: 3})
+        self.codec = codec if codec is not None else FakeCodec()
+        self.outbox = FakeOutbox()
+        self.folds = folds
+        self.written: list[OutRecord] = []
+        sealer = FakeSealer(fake_key("gateway", KeyRole.WORKER))
+        self.trail = Trail(ChainScribe("gateway", sealer=sealer, codec=FakeCodec()), self.outbox.begin, self.clock)
+        self.desk = Desk(
+            history=self.history,
+            catalogue={action.name: action for action in CATALOGUE},
+            append=self.append,
+            split=alerts_in,
+            codec=self.codec,
+            trail=self.trail,
+            telemetry=self.telemetry,
+            clock=self.clock,
+            chance=FakeChance(),
+        )
+        self.app = build(
+            self.desk,
+            tokens=Tokens(sha256(token.encode()).hexdigest()),
+            limit=RateLimit(a_minute, self.clock),
+            signer=lambda signed: "",
+            fold_wait_s=0.05,
+        )
+        self._writer = self.bus.writer()
+
+    def append(self, records: Sequence[OutRecord]) -> None:
+        """What the loop's appender does, and what dispatcher and projector would do next."""
+        for token, record in enumerate(records):
+            self._writer.send(record, token=token)
+        self._writer.flush(0)
+        if any(not ack.ok for ack in self._writer.acks()) or self.bus.is_down:
+            raise TransientFailure("the log is away", code="log_away")
+        self.written += records
+        if self.folds:
+            for request in (each for each in self.requests(records) if each.steps):
+                self.history.put(*(step.result for step in showing.awaited(request).steps))
+
+    def requests(self, records: Sequence[OutRecord] | None = None) -> list[ActionRequest]:
+        """The requests that the log has."""
+        return self._decoded(topics.REQUESTS_PEOPLE, ActionRequest, self.written if records is None else records)
+
+    def events(self) -> list[RuntimeEvent]:
+        """The events that the log has."""
+        return self._decoded(topics.RUNTIME_EVENTS, RuntimeEvent, self.written)
+
+    def audit(self) -> list[AuditRecord]:
+        """The audit records that the outbox holds, opened."""
+        return [
+            FakeCodec().decode(bytes.fromhex(json.loads(record.value or b"")["payload"]), AuditRecord)
+            for record in self.outbox.published
+        ]
+
+    def _decoded(self, topic: str, as_: type[T], records: Sequence[OutRecord]) -> list[T]:
+        return [self.codec.decode(record.value or b"", as_) for record in records if record.topic == topic]
+
+    def send(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """One request, with the token unless `headers` says otherwise."""
+        return asyncio.run(self.send_many([(method, path, more)]))[0]
+
+    async def send_many(self, calls: Sequence[tuple[str, str, dict[str, Any]]]) -> list[httpx.Response]:
+        """Requests at the same time."""
+        transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=True)
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+            return await asyncio.gather(
+                *(
+                    client.request(method, path, **{"headers": {"Authorization": f"Bearer {TOKEN}"}, **more})
+                    for method, path, more in calls
+                )
+            )
+
+    def get(self, path: str, **more: Any) -> httpx.Response:
+        return self.send("GET", path, **more)
+
+    def post(self, path: str, **more: Any) -> httpx.Response:
+        return self.send("POST", path, **more)
