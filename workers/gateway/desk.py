@@ -75,7 +75,7 @@ class Desk:
             events = self._read(body)
             records = [self._event_record(event, number, span.headers()) for number, event in enumerate(events, 1)]
             self.append(records)
-            self.telemetry.count("gateway_events", len(events))
+            self.telemetry.count("gateway.events", len(events))
             return tuple(event.event_id for event in events)
 
     def ask(self, wish: Wish, *, person: Principal, key: str = "", parent: Headers = ()) -> Asked:
@@ -210,7 +210,7 @@ class Desk:
         detail: Values = {"verb": request.verb.value, "host": request.host, "dry_run": request.dry_run}
         self.trail.asked(what, person, execution_id=execution_id, detail={**detail, **action, **subject}, trace=trace)
         self.append([OutRecord(topics.REQUESTS_PEOPLE, execution_id.encode(), value, trace)])
-        self.telemetry.count("gateway_requests_written", labels={"verb": request.verb})
+        self.telemetry.count("gateway.requests_written", labels={"verb": request.verb})
 
 
 def _refusal(error: MalformedMessage, message: str, **details: str) -> Invalid | TooLarge:

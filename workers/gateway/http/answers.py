@@ -4,6 +4,7 @@ Called by the edge and by the application's exception handlers.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -20,6 +21,8 @@ LONGEST_MESSAGE: Final = 8192
 
 MOST_DETAILS: Final = 20
 """Faults named of one request."""
+
+_IN_BRACES: Final = re.compile(r"\{\w+\}")
 
 _TYPES: Final[Mapping[int, str]] = {
     400: "invalid_request",
@@ -75,18 +78,28 @@ def of_validation(error: RequestValidationError) -> Response:
 def of_http(request: Request, error: HTTPException) -> Response:
     """A route's or the framework's own refusal."""
     path = _printable(request.url.path[:200])
-    allow = (error.headers or {}).get("Allow", "")
+    allow = ", ".join(sorted(_methods(request))) if error.status_code == 405 else ""
     match error.status_code:
         case 404:
             message = f"there is nothing at {path}; /openapi.json says what there is"
         case 405:
-            message = f"{request.method} is not possible on {path}" + (f"; {allow} is" if allow else "")
+            message = f"{request.method} is not possible on {path}; possible: {allow}"
         case _:
             message = str(error.detail)
     type_ = _TYPES.get(error.status_code, "invalid_request")
     return (
         answer(error.status_code, type_, message, allow=allow) if allow else answer(error.status_code, type_, message)
     )
+
+
+def _methods(request: Request) -> set[str]:
+    """Every method that some route has for this path: the framework names the first route's only."""
+    return {
+        method.upper()
+        for template, operations in request.app.openapi()["paths"].items()
+        if re.fullmatch(_IN_BRACES.sub("[^/]+", template), request.url.path)
+        for method in operations
+    }
 
 
 def _seconds(wait_s: float) -> str:

@@ -80,8 +80,8 @@ class Edge:
             if not answered:
                 await answers.internal()(scope, receive, reply)
         took_s = (self._clock.monotonic_ns() - started_ns) / 1e9
-        self._telemetry.count("gateway_answers", labels={"status": str(answered[0]) if answered else "none"})
-        self._telemetry.observe("gateway_answer_seconds", took_s)
+        self._telemetry.count("gateway.answers", labels={"status": str(answered[0]) if answered else "none"})
+        self._telemetry.observe("gateway.answer.duration", took_s)
 
     async def _admit(self, scope: Message, receive: Receive, send: Send) -> None:
         principal = self._principal(scope)
@@ -107,7 +107,7 @@ class Edge:
 
     def _count_refusal(self, reason: str) -> None:
         self._trail.refused(reason)
-        self._telemetry.count("gateway_refused", labels={"reason": reason})
+        self._telemetry.count("gateway.refused", labels={"reason": reason})
 
     async def _body(self, scope: Message, receive: Receive) -> bytes:
         stated = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
