@@ -6,10 +6,6 @@ Made by ``showing`` (executions) and ``fleet_showing`` (everything else); writte
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
-
-DESCRIBED: Final[Mapping[str, Any]] = {"use_attribute_docstrings": True}
-"""Tells the edge's library to take descriptions from docstrings."""
 
 Flat = Mapping[str, str | int | bool]
 
@@ -18,7 +14,6 @@ Flat = Mapping[str, str | int | bool]
 class ErrorView:
     """Why a request was not served; the same shape on every status."""
 
-    __pydantic_config__: ClassVar = DESCRIBED
     type: str
     """A stable code."""
     message: str
@@ -31,7 +26,6 @@ class ErrorView:
 class TargetProcessView:
     """A process as the request named it."""
 
-    __pydantic_config__: ClassVar = DESCRIBED
     pid: int
     """The process id."""
     started_at: str | None
@@ -48,7 +42,6 @@ class TargetProcessView:
 class TargetView:
     """What an execution acts on."""
 
-    __pydantic_config__: ClassVar = DESCRIBED
     kind: str
     """process, container or file."""
     description: str
@@ -67,7 +60,6 @@ class TargetView:
 class PostConditionView:
     """What was checked after acting."""
 
-    __pydantic_config__: ClassVar = DESCRIBED
     name: str
     """What was checked."""
     holds: bool
@@ -80,7 +72,6 @@ class PostConditionView:
 class StepView:
     """One signed step of an execution."""
 
-    __pydantic_config__: ClassVar = DESCRIBED
     stage: str
     """REQUESTED, HELD, DISPATCHED, CLAIMED or ENDED."""
     outcome: str | None
@@ -109,7 +100,6 @@ class StepView:
 class TimingsView:
     """How long containment took; None where a moment is missing. Microseconds."""
 
-    __pydantic_config__: ClassVar = DESCRIBED
     detected_at: str | None
     """The event's time; None where a person asked of their own accord."""
     acted_at: str | None
@@ -128,7 +118,6 @@ class TimingsView:
 class ExecutionView:
     """One execution: what was asked, how far it is, how it ended, and the proof."""
 
-    __pydantic_config__: ClassVar = DESCRIBED
     id: str
     """A UUIDv7."""
     action: str
@@ -210,7 +199,6 @@ class ExecutionView:
 class EventView:
     """One detection, normalised. Its content is the detector's word."""
 
-    __pydantic_config__: ClassVar = DESCRIBED
     id: str
     """The detector's own id, or one derived from the content."""
     detector: str
@@ -257,7 +245,6 @@ class EventView:
 class AcceptedEventView:
     """One event that the log has."""
 
-    __pydantic_config__: ClassVar = DESCRIBED
     event_id: str
     """Its id."""
 
@@ -266,7 +253,6 @@ class AcceptedEventView:
 class PositionView:
     """The next offset a node will take in from one command partition."""
 
-    __pydantic_config__: ClassVar = DESCRIBED
     log_id: str
     """Names the log."""
     topic: str
@@ -281,7 +267,6 @@ class PositionView:
 class NodeView:
     """A node's newest heartbeat."""
 
-    __pydantic_config__: ClassVar = DESCRIBED
     node_id: str
     """32 hex digits."""
     incarnation: str
@@ -330,7 +315,6 @@ class NodeView:
 class FieldView:
     """One parameter or output."""
 
-    __pydantic_config__: ClassVar = DESCRIBED
     name: str
     """Its name."""
     type: str
@@ -351,7 +335,6 @@ class FieldView:
 class ActionView:
     """One entry of the catalogue."""
 
-    __pydantic_config__: ClassVar = DESCRIBED
     name: str
     """Its name, here and in a node's settings."""
     type: str
@@ -392,7 +375,6 @@ class ActionView:
 class HealthView:
     """Whether the gateway works; the rest only with a token."""
 
-    __pydantic_config__: ClassVar = DESCRIBED
     live: bool
     """The process answers."""
     ready: bool

@@ -16,7 +16,7 @@ from workers.core.errors import WorkerError
 from workers.gateway.desk import Desk
 from workers.gateway.http import answers, openapi
 from workers.gateway.http.edge import OPENAPI, App, Edge
-from workers.gateway.http.native import native
+from workers.gateway.http.native import add_native
 from workers.gateway.http.room import FOLD_WAIT_S, Room
 from workers.gateway.principals import RateLimit, Tokens
 from workers.gateway.showing import Signer
@@ -33,10 +33,11 @@ def build(desk: Desk, *, tokens: Tokens, limit: RateLimit, signer: Signer, fold_
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.include_router(native(Room(desk, desk.history, desk.clock, signer, fold_wait_s)))
+    add_native(app, Room(desk, desk.history, desk.clock, signer, fold_wait_s))
     app.add_exception_handler(WorkerError, _worker_error)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _fault)
     app.openapi = openapi.document_of(app)  # type: ignore[method-assign]
     return Edge(
         cast(App, app), tokens=tokens, limit=limit, trail=desk.trail, telemetry=desk.telemetry, clock=desk.clock
@@ -54,6 +55,11 @@ async def _worker_error(request: Request, error: Exception) -> Response:
 
 async def _validation(request: Request, error: Exception) -> Response:
     return answers.of_validation(cast(RequestValidationError, error))
+
+
+async def _fault(request: Request, error: Exception) -> Response:
+    """The framework raises it again behind this answer, so that the edge logs it."""
+    return answers.internal()
 
 
 async def _http(request: Request, error: Exception) -> Response:

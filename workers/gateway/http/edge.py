@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from workers.core.errors import TransientFailure, WorkerError
 from workers.gateway.http import answers
+from workers.gateway.http.room import PREFIX
 from workers.gateway.principals import Principal, RateLimit, Tokens
 from workers.gateway.refusals import TooLarge, TooMany, Unauthorized
 from workers.gateway.trail import Trail
@@ -22,7 +23,7 @@ LARGEST_BODY: Final = 8 << 20
 BODY_WAIT_S: Final = 30.0
 """How long a body may take to arrive."""
 
-HEALTH: Final = "/api/v1/health"
+HEALTH: Final = f"{PREFIX}/health"
 OPENAPI: Final = "/openapi.json"
 
 _OPEN: Final = frozenset({HEALTH, OPENAPI})

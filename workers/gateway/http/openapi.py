@@ -1,18 +1,27 @@
 """The OpenAPI 3.1 document: the framework's, made to say what the edge really does.
 
-Called once by ``app``. The token, the one error body, and no 422, because a wrong request is answered 400 here.
+Called by ``app`` when somebody asks for it. Adds the token, the one error body, and the descriptions that stand as
+docstrings under the fields of views and bodies; takes away 422, because a wrong request is answered 400 here.
 """
 
-from collections.abc import Callable
+import ast
+import inspect
+from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from workers.gateway import views
 from workers.gateway.http.edge import HEALTH
+from workers.gateway.http.native import bodies, lists
 
-_ERROR: Final = {"$ref": "#/components/schemas/ErrorView"}
 _SCHEME: Final = "bearer"
+_ERROR: Final = {
+    "description": "Why it was not served; the same body on every status.",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorView"}}},
+}
 
 
 def document_of(app: FastAPI) -> Callable[[], dict[str, Any]]:
@@ -30,20 +39,32 @@ def _made(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(
         title=app.title, version=app.version, summary=app.summary, openapi_version="3.1.0", routes=app.routes
     )
-    components = document.setdefault("components", {})
-    components["securitySchemes"] = {
+    document["components"]["securitySchemes"] = {
         _SCHEME: {"type": "http", "scheme": "bearer", "description": "The token that `douse up` prints."}
     }
-    for name in ("HTTPValidationError", "ValidationError"):
-        components.get("schemas", {}).pop(name, None)
     document["security"] = [{_SCHEME: []}]
     for path, operations in document["paths"].items():
         for operation in operations.values():
             operation["responses"].pop("422", None)
-            operation["responses"]["default"] = {
-                "description": "Why it was not served; the same body on every status.",
-                "content": {"application/json": {"schema": _ERROR}},
-            }
+            operation["responses"]["default"] = _ERROR
             if path == HEALTH:
                 operation["security"] = [{_SCHEME: []}, {}]
+    schemas = document["components"]["schemas"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    for module in (views, bodies, lists):
+        for owner, field, description in _descriptions(module):
+            for name in (each for each in schemas if each == owner or each.startswith(f"{owner}_")):
+                schemas[name]["properties"].get(field, {})["description"] = description
     return document
+
+
+def _descriptions(module: ModuleType) -> Iterator[tuple[str, str, str]]:
+    """Class, field and docstring of every described field, as they stand in the source."""
+    for node in ast.parse(inspect.getsource(module)).body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for field, text in zip(node.body, node.body[1:], strict=False):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(described))):
+                    yield node.name, name, " ".join(described.split())

@@ -22,6 +22,9 @@ from workers.ports import Clock, HistoryStore
 
 T = TypeVar("T")
 
+PREFIX: Final = "/api/v1"
+"""Of the native face."""
+
 FOLD_WAIT_S: Final = 2.0
 """How long an answer waits for history to know of what was asked (DESIGN section 3)."""
 

@@ -3,22 +3,13 @@
 Called by ``http.app``. Lists answer ``{"data": […], "next": cursor or null}``, single things are the object itself.
 """
 
-from fastapi import APIRouter
+from fastapi import FastAPI
 
 from workers.gateway.http.native import events, executions, fleet, orders
 from workers.gateway.http.room import Room
-from workers.gateway.views import ErrorView
-
-PREFIX = "/api/v1"
 
 
-def native(room: Room) -> APIRouter:
-    """All routes of the native face."""
-    router = APIRouter(
-        prefix=PREFIX, responses={400: {"model": ErrorView, "description": "What is wrong with which field."}}
-    )
-    router.include_router(events.routes(room))
-    router.include_router(orders.routes(room))
-    router.include_router(executions.routes(room))
-    router.include_router(fleet.routes(room))
-    return router
+def add_native(app: FastAPI, room: Room) -> None:
+    """Add all routes of the native face."""
+    for part in (events, orders, executions, fleet):
+        part.add(app, room)

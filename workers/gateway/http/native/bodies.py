@@ -16,7 +16,7 @@ Name = Annotated[StrictStr, Field(max_length=256)]
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ProcessBody(_Body):

@@ -2,14 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import FastAPI, Path, Query
 from starlette.requests import Request
 
 from workers.core.ids import EventId
 from workers.core.queries import EventQuery
 from workers.gateway import fleet_showing
 from workers.gateway.http.native.lists import Cursor, Filter, Limit, Listed, Moment, Since, page
-from workers.gateway.http.room import Room, caller, in_thread, trace_of
+from workers.gateway.http.room import PREFIX, Room, caller, in_thread, trace_of
 from workers.gateway.moments import moment, since
 from workers.gateway.refusals import NotFound
 from workers.gateway.views import AcceptedEventView, EventView
@@ -35,18 +35,23 @@ _FALCO = {
 }
 
 
-def routes(room: Room) -> APIRouter:
-    """The routes."""
-    router = APIRouter(prefix="/events", tags=["events"])
+def add(app: FastAPI, room: Room) -> None:
+    """Add the routes."""
 
-    @router.post("", status_code=202, openapi_extra=_FALCO, summary="Hand in a detector's events")
+    @app.post(
+        f"{PREFIX}/events",
+        tags=["events"],
+        status_code=202,
+        openapi_extra=_FALCO,
+        summary="Hand in a detector's events",
+    )
     async def hand_in(request: Request) -> Listed[AcceptedEventView]:
         """All of them or none: answered once the log has every one. The same event handed in twice keeps its id."""
         body, person, parent = await request.body(), caller(request), trace_of(request)
         ids = await in_thread(lambda: room.desk.hand_in(body, person=person, parent=parent))
         return Listed(data=[AcceptedEventView(id_) for id_ in ids])
 
-    @router.get("", summary="List events, newest first")
+    @app.get(f"{PREFIX}/events", tags=["events"], summary="List events, newest first")
     def listed(
         request: Request,
         host: Filter = "",
@@ -65,7 +70,7 @@ def routes(room: Room) -> APIRouter:
         found = page(lambda: room.history.events(query))
         return Listed(data=[fleet_showing.event(row) for row in found.rows], next=found.next_cursor or None)
 
-    @router.get("/{event_id}", summary="One event, and the executions it led to")
+    @app.get(f"{PREFIX}/events/{{event_id}}", tags=["events"], summary="One event, and the executions it led to")
     def one(request: Request, event_id: Annotated[str, Path(max_length=128)]) -> EventView:
         """404 until history has it, a moment after it was handed in."""
         caller(request)
@@ -73,5 +78,3 @@ def routes(room: Room) -> APIRouter:
         if stored is None:
             raise NotFound(f"there is no event {event_id!r}")
         return fleet_showing.event(stored)
-
-    return router

@@ -2,26 +2,25 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import FastAPI, Path, Query
 from starlette.requests import Request
 
 from workers.core.history import Execution
 from workers.core.outcome import Outcome, Stage
 from workers.core.queries import ExecutionQuery
 from workers.gateway import showing
-from workers.gateway.http.native.lists import Cursor, Filter, Limit, Listed, Moment, Since, page
-from workers.gateway.http.room import Room, caller
+from workers.gateway.http.native.lists import Cursor, Filter, Limit, Listed, Moment, Since, one_of, page
+from workers.gateway.http.room import PREFIX, Room, caller
 from workers.gateway.moments import moment, since
 from workers.gateway.views import ExecutionView
 
 Id = Annotated[str, Path(max_length=128, description="An execution id.")]
 
 
-def routes(room: Room) -> APIRouter:
-    """The routes."""
-    router = APIRouter(tags=["executions"])
+def add(app: FastAPI, room: Room) -> None:
+    """Add the routes."""
 
-    @router.get("/executions", summary="List executions, newest request first")
+    @app.get(f"{PREFIX}/executions", tags=["executions"], summary="List executions, newest request first")
     def listed(
         request: Request,
         host: Filter = "",
@@ -31,8 +30,8 @@ def routes(room: Room) -> APIRouter:
         rule: Filter = "",
         actor: Filter = "",
         action: Filter = "",
-        outcome: Outcome | None = None,
-        stage: Stage | None = None,
+        outcome: Filter = "",
+        stage: Filter = "",
         event_id: Filter = "",
         caller_id: Filter = "",
         undo_of: Filter = "",
@@ -53,8 +52,8 @@ def routes(room: Room) -> APIRouter:
             rule=rule,
             actor=actor,
             action=action.lower(),
-            outcome=outcome or "",
-            stage=stage or "",
+            outcome=one_of(Outcome, outcome, field="outcome"),
+            stage=one_of(Stage, stage, field="stage"),
             event_id=event_id,
             caller_id=caller_id,
             undo_of=undo_of,
@@ -66,13 +65,13 @@ def routes(room: Room) -> APIRouter:
         found = page(lambda: room.history.executions(query))
         return Listed(data=[_shown(row) for row in found.rows], next=found.next_cursor or None)
 
-    @router.get("/executions/{execution_id}", summary="One execution, with its steps")
+    @app.get(f"{PREFIX}/executions/{{execution_id}}", tags=["executions"], summary="One execution, with its steps")
     def one(request: Request, execution_id: Id) -> ExecutionView:
         """What was asked, how far it is, how it ended, and the proof."""
         caller(request)
         return showing.execution(room.desk.found(execution_id), signer=room.signer)
 
-    @router.get("/contained", summary="What is contained right now")
+    @app.get(f"{PREFIX}/contained", tags=["executions"], summary="What is contained right now")
     def contained(request: Request) -> Listed[ExecutionView]:
         """Executions whose effect holds and was not undone."""
         caller(request)
@@ -80,5 +79,3 @@ def routes(room: Room) -> APIRouter:
 
     def _shown(execution: Execution) -> ExecutionView:
         return showing.execution(execution, signer=room.signer)
-
-    return router

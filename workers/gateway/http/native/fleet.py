@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import FastAPI, Path
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -10,16 +10,15 @@ from workers import __version__
 from workers.core.errors import WorkerError
 from workers.gateway import fleet_showing
 from workers.gateway.http.native.lists import Filter, Listed
-from workers.gateway.http.room import Room, caller
+from workers.gateway.http.room import PREFIX, Room, caller
 from workers.gateway.refusals import NotFound
 from workers.gateway.views import ActionView, HealthView, NodeView
 
 
-def routes(room: Room) -> APIRouter:
-    """The routes."""
-    router = APIRouter(tags=["fleet"])
+def add(app: FastAPI, room: Room) -> None:
+    """Add the routes."""
 
-    @router.get("/nodes", summary="Every node ever heard")
+    @app.get(f"{PREFIX}/nodes", tags=["fleet"], summary="Every node ever heard")
     def nodes(request: Request, host: Filter = "") -> Listed[NodeView]:
         """``host`` finds nodes by node id or host name."""
         caller(request)
@@ -31,7 +30,7 @@ def routes(room: Room) -> APIRouter:
             ]
         )
 
-    @router.get("/nodes/{node_id}", summary="One node's newest heartbeat")
+    @app.get(f"{PREFIX}/nodes/{{node_id}}", tags=["fleet"], summary="One node's newest heartbeat")
     def node(request: Request, node_id: Annotated[str, Path(max_length=128)]) -> NodeView:
         """404 until its first heartbeat is in history."""
         caller(request)
@@ -40,13 +39,13 @@ def routes(room: Room) -> APIRouter:
             raise NotFound(f"no node {node_id!r} has been heard; GET /api/v1/nodes?host= finds one by host name")
         return fleet_showing.node(stored)
 
-    @router.get("/actions", summary="The catalogue")
+    @app.get(f"{PREFIX}/actions", tags=["fleet"], summary="The catalogue")
     def actions(request: Request) -> Listed[ActionView]:
         """Every action, as it describes itself."""
         caller(request)
         return Listed(data=[fleet_showing.action(action) for action in room.desk.catalogue.values()])
 
-    @router.get("/actions/{name}", summary="One action")
+    @app.get(f"{PREFIX}/actions/{{name}}", tags=["fleet"], summary="One action")
     def action(request: Request, name: Annotated[str, Path(max_length=128)]) -> ActionView:
         """By its name or API type."""
         caller(request)
@@ -55,7 +54,7 @@ def routes(room: Room) -> APIRouter:
             raise NotFound(f"there is no action {name!r}; there are: {', '.join(sorted(room.desk.catalogue))}")
         return fleet_showing.action(found)
 
-    @router.get("/health", summary="Whether the gateway works", response_model_exclude_none=True)
+    @app.get(f"{PREFIX}/health", tags=["fleet"], summary="Whether the gateway works", response_model_exclude_none=True)
     def health(request: Request, response: Response) -> HealthView:
         """Without a token only live and ready; 503 where history cannot be read."""
         try:
@@ -67,5 +66,3 @@ def routes(room: Room) -> APIRouter:
         if request.scope["state"]["principal"] is None:
             return HealthView(live=True, ready=True)
         return fleet_showing.health(store, nodes=heard, version=__version__, now_ns=room.clock.now_ns())
-
-    return router

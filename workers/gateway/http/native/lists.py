@@ -4,6 +4,7 @@ Used by every listing route of the native face.
 """
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Query
@@ -26,12 +27,23 @@ Since = Annotated[
 class Listed(BaseModel, Generic[T]):
     """One page."""
 
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True)
 
     data: list[T]
     """Newest first."""
     next: str | None = None
     """The cursor of the next page; null at the end."""
+
+
+def one_of(words: type[StrEnum], text: str, *, field: str) -> str:
+    """A word of a closed list, in any case; empty stays empty.
+
+    Raises:
+        Invalid: another word, with the list.
+    """
+    if text and text.upper() not in words.__members__:
+        raise Invalid(f"{field} is one of {', '.join(words.__members__)}", field=field)
+    return text.upper()
 
 
 def page(read: Callable[[], Page[T]]) -> Page[T]:

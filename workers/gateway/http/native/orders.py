@@ -3,14 +3,14 @@
 from dataclasses import replace
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Body, Header, Path
+from fastapi import Body, FastAPI, Header, Path
 from starlette.requests import Request
 from starlette.responses import Response
 
 from workers.gateway import showing
 from workers.gateway.desk import Asked
 from workers.gateway.http.native.bodies import CancelBody, ExecutionBody, UndoBody
-from workers.gateway.http.room import Room, caller, in_thread, trace_of
+from workers.gateway.http.room import PREFIX, Room, caller, in_thread, trace_of
 from workers.gateway.views import ErrorView, ExecutionView
 
 Id = Annotated[str, Path(max_length=128, description="An execution id.")]
@@ -27,9 +27,8 @@ _CONFLICT: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def routes(room: Room) -> APIRouter:
-    """The routes."""
-    router = APIRouter(tags=["executions"])
+def add(app: FastAPI, room: Room) -> None:
+    """Add the routes."""
 
     async def answered(asked: Asked, response: Response) -> ExecutionView:
         """201 with what history says of it, 202 with what was asked when history is behind, 200 when it was known."""
@@ -42,7 +41,9 @@ def routes(room: Room) -> APIRouter:
             known = replace(showing.awaited(asked.request), steps=())
         return showing.execution(known, signer=room.signer)
 
-    @router.post("/executions", status_code=201, summary="Ask for an action", responses=_CONFLICT)
+    @app.post(
+        f"{PREFIX}/executions", tags=["executions"], status_code=201, summary="Ask for an action", responses=_CONFLICT
+    )
     async def ask(request: Request, response: Response, body: ExecutionBody, key: IdempotencyKey = "") -> ExecutionView:
         """Answered once the log has the request and history knows of it (202 where history takes longer than 2 s);
         it runs asynchronously: read it again, by its id, for its outcome. 200 where the idempotency key was used."""
@@ -51,7 +52,13 @@ def routes(room: Room) -> APIRouter:
         response.headers["Location"] = f"{request.url.path}/{asked.execution_id}"
         return await answered(asked, response)
 
-    @router.delete("/executions/{execution_id}", status_code=201, summary="Undo an execution", responses=_CONFLICT)
+    @app.delete(
+        f"{PREFIX}/executions/{{execution_id}}",
+        tags=["executions"],
+        status_code=201,
+        summary="Undo an execution",
+        responses=_CONFLICT,
+    )
     async def undo(
         request: Request, response: Response, execution_id: Id, body: Annotated[UndoBody, Body()] = UndoBody()
     ) -> ExecutionView:
@@ -60,8 +67,12 @@ def routes(room: Room) -> APIRouter:
         asked = await in_thread(lambda: room.desk.undo(execution_id, person=person, reason=body.reason, parent=parent))
         return await answered(asked, response)
 
-    @router.post(
-        "/executions/{execution_id}/cancel", status_code=202, summary="Cancel an execution", responses=_CONFLICT
+    @app.post(
+        f"{PREFIX}/executions/{{execution_id}}/cancel",
+        tags=["executions"],
+        status_code=202,
+        summary="Cancel an execution",
+        responses=_CONFLICT,
     )
     async def cancel(
         request: Request, execution_id: Id, body: Annotated[CancelBody, Body()] = CancelBody()
@@ -72,5 +83,3 @@ def routes(room: Room) -> APIRouter:
             lambda: room.desk.cancel(execution_id, person=person, reason=body.reason, force=body.force, parent=parent)
         )
         return showing.execution(running, signer=room.signer)
-
-    return router
