@@ -7,18 +7,18 @@ written: a refusal is raised before the first record leaves.
 from collections.abc import Mapping
 from typing import ClassVar
 
-from workers.core.errors import WorkerError
 
-
-class Refused(WorkerError):
-    """The gateway refuses."""
+class Refused(Exception):
+    """The gateway refuses; no worker's work went wrong, so this has no disposition among ``core.errors``."""
 
     code = "refused"
     status: ClassVar[int] = 400
 
-    def __init__(self, message: str = "", /, *, code: str | None = None, **details: str) -> None:
+    def __init__(self, message: str, /, *, code: str | None = None, **details: str) -> None:
         """``details`` names what was wrong with which field."""
-        super().__init__(message, code=code)
+        super().__init__(message)
+        self.message = message
+        self.reason = code or type(self).code
         self.details: Mapping[str, str] = details
 
 
@@ -63,7 +63,7 @@ class TooMany(Refused):
     code = "too_many_requests"
     status = 429
 
-    def __init__(self, message: str = "", /, *, retry_after_s: float) -> None:
+    def __init__(self, message: str, /, *, retry_after_s: float) -> None:
         """``retry_after_s`` is when the next request will be taken, in seconds from now."""
         super().__init__(message)
         self.retry_after_s = retry_after_s

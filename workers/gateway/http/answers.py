@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from workers.core.errors import TransientFailure, WorkerError
+from workers.core.errors import TransientFailure
 from workers.gateway.refusals import Refused, TooMany, Unauthorized
 
 LONGEST_MESSAGE: Final = 8192
@@ -44,8 +44,8 @@ def answer(
     return JSONResponse(body, status_code=status, headers=named)
 
 
-def of_worker_error(error: WorkerError) -> Response:
-    """The answer to an error of ours."""
+def of_error(error: Refused | TransientFailure) -> Response:
+    """The answer to a refusal or an error of ours."""
     match error:
         case TooMany():
             return answer(429, error.reason, error.message, retry_after=_seconds(error.retry_after_s))
@@ -56,8 +56,6 @@ def of_worker_error(error: WorkerError) -> Response:
             return answer(error.status, error.reason, error.message, details)
         case TransientFailure():
             return answer(503, error.reason, error.message, retry_after=_seconds(error.retry_after_s))
-        case _:
-            return internal()
 
 
 def internal() -> Response:

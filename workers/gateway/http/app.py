@@ -12,13 +12,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from workers import __version__
-from workers.core.errors import WorkerError
+from workers.core.errors import TransientFailure
 from workers.gateway.desk import Desk
 from workers.gateway.http import answers, openapi
 from workers.gateway.http.edge import OPENAPI, App, Edge
 from workers.gateway.http.native import add_native
 from workers.gateway.http.room import FOLD_WAIT_S, Room
 from workers.gateway.principals import RateLimit, Tokens
+from workers.gateway.refusals import Refused
 from workers.gateway.showing import Signer
 
 
@@ -34,7 +35,8 @@ def build(desk: Desk, *, tokens: Tokens, limit: RateLimit, signer: Signer, fold_
         redirect_slashes=False,
     )
     add_native(app, Room(desk, desk.history, desk.clock, signer, fold_wait_s))
-    app.add_exception_handler(WorkerError, _worker_error)
+    app.add_exception_handler(Refused, _named)
+    app.add_exception_handler(TransientFailure, _named)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _fault)
@@ -44,13 +46,8 @@ def build(desk: Desk, *, tokens: Tokens, limit: RateLimit, signer: Signer, fold_
     )
 
 
-async def _worker_error(request: Request, error: Exception) -> Response:
-    if not isinstance(error, WorkerError):
-        raise error
-    answer = answers.of_worker_error(error)
-    if answer.status_code == 500:
-        raise error
-    return answer
+async def _named(request: Request, error: Exception) -> Response:
+    return answers.of_error(cast("Refused | TransientFailure", error))
 
 
 async def _validation(request: Request, error: Exception) -> Response:

@@ -9,11 +9,11 @@ import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
-from workers.core.errors import TransientFailure, WorkerError
+from workers.core.errors import TransientFailure
 from workers.gateway.http import answers
 from workers.gateway.http.room import PREFIX
 from workers.gateway.principals import Principal, RateLimit, Tokens
-from workers.gateway.refusals import TooLarge, TooMany, Unauthorized
+from workers.gateway.refusals import Refused, TooLarge, TooMany, Unauthorized
 from workers.gateway.trail import Trail
 from workers.ports import Clock, Telemetry
 
@@ -74,8 +74,8 @@ class Edge:
             await self._admit(scope, receive, reply)
         except _Gone:
             return
-        except WorkerError as error:
-            await answers.of_worker_error(error)(scope, receive, reply)
+        except (Refused, TransientFailure) as error:
+            await answers.of_error(error)(scope, receive, reply)
         except Exception as error:  # noqa: BLE001 - the outermost place: whatever it is, the client gets a 500 and the log the rest
             self._telemetry.log("gateway_internal", level="error", error=_traced(error), path=scope["path"])
             if not answered:
