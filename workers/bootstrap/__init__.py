@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workers.bootstrap.dispatcher import dispatcher
 from workers.bootstrap.gateway import gateway
 from workers.bootstrap.projector import projector
 from workers.ports import HistoryStore, Runnable
-from workers.settings import GatewaySettings, ProjectorSettings, WorkerSettings, parse
+from workers.settings import DispatcherSettings, GatewaySettings, ProjectorSettings, WorkerSettings, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ def history_reader(url: str) -> HistoryStore:
 
 
 _ROLES: tuple[Role, ...] = (
+    Role("dispatcher", "Allows, signs and dispatches what was requested.", DispatcherSettings, dispatcher),
     Role("projector", "Folds results, audit, heartbeats and events into history.", ProjectorSettings, projector),
     Role("gateway", "Serves HTTP: takes events and requests in, answers from history.", GatewaySettings, gateway),
 )

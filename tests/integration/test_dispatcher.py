@@ -1,0 +1,294 @@
+"""The dispatcher as a process on the embedded broker: killed at every place it can be, it loses and doubles nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.telemetry import FakeTelemetry
+from workers.adapters.avro import AvroCodec
+from workers.adapters.clock import SystemClock
+from workers.adapters.failpoints import KILLED, VARIABLE
+from workers.adapters.kafka.embedded import EmbeddedBroker
+from workers.adapters.kafka.reader import KafkaLogReader
+from workers.adapters.kafka.relay import FAILPOINTS as RELAY_FAILPOINTS
+from workers.adapters.kafka.writer import KafkaLogWriter
+from workers.adapters.keys import init_keys, load_keyset, load_private_key
+from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer
+from workers.core import topics
+from workers.core.command import ActionCommand
+from workers.core.envelope import PayloadType
+from workers.core.event import ProcessRef
+from workers.core.ids import ExecutionId, Incarnation, InstanceId, NodeId, id_from_cause
+from workers.core.node_state import NodeState
+from workers.core.outcome import Outcome, Stage
+from workers.core.record import Earliest, OutRecord, Record
+from workers.core.request import ActionRequest, Actor, ActorKind, Step, Verb
+from workers.core.result import ActionResult
+from workers.core.target import ProcessTarget
+from workers.dispatcher.desk import FAILPOINTS
+from workers.settings import KafkaSecurity, KafkaSettings
+
+NODE = NodeId("a" * 32)
+BORN = Incarnation("01890000-0000-4000-8000-000000000001")
+COMMANDS = "response.commands.default"
+TOPICS = {
+    COMMANDS: 4,
+    topics.REQUESTS_PEOPLE: 2,
+    topics.REQUESTS_RULES: 2,
+    topics.RESULTS: 2,
+    topics.NODES: 1,
+    topics.AUDIT: 1,
+    topics.DEAD_LETTERS: 1,
+}
+WAIT_S = 60.0
+"""For anything that takes a second on an idle machine."""
+
+
+class Site:
+    """A broker, keys, a node that answers, and a dispatcher that comes and goes."""
+
+    def __init__(self, directory: Path, stack: ExitStack) -> None:
+        self.directory = directory
+        self.clock = SystemClock()
+        self.codec = AvroCodec()
+        broker = stack.enter_context(EmbeddedBroker(TOPICS))
+        self.kafka = KafkaSettings(
+            bootstrap_servers=broker.bootstrap_servers,
+            security=KafkaSecurity(protocol="PLAINTEXT"),
+            insecure_dev=True,
+            fetch_wait_ms=5,
+            log_id="this-run",
+        )
+        keys = directory / "keys"
+        init_keys(keys, now_ns=self.clock.now_ns(), nodes={"node": NODE})
+        self.node_sealer = EnvelopeSealer(load_private_key(keys / "node.key"), self.codec)
+        self.opener = EnvelopeOpener(load_keyset(keys / "keyset.json"), self.codec, clock=self.clock)
+        telemetry = FakeTelemetry()
+        self.writer = stack.enter_context(closing(KafkaLogWriter(self.kafka, telemetry=telemetry, clock=self.clock)))
+        self.reader = stack.enter_context(closing(KafkaLogReader(self.kafka, telemetry=telemetry, clock=self.clock)))
+        read = [place for topic in TOPICS for place in self.reader.partitions(topic)]
+        self.reader.assign({place: Earliest() for place in read})
+        self.read: dict[str, list[Record]] = {topic: [] for topic in TOPICS}
+        self.answered: set[ExecutionId] = set()
+        self.numbers = 0
+        self.config = directory / "dispatcher.yaml"
+        self.config.write_text(
+            f"""
+kafka: {{bootstrap_servers: "{broker.bootstrap_servers}", security: {{protocol: PLAINTEXT}}, insecure_dev: true,
+        fetch_wait_ms: 5, log_id: this-run}}
+keys: {{private_key: {keys / "dispatcher.key"}, keyset: {keys / "keyset.json"}}}
+ledger: {directory / "dispatcher" / "ledger.sqlite"}
+zones: {{default: 4}}
+"""
+        )
+
+    def start(self, failpoint: str = "") -> subprocess.Popen[bytes]:
+        environment = {**os.environ, VARIABLE: failpoint}
+        command = [sys.executable, "-m", "workers", "dispatcher", "--config", str(self.config)]
+        return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+    def beat(self) -> None:
+        self.numbers += 1
+        state = NodeState(
+            node_id=NODE,
+            record_no=self.numbers,
+            at_ns=self.clock.now_ns(),
+            incarnation=BORN,
+            instance_id=InstanceId("i"),
+            boot_id="b",
+            machine_key="m",
+            node_key=self.node_sealer.key_id,
+            host_names=("web-1",),
+            zone="default",
+            version="1",
+            actions=("kill_process",),
+            positions=(),
+            queued=0,
+            running=0,
+            unpublished=0,
+        )
+        sealed = self.node_sealer.seal(PayloadType.NODE_STATE, state)
+        self.write(OutRecord(topics.NODES, NODE.encode(), sealed.value))
+
+    def ask(self, request: ActionRequest) -> None:
+        topic = topics.REQUESTS_RULES if request.actor.kind is ActorKind.RULE else topics.REQUESTS_PEOPLE
+        self.write(OutRecord(topic, request.steps[0].execution_id.encode(), self.codec.encode(request)))
+
+    def write(self, record: OutRecord) -> None:
+        self.writer.send(record, token=0)
+        self.writer.acks()
+
+    def look(self, *, answer: bool = True) -> None:
+        """Read what there is, and answer each command once, as its node would."""
+        for delivery in self.reader.poll(0.05):
+            assert isinstance(delivery, Record)
+            self.read[delivery.position.topic].append(delivery)
+        for command in self.commands() if answer else ():
+            if command.command_id not in self.answered:
+                self.answered.add(command.command_id)
+                self.numbers += 1
+                said = ActionResult(
+                    execution_id=command.command_id,
+                    producer="node",
+                    node_id=NODE,
+                    incarnation=BORN,
+                    record_no=self.numbers,
+                    attempt=1,
+                    seq=2,
+                    stage=Stage.ENDED,
+                    at_ns=self.clock.now_ns(),
+                    action=command.action,
+                    outcome=Outcome.COMPLETED,
+                )
+                sealed = self.node_sealer.seal(PayloadType.RESULT, said)
+                self.write(OutRecord(topics.RESULTS, NODE.encode(), sealed.value))
+
+    def commands(self) -> list[ActionCommand]:
+        values = [record.value for record in self.read[COMMANDS] if record.value is not None]
+        return [self.opener.open(value, PayloadType.COMMAND, ActionCommand).record for value in values]
+
+    def said(self) -> list[ActionResult]:
+        """The dispatcher's own results."""
+        values = [record.value for record in self.read[topics.RESULTS] if record.value is not None]
+        results = [self.opener.open(value, PayloadType.RESULT, ActionResult).record for value in values]
+        return [result for result in results if result.producer == "dispatcher"]
+
+    def wait_for(self, ids: Sequence[ExecutionId]) -> float:
+        """Until each of these was dispatched and said so; the seconds it took."""
+        began = time.monotonic()
+        while True:
+            self.look()
+            said = {result.execution_id for result in self.said() if result.stage is Stage.DISPATCHED}
+            if said >= set(ids) and self.answered >= set(ids):
+                return time.monotonic() - began
+            assert time.monotonic() - began < WAIT_S, f"missing: {set(ids) - self.answered}"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with ExitStack() as stack:
+        yield Site(tmp_path, stack)
+
+
+def requests(clock: SystemClock, count: int) -> list[ActionRequest]:
+    """Every third has two steps; every second is a rule's."""
+    now_ns = clock.now_ns()
+    made = []
+    for number in range(count):
+        steps = tuple(
+            Step(id_from_cause(now_ns, "r", str(number), str(step)), "kill_process", _target(number, now_ns))
+            for step in range(1 + (number % 3 == 0))
+        )
+        actor = Actor(ActorKind.RULE if number % 2 else ActorKind.PERSON, "somebody")
+        made.append(ActionRequest(Verb.EXECUTE, now_ns, actor, "web-1", steps))
+    return made
+
+
+def _target(number: int, now_ns: int) -> ProcessTarget:
+    return ProcessTarget((ProcessRef(1000 + number),), now_ns)
+
+
+def ended_well(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=WAIT_S) == 0
+
+
+ALL_FAILPOINTS = (*FAILPOINTS, *RELAY_FAILPOINTS)
+
+
+@pytest.mark.parametrize("nth", [1, 3])
+@pytest.mark.parametrize("failpoint", ALL_FAILPOINTS)
+def test_killed_anywhere_it_loses_and_doubles_nothing(site: Site, failpoint: str, nth: int) -> None:
+    site.beat()
+    *asked, last = requests(site.clock, 13)
+    ids = [step.execution_id for request in (*asked, last) for step in request.steps]
+    dying = site.start(f"{failpoint}=kill:{nth}")
+    try:
+        deadline = time.monotonic() + WAIT_S
+        waiting = list(asked)
+        while dying.poll() is None:
+            if waiting:
+                site.ask(waiting.pop(0))
+            site.look()
+            assert time.monotonic() < deadline, f"never reached {failpoint}"
+        assert dying.returncode == KILLED
+        for request in waiting:
+            site.ask(request)
+        # What was asked while it died is asked again: a responder or gateway that was not sure would do the same.
+        for request in asked:
+            site.ask(request)
+        site.ask(last)
+        alive = site.start()
+        try:
+            settled_s = site.wait_for(ids)
+            ended_well(alive)
+        finally:
+            alive.kill()
+            alive.wait()
+    finally:
+        dying.kill()
+        dying.wait()
+    site.look(answer=False)
+    _check(site, ids)
+    print(f"{failpoint} pass {nth}: settled {settled_s:.1f} s after the restart")
+
+
+def _check(site: Site, ids: Sequence[ExecutionId]) -> None:
+    distinct = {record.value for record in site.read[COMMANDS]}
+    signed = Counter(command.command_id for command in site.commands())
+    assert set(signed) == set(ids), "lost or invented"
+    assert len(distinct) == len(ids), "two different commands were signed for one execution"
+    steps = {(result.execution_id, result.seq, result.record_no) for result in site.said()}
+    stages = Counter((execution_id, seq) for execution_id, seq, _ in steps)
+    assert stages == Counter({(execution_id, seq): 1 for execution_id in ids for seq in (0, 2)})
+    assert site.read[topics.DEAD_LETTERS] == []
+
+
+def test_a_hundred_identical_requests_of_a_rule_are_one_command(site: Site) -> None:
+    site.beat()
+    request = next(r for r in requests(site.clock, 2) if r.actor.kind is ActorKind.RULE)
+    process = site.start()
+    try:
+        for _ in range(100):
+            site.ask(request)
+        site.wait_for([request.steps[0].execution_id])
+        for _ in range(20):
+            site.look()
+        ended_well(process)
+    finally:
+        process.kill()
+        process.wait()
+    _check(site, [request.steps[0].execution_id])
+
+
+def test_a_second_dispatcher_on_one_ledger_is_refused_with_one_line(site: Site) -> None:
+    site.beat()
+    (request,) = requests(site.clock, 1)
+    first = site.start()
+    try:
+        site.ask(request)
+        site.wait_for([request.steps[0].execution_id])
+        second = subprocess.run(
+            [sys.executable, "-m", "workers", "dispatcher", "--config", str(site.config)],
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+            check=False,
+        )
+        assert second.returncode == 1
+        assert [line for line in second.stderr.splitlines() if "in use by another process" in line]
+        assert "Traceback" not in second.stderr
+        ended_well(first)
+    finally:
+        first.kill()
+        first.wait()

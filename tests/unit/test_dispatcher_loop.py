@@ -1,0 +1,170 @@
+"""The dispatcher's loop keeps nothing in its hands: whatever is away, each request is dispatched once it is back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tests.fakes.bus import FakeBus
+from tests.fakes.clock import FakeClock
+from tests.fakes.failpoints import FakeFailpoints
+from tests.fakes.ledger import FakeLedger
+from tests.fakes.signing import FakeOpener
+from tests.unit.dispatching import COMMANDS, KEYSET, World, an_id, execute
+from workers.adapters.kafka.relay import OutboxRelay
+from workers.core import topics
+from workers.core.command import ActionCommand
+from workers.core.envelope import PayloadType
+from workers.core.errors import LimitExceeded, PermanentFailure
+from workers.core.ids import ExecutionId
+from workers.core.record import OutRecord, Record
+from workers.core.request import ActionRequest
+from workers.dispatcher.desk import Desk
+from workers.dispatcher.loop import READ, Loop
+from workers.dispatcher.tails import Tails
+
+ONE = an_id("one", 0)
+
+
+class StopWhen:
+    """Stops once something holds; a loop that never gets there fails instead of hanging."""
+
+    def __init__(self, holds: Callable[[], bool], *, waiting: Callable[[], None] = lambda: None) -> None:
+        self._holds = holds
+        self._waiting = waiting
+        self._asked = 0
+        self.waited = 0
+
+    def is_set(self) -> bool:
+        self._asked += 1
+        assert self._asked < 1000, "the loop never got there"
+        return self._holds()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waited += 1
+        self._waiting()
+        return self._holds()
+
+
+class Station:
+    """A broker in memory, and dispatchers that come and go on one ledger."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.ledger = FakeLedger()
+        self.world = World(ledger=self.ledger, clock=self.clock)
+        self.log = self.a_log("first")
+
+    def a_log(self, log_id: str) -> FakeBus:
+        wanted = {**dict.fromkeys((*READ, topics.AUDIT, topics.DEAD_LETTERS), 2), COMMANDS: 64}
+        return FakeBus(wanted, clock=self.clock, log_id=log_id)
+
+    def loop(self) -> Loop:
+        tails = Tails(self.log.writer())
+        room = replace(self.world.room, tails=tails)
+        desk = Desk(room, self.ledger, clock=self.clock, failpoints=FakeFailpoints())
+        relay = OutboxRelay(
+            self.ledger, tails, failpoints=FakeFailpoints(), telemetry=self.world.telemetry, clock=self.clock
+        )
+        return Loop(room, desk, self.ledger, reader=self.log.reader(), relay=relay, clock=self.clock)
+
+    def beat(self) -> None:
+        self._append(self.world.heartbeat_record())
+
+    def ask(self, request: ActionRequest) -> None:
+        self._append(self.world.request_record(request))
+
+    def _append(self, record: Record) -> None:
+        self.log.append(OutRecord(record.position.topic, record.key, record.value))
+
+    def dispatched(self) -> list[ExecutionId]:
+        opener = FakeOpener(KEYSET, self.world.codec)
+        values = [value for value in self.log.values(COMMANDS) if value is not None]
+        return [opener.open(value, PayloadType.COMMAND, ActionCommand).record.command_id for value in values]
+
+    def run_until(self, *ids: ExecutionId, waiting: Callable[[], None] = lambda: None) -> StopWhen:
+        stop = StopWhen(lambda: self.dispatched() == list(ids), waiting=waiting)
+        self.loop().run(stop)
+        return stop
+
+
+@pytest.fixture
+def station() -> Station:
+    return Station()
+
+
+def test_nodes_are_heard_before_requests_are_read(station: Station) -> None:
+    station.ask(execute())
+    station.beat()
+    station.run_until(ONE)
+    assert station.ledger.outbox() == []
+
+
+def test_it_waits_for_a_broker_that_is_away(station: Station) -> None:
+    station.beat()
+    station.ask(execute())
+    station.log.down()
+    stop = station.run_until(ONE, waiting=station.log.up)
+    assert stop.waited == 1
+
+
+def test_a_full_disk_loses_no_request(station: Station) -> None:
+    station.beat()
+    station.ask(execute())
+    station.ledger.break_with(LimitExceeded("full", code="journal_full"))
+    stop = station.run_until(ONE, waiting=lambda: station.ledger.break_with(None))
+    assert stop.waited == 1
+
+
+def test_a_disk_that_fails_while_it_runs_loses_nothing_that_was_read(station: Station) -> None:
+    station.beat()
+
+    def heard() -> bool:
+        return any(station.ledger.next_offset(place) for place in station.log.positions(topics.NODES))
+
+    def ask_and_break() -> bool:
+        if heard() and not any(station.log.values(topics.REQUESTS_PEOPLE)):
+            station.ask(execute())
+            station.ledger.break_with(LimitExceeded("full", code="journal_full"))
+        return station.dispatched() == [ONE]
+
+    stop = StopWhen(ask_and_break, waiting=lambda: station.ledger.break_with(None))
+    station.loop().run(stop)
+    assert stop.waited >= 1
+
+
+def test_a_broken_ledger_ends_it(station: Station) -> None:
+    station.ledger.break_with(PermanentFailure("gone", code="journal_io"))
+    with pytest.raises(PermanentFailure):
+        station.run_until(ONE)
+
+
+def test_the_next_process_goes_on_where_the_last_one_was(station: Station) -> None:
+    station.beat()
+    station.ask(execute())
+    station.run_until(ONE)
+    station.ask(execute("two"))
+    station.run_until(ONE, an_id("two", 0))
+
+
+def test_after_the_log_was_lost_open_commands_are_sent_again_and_everything_is_read_anew(station: Station) -> None:
+    station.beat()
+    station.ask(execute())
+    station.run_until(ONE)
+    (before,) = station.log.values(COMMANDS)
+    station.log = station.a_log("second")
+    station.ask(execute("two"))
+    station.run_until(ONE, an_id("two", 0))
+    assert before in station.log.values(COMMANDS)
+    assert "new_log" in station.world.telemetry.events("warning")
+
+
+def test_it_sends_what_is_left_before_it_stops(station: Station) -> None:
+    station.beat()
+    station.ask(execute())
+    stop = StopWhen(lambda: bool(station.ledger.outbox()) or station.dispatched() == [ONE])
+    station.loop().run(stop)
+    assert station.dispatched() == [ONE]
+    assert station.ledger.outbox() == []
