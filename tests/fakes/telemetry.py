@@ -1,4 +1,7 @@
-"""Telemetry that records instead of sending; traces travel in headers as the real one's do."""
+"""Telemetry that records instead of sending; traces travel in headers as the real one's do.
+
+A metric or label that workers/core/metrics.py does not have is an error here: production would silently not count it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from workers.core.metrics import METRICS, Kind
 from workers.core.outcome import NOTHING, Values
 from workers.core.record import Headers
 
@@ -54,10 +58,12 @@ class FakeTelemetry:
             raise
 
     def count(self, metric: str, by: int = 1, *, labels: Mapping[str, str] = NO_LABELS) -> None:
+        _known(metric, labels, Kind.COUNTER)
         self.counts[metric] += by
         self.labelled[metric, tuple(sorted(labels.items()))] += by
 
     def observe(self, metric: str, seconds: float, *, labels: Mapping[str, str] = NO_LABELS) -> None:
+        _known(metric, labels, Kind.HISTOGRAM)
         self.observed.append((metric, seconds))
 
     def log(self, event: str, *, level: str = "info", **fields: object) -> None:
@@ -73,3 +79,10 @@ class FakeTelemetry:
                 _, trace_id, span_id, _ = value.decode().split("-")
                 return int(trace_id, 16), int(span_id, 16)
         return len(self.spans) + 1, 0
+
+
+def _known(metric: str, labels: Mapping[str, str], kind: Kind) -> None:
+    named = METRICS.get(metric)
+    assert named is not None, f"{metric}: add it to workers/core/metrics.py, as room.noun"
+    assert named.kind is kind, f"{metric} is a {named.kind}"
+    assert set(labels) <= set(named.labels), f"{metric} has no label {sorted(set(labels) - set(named.labels))}"

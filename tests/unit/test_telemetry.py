@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import itertools
 import json
 import logging
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+import workers
+from tests.unit.house_rules import sources_under
 from workers.adapters.logs import LONGEST_FIELD, StructuredLog
 from workers.adapters.telemetry import telemetry
 from workers.adapters.telemetry.exporting import ExportingTelemetry
@@ -206,6 +210,22 @@ def test_every_metric_says_what_it_means_under_a_name_of_its_room() -> None:
         assert name.partition(".")[0] in {"responder", "dispatcher", "node", "history", "gateway"}
         assert name == name.lower()
         assert metric.meaning.endswith(".")
+
+
+def test_the_sources_count_only_what_the_catalogue_has() -> None:
+    named = {
+        (source.module, call.args[0].value)
+        for source in sources_under(Path(workers.__file__).parent)
+        for call in ast.walk(ast.parse(source.text))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr in ("count", "observe")
+        and "telemetry" in ast.unparse(call.func.value)
+        and call.args
+        and isinstance(call.args[0], ast.Constant)
+    }
+    assert named
+    assert sorted((module, name) for module, name in named if name not in METRICS) == []
 
 
 # Lines
