@@ -39,12 +39,9 @@ class SchemaSet:
     """Every version that can be read, and the one version of each record that is written."""
 
     current: Mapping[str, Schema]
+    frozen: tuple[Schema, ...]
+    """The released versions, in file order."""
     by_fingerprint: Mapping[bytes, Schema]
-
-    @property
-    def frozen(self) -> tuple[Schema, ...]:
-        """The released versions, in file order."""
-        return tuple(schema for schema in self.by_fingerprint.values() if schema.file.startswith("frozen/"))
 
 
 def read_schema(text: str, file: str) -> Schema:
@@ -86,7 +83,7 @@ def schema_set(schemas: Iterable[Schema]) -> SchemaSet:
             frozen.append(schema)
         elif (other := current.setdefault(schema.name, schema)) is not schema:
             raise ConfigError((Problem(f"schemas/{schema.file}", f"{schema.name} is already in {other.file}"),))
-    return SchemaSet(current, {schema.fingerprint: schema for schema in (*current.values(), *frozen)})
+    return SchemaSet(current, tuple(frozen), {s.fingerprint: s for s in (*frozen, *current.values())})
 
 
 def _relative(path: Path, top: Path) -> str:
