@@ -22,6 +22,7 @@ from tests.components import require
 
 _NS_LAST_PID: Final = Path("/proc/sys/kernel/ns_last_pid")
 _FREEZER_V1: Final = Path("/sys/fs/cgroup/freezer")
+_SERVICES: Final = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup/systemd"))
 _SLEEP: Final = (shutil.which("sleep") or "/bin/sleep", "1000")
 _LONGEST_S: Final = 30.0
 
@@ -169,6 +170,39 @@ class Freezer:
         state = self._directory / "freezer.state"
         state.write_text(wanted, encoding="ascii")
         wait_until(lambda: state.read_text(encoding="ascii").strip() == wanted)
+
+
+class Unit:
+    """A cgroup as systemd makes one for a service of the system, where this machine keeps services' cgroups."""
+
+    def __init__(self, service: str) -> None:
+        require("root", "a cgroup needs root")
+        hierarchy = next((path for path in _SERVICES if (path / "cgroup.procs").exists()), None)
+        require("the cgroup hierarchy of services", "units live in it", present=hierarchy is not None)
+        assert hierarchy is not None
+        self._slice = hierarchy / "system.slice"
+        self._made_slice = not self._slice.exists()
+        self._slice.mkdir(exist_ok=True)
+        self._directory = self._slice / f"{service}@douse-test-{uuid.uuid4().hex[:8]}.service"
+        self._directory.mkdir()
+
+    def take(self, pid: int) -> None:
+        """Move a process in."""
+        (self._directory / "cgroup.procs").write_text(str(pid), encoding="ascii")
+
+    def freeze(self) -> None:
+        """Freeze it by version 2, where it has that."""
+        freeze = self._directory / "cgroup.freeze"
+        require("the version 2 freezer", "there SIGKILL goes through", present=freeze.exists())
+        freeze.write_text("1", encoding="ascii")
+        wait_until(lambda: "frozen 1" in (self._directory / "cgroup.events").read_text(encoding="ascii"))
+
+    def close(self) -> None:
+        """Remove it once it is empty."""
+        wait_until(lambda: not (self._directory / "cgroup.procs").read_text(encoding="ascii").strip())
+        self._directory.rmdir()
+        if self._made_slice:
+            self._slice.rmdir()
 
 
 @contextmanager

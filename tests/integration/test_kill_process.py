@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,9 @@ from tests.adversaries.programs import compiled, python_source
 from tests.adversaries.stuck_call import StuckCall
 from tests.components import require as require_component
 from tests.detections import Kill, falco_json, target_in, this_machine
-from tests.victims import Freezer, Victims, await_state, state_of, victims, wait_until
+from tests.victims import Freezer, Unit, Victims, await_state, state_of, victims, wait_until
 from workers.action import Done, Pending
+from workers.adapters.failpoints import KILLED, ArmedFailpoints
 from workers.adapters.processes.executable import executable
 from workers.core.errors import CommandRejected, PermanentFailure
 from workers.core.outcome import Outcome, Report
@@ -268,6 +270,33 @@ def test_a_frozen_target_is_pending_until_it_is_thawed(host: Host, started: Vict
         freezer.close()
 
 
+def test_a_target_frozen_by_cgroups_version_2_is_killed_at_once(host: Host, started: Victims) -> None:
+    unit = Unit("miner")
+    try:
+        pid = started.spawn()
+        unit.take(pid)
+        unit.freeze()
+        assert _kill(host, pid).outcome is Outcome.COMPLETED
+        wait_until(lambda: not started.alive(pid))
+    finally:
+        started.close()
+        unit.close()
+
+
+def test_a_worker_that_dies_right_after_the_signal_finds_the_effect_by_probing(host: Host, started: Victims) -> None:
+    pid = started.spawn()
+    _settle()
+    kill = Kill(host, target_in(falco_json(pid)))
+    kill.bind()
+    armed = ArmedFailpoints({"kill_process.signalled": ("kill", 1)})
+    dying = Kill(replace(host, failpoints=armed), kill.target, claim=kill.claim)
+    assert _in_a_child(lambda: print(dying.execute())) == KILLED
+    wait_until(lambda: isinstance(kill.probe(), Done))
+    settled = kill.probe()
+    assert isinstance(settled, Done)
+    assert (settled.report.outcome, settled.report.cause) == (Outcome.COMPLETED, "unproven")
+
+
 def test_a_target_in_a_call_that_nothing_interrupts_is_pending_until_the_call_returns(
     host: Host, started: Victims, tmp_path: Path
 ) -> None:
@@ -322,6 +351,57 @@ def test_a_protected_process_is_refused(host: Host, protected: Callable[[], int]
         _kill(host, pid)
     assert refusal.value.reason == "protected_target"
     assert state_of(pid)
+
+
+@pytest.fixture
+def service(started: Victims) -> Iterator[tuple[Path, Unit]]:
+    """A program that the host vouches for, under a service's name, and the unit it runs in."""
+    require_component("root", "a program that is root's all the way up, and a cgroup")
+    directory = Path(f"/usr/local/lib/douse-test-{os.getpid()}")
+    directory.mkdir(mode=0o755)
+    unit = Unit("sshd")
+    try:
+        shutil.copy(shutil.which("sleep") or "/bin/sleep", directory / "sshd")
+        yield directory / "sshd", unit
+    finally:
+        started.close()
+        unit.close()
+        shutil.rmtree(directory)
+
+
+def test_a_real_service_is_refused_whatever_it_calls_itself(
+    host: Host, started: Victims, service: tuple[Path, Unit]
+) -> None:
+    program, unit = service
+    pid = started.spawn(["kworker/0:1", "1000"], executable=str(program))
+    unit.take(pid)
+    with pytest.raises(CommandRejected) as refusal:
+        _kill(host, pid)
+    assert refusal.value.reason == "protected_target"
+    assert "lets administrators in" in refusal.value.message
+    assert started.alive(pid)
+    program.unlink()
+    with pytest.raises(CommandRejected):
+        _kill(host, pid)
+
+
+def test_what_the_service_started_is_killed_though_it_executes_the_same_program(
+    host: Host, started: Victims, service: tuple[Path, Unit]
+) -> None:
+    program, unit = service
+    unit.take(started.spawn([str(program), "1000"]))
+    _settle()
+    later = started.spawn([str(program), "1000"])
+    unit.take(later)
+    assert _kill(host, later).outcome is Outcome.COMPLETED
+
+
+def test_a_user_who_executes_the_services_program_is_killed(
+    host: Host, started: Victims, service: tuple[Path, Unit]
+) -> None:
+    program, _ = service
+    assert _kill(host, started.spawn([str(program), "1000"], user=NOBODY)).outcome is Outcome.COMPLETED
+    assert _kill(host, started.spawn([str(program), "1000"])).outcome is Outcome.COMPLETED, "nor is root outside a unit"
 
 
 def test_whoever_shares_our_shell_but_is_not_our_ancestor_is_killed(host: Host, started: Victims) -> None:

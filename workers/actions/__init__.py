@@ -7,12 +7,13 @@ its line in ``CATALOGUE`` and its unit test.
 from typing import Any, Final
 
 from workers.action import Action
+from workers.actions import kill_process
 from workers.actions.kill_process import KillProcess
 
 CATALOGUE: Final[tuple[Action[Any], ...]] = (KillProcess(),)
 """Every action there is. Closed: nothing is registered at run time."""
 
-FAILPOINTS: Final = ("kill_process.signalled",)
+FAILPOINTS: Final = (*kill_process.FAILPOINTS,)
 """Every place inside an action where a fault test may end the worker."""
 
 _BY_NAME: Final = {action.name: action for action in CATALOGUE}

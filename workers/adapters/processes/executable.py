@@ -44,7 +44,7 @@ def _trusted(pid: int, path: str, found: os.stat_result) -> bool:
     """Root's, writable by nobody else, and the very file that the host has under this path.
 
     An upgrade replaces the file under a running service: then the inode has no name any more, and instead the process
-    must live in init's own mount namespace, where the path meant what it says.
+    must live in the host's own mount namespace, where the path meant what it says.
     """
     if found.st_uid != 0 or found.st_mode & _OTHERS_WRITE or not stat.S_ISREG(found.st_mode):
         return False
@@ -70,5 +70,6 @@ def _is_hosts_own(root: str, name: PurePosixPath, found: os.stat_result | None) 
 
 
 def _in_hosts_mounts(pid: int) -> bool:
+    """In init's mount namespace, or in ours: not even root may look at init's everywhere."""
     namespace = texts.link(f"/proc/{pid}/ns/mnt")
-    return bool(namespace) and namespace == texts.link("/proc/1/ns/mnt")
+    return bool(namespace) and namespace in {texts.link("/proc/1/ns/mnt"), texts.link("/proc/self/ns/mnt")}

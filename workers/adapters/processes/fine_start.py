@@ -30,6 +30,9 @@ _ATTRIBUTE: Final = struct.Struct("=HH")
 _ERROR: Final = 2  # NLMSG_ERROR
 _TIMEOUT_S: Final = 1.0
 _ANSWER_BYTES: Final = 8192
+_ASKS: Final = 4
+_FINE_ENOUGH_NS: Final = 100_000
+"""An answer that was interrupted between the clocks is wider: ask again, and take what all the answers share."""
 
 
 class FineStart:
@@ -54,13 +57,19 @@ class FineStart:
         The elapsed time stops while the machine is suspended, boot time does not: an answer outside the tick is of a
         process that has lived through a suspension, and is dropped.
         """
-        asked = self._elapsed(pid)
-        if asked is None:
-            return None
-        before, elapsed, after = asked
-        low = max(not_before_ns, before - elapsed - 1_000)  # the kernel cuts to a microsecond
-        high = min(not_before_ns + tick_ns, after - elapsed)
-        return (low, high - low) if low <= high else None
+        low, high = not_before_ns, not_before_ns + tick_ns
+        for _ in range(_ASKS):
+            asked = self._elapsed(pid)
+            if asked is None:
+                return None
+            before, elapsed, after = asked
+            low = max(low, before - elapsed - 1_000)  # the kernel cuts to a microsecond
+            high = min(high, after - elapsed)
+            if low > high:
+                return None
+            if high - low <= _FINE_ENOUGH_NS:
+                break
+        return low, high - low
 
     def _elapsed(self, pid: int) -> tuple[int, int, int] | None:
         """Boot time before asking, elapsed nanoseconds, boot time after; None where there is no answer."""
