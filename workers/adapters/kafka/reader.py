@@ -25,6 +25,7 @@ class KafkaLogReader:
 
     def assign(self, starts: Mapping[LogPosition, Start]) -> None:
         """As ``LogReader.assign``. What a start means is settled here and now, so that ``Latest`` cannot slip."""
+        self._consumption.acquaint(position.topic for position in starts)
         offsets = self._consumption.facts.offsets(starts)
         self._consumption.cursors.start(offsets)
         self._consumption.assign()

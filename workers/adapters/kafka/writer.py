@@ -28,7 +28,11 @@ class KafkaLogWriter:
     """One producer, replaced when it breaks for good."""
 
     def __init__(self, settings: KafkaSettings, *, telemetry: Telemetry, clock: Clock) -> None:
-        """Raises ``ConfigError``. Connects in the background, so that the first record need not wait for it."""
+        """Raises ``ConfigError``.
+
+        Connects and takes its producer id in the background, which takes up to a second: made at a worker's start, it
+        is warm before the first record.
+        """
         self._settings = settings
         self._log_id = LogId(settings.log_id)
         self._telemetry = telemetry
