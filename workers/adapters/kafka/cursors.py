@@ -4,6 +4,7 @@ Called by both readers; calls nothing. Must never move a cursor over a record it
 """
 
 from collections.abc import Iterable, Mapping
+from operator import methodcaller
 from typing import TypeAlias
 
 from confluent_kafka import Message, TopicPartition
@@ -11,6 +12,12 @@ from confluent_kafka import Message, TopicPartition
 from workers.core.record import Gap, Headers, LogPosition, Record
 
 Place: TypeAlias = tuple[str, int]
+
+_HEADERS_OF = methodcaller("headers")
+"""Anybody who may write to a topic chooses its header names. For one that is not UTF-8 confluent-kafka 2.16 returns a
+list with a hole in it *and* leaves an exception behind. Called as a plain method, the interpreter's fast path does not
+look, and the exception comes up some lines later, outside any ``try`` around the call (measured: 196 times of 200).
+Called through here the result is checked at once."""
 
 _GONE = frozenset({"_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE"})
 
@@ -90,9 +97,8 @@ def _record(position: LogPosition, offset: int, message: Message) -> Record:
 
 
 def _headers(message: Message) -> Headers:
-    # Anybody who may write to the topic chooses these bytes; a name that is not UTF-8 must not stop the reader.
     try:
-        found = message.headers()
+        found = _HEADERS_OF(message)
     except (UnicodeDecodeError, SystemError):
         return ()
     pairs = found.items() if isinstance(found, dict) else found or ()

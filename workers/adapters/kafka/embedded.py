@@ -81,8 +81,12 @@ class EmbeddedBroker:
             self.close()
             raise PermanentFailure("the embedded broker cannot listen on loopback", code="broker_start")
         self._shorten_first_rebalance()
-        for topic, partitions in topics.items():
-            self.create_topic(topic, partitions)
+        try:
+            for topic, partitions in topics.items():
+                self.create_topic(topic, partitions)
+        except PermanentFailure:
+            self.close()
+            raise
 
     @property
     def bootstrap_servers(self) -> str:
@@ -93,7 +97,6 @@ class EmbeddedBroker:
         """Raises ``PermanentFailure`` (``broker_topic``) when it is there already or cannot be."""
         error = self._library.rd_kafka_mock_topic_create(self._open(), topic.encode(), partitions, 1)
         if error:
-            self.close()
             raise PermanentFailure(
                 f"the embedded broker refuses topic {topic} with {partitions} partitions (librdkafka error {error})",
                 code="broker_topic",

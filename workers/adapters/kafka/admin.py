@@ -1,0 +1,123 @@
+"""Makes a real cluster match the topic catalogue, and says where it does not.
+
+Called by ``douse topics`` (through ``bootstrap``) and by tests; calls Kafka's admin API, which the embedded broker does
+not have. Must never delete a topic, shrink one, or change one that is there: it says what differs, a person decides.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewTopic
+
+from workers.adapters.kafka.client_events import ClientEvents
+from workers.adapters.kafka.config import admin_config
+from workers.adapters.kafka.failures import away, could_not_open, kafka_error
+from workers.core.topic_spec import MIN_IN_SYNC, REPLICATION, ZONE, TopicSpec
+from workers.ports import Clock, Telemetry
+from workers.settings import KafkaSettings
+
+_ASK_S: Final = 20.0
+"""A cluster creates a dozen topics of 64 partitions in a few seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing about a topic that is not as the catalogue wants it."""
+
+    topic: str
+    setting: str
+    """``topic`` (it is missing), ``partitions``, ``replication``, or Kafka's name of a setting."""
+    wanted: str
+    found: str
+
+
+class TopicAdmin:
+    """The topics of one cluster."""
+
+    def __init__(
+        self, settings: KafkaSettings, *, telemetry: Telemetry, clock: Clock, replication: int = REPLICATION
+    ) -> None:
+        """``replication`` is smaller only where there are fewer brokers. Raises ``ConfigError``."""
+        self._replication = replication
+        try:
+            self._client = AdminClient(admin_config(settings), logger=ClientEvents(telemetry, clock))
+        except KafkaException as error:
+            raise could_not_open(error) from error
+
+    def create(self, specs: Iterable[TopicSpec], *, zones: Sequence[str]) -> tuple[str, ...]:
+        """Make the topics that are missing; their names. Doing it again is safe.
+
+        Raises ``TransientFailure`` when the cluster is away or refuses one; those made before it stay.
+        """
+        wanted = self._wanted(specs, zones)
+        new = [
+            NewTopic(name, spec.partitions, self._replication, config=dict(self._config(spec)))
+            for name, spec in wanted.items()
+        ]
+        made = []
+        for name, future in self._client.create_topics(new, operation_timeout=_ASK_S).items():
+            try:
+                future.result(_ASK_S)
+                made.append(name)
+            except (KafkaException, TimeoutError) as error:
+                cause = kafka_error(error)
+                if cause is None or cause.name() != "TOPIC_ALREADY_EXISTS":
+                    raise away(f"topic {name}", error) from error
+        return tuple(sorted(made))
+
+    def differences(self, specs: Iterable[TopicSpec], *, zones: Sequence[str]) -> tuple[Difference, ...]:
+        """Where the cluster is not as the catalogue wants it. Raises ``TransientFailure`` when it is away."""
+        wanted = self._wanted(specs, zones)
+        found: list[Difference] = []
+        for name, shape in self._shapes(wanted).items():
+            spec = wanted[name]
+            if shape is None:
+                found.append(Difference(name, "topic", "present", "missing"))
+                continue
+            partitions, replication = shape
+            if partitions != spec.partitions:
+                found.append(Difference(name, "partitions", str(spec.partitions), str(partitions)))
+            if replication != self._replication:
+                found.append(Difference(name, "replication", str(self._replication), str(replication)))
+            found += self._settings_that_differ(name, spec)
+        return tuple(sorted(found, key=lambda difference: (difference.topic, difference.setting)))
+
+    def _shapes(self, names: Iterable[str]) -> dict[str, tuple[int, int] | None]:
+        """Partitions and replicas of each topic; None where there is none."""
+        shapes: dict[str, tuple[int, int] | None] = {}
+        for name, future in self._client.describe_topics(TopicCollection(list(names)), request_timeout=_ASK_S).items():
+            try:
+                partitions = future.result(_ASK_S).partitions
+            except (KafkaException, TimeoutError) as error:
+                failure = away(f"topic {name}", error)
+                if failure.reason != "unknown_topic":
+                    raise failure from error
+                shapes[name] = None
+            else:
+                shapes[name] = len(partitions), min(len(partition.replicas) for partition in partitions)
+        return shapes
+
+    def _settings_that_differ(self, name: str, spec: TopicSpec) -> list[Difference]:
+        asked = ConfigResource(ResourceType.TOPIC, name)
+        try:
+            answer = self._client.describe_configs([asked], request_timeout=_ASK_S)[asked].result(_ASK_S)
+        except (KafkaException, TimeoutError) as error:
+            raise away(f"the settings of topic {name}", error) from error
+        return [
+            Difference(name, key, value, str(answer[key].value) if key in answer else "unknown")
+            for key, value in self._config(spec).items()
+            if key not in answer or str(answer[key].value) != value
+        ]
+
+    def _config(self, spec: TopicSpec) -> Mapping[str, str]:
+        in_sync = min(MIN_IN_SYNC, self._replication)
+        return {**spec.kafka_config(), "min.insync.replicas": str(in_sync)}
+
+    @staticmethod
+    def _wanted(specs: Iterable[TopicSpec], zones: Sequence[str]) -> dict[str, TopicSpec]:
+        return {spec.name_in(zone): spec for spec in specs for zone in (zones if ZONE in spec.name else ("",))}
