@@ -204,6 +204,18 @@ def test_a_rule_may_never_name_a_bare_pid(world: World) -> None:
     assert miner.alive
 
 
+@pytest.mark.parametrize(("actor", "event"), [(RULE, "event-1"), (PERSON, ""), (PERSON, "event-1")])
+def test_a_sighting_in_the_future_proves_nothing_and_is_refused(world: World, actor: Actor, event: str) -> None:
+    """A detector that computed its clock before the machine's was set back by eight hours."""
+    miner = world.miner()
+    target = ProcessTarget((ProcessRef(_pid(miner)),), observed_at_ns=world.clock.now_ns() + 8 * 3600 * SECOND)
+    with pytest.raises(CommandRejected) as refusal:
+        world.run(world.job(target, actor=actor, event=event))
+    assert refusal.value.reason == "identity_unclear"
+    assert "clock" in refusal.value.message
+    assert miner.alive
+
+
 @pytest.mark.parametrize("ticks_away", [-2, -1, 0, 1, 2])
 def test_a_persons_start_time_is_right_to_two_ticks(world: World, ticks_away: int) -> None:
     miner = world.miner()

@@ -27,6 +27,10 @@ FAILPOINTS: Final = ("kill_process.signalled",)
 WAIT_S: Final = 5.0
 """How long a signalled process may take to end before the outcome is UNKNOWN: a large one frees gigabytes first."""
 
+MOST_AHEAD_NS: Final = 30_000_000_000
+"""How far the clock of whoever saw the process may be ahead of ours: the skew that the whole of Douse tolerates. A
+process that is younger than the sighting would look older by as much."""
+
 _LONGEST: Final = 512
 """Characters of a text output: the limit of the compatible API."""
 
@@ -48,6 +52,13 @@ class _Found:
 
     facts: ProcessFacts
     judgement: Judgement
+
+
+@dataclass(frozen=True, slots=True)
+class _Gone:
+    """The process that was meant has ended."""
+
+    why: str
 
 
 class KillProcess(Action[KillParameters]):
@@ -108,8 +119,8 @@ class KillProcess(Action[KillParameters]):
     def bind(self, job: Job[KillParameters], host: Host) -> Values:
         """The process that was meant, if it is still there: ``present`` says so, and ``gone`` why not."""
         found = _find(job, host)
-        if found is None:
-            return {"pid": _meant(job)[1].pid, "present": False, "gone": _why_gone(job, host)}
+        if isinstance(found, _Gone):
+            return {"pid": _meant(job)[1].pid, "present": False, "gone": found.why}
         _refuse_protected(found.facts, host)
         facts = found.facts
         return {
@@ -124,7 +135,7 @@ class KillProcess(Action[KillParameters]):
             "command_line": _short(facts.command_line),
             "user_id": facts.uid,
             "cgroup": _short(facts.cgroup),
-            "container_init": _is_container_init(facts),
+            "container_init": facts.namespace_pid == 1 and facts.pid != 1,
             "identity": found.judgement.binding.value,
         }
 
@@ -151,7 +162,8 @@ class KillProcess(Action[KillParameters]):
             facts = handle.facts
         finally:
             handle.close()
-        return Pending(self._pending(claim, facts)) if facts.kill_pending and _waits(facts) else NotDone()
+        waits = facts.kill_pending and (facts.frozen or facts.state == "D")
+        return Pending(self._pending(claim, facts)) if waits else NotDone()
 
     def rehearse(self, job: Job[KillParameters], claim: Values, host: Host) -> Report:
         """What would be killed."""
@@ -232,22 +244,25 @@ def _meant(job: Job[KillParameters]) -> tuple[ProcessTarget, ProcessRef]:
     return target, target.line[chosen]
 
 
-def _find(job: Job[KillParameters], host: Host) -> _Found | None:
-    """The present holder of the pid where it is the process that was meant; None where that one has ended."""
+def _find(job: Job[KillParameters], host: Host) -> _Found | _Gone:
+    """The present holder of the pid, where it is the process that was meant."""
     target, ref = _meant(job)
     if target.boot_id and target.boot_id != host.processes.boot_id():
-        return None
+        return _Gone("it has gone with its boot: the machine was restarted since")
     handle = host.processes.open(ref.pid)
     if handle is None:
-        return None
+        return _Gone("it has ended")
     facts = handle.facts
     handle.close()
-    judgement = _judge(job, target, ref, facts, tick_ns=host.processes.tick_ns())
+    judgement = _judge(job, facts, host)
     match judgement.verdict:
         case Verdict.SAME:
             return _Found(facts, judgement)
         case Verdict.GONE:
-            return None
+            return _Gone(
+                f"it has ended, and its pid belongs to a process that started at {facts.started_at_ns} ns, "
+                f"after it was seen ({target.observed_at_ns} ns)"
+            )
         case Verdict.UNCLEAR:
             raise CommandRejected(
                 f"process {ref.pid} started within clock error of the event, so it may be another one that got the "
@@ -262,34 +277,25 @@ def _find(job: Job[KillParameters], host: Host) -> _Found | None:
             )
 
 
-def _judge(
-    job: Job[KillParameters], target: ProcessTarget, ref: ProcessRef, facts: ProcessFacts, *, tick_ns: int
-) -> Judgement:
+def _judge(job: Job[KillParameters], facts: ProcessFacts, host: Host) -> Judgement:
     """A person who names a process without an event means the exact start time; everyone else an event's process."""
-    from_event = job.command.actor.kind is ActorKind.RULE or bool(job.command.causation.event_id)
-    if not from_event:
-        return judge_review(facts, asked_at_ns=target.observed_at_ns, named_start_ns=ref.started_at_ns, tick_ns=tick_ns)
-    if target.observed_at_ns <= 0:
+    target, ref = _meant(job)
+    seen_ns, tick_ns = target.observed_at_ns, host.processes.tick_ns()
+    ahead_ns = seen_ns - host.clock.now_ns()
+    if ahead_ns > MOST_AHEAD_NS:
+        raise CommandRejected(
+            f"process {ref.pid} was seen {ahead_ns / 1e9:.1f} s in this machine's future, so nobody can tell who held "
+            "the pid then. Set the clocks right, and restart a detector that ran while its clock was set",
+            code="identity_unclear",
+        )
+    if job.command.actor.kind is ActorKind.PERSON and not job.command.causation.event_id:
+        return judge_review(facts, asked_at_ns=seen_ns, named_start_ns=ref.started_at_ns, tick_ns=tick_ns)
+    if seen_ns <= 0:
         raise CommandRejected(
             f"process {ref.pid} is named without the time it was seen at, so its identity cannot be told",
             code="identity_missing",
         )
-    return judge_event(facts, observed_at_ns=target.observed_at_ns, named_start_ns=ref.started_at_ns, tick_ns=tick_ns)
-
-
-def _why_gone(job: Job[KillParameters], host: Host) -> str:
-    target, ref = _meant(job)
-    if target.boot_id and target.boot_id != host.processes.boot_id():
-        return "it has gone with its boot: the machine was restarted since"
-    handle = host.processes.open(ref.pid)
-    if handle is None:
-        return "it has ended"
-    started_at_ns = handle.facts.started_at_ns
-    handle.close()
-    return (
-        f"it has ended, and its pid belongs to a process that started at {started_at_ns} ns, "
-        f"after it was seen ({target.observed_at_ns} ns)"
-    )
+    return judge_event(facts, observed_at_ns=seen_ns, named_start_ns=ref.started_at_ns, tick_ns=tick_ns)
 
 
 def _refuse_protected(facts: ProcessFacts, host: Host) -> None:
@@ -313,14 +319,6 @@ def _reopen(claim: Values, host: Host) -> ProcessHandle | None:
         return handle
     handle.close()
     return None
-
-
-def _waits(facts: ProcessFacts) -> bool:
-    return facts.frozen or facts.state == "D"
-
-
-def _is_container_init(facts: ProcessFacts) -> bool:
-    return facts.namespace_pid == 1 and facts.pid != 1
 
 
 def _outputs(claim: Values) -> Values:
