@@ -12,8 +12,16 @@ from typing import Any
 from workers.bootstrap.dispatcher import dispatcher
 from workers.bootstrap.gateway import gateway
 from workers.bootstrap.projector import projector
+from workers.bootstrap.responder import responder
 from workers.ports import HistoryStore, Runnable
-from workers.settings import DispatcherSettings, GatewaySettings, ProjectorSettings, WorkerSettings, parse
+from workers.settings import (
+    DispatcherSettings,
+    GatewaySettings,
+    ProjectorSettings,
+    ResponderSettings,
+    WorkerSettings,
+    parse,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,7 @@ _ROLES: tuple[Role, ...] = (
     Role("dispatcher", "Allows, signs and dispatches what was requested.", DispatcherSettings, dispatcher),
     Role("projector", "Folds results, audit, heartbeats and events into history.", ProjectorSettings, projector),
     Role("gateway", "Serves HTTP: takes events and requests in, answers from history.", GatewaySettings, gateway),
+    Role("responder", "Matches events against rules and asks for actions.", ResponderSettings, responder),
 )
 
 ROLES: Mapping[str, Role] = {role.name: role for role in _ROLES}

@@ -1,15 +1,17 @@
-"""Response rules, put together with the catalogue of actions that they may name.
+"""Response rules, put together with the catalogue of actions that they may name; and what the doctor asks.
 
 Called by the responder's composition and by ``douse rules`` and ``douse doctor``.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from workers.core.errors import ConfigError, Problem
 from workers.core.rule_parsing import parse_rules
 from workers.core.rules import Actions, ActionShape, Rules
+from workers.settings import KafkaSettings
 
 
 def action_shapes() -> Actions:
@@ -32,6 +34,21 @@ def privileges_and_mounts() -> Mapping[str, tuple[tuple[str, ...], tuple[str, ..
     from workers.actions import CATALOGUE
 
     return {action.name: (action.privileges, action.mounts) for action in CATALOGUE}
+
+
+def partitions_of(settings: KafkaSettings, topic: str) -> int:
+    """How many partitions a topic has: the shortest question that only a broker can answer.
+
+    Raises:
+        ConfigError: the settings cannot be used.
+        TransientFailure: no answer within 10 s, or the topic is not there.
+    """
+    from workers.adapters.clock import SystemClock
+    from workers.adapters.kafka.reader import KafkaLogReader
+    from workers.adapters.telemetry import quiet
+
+    with closing(KafkaLogReader(settings, telemetry=quiet("error"), clock=SystemClock())) as reader:
+        return len(reader.partitions(topic))
 
 
 def load_rules(files: Sequence[Path]) -> Rules:

@@ -13,13 +13,14 @@ import typer
 from workers.adapters import yaml_files
 from workers.adapters.falco import alerts_in
 from workers.adapters.machine_facts import read_facts
-from workers.bootstrap.rules import action_shapes, privileges_and_mounts
+from workers.bootstrap.rules import action_shapes, partitions_of, privileges_and_mounts
 from workers.cli.exits import Exit
 from workers.cli.listing import Output, OutputOption, legible, show
-from workers.core.errors import ConfigError, MalformedMessage
+from workers.core.errors import ConfigError, MalformedMessage, WorkerError
 from workers.core.falco_needs import HOST, Lack, fields_appended, fields_of_alert, fields_of_rules, lacks
 from workers.core.machine import Finding, Level, examine
-from workers.settings import ResponseActions
+from workers.core.topics import AUDIT
+from workers.settings import KafkaSettings, ResponseActions, parse
 
 EVENTS = Annotated[
     list[Path] | None, typer.Option("--event", help="A detector's alert (JSON); says what it lacks.", metavar="FILE")
@@ -28,6 +29,7 @@ RULES = Annotated[
     list[Path] | None,
     typer.Option("--rules", help="Falco's rule files and falco.yaml; says what rules do not print.", metavar="FILE"),
 ]
+CONFIG = Annotated[Path | None, typer.Option("--config", help="A worker's settings; asks its brokers.", metavar="FILE")]
 PRIVILEGES = Annotated[
     bool, typer.Option("--privileges", help="Only print the capabilities and mounts that actions need.")
 ]
@@ -41,6 +43,7 @@ def register(app: typer.Typer) -> None:
 def doctor(
     event: EVENTS = None,
     rules: RULES = None,
+    config: CONFIG = None,
     privileges: PRIVILEGES = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -52,7 +55,7 @@ def doctor(
         ]
         show(rows, output, columns=("action", "capabilities", "mounts"))
         return
-    findings = [*_machine(), *_events(event or ()), *_rules(rules or ())]
+    findings = [*_machine(), *_events(event or ()), *_rules(rules or ()), *_brokers(config)]
     _print(findings, output)
     if any(found.level is Level.FAIL for found in findings):
         raise typer.Exit(Exit.FAILED)
@@ -114,6 +117,20 @@ def _lacking(about: str, present: frozenset[str]) -> Iterator[Finding]:
 def _told(lacking: Sequence[Lack]) -> str:
     """The fields, and why the first of them matters."""
     return f"lacks {', '.join(lack.field for lack in lacking)}: {lacking[0].why}"
+
+
+def _brokers(config: Path | None) -> Iterator[Finding]:
+    if config is None:
+        return
+    raw = yaml_files.read_mapping(config).get("kafka")
+    settings = parse(KafkaSettings, raw if isinstance(raw, Mapping) else {})
+    where = settings.bootstrap_servers
+    try:
+        partitions = partitions_of(settings, AUDIT)
+    except WorkerError as error:
+        yield Finding(Level.FAIL, "brokers", f"{where}: {error.message}", "check address, TLS and credentials")
+    else:
+        yield Finding(Level.OK, "brokers", f"{where} answers; {AUDIT} has {partitions} partition(s)")
 
 
 def _print(findings: Sequence[Finding], output: Output) -> None:

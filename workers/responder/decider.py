@@ -13,8 +13,8 @@ from workers.core.plan import Refusal, is_ours, plan
 from workers.core.record import Delivery, Gap, OutRecord, Record
 from workers.core.request import ActionRequest
 from workers.core.rules import Rule, Rules
-from workers.core.topics import REQUESTS_RULES
-from workers.ports import Chained, Clock, Codec, EventReader, Outgoing, Scribe, Span, Telemetry
+from workers.core.topics import AUDIT, REQUESTS_RULES
+from workers.ports import Chained, Clock, Codec, EventReader, OutboxRow, Outgoing, Scribe, Span, Telemetry
 
 
 class Decider:
@@ -48,6 +48,16 @@ class Decider:
         detail: Values = {"rules": len(self._rules.every), "enabled": enabled}
         with self._outgoing.begin() as tx:
             self._scribe.audit(tx, "started", at_ns=self._clock.now_ns(), detail=detail)
+
+    def say_unsendable(self, row: OutboxRow, reason: str) -> None:
+        """The log will never take a record: say so in the audit; an audit record itself is said in the log's lines."""
+        topic = row.record.topic
+        self._telemetry.log("unsendable", level="error", topic=topic, reason=reason)
+        if topic == AUDIT:
+            return
+        detail: Values = {"topic": topic, "reason": reason, "size": len(row.record.value or b"")}
+        with self._outgoing.begin() as tx:
+            self._scribe.audit(tx, "unsendable", at_ns=self._clock.now_ns(), detail=detail)
 
     def decide(self, delivery: Delivery) -> None:
         """All that one delivery leads to is in the outbox on return, or nothing of it.
@@ -107,6 +117,7 @@ class Decider:
 
     def _respond(self, tx: Chained, record: Record, span: Span) -> None:
         event = self._events.read(record)
+        span.note("event_id", event.event_id)
         self._telemetry.count("responder.events")
         if is_ours(event):
             self._suppressed(record)
@@ -138,6 +149,8 @@ class Decider:
                     detail=about,
                     trace=span.headers(),
                 )
+                span.note("rule", rule.name)
+                span.note("execution_id", first)
                 self._telemetry.count("responder.requests")
             case Refusal(code=code, message=message):
                 about |= {"reason": code, "message": message}
