@@ -43,17 +43,31 @@ class Room:
     fold_wait_s: float = FOLD_WAIT_S
 
     async def folded(self, execution_id: ExecutionId) -> Execution | None:
-        """The execution once history knows what was asked; None after ``fold_wait_s``. Holds no thread meanwhile."""
+        """The execution once history knows what was asked; None after ``fold_wait_s``."""
+        known = await self.until(_asked, execution_id, self.fold_wait_s)
+        return known if known is not None and _asked(known) else None
+
+    async def until(
+        self, done: Callable[[Execution], bool], execution_id: ExecutionId, wait_s: float
+    ) -> Execution | None:
+        """The execution once ``done`` says so; what there is of it after ``wait_s``. Holds no thread meanwhile."""
         now = asyncio.get_running_loop().time
-        until, pause_s = now() + self.fold_wait_s, _FIRST_PAUSE_S
+        until, pause_s = now() + wait_s, _FIRST_PAUSE_S
         while True:
             known = await run_in_threadpool(self.history.execution, execution_id)
-            if known is not None and known.request is not None:
+            if (known is not None and done(known)) or now() >= until:
                 return known
-            if now() >= until:
-                return None
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def ended(execution: Execution) -> bool:
+    """Whether nothing may follow: UNKNOWN is still being settled."""
+    return execution.outcome is not None and execution.outcome.is_final
+
+
+def _asked(execution: Execution) -> bool:
+    return execution.request is not None
 
 
 def caller(request: Request) -> Principal:

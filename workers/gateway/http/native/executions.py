@@ -10,11 +10,15 @@ from workers.core.outcome import Outcome, Stage
 from workers.core.queries import ExecutionQuery
 from workers.gateway import showing
 from workers.gateway.http.native.lists import Cursor, Filter, Limit, Listed, Moment, Since, one_of, page
-from workers.gateway.http.room import PREFIX, Room, caller
+from workers.gateway.http.room import PREFIX, Room, caller, ended, in_thread
 from workers.gateway.moments import moment, since
 from workers.gateway.views import ExecutionView
 
 Id = Annotated[str, Path(max_length=128, description="An execution id.")]
+
+Wait = Annotated[
+    float, Query(ge=0, le=60, description="Answer once it has ended, or after so many seconds, whichever is first.")
+]
 
 
 def add(app: FastAPI, room: Room) -> None:
@@ -66,10 +70,13 @@ def add(app: FastAPI, room: Room) -> None:
         return Listed(data=[_shown(row) for row in found.rows], next=found.next_cursor or None)
 
     @app.get(f"{PREFIX}/executions/{{execution_id}}", tags=["executions"], summary="One execution, with its steps")
-    def one(request: Request, execution_id: Id) -> ExecutionView:
+    async def one(request: Request, execution_id: Id, wait_s: Wait = 0.0) -> ExecutionView:
         """What was asked, how far it is, how it ended, and the proof."""
         caller(request)
-        return showing.execution(room.desk.found(execution_id), signer=room.signer)
+        known = await in_thread(lambda: room.desk.found(execution_id))
+        if wait_s and not ended(known):
+            known = await room.until(ended, known.execution_id, wait_s) or known
+        return showing.execution(known, signer=room.signer)
 
     @app.get(f"{PREFIX}/contained", tags=["executions"], summary="What is contained right now")
     def contained(request: Request) -> Listed[ExecutionView]:

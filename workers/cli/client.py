@@ -1,0 +1,133 @@
+"""The gateway over HTTP: the one way in which commands reach it.
+
+Made by each command with the context it was given. An answer that is no success becomes one line and an exit code by
+its class; so does a gateway that does not answer.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+from urllib.parse import quote
+
+import typer
+
+from workers.cli.context import Context, find_context
+from workers.cli.exits import Exit, Failure
+
+if TYPE_CHECKING:
+    import httpx
+
+Query: TypeAlias = Mapping[str, str | int]
+NO_QUERY: Final[Query] = {}
+
+TIMEOUT_S: Final = 30.0
+"""Above the ten seconds that the gateway itself waits for the log."""
+
+_EXITS: Final[Mapping[int, Exit]] = {
+    400: Exit.USAGE,
+    401: Exit.REFUSED,
+    403: Exit.REFUSED,
+    404: Exit.NOT_FOUND,
+    409: Exit.REFUSED,
+    413: Exit.USAGE,
+    429: Exit.UNREACHABLE,
+    502: Exit.UNREACHABLE,
+    503: Exit.UNREACHABLE,
+    504: Exit.UNREACHABLE,
+}
+
+DataOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--data", help="Data directory of `douse up`; else DOUSE_URL and DOUSE_TOKEN.", metavar="DIR"),
+]
+
+
+class Client:
+    """Speaks to one gateway."""
+
+    def __init__(self, http: "httpx.Client", context: Context) -> None:
+        """Use ``connected``."""
+        self._http = http
+        self.context = context
+
+    def get(self, *path: str, query: Query = NO_QUERY, wait_s: float = 0.0) -> Any:
+        """The JSON of an answer; empty query values are left out. ``wait_s`` is how long the gateway may wait with it.
+
+        Raises:
+            Failure: no answer, or one that is no success.
+        """
+        wanted: dict[str, str | int | float] = {name: value for name, value in query.items() if value != ""}
+        if wait_s:
+            wanted["wait_s"] = wait_s
+        return self._ask("GET", path, params=wanted, timeout=TIMEOUT_S + wait_s)
+
+    def post(self, *path: str, **more: Any) -> Any:
+        """As ``get``, for a POST."""
+        return self._ask("POST", path, **more)
+
+    def delete(self, *path: str, **more: Any) -> Any:
+        """As ``get``, for a DELETE."""
+        return self._ask("DELETE", path, **more)
+
+    def pages(self, path: str, *, most: int, query: Query) -> Iterator[Mapping[str, Any]]:
+        """A list's rows, newest first, over as many pages as it takes; at most ``most``."""
+        cursor, left = "", most
+        while left > 0:
+            answer = self.get(path, query={**query, "limit": min(left, 200), "cursor": cursor})
+            yield from answer["data"][:left]
+            left -= len(answer["data"])
+            cursor = answer.get("next") or ""
+            if not cursor:
+                return
+
+    def _ask(self, method: str, path: tuple[str, ...], **more: Any) -> Any:
+        import httpx
+
+        url = "/api/v1/" + "/".join(quote(part, safe="") for part in path)
+        try:
+            answer = self._http.request(method, url, **more)
+        except httpx.TimeoutException:
+            raise Failure(f"{self.context.url} did not answer in time; ask again", Exit.UNREACHABLE) from None
+        except httpx.TransportError as error:
+            reason = str(error) or type(error).__name__
+            raise Failure(
+                f"{self.context.url} does not answer ({reason}); is `douse up` running?", Exit.UNREACHABLE
+            ) from None
+        if answer.is_success:
+            return self._read(answer)
+        raise _failure(answer)
+
+    def _read(self, answer: "httpx.Response") -> Any:
+        try:
+            return answer.json()
+        except ValueError:
+            raise Failure(f"{self.context.url} is no gateway of Douse: its answer is no JSON", Exit.FAILED) from None
+
+
+@contextmanager
+def connected(data: Path | None) -> Iterator[Client]:
+    """A client of the gateway that the context names.
+
+    Raises:
+        ConfigError: there is no context, or its URL is none.
+    """
+    import httpx
+
+    context = find_context(data)
+    headers = {"Authorization": f"Bearer {context.token}"}
+    try:
+        http = httpx.Client(base_url=context.url, headers=headers, timeout=TIMEOUT_S)
+    except (httpx.InvalidURL, ValueError, TypeError):
+        raise Failure(f"{context.url!r} is no URL, or the token has characters that no token has", Exit.USAGE) from None
+    with http:
+        yield Client(http, context)
+
+
+def _failure(answer: "httpx.Response") -> Failure:
+    """The gateway's own words where it has some."""
+    try:
+        message = str(answer.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        message = f"the answer is {answer.status_code} {answer.reason_phrase}"
+    return Failure(message, _EXITS.get(answer.status_code, Exit.FAILED))
