@@ -4,6 +4,7 @@ Called by the `douse` script and `python -m workers`. Calls bootstrap for a work
 else; must never reach into a worker.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -11,7 +12,8 @@ from typing import Annotated
 import typer
 
 from workers import __version__
-from workers.cli import asking, demo, doctor, handing, looking, roles, rules, up
+from workers.bootstrap import ROLES
+from workers.cli import asking, demo, doctor, handing, house, looking, roles, rules, tail, up
 from workers.cli.exits import LEGEND, Exit, Failure
 from workers.core.errors import ConfigError, TransientFailure, WorkerError
 
@@ -27,6 +29,8 @@ demo.register(app)
 asking.register(app)
 looking.register(app)
 handing.register(app)
+tail.register(app)
+house.register(app)
 roles.register(app)
 rules.register(app)
 doctor.register(app)
@@ -49,23 +53,36 @@ def _root(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of ``douse``; ``arguments`` are the process's own unless given. Raises SystemExit with a code of
-    ``cli.exits``."""
+    """Entry point of ``douse``; ``arguments`` are the process's own unless given. Always raises SystemExit, with a code
+    of ``cli.exits``."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app(args=arguments)
+        code = app(args=given, standalone_mode=False)
     except Failure as error:
-        _say(error, error.exit_code)
-    except ConfigError as error:
-        _say(error, Exit.USAGE)
+        raise SystemExit(_said(error, error.exit_code, given)) from None
+    except (ConfigError, typer.TyperException) as error:
+        raise SystemExit(_said(error, Exit.USAGE, given)) from None
     except TransientFailure as error:
-        _say(error, Exit.UNREACHABLE)
+        raise SystemExit(_said(error, Exit.UNREACHABLE, given)) from None
     except WorkerError as error:
-        _say(error, Exit.FAILED)
+        raise SystemExit(_said(error, Exit.FAILED, given)) from None
+    except BrokenPipeError:
+        # The reader of our output has seen enough, as `head` does; the interpreter must not stumble over it either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(Exit.OK) from None
+    except Exception as error:  # noqa: BLE001 - the outermost place: a bug is one line too, unless somebody looks for it
+        if given and given[0] in ROLES:
+            raise
+        fault = f"this is a bug of Douse: {type(error).__name__}: {error}; --debug shows where"
+        raise SystemExit(_said(error, Exit.FAILED, given, fault)) from None
+    raise SystemExit(code if isinstance(code, int) else Exit.OK)
 
 
-def _say(error: Exception, exit_code: Exit) -> None:
-    if "--debug" in sys.argv:
+def _said(error: Exception, exit_code: Exit, arguments: Sequence[str], message: str = "") -> Exit:
+    """Say what was wrong, one line a fault; with ``--debug`` say everything."""
+    if "--debug" in arguments:
         raise error
-    for line in str(error).splitlines():
+    words = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+    for line in (message or words).splitlines():
         print(f"douse: {line}", file=sys.stderr)  # noqa: T201
-    raise SystemExit(exit_code)
+    return exit_code

@@ -1,0 +1,276 @@
+"""The command line against a real server on loopback with fakes behind it: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from tests.fakes.clock import START_NS
+from tests.fakes.gateway import TOKEN, FakeGateway
+from tests.stories import NODE, Story, event, heartbeat
+from workers.cli import main
+from workers.cli.exits import Exit
+from workers.core.outcome import Outcome
+from workers.core.result import ActionResult
+
+FALCO = Path(__file__).parents[1] / "data" / "falco-events.jsonl"
+
+
+@dataclass
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def said(self) -> str:
+        """The one line of an error."""
+        (line,) = self.err.splitlines()
+        assert line.startswith("douse: ")
+        assert "Traceback" not in self.err
+        return line
+
+
+Douse = Callable[..., Ended]
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[tuple[FakeGateway, str]]:
+    """One gateway for all: a test brings its own ids."""
+    gateway = FakeGateway()
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(gateway.app, lifespan="off", log_config=None))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield gateway, f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+@pytest.fixture
+def gateway(served: tuple[FakeGateway, str]) -> FakeGateway:
+    return served[0]
+
+
+@pytest.fixture
+def douse(
+    served: tuple[FakeGateway, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Douse:
+    """Run a command with the gateway's address in the environment."""
+    monkeypatch.setenv("DOUSE_URL", served[1])
+    monkeypatch.setenv("DOUSE_TOKEN", TOKEN)
+
+    def run(*arguments: str) -> Ended:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        captured = capsys.readouterr()
+        return Ended(int(str(ended.value.code)) if ended.value.code is not None else 0, captured.out, captured.err)
+
+    return run
+
+
+def test_run_asks_for_the_action_and_prints_its_execution(gateway: FakeGateway, douse: Douse) -> None:
+    ended = douse(
+        *("run", "kill_process", "--host", "web-1", "--reason", "it looked wrong"),
+        *("pid=4711", "start_time_ns=1900000000000000001", "ancestor=1", "-o", "json"),
+    )
+    assert ended.code == Exit.OK
+    execution = json.loads(ended.out)
+    assert execution["stage"] == "REQUESTED"
+    request = gateway.requests()[-1]
+    assert request.steps[0].execution_id == execution["id"]
+    assert request.steps[0].parameters == {"ancestor": "1"}
+    assert request.reason == "it looked wrong"
+
+
+def test_run_by_event_needs_neither_host_nor_target(gateway: FakeGateway, douse: Douse) -> None:
+    seen = event(1)
+    with gateway.history.begin() as tx:
+        tx.put_event(seen, payload=b"1")
+    ended = douse("run", "kill_process", "--event", seen.event_id, "--reason", "x")
+    assert ended.said == f"douse: event {seen.event_id} names no process"
+    assert ended.code == Exit.USAGE
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        (Outcome.COMPLETED, Exit.OK),
+        (Outcome.NO_ACTION, Exit.OK),
+        (Outcome.DRY_RUN, Exit.OK),
+        (Outcome.REJECTED, Exit.REFUSED),
+        (Outcome.FAILED, Exit.FAILED),
+        (Outcome.EXPIRED, Exit.FAILED),
+    ],
+)
+def test_wait_follows_to_the_outcome_and_ends_with_its_class(
+    gateway: FakeGateway, douse: Douse, outcome: Outcome, code: Exit
+) -> None:
+    story = Story(number=list(Outcome).index(outcome) + 100)
+    gateway.history.put(*story.whole(outcome))
+    ended = douse("run", "kill_process", "pid=4711", "--host", story.host, "--reason", "r", "--key", outcome, "--wait", "--timeout", "0.05")
+    assert ended.code == Exit.FAILED
+    assert "not ended after 0.05 s" in ended.err
+    gateway.history.put(*_continued(gateway, outcome))
+    again = douse("run", "kill_process", "pid=4711", "--host", story.host, "--reason", "r", "--key", outcome, "--wait")
+    assert again.code == code
+    assert str(outcome) in again.out
+    assert again.err == ""
+
+
+def test_the_same_key_is_the_same_execution_and_a_run_without_one_is_always_new(douse: Douse) -> None:
+    words = ("run", "kill_process", "pid=4711", "--host", "web-1", "--reason", "r", "-o", "json")
+    ids = [json.loads(douse(*words, *key).out)["id"] for key in (("--key", "k"), ("--key", "k"), (), ())]
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 3
+
+
+def test_history_narrows_pages_and_prints_one_line_a_row_in_a_pipe(gateway: FakeGateway, douse: Douse) -> None:
+    gateway.history.put(*(result for number in range(450) for result in Story(number, host="pages").whole()))
+    rows = json.loads(douse("history", "--host", "pages", "--limit", "420", "-o", "json").out)
+    assert len(rows) == 420
+    assert len({row["id"] for row in rows}) == 420
+    lines = douse("history", "--host", "pages", "--limit", "3").out.splitlines()
+    assert len(lines) == 4
+    assert lines[0].split()[:3] == ["REQUESTED", "AT", "ID"]
+    assert json.loads(douse("history", "--host", "nobody", "-o", "json").out) == []
+
+
+def test_show_tells_everything_of_one_execution(gateway: FakeGateway, douse: Douse) -> None:
+    story = Story(7000, host="web-7")
+    gateway.history.put(*story.whole())
+    shown = douse("show", story.id).out
+    assert "kill_process" in shown
+    assert "COMPLETED" in shown
+    stages = [line.split()[1] for line in shown.splitlines() if line.startswith("2030")]
+    assert stages == ["REQUESTED", "DISPATCHED", "CLAIMED", "ENDED"]
+    whole = json.loads(douse("show", story.id, "-o", "json").out)
+    assert len(whole["steps"]) == 4
+
+
+def test_what_an_attacker_wrote_cannot_move_the_cursor(gateway: FakeGateway, douse: Douse) -> None:
+    with gateway.history.begin() as tx:
+        tx.put_event(event(2, rule="evil \x1b[2J\x07 rule", host="evil"), payload=b"2")
+    shown = douse("events", "--host", "evil").out
+    assert "\x1b" not in shown
+    assert "evil" in shown
+
+
+def test_contained_nodes_actions_and_health_print_what_the_gateway_knows(gateway: FakeGateway, douse: Douse) -> None:
+    story = Story(8000)
+    gateway.history.put(*story.whole(effect_holds=True))
+    with gateway.history.begin() as tx:
+        tx.put_node(heartbeat(1), payload=b"1", verified=True, folded_at_ns=START_NS)
+    assert story.id in douse("contained").out
+    assert NODE in douse("nodes", "--host", "web-1").out
+    assert "kill_process" in douse("actions").out
+    assert "drawbacks" in douse("actions", "KILL_PROCESS").out
+    assert json.loads(douse("health", "-o", "json").out)["ready"] is True
+
+
+def test_undo_of_what_cannot_be_undone_is_refused_with_the_reason(gateway: FakeGateway, douse: Douse) -> None:
+    story = Story(9000)
+    gateway.history.put(*story.whole())
+    ended = douse("undo", story.id)
+    assert (ended.code, ended.said) == (Exit.REFUSED, "douse: kill_process cannot be undone")
+
+
+def test_cancel_writes_a_request_and_refuses_what_has_ended(gateway: FakeGateway, douse: Douse) -> None:
+    story = Story(9001)
+    gateway.history.put(story.requested(), story.dispatched())
+    assert douse("cancel", story.id, "--reason", "a mistake", "--force").code == Exit.OK
+    assert gateway.requests()[-1].subject == story.id
+    assert gateway.requests()[-1].force
+    gateway.history.put(story.claimed(), story.ended())
+    assert douse("cancel", story.id).said == "douse: it has ended already: COMPLETED"
+
+
+def test_events_are_submitted_from_a_file_and_from_standard_input(
+    gateway: FakeGateway, douse: Douse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = len(gateway.events())
+    assert douse("event", "submit", str(FALCO)).code == Exit.OK
+    with FALCO.open() as standard_input:
+        monkeypatch.setattr(sys, "stdin", standard_input)
+        accepted = json.loads(douse("event", "submit", "-", "-o", "json").out)
+    assert len(accepted) == 4
+    assert len(gateway.events()) == before + 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["show", "no-such-id"], Exit.NOT_FOUND, "no execution"),
+        (["actions", "dance"], Exit.NOT_FOUND, "there are: kill_process"),
+        (["run", "dance", "--reason", "x", "--host", "h", "pid=1"], Exit.USAGE, "there are: kill_process"),
+        (["run", "kill_process", "--reason", "x", "--host", "h"], Exit.USAGE, "target or an event_id"),
+        (["run", "kill_process", "--reason", "x", "--host", "h", "pid"], Exit.USAGE, "KEY=VALUE"),
+        (["run", "kill_process", "--reason", "x", "--host", "h", "pid=x"], Exit.USAGE, "pid=x"),
+        (["run", "kill_process", "--reason", "x", "--host", "h", "pid=1", "a=b"], Exit.USAGE, "no parameter 'a'"),
+        (["run", "kill_process", "--reason", "x", "--host", "h", "path=/x"], Exit.USAGE, "acts on a process"),
+        (["run", "kill_process", "--reason", "x", "--host", "h", "pid=1", "--for", "soon"], Exit.USAGE, "--for"),
+        (["run", "kill_process", "--reason", "x", "--host", "h", "pid=1", "--for", "5m"], Exit.USAGE, "cannot be undone"),
+        (["run", "kill_process", "--host", "h"], Exit.USAGE, "--reason"),
+        (["history", "--outcome", "MAYBE"], Exit.USAGE, "outcome is one of"),
+        (["history", "--since", "yesterday"], Exit.USAGE, "since"),
+        (["history", "--limit", "x"], Exit.USAGE, "--limit"),
+        (["event", "submit", "/no/such/file"], Exit.USAGE, "/no/such/file"),
+        (["event", "submit", __file__], Exit.USAGE, "line 1"),
+        (["tail", "results", "--data", "/no/such/dir"], Exit.USAGE, "--config"),
+        (["tail", "nonsense"], Exit.USAGE, "nonsense"),
+        (["keys", "show", "--keyset", "/no/such/file"], Exit.USAGE, "/no/such/file"),
+        (["keys", "init", "/tmp", "--node", "x=y"], Exit.USAGE, "NAME=NODE_ID"),
+        (["nodes", "--data", "/no/such/dir"], Exit.USAGE, "douse up"),
+        (["nonsense"], Exit.USAGE, "nonsense"),
+    ],
+)
+def test_bad_input_is_one_line_and_an_exit_code(douse: Douse, arguments: list[str], code: Exit, words: str) -> None:
+    ended = douse(*arguments)
+    assert words in ended.said
+    assert ended.code == code
+    assert ended.out == ""
+
+
+def test_a_wrong_token_a_dead_gateway_and_a_foreign_server_are_told_apart(
+    douse: Douse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOUSE_TOKEN", "wrong")
+    ended = douse("nodes")
+    assert (ended.code, ended.said) == (Exit.REFUSED, "douse: this token is not known here")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    monkeypatch.setenv("DOUSE_URL", f"http://127.0.0.1:{port}")
+    ended = douse("nodes")
+    assert ended.code == Exit.UNREACHABLE
+    assert "does not answer" in ended.said
+    monkeypatch.setenv("DOUSE_URL", "nonsense://nowhere")
+    assert douse("nodes").code in (Exit.USAGE, Exit.UNREACHABLE)
+
+
+def test_topics_schemas_and_keys_need_no_gateway(douse: Douse, tmp_path: Path) -> None:
+    assert "response.results" in douse("topics", "list").out
+    assert "| `response.results`" in douse("topics", "readme").out
+    assert douse("schemas", "check").code == Exit.OK
+    assert douse("keys", "init", str(tmp_path / "keys"), "--node", f"web-1={NODE}").code == Exit.OK
+    shown = json.loads(douse("keys", "show", "--keyset", str(tmp_path / "keys" / "keyset.json"), "-o", "json").out)
+    assert {key["role"] for key in shown["keys"]} == {"operator", "dispatcher", "node", "worker"}
+    assert "not empty" in douse("keys", "init", str(tmp_path / "keys")).said
+
+
+def _continued(gateway: FakeGateway, outcome: Outcome) -> list[ActionResult]
+    """What the node says of the newest request."""
+    request = gateway.requests()[-1]
+    return [replace(Story(1).ended(outcome), execution_id=request.steps[0].execution_id)]

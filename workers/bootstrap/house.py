@@ -1,0 +1,69 @@
+"""Topics, schemas and keys as data: what the command line shows and makes of them.
+
+Called by ``douse topics``, ``douse schemas`` and ``douse keys``.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from workers.core.ids import NodeId
+from workers.core.keyset import Keyset
+from workers.core.topic_spec import TopicSpec
+
+
+def topic_catalogue() -> Sequence[TopicSpec]:
+    """Every topic.
+
+    Raises:
+        ConfigError: a file of the catalogue is wrong.
+    """
+    from workers.adapters.topic_catalogue import load_topics
+
+    return load_topics()
+
+
+def topic_table() -> str:
+    """The text of ``topics/README.md``.
+
+    Raises:
+        ConfigError: as ``topic_catalogue``.
+    """
+    from workers.adapters.topic_catalogue import load_topics, readme
+
+    return readme(load_topics())
+
+
+def schema_faults() -> tuple[Sequence[str], int]:
+    """What would break a reader or writer of another version, and how many schemas were compared.
+
+    Raises:
+        ConfigError: a schema file is wrong.
+    """
+    from workers.adapters.avro.compatibility import broken_promises
+    from workers.adapters.avro.schemas import load_schemas
+
+    schemas = load_schemas()
+    return broken_promises(schemas), len(schemas.frozen)
+
+
+def make_keys(directory: Path, nodes: Mapping[str, NodeId]) -> Keyset:
+    """A new key directory; ``nodes`` maps file names to node ids.
+
+    Raises:
+        ConfigError: it holds anything already, or cannot be written.
+    """
+    from workers.adapters.clock import SystemClock
+    from workers.adapters.keys import init_keys
+
+    return init_keys(directory, now_ns=SystemClock().now_ns(), nodes=nodes)
+
+
+def known_keys(keyset: Path) -> Keyset:
+    """The keyset in a file, its signatures checked.
+
+    Raises:
+        ConfigError: it is missing, or does not verify.
+    """
+    from workers.adapters.keys import load_keyset
+
+    return load_keyset(keyset)

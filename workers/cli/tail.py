@@ -1,0 +1,169 @@
+"""``douse tail results|audit|events|nodes``: subscribe as an audit consumer would.
+
+Called by the frame; reads the log itself, over bootstrap, and the history store never. Joins no group and commits
+nothing, so nobody notices. Each record is one line; whether its signature holds is always said.
+"""
+
+import dataclasses
+import json
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from workers.adapters import yaml_files
+from workers.bootstrap.listening import Listening, listening
+from workers.cli.client import DataOption
+from workers.cli.context import DEFAULT_DATA
+from workers.cli.exits import Exit, Failure
+from workers.cli.listing import Output, OutputOption, legible
+from workers.cli.tail_lines import Row, for_people
+from workers.core import topics
+from workers.core.audit import AuditRecord
+from workers.core.envelope import Envelope, PayloadType
+from workers.core.errors import MalformedMessage
+from workers.core.node_state import NodeState
+from workers.core.record import Earliest, Gap, Latest, Record, Start
+from workers.core.result import ActionResult
+
+_POLL_S: Final = 0.2
+
+
+class Stream(StrEnum):
+    """What can be listened to."""
+
+    RESULTS = "results"
+    AUDIT = "audit"
+    EVENTS = "events"
+    NODES = "nodes"
+
+
+class From(StrEnum):
+    """Where to begin."""
+
+    EARLIEST = "earliest"
+    LATEST = "latest"
+
+
+_TOPICS: Final[Mapping[Stream, tuple[str, ...]]] = {
+    Stream.RESULTS: (topics.RESULTS,),
+    Stream.AUDIT: (topics.AUDIT,),
+    Stream.EVENTS: (topics.FALCO_EVENTS, topics.RUNTIME_EVENTS),
+    Stream.NODES: (topics.NODES,),
+}
+
+_SIGNED: Final[Mapping[str, tuple[PayloadType, type]]] = {
+    topics.RESULTS: (PayloadType.RESULT, ActionResult),
+    topics.AUDIT: (PayloadType.AUDIT, AuditRecord),
+    topics.NODES: (PayloadType.NODE_STATE, NodeState),
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``douse tail``."""
+    app.command("tail", rich_help_panel="Log")(tail)
+
+
+def tail(
+    stream: Annotated[Stream, typer.Argument(help="What to listen to.")],
+    start: Annotated[From, typer.Option("--from", help="earliest is whatever the log still has.")] = From.LATEST,
+    most: Annotated[int, typer.Option("--limit", help="End after so many records; 0 never.", min=0)] = 0,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="A worker's settings file: its brokers, its keyset.", metavar="FILE")
+    ] = None,
+    data: DataOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Print records as they come, until Ctrl-C."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    source = listening(config if config is not None else _settings_in(data))
+    try:
+        for count, row in enumerate(_rows(source, stream, start, stop), 1):
+            typer.echo(_line(row, output), nl=output is not Output.YAML)
+            if count == most:
+                return
+    finally:
+        source.reader.close()
+
+
+def _settings_in(data: Path | None) -> Path:
+    path = (data if data is not None else DEFAULT_DATA).expanduser() / "config" / "gateway.yaml"
+    if not path.exists():
+        raise Failure(f"name --config FILE, or the --data of a `douse up` ({path} is not there)", Exit.USAGE)
+    return path
+
+
+def _rows(source: Listening, stream: Stream, start: From, stop: threading.Event) -> Iterator[Row]:
+    at: Start = Earliest() if start is From.EARLIEST else Latest()
+    source.reader.assign({place: at for topic in _TOPICS[stream] for place in source.reader.partitions(topic)})
+    while not stop.is_set():
+        for delivery in source.reader.poll(_POLL_S):
+            match delivery:
+                case Gap():
+                    yield {"topic": delivery.position.topic, "gap": _plain(delivery)}
+                case Record():
+                    yield _row(source, delivery)
+
+
+def _row(source: Listening, record: Record) -> Row:
+    """Where the record stands, whether it verified, and what it says."""
+    row: Row = {
+        "topic": record.position.topic,
+        "partition": record.position.partition,
+        "offset": record.offset,
+        "key": (record.key or b"").decode("utf-8", "backslashreplace"),
+    }
+    signed = _SIGNED.get(record.position.topic)
+    try:
+        if signed is None:
+            return row | {"verified": None, "record": _plain(source.events.read(record))}
+        return row | _opened(source, record.value or b"", *signed)
+    except MalformedMessage as error:
+        return row | {"verified": False, "reason": error.reason, "message": error.message, "record": None}
+
+
+def _opened(source: Listening, value: bytes, kind: PayloadType, as_: type[Any]) -> Row:
+    """The signed record; one that does not verify is shown all the same, and said not to."""
+    if source.opener is None:
+        content = source.codec.decode(source.codec.decode(value, Envelope).payload, as_)
+        return {"verified": False, "reason": "no_keyset", "record": _plain(content)}
+    try:
+        opened = source.opener.open(value, kind, as_)
+    except MalformedMessage as error:
+        content = source.codec.decode(source.codec.decode(value, Envelope).payload, as_)
+        return {"verified": False, "reason": error.reason, "record": _plain(content)}
+    signer = {"key_id": opened.signatory.key_id, "role": opened.signatory.role, "owner": opened.signatory.owner}
+    return {"verified": True, "signer": signer, "sha256": opened.sha256, "record": _plain(opened.record)}
+
+
+def _plain(value: object) -> Any:
+    """A record as JSON can say it: bytes in hex, words of closed lists as text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    match value:
+        case Mapping():
+            return {str(name): _plain(each) for name, each in value.items()}
+        case tuple() | list():
+            return [_plain(each) for each in value]
+        case bytes():
+            return value.hex()
+        case StrEnum():
+            return value.value
+        case _:
+            return value
+
+
+def _line(row: Row, output: Output) -> str:
+    match output:
+        case Output.JSON:
+            return json.dumps(row, ensure_ascii=False)
+        case Output.YAML:
+            return "---\n" + yaml_files.text_of(row)
+        case Output.TABLE:
+            return legible(for_people(row))
