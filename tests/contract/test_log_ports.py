@@ -271,6 +271,19 @@ def test_a_gap_of_one_partition_costs_the_others_nothing(rig: Rig) -> None:
     assert values([record for record in records if record.position == whole]) == [b"%d" % n for n in range(50, 100)]
 
 
+def test_a_gap_that_is_found_while_the_log_goes_away_is_told_when_it_is_back(rig: Rig) -> None:
+    topic = rig.topic()
+    write(rig.writer(), *numbered(topic, range(3)))
+    reader = assigned(rig, topic, Offset(100))
+    rig.down()
+    until_failure(lambda: no_record(reader.poll(0.2)))
+    rig.up()
+    gap, *records = read_through_failures(reader, 4)
+    assert isinstance(gap, Gap)
+    assert (gap.expected, gap.resumed_at) == (100, 0)
+    assert values(records) == [b"0", b"1", b"2"]
+
+
 def test_a_topic_made_anew_is_another_log_and_a_gap(rig: Rig, needs: Callable[[str], None]) -> None:
     needs("recreate")
     topic = rig.topic()
@@ -537,6 +550,10 @@ def read_through_failures(reader: LogReader, count: int) -> list[Delivery]:
         except TransientFailure:
             continue
     return found
+
+
+def no_record(deliveries: Sequence[Delivery]) -> None:
+    assert list(deliveries) == []
 
 
 def until_failure(action: Callable[[], object]) -> None:

@@ -1,10 +1,10 @@
 """Reading with one consumer: poll, drain, gaps, and a broker that is away. What both readers share.
 
 Called by ``reader`` and ``group``; calls ``cursors`` and ``log_facts``. Must never wait longer than it was told to,
-save for one question to the cluster when an offset is gone or the broker is away.
+save for one question to the cluster when an offset is gone or the broker is away; never lose a gap it found.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaException, Message
@@ -28,19 +28,27 @@ _PROBE_S: Final = 0.1
 class Consumption:
     """One consumer and its cursors."""
 
-    def __init__(self, settings: KafkaSettings, config: ClientConfig, *, telemetry: Telemetry, clock: Clock) -> None:
-        """Raises ``ConfigError`` when the client refuses its configuration."""
+    def __init__(
+        self, settings: KafkaSettings, config: ClientConfig, *, member: bool, telemetry: Telemetry, clock: Clock
+    ) -> None:
+        """``member``: of a group, which would notice if the client were replaced by another.
+
+        Raises ``ConfigError`` when the client refuses its configuration.
+        """
         self.events = ClientEvents(telemetry, clock)
         self.facts = LogFacts(settings, ClientEvents(telemetry, clock))
         self.cursors = Cursors()
         self._clock = clock
-        try:
-            self.client = Consumer(config | {"error_cb": self.events.error}, logger=self.events)
-        except KafkaException as error:
-            raise could_not_open(error) from error
+        self._config = config | {"error_cb": self.events.error}
+        self._member = member
+        self.client = self._open()
+        self._reading = False
+        """The client has read something, so a fetch may be parked at the broker."""
+        self._behind = False
+        """The client does not know yet what the cursors say."""
+        self._gaps: list[Gap] = []
         self._held: list[Message] = []
         """Came while somebody waited for something else; handed out by the next poll."""
-        self._known: set[str] = set()
         self._closed = False
 
     def poll(self, timeout_s: float, limit: int) -> list[Delivery]:
@@ -59,26 +67,17 @@ class Consumption:
             self._probe(timeout_s)
         return found
 
-    def assign(self) -> None:
-        """Make the client read what the cursors say. Raises ``TransientFailure``."""
-        self.drop_held()
-        try:
-            self.client.assign(self.cursors.assignment())
-        except KafkaException as error:
-            raise away("reading", error) from error
+    def start(self, offsets: Mapping[LogPosition, int]) -> None:
+        """Read these partitions from there, and nothing else. Raises ``TransientFailure``."""
+        self.cursors.start(offsets)
+        self._gaps = []
+        self._tell()
+        self.facts.release()
 
-    def acquaint(self, topics: Iterable[str]) -> None:
-        """Let the client learn who leads these topics, once. Raises ``TransientFailure``.
-
-        A client told to read a topic it has not heard of looks for the leader once a second: measured, every sixth
-        first record came a second late.
-        """
-        for topic in sorted(set(topics) - self._known):
-            try:
-                self.client.list_topics(topic, timeout=_ACQUAINT_S)
-            except KafkaException as error:
-                raise away(f"topic {topic}", error) from error
-            self._known.add(topic)
+    def forget(self) -> None:
+        """The partitions were taken away."""
+        self.cursors.start({})
+        self._gaps, self._held, self._behind = [], [], False
 
     def wait_for(self, done: Callable[[], bool], timeout_s: float) -> bool:
         """Let the client run its callbacks until ``done`` or the time is over. Raises ``TransientFailure``."""
@@ -87,12 +86,9 @@ class Consumption:
             left = until - self._clock.monotonic_ns()
             if left <= 0:
                 return False
-            self._held += self._messages(min(left / 1e9, 0.1), 1)
+            came = self._messages(min(left / 1e9, 0.1), 1)  # a callback inside may empty what is held
+            self._held += came
         return True
-
-    def drop_held(self) -> None:
-        """Forget what is held: the cursors are about to be set anew, and it will be fetched again."""
-        self._held = []
 
     def close(self) -> None:
         """Idempotent."""
@@ -101,27 +97,72 @@ class Consumption:
             self.client.close()
             self.facts.release()
 
+    def _open(self) -> Consumer:
+        try:
+            return Consumer(self._config, logger=self.events)
+        except KafkaException as error:
+            raise could_not_open(error) from error
+
     def _messages(self, timeout_s: float, limit: int) -> list[Message]:
         # `consume(n, t)` waits for n messages; waiting for one and taking what is there besides answers at once.
         try:
             first = self.client.poll(timeout_s)
-            if first is None:
-                return []
-            return [first, *(self.client.consume(limit - 1, 0.0) if limit > 1 else ())]
         except KafkaException as error:
             raise away("reading", error) from error
+        if first is None or limit == 1:
+            return [] if first is None else [first]
+        try:
+            return [first, *self.client.consume(limit - 1, 0.0)]
+        except KafkaException:
+            return [first]
+
+    def _tell(self) -> None:
+        """Make the client read what the cursors say; until that succeeds, every poll tries again."""
+        self._behind = True
+        self._held = []
+        if self._reading and not self._member:
+            # A broker answers one connection's requests in turn, so a new assignment would wait behind the parked
+            # fetch of the old one for up to ``fetch_wait_ms``: ten seconds. A new connection does not.
+            self.client.close()
+            self.client = self._open()
+            self._reading = False
+        assignment = self.cursors.assignment()
+        self._acquaint({place.topic for place in assignment})
+        try:
+            self.client.assign(assignment)
+        except KafkaException as error:
+            raise away("reading", error) from error
+        self._behind = False
+        self._reading = True
+
+    def _acquaint(self, topics: Iterable[str]) -> None:
+        """Let a new client learn who leads these topics.
+
+        Told to read a topic it has not heard of, it looks for the leader once a second: measured, every sixth first
+        record came a second late.
+        """
+        if self._reading:
+            return
+        for topic in topics:
+            try:
+                self.client.list_topics(topic, timeout=_ACQUAINT_S)
+            except KafkaException as error:
+                raise away(f"topic {topic}", error) from error
 
     def _mend(self) -> list[Gap]:
         lost = self.cursors.lost_positions()
-        if not lost:
-            return []
-        now: dict[Place, LogPosition] = {}
-        for topic in sorted({position.topic for position in lost}):
-            now |= {(found.topic, found.partition): found for found in self.facts.positions(topic)}
-        left = [position for position in lost if (position.topic, position.partition) in now]
-        gaps = self.cursors.resume(self.facts.offsets({position: Earliest() for position in left}), now)
-        self.facts.release()
-        self.assign()
+        if lost:
+            now: dict[Place, LogPosition] = {}
+            for topic in sorted({position.topic for position in lost}):
+                now |= {(found.topic, found.partition): found for found in self.facts.positions(topic)}
+            left = [position for position in lost if (position.topic, position.partition) in now]
+            lows = self.facts.offsets({position: Earliest() for position in left})
+            self._gaps += self.cursors.resume(lows, now)
+            self._behind = True
+        if self._behind:
+            self._tell()
+            self.facts.release()
+        gaps, self._gaps = self._gaps, []
         return gaps
 
     def _probe(self, timeout_s: float) -> None:

@@ -26,7 +26,7 @@ class KafkaGroupReader:
     def __init__(self, settings: KafkaSettings, group: str, *, telemetry: Telemetry, clock: Clock) -> None:
         """Raises ``ConfigError``. Connects in the background."""
         config = group_config(settings, group) | {"on_commit": self._take_answer}
-        self._consumption = Consumption(settings, config, telemetry=telemetry, clock=clock)
+        self._consumption = Consumption(settings, config, member=True, telemetry=telemetry, clock=clock)
         self._answer: tuple[KafkaError | None, list[TopicPartition]] | None = None
         self._fresh: Start = Earliest()
         self._given: list[TopicPartition] = []
@@ -91,18 +91,14 @@ class KafkaGroupReader:
 
     def _give(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         client.assign([])
-        self._read_nothing()
+        self._consumption.forget()
         self._committed = {}
         self._given = list(partitions)
 
     def _take_away(self, client: Consumer, partitions: list[TopicPartition]) -> None:
         client.unassign()
-        self._read_nothing()
+        self._consumption.forget()
         self._given = []
-
-    def _read_nothing(self) -> None:
-        self._consumption.drop_held()
-        self._consumption.cursors.start({})
 
     def _start_reading(self) -> None:
         try:
@@ -116,8 +112,6 @@ class KafkaGroupReader:
                 place = (position.topic, position.partition)
                 if place in {(given.topic, given.partition) for given in self._given}:
                     starts[position] = Offset(committed[place]) if place in committed else self._fresh
-        self._consumption.cursors.start(self._consumption.facts.offsets(starts))
-        self._consumption.assign()
-        self._consumption.facts.release()
+        self._consumption.start(self._consumption.facts.offsets(starts))
         self._committed = committed
         self._given = []

@@ -17,7 +17,8 @@ class KafkaLogReader:
 
     def __init__(self, settings: KafkaSettings, *, telemetry: Telemetry, clock: Clock) -> None:
         """Raises ``ConfigError``. Connects in the background: a broker that is away is no error yet."""
-        self._consumption = Consumption(settings, reader_config(settings), telemetry=telemetry, clock=clock)
+        config = reader_config(settings)
+        self._consumption = Consumption(settings, config, member=False, telemetry=telemetry, clock=clock)
 
     def partitions(self, topic: str) -> tuple[LogPosition, ...]:
         """As ``LogReader.partitions``; a topic that is not there is a ``TransientFailure`` (``unknown_topic``)."""
@@ -25,11 +26,7 @@ class KafkaLogReader:
 
     def assign(self, starts: Mapping[LogPosition, Start]) -> None:
         """As ``LogReader.assign``. What a start means is settled here and now, so that ``Latest`` cannot slip."""
-        self._consumption.acquaint(position.topic for position in starts)
-        offsets = self._consumption.facts.offsets(starts)
-        self._consumption.cursors.start(offsets)
-        self._consumption.assign()
-        self._consumption.facts.release()
+        self._consumption.start(self._consumption.facts.offsets(starts))
 
     def poll(self, timeout_s: float, *, limit: int = 500) -> Sequence[Delivery]:
         """As ``LogReader.poll``."""

@@ -1,0 +1,92 @@
+"""Our Kafka adapters on a real broker that dies, and with the waits of production."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.contract.log_rigs import loopback
+from tests.fakes.failpoints import FakeFailpoints
+from tests.fakes.telemetry import FakeTelemetry
+from tests.kafka.cluster import KafkaCluster
+from tests.kafka.target import KafkaTarget
+from workers.adapters.clock import SystemClock
+from workers.adapters.kafka.memory_outbox import MemoryOutbox
+from workers.adapters.kafka.reader import KafkaLogReader
+from workers.adapters.kafka.relay import OutboxRelay
+from workers.adapters.kafka.writer import KafkaLogWriter
+from workers.core.ids import ChainId
+from workers.core.record import Delivery, Earliest, Gap, Offset, OutRecord, Record
+
+pytestmark = [pytest.mark.slow]
+
+PRODUCTION_WAIT_S = 10.0
+
+
+def read(reader: KafkaLogReader, count: int, *, within_s: float = 60) -> list[Delivery]:
+    found: list[Delivery] = []
+    deadline = time.monotonic() + within_s
+    while len(found) < count:
+        assert time.monotonic() < deadline, f"{len(found)} of {count} came"
+        found += reader.poll(0.5)
+    return found
+
+
+def relay_on(kafka: KafkaTarget, outbox: MemoryOutbox) -> tuple[OutboxRelay, KafkaLogWriter]:
+    clock, telemetry = SystemClock(), FakeTelemetry()
+    writer = KafkaLogWriter(loopback(kafka.bootstrap_servers), telemetry=telemetry, clock=clock)
+    return (
+        OutboxRelay(outbox, writer, failpoints=FakeFailpoints(), telemetry=telemetry, clock=clock),
+        writer,
+    )
+
+
+def test_an_outbox_reaches_a_broker_that_is_killed_three_times_meanwhile(
+    killable_kafka: KafkaCluster, new_topic: Callable[..., str]
+) -> None:
+    topic = new_topic("outbox")
+    outbox = MemoryOutbox(ChainId("test"))
+    relay, writer = relay_on(killable_kafka, outbox)
+    for number in range(3_000):
+        outbox.publish(OutRecord(topic, b"k", b"%d" % number))
+        if number % 1_000 == 500:
+            killable_kafka.kill()
+            relay.step(0.2)
+            killable_kafka.restart()
+        relay.step()
+    assert relay.drain(60) == 0
+    writer.close()
+    reader = KafkaLogReader(
+        loopback(killable_kafka.bootstrap_servers, fetch_wait_ms=500), telemetry=FakeTelemetry(), clock=SystemClock()
+    )
+    reader.assign(dict.fromkeys(reader.partitions(topic), Earliest()))
+    found = [record.value for record in read(reader, 3_000) if isinstance(record, Record)]
+    reader.close()
+    assert found == [b"%d" % number for number in range(3_000)], "once each, in order, without a restart of our own"
+
+
+def test_neither_a_new_assignment_nor_a_gap_waits_behind_a_parked_fetch(
+    kafka: KafkaTarget, new_topic: Callable[..., str]
+) -> None:
+    first, second = new_topic("first"), new_topic("second", 2)
+    outbox = MemoryOutbox(ChainId("test"))
+    relay, writer = relay_on(kafka, outbox)
+    outbox.publish(OutRecord(second, b"k", b"there", partition=0))
+    assert relay.drain(30) == 0
+    settings = loopback(kafka.bootstrap_servers)
+    assert settings.fetch_wait_ms == PRODUCTION_WAIT_S * 1_000
+    reader = KafkaLogReader(settings, telemetry=FakeTelemetry(), clock=SystemClock())
+    reader.assign(dict.fromkeys(reader.partitions(first), Earliest()))
+    reader.poll(1.0)  # nothing there: the broker parks the fetch
+    begun = time.monotonic()
+    lost, whole = reader.partitions(second)
+    reader.assign({lost: Offset(500), whole: Earliest()})
+    gap, record = read(reader, 2)
+    spent = time.monotonic() - begun
+    reader.close()
+    writer.close()
+    assert isinstance(gap, Gap)
+    assert isinstance(record, Record)
+    assert spent < PRODUCTION_WAIT_S / 2
