@@ -121,7 +121,12 @@ class Store:
 
     def next_offset(self, position: LogPosition) -> int | None:
         """Where to read on."""
-        return self.positions().get(position)
+        with self._database.reading() as connection:
+            row = connection.execute(
+                "SELECT next_offset FROM offsets WHERE log_id = ? AND topic = ? AND partition = ?",
+                (position.log_id, position.topic, position.partition),
+            ).fetchone()
+        return row[0] if row is not None else None
 
     def positions(self) -> Mapping[LogPosition, int]:
         """Every log ever read, and its next offset."""
