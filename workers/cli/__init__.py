@@ -70,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # The reader of our output has seen enough, as `head` does; the interpreter must not stumble over it either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(Exit.OK) from None
-    except Exception as error:  # noqa: BLE001 - the outermost place: a bug is one line too, unless somebody looks for it
+    except Exception as error:
+        # The outermost place: a bug is one line too, unless somebody looks for it.
         if given and given[0] in ROLES:
             raise
         fault = f"this is a bug of Douse: {type(error).__name__}: {error}; --debug shows where"
