@@ -67,6 +67,7 @@ def test_a_status_without_its_lines_is_reported() -> None:
         (b"6:freezer:/frozen\n0::/\n", "/frozen"),
         (b"4:memory:/agent/7\n0::/\n", "/"),
         (b"0::/a:b/c\n", "/a:b/c"),
+        (b"0::/a\x0bb\x1c\xff\n", "/a\x0bb\x1c\udcff"),
         (b"", "/"),
     ],
 )

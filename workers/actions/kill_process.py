@@ -71,6 +71,7 @@ class KillProcess(Action[KillParameters]):
         "Its memory is lost as evidence; its children live on.",
         "A supervisor (systemd, a container runtime, a cron job) may start it again.",
         "Killing a container's init ends the container, and its restart policy may bring it back.",
+        "Seen within 20 ms of its start, it is left alone unless the detector prints that start (deploy/falco does).",
     )
     permission = Permission.CONTAINMENT
     lane = Lane.CONTAINMENT

@@ -3,6 +3,7 @@
 Called by ``system``. Pure parsing; the caller makes sure that the process was held while the text was read.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -72,9 +73,9 @@ def parse_status(text: bytes) -> Status:
 
 
 def parse_cgroups(text: bytes) -> dict[str, str]:
-    """Controller to path; the unified hierarchy (v2) has the empty name."""
+    """Controller to path, as the file system spells it; the unified hierarchy (v2) has the empty name."""
     found: dict[str, str] = {}
-    for line in text.decode("utf-8", "backslashreplace").splitlines():
+    for line in os.fsdecode(text).split("\n"):
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if number and path:

@@ -65,7 +65,7 @@ class Reader:
             name=stat.name,
             command_line=texts.command_line(pid),
             state=stat.state,
-            cgroup=cgroup,
+            cgroup=procfs.readable(os.fsencode(cgroup)),
             uid=status.uid,
             kernel_thread=stat.kernel_thread,
             frozen=self._cgroups.frozen(paths),
