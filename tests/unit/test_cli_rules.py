@@ -169,3 +169,26 @@ def test_doctor_prints_the_privileges_that_actions_need(douse: Douse) -> None:
     code, out, _ = douse("doctor", "--privileges", "--output", "json")
     assert code == 0
     assert {"action": "kill_process", "capabilities": ["KILL", "SYS_PTRACE"], "mounts": []} in json.loads(out)
+
+
+def test_a_nodes_settings_say_which_actions_and_sockets_count(douse: Douse, tmp_path: Path) -> None:
+    off = "features: {respond: {response_actions: {kill_process: {trigger: none}}}}"
+    (tmp_path / "node.yaml").write_text(off)
+    code, out, _ = douse("doctor", "--privileges", "--config", tmp_path / "node.yaml", "--output", "json")
+    assert code == 0
+    assert "kill_process" not in [row["action"] for row in json.loads(out)]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("features: {respond: {respons_actions: {}}}", "features.respond.respons_actions: unknown key"),
+        ("features: 7", "features: unknown key"),
+        ("kafka: {}", "kafka.bootstrap_servers: is missing"),
+    ],
+)
+def test_faulty_settings_are_told_with_their_place(douse: Douse, tmp_path: Path, content: str, complaint: str) -> None:
+    (tmp_path / "x.yaml").write_text(content)
+    code, _, err = douse("doctor", "--config", tmp_path / "x.yaml")
+    assert code == 2
+    assert complaint in err

@@ -6,7 +6,7 @@ Reads facts and prints findings, one a line; changes nothing. Exit 1 when a find
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -16,12 +16,13 @@ from workers.adapters.machine_facts import read_facts
 from workers.bootstrap.rules import action_shapes, partitions_of, privileges_and_mounts
 from workers.cli.exits import Exit
 from workers.cli.listing import Output, OutputOption, legible, show
-from workers.core.errors import ConfigError, MalformedMessage, WorkerError
+from workers.core.errors import ConfigError, MalformedMessage, Problem, WorkerError
 from workers.core.falco_needs import HOST, Lack, fields_appended, fields_of_alert, fields_of_rules, lacks
 from workers.core.machine import Finding, Level, examine
 from workers.core.topics import AUDIT
-from workers.settings import KafkaSettings, ResponseActions, parse
+from workers.settings import Features, KafkaSettings, ResponseActions, parse
 
+S = TypeVar("S", Features, KafkaSettings)
 EVENTS = Annotated[
     list[Path] | None, typer.Option("--event", help="A detector's alert (JSON); says what it lacks.", metavar="FILE")
 ]
@@ -48,23 +49,36 @@ def doctor(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Say what works here, what does not, and what to do."""
+    settings = yaml_files.read_mapping(config) if config is not None else {}
+    actions = _part(settings, "features", Features).respond.response_actions
     if privileges:
         rows = [
             {"action": name, "capabilities": list(needed), "mounts": list(mounts)}
             for name, (needed, mounts) in privileges_and_mounts().items()
+            if actions.allows(name)
         ]
         show(rows, output, columns=("action", "capabilities", "mounts"))
         return
-    findings = [*_machine(), *_events(event or ()), *_rules(rules or ()), *_brokers(config)]
+    asked = _brokers(_part(settings, "kafka", KafkaSettings)) if config is not None else ()
+    findings = [*_machine(actions), *_events(event or ()), *_rules(rules or ()), *asked]
     _print(findings, output)
     if any(found.level is Level.FAIL for found in findings):
         raise typer.Exit(Exit.FAILED)
 
 
-def _machine() -> Sequence[Finding]:
-    defaults = ResponseActions()
-    globs = (*defaults.docker.socket_path, *defaults.cri.socket_path)
-    needed = {name: capabilities for name, (capabilities, _) in privileges_and_mounts().items()}
+def _part(settings: Mapping[str, Any], key: str, kind: type[S]) -> S:
+    """One part of any worker's settings file; ConfigError with the faults' places."""
+    content = settings.get(key)
+    try:
+        return parse(kind, content if content is None or isinstance(content, Mapping) else {"": content})
+    except ConfigError as error:
+        raise ConfigError(tuple(Problem(f"{key}.{path}".rstrip("."), why) for path, why in error.problems)) from None
+
+
+def _machine(actions: ResponseActions) -> Sequence[Finding]:
+    """The node's side: with a node's settings, its own sockets and its enabled actions."""
+    globs = (*actions.docker.socket_path, *actions.cri.socket_path)
+    needed = {name: needs for name, (needs, _) in privileges_and_mounts().items() if actions.allows(name)}
     return examine(read_facts(globs), needed)
 
 
@@ -119,11 +133,7 @@ def _told(lacking: Sequence[Lack]) -> str:
     return f"lacks {', '.join(lack.field for lack in lacking)}: {lacking[0].why}"
 
 
-def _brokers(config: Path | None) -> Iterator[Finding]:
-    if config is None:
-        return
-    raw = yaml_files.read_mapping(config).get("kafka")
-    settings = parse(KafkaSettings, raw if isinstance(raw, Mapping) else {})
+def _brokers(settings: KafkaSettings) -> Iterator[Finding]:
     where = settings.bootstrap_servers
     try:
         partitions = partitions_of(settings, AUDIT)
