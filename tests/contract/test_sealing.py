@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from tests.fakes.clock import FakeClock
+from tests.fakes.clock import START_NS, FakeClock
 from tests.fakes.codec import FakeCodec
 from tests.fakes.signing import FakeOpener, FakeSealer, fake_key, fake_keyset
 from workers.adapters.avro import AvroCodec
@@ -44,7 +44,7 @@ def _real() -> Room:
 
 def _fake() -> Room:
     key = fake_key(NODE, KeyRole.NODE)
-    return Room(FakeSealer(key, FakeCodec()), key, lambda keyset: FakeOpener(keyset, FakeCodec()))
+    return Room(FakeSealer(key, FakeCodec()), key, lambda keyset: FakeOpener(keyset, FakeCodec(), clock=FakeClock()))
 
 
 @pytest.fixture(params=[_real, _fake], ids=["real", "fake"])
@@ -92,6 +92,16 @@ def test_a_key_under_another_s_fingerprint_does_not_verify(room: Room) -> None:
 @pytest.mark.parametrize("value", [b"", b"{}", b"\xc3\x01", b"\x00" * 100, b"null", b"[" * 500])
 def test_bytes_that_are_no_envelope_are_refused(room: Room, value: bytes) -> None:
     assert _reason(room.trusting(room.key), value) == "not_an_envelope"
+
+
+def test_an_expired_keyset_vouches_for_nobody(room: Room) -> None:
+    value = room.sealer.seal(PayloadType.TOPOLOGY, RECORD).value
+    for expires_at_ns, opens in ((START_NS + 1, True), (START_NS, False), (0, False)):
+        opener = room.opener(fake_keyset(room.key, expires_at_ns=expires_at_ns))
+        if opens:
+            assert opener.open(value, PayloadType.TOPOLOGY, Topology).record == RECORD
+        else:
+            assert _reason(opener, value) == "keyset_expired"
 
 
 def test_more_than_a_worker_looks_at_is_oversize(room: Room) -> None:

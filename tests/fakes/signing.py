@@ -11,7 +11,7 @@ from workers.core.envelope import MAX_ENVELOPE_BYTES, PayloadType, signed_bytes
 from workers.core.errors import MalformedMessage
 from workers.core.ids import KeyId, key_id_of
 from workers.core.keyset import KeyRole, Keyset, PublicKey, Signatory
-from workers.ports import Codec, Opened, Sealed
+from workers.ports import Clock, Codec, Opened, Sealed
 
 T = TypeVar("T")
 
@@ -52,8 +52,9 @@ class FakeSealer:
 class FakeOpener:
     """Opens what a `FakeSealer` sealed with a key of the keyset; refuses everything else with the port's own codes."""
 
-    def __init__(self, keyset: Keyset, codec: Codec | None = None) -> None:
+    def __init__(self, keyset: Keyset, codec: Codec | None = None, *, clock: Clock | None = None) -> None:
         self._keyset = keyset
+        self._clock = clock
         self._codec = codec if codec is not None else FakeCodec()
 
     def open(self, value: bytes, kind: PayloadType, as_: type[T]) -> Opened[T]:
@@ -67,6 +68,8 @@ class FakeOpener:
             raise MalformedMessage(code="not_an_envelope") from None
         if payload_type != kind.value:
             raise MalformedMessage(code="wrong_type")
+        if self._clock is not None and self._clock.now_ns() >= self._keyset.expires_at_ns:
+            raise MalformedMessage(code="keyset_expired")
         key = self._keyset.keys.get(key_id)
         if key is None:
             raise MalformedMessage(code="unknown_key")
