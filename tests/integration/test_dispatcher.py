@@ -20,6 +20,7 @@ from tests.fakes.telemetry import FakeTelemetry
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.fixtures import StartKafka
 from workers.adapters.avro import AvroCodec
+from workers.adapters.chance import SystemChance
 from workers.adapters.clock import SystemClock
 from workers.adapters.failpoints import KILLED, VARIABLE
 from workers.adapters.kafka.embedded import EmbeddedBroker
@@ -27,6 +28,7 @@ from workers.adapters.kafka.reader import KafkaLogReader
 from workers.adapters.kafka.relay import FAILPOINTS as RELAY_FAILPOINTS
 from workers.adapters.kafka.writer import KafkaLogWriter
 from workers.adapters.keys import init_keys, load_keyset, load_private_key
+from workers.adapters.ledger import SqliteLedger
 from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer
 from workers.core import topics
 from workers.core.command import ActionCommand
@@ -41,6 +43,7 @@ from workers.core.request import ActionRequest, Actor, ActorKind, Step, Verb
 from workers.core.result import ActionResult
 from workers.core.target import ProcessTarget
 from workers.dispatcher.desk import FAILPOINTS
+from workers.dispatcher.rows import Rows
 from workers.settings import KafkaSecurity, KafkaSettings
 
 NODE = NodeId("a" * 32)
@@ -336,6 +339,12 @@ def test_a_killed_broker_and_a_killed_dispatcher_lose_and_double_nothing(
             process.wait()
         site.look(answer=False)
         _check(site, ids)
+        # The proof of non-delivery needs to know which log a command went to.
+        ledger = SqliteLedger(tmp_path / "dispatcher" / "ledger.sqlite", chance=SystemChance())
+        with closing(ledger), ledger.begin() as tx:
+            logs = {position.log_id for position, _ in Rows(tx, site.codec).tails()}
+        assert logs == {place.log_id for place in site.reader.partitions(COMMANDS)}
+        assert logs != {""}
     print(f"{len(site.read[COMMANDS]) - len(ids)} sent twice on the wire, settled {settled_s:.1f} s after the restart")
 
 

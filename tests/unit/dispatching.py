@@ -108,11 +108,13 @@ class NoWriter:
     """A ``LogWriter`` that acknowledges at once, at the next offset."""
 
     def __init__(self) -> None:
+        self.log_id = LOG
+        """Empty: a log that does not name itself."""
         self._acks: list[Ack] = []
         self._next: dict[LogPosition, int] = {}
 
     def send(self, record: OutRecord, *, token: int) -> None:
-        position = LogPosition(LOG, record.topic, record.partition or 0)
+        position = LogPosition(self.log_id, record.topic, record.partition or 0)
         offset = self._next.get(position, 0)
         self._next[position] = offset + 1
         self._acks.append(Ack(token, "", position, offset))
@@ -172,7 +174,8 @@ class World:
         self.offsets: dict[str, int] = {}
         sealer = FakeSealer(DISPATCHER_KEY, self.codec)
         self.opener = FakeOpener(KEYSET, self.codec)
-        self.tails = Tails(NoWriter())
+        self.writer = NoWriter()
+        self.tails = Tails(self.writer)
         self.tails.note(LogPosition(LOG, COMMANDS, PARTITION), 0)
         self.room = Room(
             codec=self.codec,

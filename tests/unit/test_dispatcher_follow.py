@@ -272,10 +272,35 @@ def test_a_bound_never_shrinks(world: World) -> None:
     assert world.tails.bound(COMMANDS, PARTITION) == (place, 10)
 
 
-def test_the_bound_grows_with_what_the_log_acknowledged_and_survives_a_restart(world: World) -> None:
-    for token in range(3):
+def sent(world: World, count: int = 1) -> None:
+    for token in range(count):
         world.tails.send(OutRecord(COMMANDS, b"", b"", (), PARTITION), token=token)
-    assert len(world.tails.acks()) == 3
+    world.tails.acks()
+
+
+def test_a_log_that_was_made_anew_proves_nothing(world: World) -> None:
+    world.tails.note(LogPosition(LOG, COMMANDS, PARTITION), 10)
+    world.ask(execute())
+    sent(world)  # acknowledged at offset 0, where ten records should be
+    assert world.tails.bound(COMMANDS, PARTITION) is None
+    world.clock.advance(LATE_S)
+    world.beat(positions=(position(10),))
+    assert world.ends() == {}
+
+
+def test_a_log_of_another_name_proves_nothing(world: World) -> None:
+    world.ask(execute())
+    world.writer.log_id = LogId("another")
+    sent(world)
+    world.clock.advance(LATE_S)
+    world.beat(positions=(position(0),))
+    assert world.ends() == {}
+
+
+@pytest.mark.parametrize("log_id", [LOG, LogId("")])
+def test_the_bound_grows_with_what_the_log_acknowledged_and_survives_a_restart(world: World, log_id: LogId) -> None:
+    world.writer.log_id = log_id
+    sent(world, 3)
     world.ask(execute())
     again = world.restarted()
     again.clock.advance(LATE_S)

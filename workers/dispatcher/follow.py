@@ -67,7 +67,7 @@ def heartbeat(turn: Turn, record: Record) -> None:
     for row in turn.rows.open_at(state.node_id):
         if row.incarnation != state.incarnation:
             _lost(turn, row)
-        elif is_undelivered(row, state):
+        elif _is_there_still(turn, row) and is_undelivered(row, state):
             message = f"expired, and node {state.node_id} signed afterwards that it never took the command in"
             release.settle(turn, turn.ended(row, Outcome.EXPIRED, "undelivered", message))
 
@@ -82,6 +82,12 @@ def is_undelivered(row: ExecutionRow, state: NodeState) -> bool:
         and place.next_offset <= row.at_least
         for place in state.positions
     )
+
+
+def _is_there_still(turn: Turn, row: ExecutionRow) -> bool:
+    """Whether the log its command went to is still the one being written: offsets of another prove nothing."""
+    bound = turn.room.tails.bound(row.topic, row.partition)
+    return bound is not None and bound[0].log_id == row.log_id
 
 
 def _ended(turn: Turn, row: ExecutionRow, said: ActionResult, outcome: Outcome) -> None:

@@ -54,9 +54,21 @@ class Tails:
         """As ``LogWriter.acks``."""
         acks = self._writer.acks(timeout_s)
         for ack in acks:
-            if ack.ok and ack.position is not None:
-                self.note(ack.position, ack.offset + 1)
+            if ack.ok and ack.position is not None and ack.offset >= 0:
+                self._appended(ack.position, ack.offset)
         return acks
+
+    def _appended(self, position: LogPosition, offset: int) -> None:
+        """An acknowledgement may not say which log it is of (a real cluster's does not). One that lies below what was
+        there already is of a log made anew: then nothing is known, and nothing is proven, until the next start."""
+        place = (position.topic, position.partition)
+        current = self._current.get(place)
+        if current is None:
+            return
+        if position.log_id not in ("", current.log_id) or offset < self._next[current]:
+            del self._current[place]
+        else:
+            self._next[current] = offset + 1
 
     def flush(self, timeout_s: float) -> int:
         """As ``LogWriter.flush``."""
