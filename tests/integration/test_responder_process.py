@@ -1,6 +1,6 @@
-"""The responder as its own process on the embedded broker: killed wherever it hurts, it asks for the same executions.
+"""The responder as its own process: killed wherever it hurts, it asks for the very same executions.
 
-The broker forgets when it closes, so this shows what derived ids and commits promise, not what Kafka does.
+On the embedded broker first; what needs a log that keeps its word or knows times runs on a real Kafka.
 """
 
 from __future__ import annotations
@@ -13,13 +13,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 
 from tests.fakes.telemetry import FakeTelemetry
+from tests.kafka.cluster import KafkaCluster
+from tests.kafka.fixtures import StartKafka
+from workers.adapters import yaml_files
 from workers.adapters.avro import AvroCodec
 from workers.adapters.clock import SystemClock
 from workers.adapters.kafka import relay
@@ -40,7 +45,7 @@ from workers.core.plan import step_id
 from workers.core.record import Earliest, OutRecord, Record
 from workers.core.request import ActionRequest
 from workers.responder.responder import FAILPOINTS
-from workers.settings import KafkaSecurity, KafkaSettings
+from workers.settings import KafkaSettings, parse
 
 CODEC = AvroCodec()
 TOPICS = {
@@ -51,7 +56,7 @@ TOPICS = {
     topics.DEAD_LETTERS: 1,
 }
 WRITTEN = (topics.REQUESTS_RULES, topics.AUDIT, topics.DEAD_LETTERS)
-SETTLE_S = 30.0
+SETTLE_S = 60.0
 RULES = "rules: [{name: kill, match: {rules: [Shell]}, steps: [{action: kill_process}]}]"
 
 
@@ -129,37 +134,61 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@contextmanager
+def responding(home: Path, bootstrap_servers: str, **more: object) -> Iterator[Rig]:
+    """A rig on any broker that has the topics; ``more`` are further settings of Kafka."""
+    keyset = init_keys(home / "keys", now_ns=time.time_ns(), nodes={"node": NodeId("a" * 32)})
+    raw = {"bootstrap_servers": bootstrap_servers, "insecure_dev": True, "security": {"protocol": "PLAINTEXT"}, **more}
+    (home / "rules.yaml").write_text(RULES)
+    yaml_files.write(
+        home / "responder.yaml",
+        {
+            "kafka": raw,
+            "keys": {
+                "private_key": str(home / "keys" / "responder.key"),
+                "keyset": str(home / "keys" / "keyset.json"),
+            },
+            "rules": [str(home / "rules.yaml")],
+        },
+    )
+    kafka = parse(KafkaSettings, raw)
+    told, clock = FakeTelemetry(), SystemClock()
+    with (
+        closing(KafkaLogReader(kafka, telemetry=told, clock=clock)) as reader,
+        closing(KafkaLogWriter(kafka, telemetry=told, clock=clock)) as writer,
+    ):
+        reader.assign({place: Earliest() for topic in WRITTEN for place in reader.partitions(topic)})
+        made = Rig(home, kafka, keyset, writer, reader)
+        try:
+            yield made
+        finally:
+            for process in made.running:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait(10)
+
+
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    with EmbeddedBroker(TOPICS) as broker:
-        keyset = init_keys(tmp_path / "keys", now_ns=time.time_ns(), nodes={"node": NodeId("a" * 32)})
-        (tmp_path / "rules.yaml").write_text(RULES)
-        (tmp_path / "responder.yaml").write_text(
-            f"""
-kafka: {{bootstrap_servers: "{broker.bootstrap_servers}", insecure_dev: true, fetch_wait_ms: 5, log_id: test,
-        security: {{protocol: PLAINTEXT}}}}
-keys: {{private_key: {tmp_path}/keys/responder.key, keyset: {tmp_path}/keys/keyset.json}}
-rules: [{tmp_path}/rules.yaml]
-"""
-        )
-        kafka = KafkaSettings(
-            bootstrap_servers=broker.bootstrap_servers,
-            security=KafkaSecurity(protocol="PLAINTEXT"),
-            insecure_dev=True,
-            fetch_wait_ms=5,
-            log_id="test",
-        )
-        told, clock = FakeTelemetry(), SystemClock()
-        reader = KafkaLogReader(kafka, telemetry=told, clock=clock)
-        reader.assign({place: Earliest() for topic in WRITTEN for place in reader.partitions(topic)})
-        made = Rig(tmp_path, kafka, keyset, KafkaLogWriter(kafka, telemetry=told, clock=clock), reader)
+    with (
+        EmbeddedBroker(TOPICS) as broker,
+        responding(tmp_path, broker.bootstrap_servers, fetch_wait_ms=5, log_id="test") as made,
+    ):
         yield made
-        for process in made.running:
-            if process.poll() is None:
-                process.kill()
-                process.wait(10)
-        made.writer.close()
-        reader.close()
+
+
+@pytest.fixture
+def cluster(start_kafka: StartKafka) -> KafkaCluster:
+    made = start_kafka()
+    for topic, partitions in TOPICS.items():
+        made.create_topic(topic, partitions)
+    return made
+
+
+@pytest.fixture
+def real(cluster: KafkaCluster, tmp_path: Path) -> Iterator[Rig]:
+    with responding(tmp_path, cluster.bootstrap_servers, fetch_wait_ms=500) as made:
+        yield made
 
 
 def test_alerts_become_requests_and_poison_becomes_dead_letters(rig: Rig) -> None:
@@ -240,3 +269,42 @@ def test_the_doctor_says_when_no_broker_answers(tmp_path: Path) -> None:
     found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert found.returncode == 1
     assert "fail brokers: 127.0.0.1:1" in found.stdout
+
+
+def test_on_a_real_broker_that_is_killed_too_nothing_is_lost_and_nothing_else_asked_for(
+    real: Rig, cluster: KafkaCluster
+) -> None:
+    first = real.start()
+    for number in range(5):
+        real.alert(4000 + number)
+    until(lambda: real.ids() == real.expected)
+    first.kill()
+    first.wait(10)
+    for number in range(5):
+        real.alert(4005 + number)
+    second = real.start()
+    cluster.kill()
+    cluster.restart()
+    for number in range(5):
+        real.alert(4010 + number)
+    until(lambda: real.ids() == real.expected)
+    real.end(second)
+    assert len(real.expected) == 15
+
+
+def test_on_a_real_broker_a_new_group_does_not_read_what_is_older_than_five_minutes(
+    real: Rig, cluster: KafkaCluster
+) -> None:
+    producer = Producer(cluster.client_settings())
+    old_ms = (time.time_ns() - 400 * 10**9) // 10**6
+    for partition in range(TOPICS[topics.FALCO_EVENTS]):
+        producer.produce(
+            topics.FALCO_EVENTS, b"older than anything that may be read", partition=partition, timestamp=old_ms
+        )
+    assert producer.flush(20) == 0
+    for number in range(6):
+        real.alert(5000 + number)
+    process = real.start()
+    until(lambda: real.ids() == real.expected)
+    real.end(process)
+    assert real.letters() == [], "an old record that is read would be a dead letter"
