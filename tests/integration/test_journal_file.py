@@ -240,3 +240,37 @@ def test_without_a_reserve_a_full_disk_loses_nothing_and_mends_itself(small_disk
     again = open_journal(path, reserve_bytes=0)
     assert len(again.entries(EntryState.CLAIMED)) == done + 1
     again.close()
+
+
+def commit_past_a_failing_disk(path: Path) -> None:
+    """The child's part of the next test: goes on where a careless caller would, and says what it was told."""
+    journal = open_journal(path, reserve_bytes=0)
+    print("opened", flush=True)
+    for number in range(12):
+        try:
+            commit(journal, number)
+        except PermanentFailure as failure:
+            print(failure.reason, flush=True)
+        else:
+            print(number, flush=True)
+
+
+@pytest.mark.parametrize("call", ["pwrite64", "fdatasync"])
+def test_after_an_io_error_nothing_is_written_any_more(tmp_path: Path, call: str, require: Callable[..., None]) -> None:
+    require("strace", "it makes a disk fail at will")
+    path = tmp_path / "journal.sqlite"
+    open_journal(path, reserve_bytes=0).close()
+    child = [sys.executable, "-c", f"from {__name__} import *; commit_past_a_failing_disk(Path({str(path)!r}))"]
+    inject = ["strace", "-f", "-qq", "-o", str(tmp_path / "trace"), "-e", f"inject={call}:error=EIO:when=9"]
+    said = subprocess.run([*inject, *child], capture_output=True, text=True, check=True).stdout.split()
+    assert said[0] == "opened"
+    reported = [int(word) for word in said[1:] if word.isdigit()]
+    failed = said[1 + len(reported) :]
+    assert failed, "the disk never failed"
+    assert failed == ["journal_io"] * len(failed)
+    assert len(reported) + len(failed) == 12
+    again = open_journal(path, reserve_bytes=0)
+    found = [entry.received_at_ns for entry in again.entries(EntryState.CLAIMED)]
+    # The one commit that failed may be there or not: its caller was told to assume nothing.
+    assert found in (reported, [*reported, len(reported)])
+    again.close()
