@@ -1,65 +1,54 @@
-"""Workers beside this one are protected by who their parent is, not by what a file or a process says."""
+"""Workers beside this one are protected by who their parent is, not by what a process says of itself."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.victims import Victims, victims
-from workers.adapters.processes import Siblings, SystemProcesses
+from tests.victims import victims
+from workers.adapters import parent
+from workers.adapters.processes import SystemProcesses
+
+AS_A_WORKER = ("-m", "workers", "dispatcher")
 
 _SUPERVISOR = """
-import pathlib, subprocess, sys
-run = pathlib.Path(sys.argv[1])
-worker = subprocess.Popen(["sleep", "1000"])
-unnamed = subprocess.Popen(["sleep", "1000"])
-(run / "dispatcher.pid").write_text(f"{worker.pid}\\n")
-node = subprocess.Popen([sys.executable, "-c", sys.argv[2], sys.argv[1]], stdin=subprocess.DEVNULL)
-(run / "node.pid").write_text(f"{node.pid}\\n")
+import os, subprocess, sys
+worker = subprocess.Popen(["sh", "-c", "read line", "-m", "workers", "dispatcher"], stdin=subprocess.PIPE)
+other = subprocess.Popen(["sleep", "1000"])
+environment = os.environ | {"DOUSE_SUPERVISOR_PID": str(os.getpid())}
+arguments = [sys.executable, "-c", sys.argv[1], str(worker.pid), str(other.pid), sys.argv[2]]
+node = subprocess.Popen(arguments, env=environment)
 node.wait()
-for child in (worker, unnamed):
+for child in (worker, other):
     child.kill()
     child.wait()
 """
 
 _NODE = """
-import os, pathlib, sys, time
-from workers.adapters.processes import Siblings, SystemProcesses
-run = pathlib.Path(sys.argv[1])
-while not (run / "node.pid").exists():
-    time.sleep(0.01)
-named = {path.name: int(path.read_text()) for path in run.glob("*.pid")}
-line = SystemProcesses(siblings=Siblings(run)).own_line()
-children = [int(pid) for pid in pathlib.Path(f"/proc/{os.getppid()}/task/{os.getppid()}/children").read_text().split()]
-unnamed = next(pid for pid in children if pid not in named.values())
-print(named["dispatcher.pid"] in line, named["decoy.pid"] in line, unnamed in line, line[0] == named["node.pid"])
+import sys
+from workers.adapters.parent import siblings
+from workers.adapters.processes import SystemProcesses
+line = SystemProcesses(siblings=siblings).own_line()
+print(*(int(pid) in line for pid in sys.argv[1:]))
 """
 
 
-@pytest.fixture
-def started() -> Iterator[Victims]:
-    with victims() as made:
-        yield made
+def test_our_supervisors_workers_are_protected_and_nothing_else_is() -> None:
+    """Not its other children, and not a stranger with a worker's arguments."""
+    with victims() as started:
+        decoy = started.spawn(["sh", "-c", "read line", *AS_A_WORKER], stdin=subprocess.PIPE)
+        supervisor = [sys.executable, "-c", _SUPERVISOR, _NODE, str(decoy)]
+        answer = subprocess.run(supervisor, capture_output=True, text=True, timeout=60, check=True)
+    assert answer.stdout.split() == ["True", "False", "False"], answer.stderr
 
 
-def test_only_children_of_our_supervisor_that_it_names_are_protected(started: Victims, tmp_path: Path) -> None:
-    (tmp_path / "decoy.pid").write_text(str(started.spawn()), encoding="ascii")
-    supervisor = [sys.executable, "-c", _SUPERVISOR, str(tmp_path), _NODE]
-    answer = subprocess.run(supervisor, capture_output=True, text=True, timeout=60, check=True)
-    assert answer.stdout.split() == ["True", "False", "False", "True"], answer.stderr
-
-
-@pytest.mark.parametrize("content", ["", "-1", "1", "0", "x", "9" * 100, "4711\n4712"])
-def test_a_pid_file_that_holds_no_pid_protects_nobody(tmp_path: Path, content: str) -> None:
-    (tmp_path / "node.pid").write_text(content, encoding="ascii")
-    assert Siblings(tmp_path)() == ()
-
-
-def test_without_the_directory_nobody_is_beside_us(tmp_path: Path) -> None:
-    assert Siblings(tmp_path / "nowhere")() == ()
-    assert SystemProcesses(siblings=Siblings(tmp_path / "nowhere")).own_line()[0] == os.getpid()
+def test_without_a_supervisor_of_ours_nobody_is_beside_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(parent.SUPERVISOR, raising=False)
+    with victims() as started:
+        child = started.spawn(["sh", "-c", "read line", *AS_A_WORKER], stdin=subprocess.PIPE)
+        line = SystemProcesses(siblings=parent.siblings).own_line()
+    assert line[0] == os.getpid()
+    assert child not in line

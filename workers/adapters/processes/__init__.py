@@ -3,7 +3,6 @@
 The port ``Processes``. Named by ``bootstrap`` only; called by actions through ``Host``.
 """
 
-from workers.adapters.processes.siblings import Siblings
 from workers.adapters.processes.system import SystemProcesses
 
-__all__ = ["Siblings", "SystemProcesses"]
+__all__ = ["SystemProcesses"]
