@@ -3,10 +3,15 @@
 Called by ``system``. Reads only; an unreadable hierarchy tells nothing and stops nothing.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
+
+from workers.adapters.processes import texts
+
+_MOST_BYTES: Final = 16 << 20
+"""Of one file: a unit may have as many members as there are pids."""
 
 _INITIAL_NAMESPACE: Final = "cgroup:[4026531835]"
 """PROC_CGROUP_INIT_INO: the first cgroup namespace, in which paths are the host's."""
@@ -17,34 +22,34 @@ class _Mount:
     root: str
     point: str
 
-    def directory(self, path: str) -> Path:
+    def directory(self, path: str) -> str:
         inside = path.removeprefix(self.root) if self.root != "/" else path
-        return Path(self.point + "/" + inside.lstrip("/"))
+        return self.point + "/" + inside.strip("/")
 
 
 class Cgroups:
     """The mounted hierarchies, found once."""
 
     def __init__(self) -> None:
-        self._mounts: Mapping[str, _Mount] = _mounts(_text(Path("/proc/self/mountinfo")))
+        self._mounts: Mapping[str, _Mount] = _mounts(_text("/proc/self/mountinfo"))
 
     def frozen(self, paths: Mapping[str, str]) -> bool:
         """Whether the freezer holds this member: of version 1 (SIGKILL waits) or 2 (SIGKILL goes through)."""
         old = self._directory("freezer", paths)
-        if old is not None and _text(old / "freezer.state").strip() in {"FROZEN", "FREEZING"}:
+        if old is not None and _text(f"{old}/freezer.state").strip() in {"FROZEN", "FREEZING"}:
             return True
         new = self._directory("", paths)
-        return new is not None and "frozen 1" in _text(new / "cgroup.events").splitlines()
+        return new is not None and "frozen 1" in _text(f"{new}/cgroup.events").splitlines()
 
     def members(self, paths: Mapping[str, str]) -> tuple[int, ...]:
         """The pids in the same cgroup, where the hierarchy that services live in can be read."""
         for name in ("", "name=systemd"):
             directory = self._directory(name, paths)
             if directory is not None and paths.get(name, "/") != "/":
-                return tuple(int(pid) for pid in _text(directory / "cgroup.procs").split())
+                return tuple(int(pid) for pid in _text(f"{directory}/cgroup.procs").split())
         return ()
 
-    def _directory(self, name: str, paths: Mapping[str, str]) -> Path | None:
+    def _directory(self, name: str, paths: Mapping[str, str]) -> str | None:
         if name not in self._mounts or name not in paths:
             return None
         return self._mounts[name].directory(paths[name])
@@ -80,8 +85,8 @@ def _mounts(mountinfo: str) -> Mapping[str, _Mount]:
     return found
 
 
-def _text(path: Path) -> str:
+def _text(path: str) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="backslashreplace")
+        return os.fsdecode(texts.contents(path, most=_MOST_BYTES))
     except OSError:
         return ""

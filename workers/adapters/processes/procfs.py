@@ -10,6 +10,7 @@ from typing import Final
 
 _KERNEL_THREAD: Final = 0x0020_0000  # PF_KTHREAD in include/linux/sched.h
 _SIGKILL_BIT: Final = 1 << 8
+_STATUS_LINES: Final = re.compile(rb"^(Pid|Uid|NSpid|SigPnd|ShdPnd):[ \t]*(.*)$", re.MULTILINE)
 _CONTAINER_ID: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -60,7 +61,7 @@ def parse_status(text: bytes) -> Status:
     Raises:
         ValueError: a line is missing.
     """
-    lines = dict(line.split(b":", 1) for line in text.splitlines() if b":" in line)
+    lines: dict[bytes, bytes] = dict(_STATUS_LINES.findall(text))
     try:
         pending = int(lines[b"SigPnd"], 16) | int(lines[b"ShdPnd"], 16)
         return Status(
