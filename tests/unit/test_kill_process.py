@@ -228,14 +228,16 @@ def test_a_persons_start_time_is_right_to_two_ticks(world: World, ticks_away: in
 
 def test_a_person_who_named_an_earlier_start_finds_the_target_gone(world: World) -> None:
     miner = world.miner()
-    target = world.event(_pid(miner), named_start_ns=miner.facts.started_at_ns - SECOND)
+    target = world.event(_pid(miner), named_start_ns=miner.facts.started_at_ns - 2 * SECOND)
     assert world.run(world.job(target, actor=PERSON, event="")).outcome is Outcome.NO_ACTION
     assert miner.alive
 
 
-def test_a_person_who_named_a_later_start_is_told_the_true_one(world: World) -> None:
+@pytest.mark.parametrize("away_ns", [SECOND, -SECOND // 2])
+def test_a_person_who_named_another_start_is_told_the_true_one(world: World, away_ns: int) -> None:
+    """A later one; or one cut to a second, as ps and psutil compute it: calling that target gone would be a lie."""
     miner = world.miner()
-    target = world.event(_pid(miner), named_start_ns=miner.facts.started_at_ns + SECOND)
+    target = world.event(_pid(miner), named_start_ns=miner.facts.started_at_ns + away_ns)
     with pytest.raises(CommandRejected) as refusal:
         world.run(world.job(target, actor=PERSON, event=""))
     assert refusal.value.reason == "start_time_mismatch"

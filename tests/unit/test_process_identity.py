@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.fakes.processes import BOOT_ID, TICK_NS, FakeProcesses
 from workers.core.process import ProcessFacts
 from workers.core.process_identity import (
+    BTIME_GRAIN_NS,
     CLOCK_ERROR_NS,
     WINDOW_TICKS,
     Binding,
@@ -115,7 +116,9 @@ def test_an_event_time_cut_to_a_millisecond_does_not_lose_a_young_process() -> N
         (0, Verdict.SAME),
         (WINDOW_NS, Verdict.SAME),
         (-WINDOW_NS, Verdict.SAME),
-        (WINDOW_NS + 1, Verdict.GONE),
+        (WINDOW_NS + 1, Verdict.CONTRADICTED),
+        (WINDOW_NS + BTIME_GRAIN_NS, Verdict.CONTRADICTED),
+        (WINDOW_NS + BTIME_GRAIN_NS + 1, Verdict.GONE),
         (-WINDOW_NS - 1, Verdict.CONTRADICTED),
     ],
 )

@@ -272,8 +272,8 @@ def _find(job: Job[KillParameters], host: Host) -> _Found | _Gone:
             )
         case Verdict.CONTRADICTED:
             raise CommandRejected(
-                f"process {ref.pid} started at {facts.started_at_ns} ns, earlier than the {ref.started_at_ns} ns that "
-                "was asked for; look at it again and send that start time, or -1 for whichever holds the pid",
+                f"process {ref.pid} started at {facts.started_at_ns} ns, not at the {ref.started_at_ns} ns that was "
+                "asked for; look at it again and send its own start time, or -1 for whichever holds the pid",
                 code="start_time_mismatch",
             )
 

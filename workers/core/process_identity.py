@@ -31,6 +31,10 @@ WINDOW_TICKS: Final = 2
 somebody else cut to a tick."""
 
 
+BTIME_GRAIN_NS: Final = 1_000_000_000
+"""Whoever adds ticks to ``btime`` of /proc/stat, as ps and psutil do, names a start up to a second too early."""
+
+
 class Verdict(Enum):
     """What the comparison says."""
 
@@ -40,7 +44,8 @@ class Verdict(Enum):
     UNCLEAR = auto()
     """Too close to tell. Nothing may be done on a guess."""
     CONTRADICTED = auto()
-    """The holder is older than the exact start time that a person named: a mistake, or a clock that was set."""
+    """The holder is older than the exact start time that a person named, or less than a second younger: a mistake, a
+    coarse clock or one that was set. Neither the same for sure, nor gone."""
 
 
 class Binding(Enum):
@@ -79,13 +84,13 @@ def judge_event(facts: ProcessFacts, *, observed_at_ns: int, named_start_ns: int
 
 def judge_review(facts: ProcessFacts, *, asked_at_ns: int, named_start_ns: int | None, tick_ns: int) -> Judgement:
     """Whether the holder is what a person named, without an event: a pid (older than the asking), or a pid and its
-    exact start. ``asked_at_ns`` 0 takes the holder as it is."""
+    exact start (to two ticks). ``asked_at_ns`` 0 takes the holder as it is."""
     window = WINDOW_TICKS * tick_ns
     if named_start_ns is not None:
         away = facts.started_at_ns - named_start_ns
-        if away > window:
+        if away > window + BTIME_GRAIN_NS:
             return Judgement(Verdict.GONE, Binding.START_TIME)
-        if away < -window:
+        if not -window <= away <= window:
             return Judgement(Verdict.CONTRADICTED, Binding.START_TIME)
         return Judgement(Verdict.SAME, Binding.START_TIME)
     if asked_at_ns == 0:
