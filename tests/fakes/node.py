@@ -222,9 +222,10 @@ class NodeBench:
         return [FakeCodec().decode(value or b"", DeadLetter) for value in self.bus.values(topics.DEAD_LETTERS)]
 
     def heartbeats(self) -> list[NodeState]:
-        """Every heartbeat said."""
+        """Every heartbeat said, through the journal and then through memory."""
         opener = FakeOpener(KEYSET)
-        return [opener.open(r.value or b"", PayloadType.NODE_STATE, NodeState).record for r in self.spare.published]
+        spare = [opener.open(r.value or b"", PayloadType.NODE_STATE, NodeState).record for r in self.spare.published]
+        return [*self._opened(topics.NODES, PayloadType.NODE_STATE, NodeState), *spare]
 
     def state_of(self, command: ActionCommand) -> EntryState | None:
         """Where the journal has it."""

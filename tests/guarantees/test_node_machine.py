@@ -20,7 +20,7 @@ from tests.guarantees.node import (
 )
 from workers.core.command import ActionCommand
 from workers.core.envelope import PayloadType
-from workers.core.errors import JournalAway, LimitExceeded
+from workers.core.errors import LimitExceeded
 from workers.node.equipment import FAILPOINTS
 
 ACTIONS = ("scripted_kill", "quick_kill", "scripted_stop", "scripted_copy", "no_such_action")
@@ -127,8 +127,9 @@ class NodeMachine(RuleBasedStateMachine):
         self.bench.journal.break_with(None)
 
     @rule()
-    def tidy(self) -> None:
-        with suppress(JournalAway):
+    def beat_and_tidy(self) -> None:
+        self.bench.heartbeat.step()
+        with suppress(LimitExceeded):
             self.bench.heartbeat.tidy()
 
     @precondition(lambda self: self.bench.world.effects)
@@ -156,6 +157,10 @@ class NodeMachine(RuleBasedStateMachine):
         answered = {result.execution_id for result in seen.results}
         unanswerable = forgotten - answered
         kept = {known: command for known, command in seen.accepted.items() if known not in unanswerable}
+        if not self.bench.spare.published:  # numbers spent in memory while the disk was full die with the process
+            said = {repr(result): result.record_no for result in seen.results}
+            said |= {repr(state): state.record_no for state in self.bench.heartbeats()}
+            assert sorted(said.values()) == list(range(len(said))), "a record number twice, or one left out"
         check_all(replace(seen, accepted=kept, strangers=seen.strangers | unanswerable))
 
 

@@ -71,7 +71,7 @@ def test_a_replay_after_the_journal_was_lost_does_nothing_and_answers_nothing(be
 def test_commands_withheld_until_they_expired_do_not_live_again_when_the_clock_is_turned_back(bench: NodeBench) -> None:
     withheld = [bench.command(number=number) for number in range(50)]
     bench.clock.advance(400)
-    bench.heartbeat.tidy()
+    bench.heartbeat.step()
     bench.clock.set(bench.clock.now_ns() - DAY_S * 1_000_000_000)
     bench.restart()
     for command in withheld:

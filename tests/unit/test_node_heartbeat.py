@@ -6,7 +6,7 @@ import pytest
 
 from tests.fakes.node import NODE, NodeBench
 from workers.core.admission import MEMORY_NS
-from workers.core.errors import JournalAway, LimitExceeded, PermanentFailure
+from workers.core.errors import LimitExceeded, PermanentFailure
 from workers.settings import ActionSwitch, ResponseActions
 
 
@@ -16,6 +16,7 @@ def test_it_names_the_node_its_actions_and_how_far_it_has_read() -> None:
     bench.send(bench.command())
     bench.settle()
     bench.heartbeat.step()
+    bench.settle()
     (state,) = bench.heartbeats()
     assert state.node_id == NODE
     assert state.incarnation == bench.journal.incarnation
@@ -27,11 +28,17 @@ def test_it_names_the_node_its_actions_and_how_far_it_has_read() -> None:
 
 def test_it_is_said_while_the_journal_is_full_and_says_so() -> None:
     bench = NodeBench()
-    bench.journal.break_with(LimitExceeded("full", code="journal_full"))
-    with pytest.raises(JournalAway):
-        bench.heartbeat.tidy()
     bench.heartbeat.step()
-    assert [state.health for state in bench.heartbeats()] == ["journal"]
+    bench.journal.break_with(LimitExceeded("full", code="journal_full"))
+    bench.heartbeat.step()
+    bench.heartbeat.step()
+    bench.journal.break_with(None)
+    bench.heartbeat.step()
+    bench.heartbeat.step()
+    bench.settle()
+    states = sorted(bench.heartbeats(), key=lambda state: state.record_no)
+    assert [state.record_no for state in states] == [0, 1, 2, 3, 4], "no number twice, none left out"
+    assert [state.health for state in states] == ["ok", "journal", "journal", "journal", "ok"]
 
 
 def test_it_is_said_while_the_journal_cannot_even_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,18 +49,22 @@ def test_it_is_said_while_the_journal_cannot_even_be_read(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(bench.journal, "positions", broken)
     bench.heartbeat.step()
+    bench.settle()
     (state,) = bench.heartbeats()
     assert state.positions == ()
 
 
-def test_its_numbers_grow_across_restarts() -> None:
+def test_it_is_numbered_with_the_results_and_across_restarts() -> None:
     bench = NodeBench()
+    bench.world.spawn(1)
     bench.heartbeat.step()
-    bench.clock.advance(0.5)
+    bench.send(bench.command())
+    bench.settle()
     bench.restart()
     bench.heartbeat.step()
+    bench.settle()
     first, second = bench.heartbeats()
-    assert second.record_no > first.record_no
+    assert [first.record_no, *(result.record_no for result in bench.results()), second.record_no] == [0, 1, 2, 3]
     assert second.instance_id != first.instance_id
 
 
@@ -61,10 +72,20 @@ def test_it_says_that_the_node_is_ending() -> None:
     bench = NodeBench()
     bench.equipment.health.ending("stopping")
     bench.heartbeat.step()
+    bench.settle()
     assert [state.health for state in bench.heartbeats()] == ["stopping"]
 
 
-def test_tidying_keeps_the_floor_and_forgets_only_what_no_replay_can_revive() -> None:
+def test_it_persists_the_floor_of_time() -> None:
+    bench = NodeBench()
+    bench.send(bench.command())
+    bench.settle()
+    bench.clock.advance(1000)
+    bench.heartbeat.step()
+    assert bench.journal.floor_ns() == bench.clock.now_ns()
+
+
+def test_tidying_forgets_only_what_no_replay_can_revive() -> None:
     bench = NodeBench()
     bench.world.spawn(1)
     command = bench.command()
@@ -77,7 +98,6 @@ def test_tidying_keeps_the_floor_and_forgets_only_what_no_replay_can_revive() ->
     assert len([r for r in bench.results() if r.outcome]) == 2
     bench.clock.advance(2)
     assert bench.heartbeat.tidy() == 1
-    assert bench.journal.floor_ns() == bench.clock.now_ns()
     bench.send(command, genuine=False)
     bench.settle()
     assert [letter.reason for letter in bench.dead_letters()] == ["too_old"]

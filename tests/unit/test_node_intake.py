@@ -13,7 +13,7 @@ from tests.fakes.signing import FakeSealer, fake_key
 from tests.guarantees.node import check_all
 from workers.core import topics
 from workers.core.envelope import PayloadType
-from workers.core.errors import LimitExceeded, PermanentFailure
+from workers.core.errors import LimitExceeded, MalformedMessage, PermanentFailure
 from workers.core.ids import LogId
 from workers.core.journal_entry import EntryState
 from workers.core.keyset import KeyRole
@@ -373,3 +373,20 @@ def test_a_journal_that_is_broken_for_good_stops_intake_and_crashes_nothing(benc
         bench.clock.advance(3)
     assert bench.world.touched == 0
     assert bench.equipment.health.word == "journal"
+
+
+def test_while_the_keyset_has_expired_commands_wait_and_none_is_put_aside(
+    bench: NodeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def expired(*_: object) -> None:
+        raise MalformedMessage(code="keyset_expired")
+
+    command = bench.command()
+    bench.send(command)
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.equipment.opener, "open", expired)
+        assert bench.feed.step(0.0) > 0
+    assert bench.dead_letters() == []
+    assert bench.journal.positions() == {}
+    bench.settle()
+    assert bench.results(command.command_id)[-1].outcome is Outcome.COMPLETED

@@ -34,13 +34,13 @@ class Feed:
         except TransientFailure as error:
             return self._failed("broker_away", error)
         except (LimitExceeded, PermanentFailure) as error:
-            return self._failed("journal_away", error)
+            return self._failed("executor_refuses", error)
         try:
             if deliveries:
                 self._executor.take(deliveries)
         except (LimitExceeded, PermanentFailure) as error:
             self._assigned = False  # read again from what is durable
-            return self._failed("journal_away", error)
+            return self._failed("executor_refuses", error)
         self._failures = 0
         return 0.0
 

@@ -1,14 +1,15 @@
 """The heartbeat: who this node is, what it can do, how far it has read, how it fares. Signed, and never skipped.
 
-Stepped by the loop every few seconds, at start and as the last word. It goes through memory, not through the journal: a
-node whose disk is full must still be able to say so, and losing one in a crash loses nothing. Nodes never read them.
+Stepped by the loop every few seconds, at start and as the last word. It goes through the journal, numbered with the
+results, so that a lost record shows; while the journal is away it goes through memory, because a node whose disk is
+full must be able to say so. Nodes never read heartbeats.
 """
 
 from collections.abc import Mapping
 
 from workers.core.admission import MEMORY_NS
 from workers.core.audit import ChainHead
-from workers.core.errors import LimitExceeded, PermanentFailure
+from workers.core.errors import JournalAway, LimitExceeded, PermanentFailure
 from workers.core.node_state import CommandPosition, NodeState
 from workers.core.record import LogPosition, OutRecord
 from workers.node.equipment import Equipment
@@ -18,7 +19,7 @@ from workers.ports import Chained
 
 
 class Heartbeat:
-    """Makes node states; also keeps the journal's floor of time fresh and the journal small."""
+    """Makes node states; also keeps the journal small. Each heartbeat persists the floor of time with it."""
 
     def __init__(self, equipment: Equipment, register: Register, lanes: Lanes, spare: Chained) -> None:
         """``spare`` is an outbox in memory, relayed beside the journal's."""
@@ -29,20 +30,23 @@ class Heartbeat:
 
     def step(self) -> None:
         """Say it once."""
-        state = self._state()
-        self._at.scribe.node_state(_Numbered(self._spare, state.at_ns // 1_000_000), state)
+        try:
+            with self._register.commit() as tx:
+                self._at.scribe.node_state(tx, self._state())
+        except JournalAway:
+            number = self._register.spend_number()
+            if number is not None:
+                self._at.scribe.node_state(_Numbered(self._spare, number), self._state())
 
     def tidy(self) -> int:
-        """Persist the floor, and forget published commands too old to come again; how many.
+        """Forget published commands that are too old to come again; how many.
 
         Goes by the floor, which is never ahead of true time, so that a wall clock that jumps forward cannot make this
         node forget what it did.
 
         Raises:
-            JournalAway: nothing was forgotten.
+            LimitExceeded, PermanentFailure: the journal is away; nothing was forgotten.
         """
-        with self._register.commit():
-            pass
         return self._at.journal.prune(ended_before_ns=self._at.time.floor_ns() - MEMORY_NS)
 
     def _state(self) -> NodeState:
@@ -83,11 +87,7 @@ class Heartbeat:
 
 
 class _Numbered:
-    """The spare outbox under numbers of the heartbeats' own: milliseconds since the epoch.
-
-    The topic is compacted, so heartbeats could never be counted without gaps; numbers out of time grow across restarts
-    without a disk, and leave the journal's numbers to the results, where a gap means something.
-    """
+    """The spare outbox, for one record of a given number."""
 
     def __init__(self, spare: Chained, number: int) -> None:
         self._spare = spare

@@ -16,6 +16,7 @@ from workers.action import Lane
 from workers.core.admission import Clear, Refused, misaddressed
 from workers.core.command import ActionCommand
 from workers.core.envelope import PayloadType
+from workers.core.errors import PermanentFailure
 from workers.core.journal_entry import EntryState, JournalEntry
 from workers.core.outcome import Outcome, Report, Scalar, code
 from workers.core.record import Delivery, Gap, Headers, Record
@@ -26,11 +27,15 @@ from workers.node.gate import Gate
 from workers.node.lanes import Lanes, Ticket
 from workers.node.mishaps import Mishaps, Unreadable
 from workers.node.register import Register
-from workers.ports import JournalTx, Opened
+from workers.node.remembering import Remembering
+from workers.ports import Opened
 
 GROUP: Final = 128
 """Deliveries to a commit. One fsync is 0.3 ms and a verification 0.14 ms, so at this size the fsync costs a command
 next to nothing, and the journal is never held longer than some 20 ms against a kill that wants to be claimed."""
+
+KEYSET_EXPIRED: Final = "keyset_expired"
+"""The one refusal that says nothing about the bytes: they wait on the bus until the keyset was renewed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,7 @@ class Intake:
 
         Raises:
             JournalAway: the group at hand is not durable, and none after it was looked at.
+            PermanentFailure: ``keyset_expired``: whom to trust is not known, so nothing is taken and nothing put aside.
         """
         for start in range(0, len(deliveries), GROUP):
             group = deliveries[start : start + GROUP]
@@ -92,6 +98,8 @@ class Intake:
             return _Others()
         with self._at.telemetry.span("process response.commands", parent=delivery.headers) as span:
             found = self._mishaps.readable(lambda: self._ours(delivery, span.headers() or delivery.headers))
+            if isinstance(found, Unreadable) and found.reason == KEYSET_EXPIRED:
+                raise PermanentFailure(found.message, code=KEYSET_EXPIRED)
             if isinstance(found, _Ours) and alone:
                 return self._bound_early(found)
             return found
@@ -133,7 +141,7 @@ class Intake:
 
     # --- inside the transaction ------------------------------------------------------------------------------------
 
-    def _take(self, tx: JournalTx, delivery: Delivery, reading: _Reading, coming: Counter[Lane]) -> Ticket | None:
+    def _take(self, tx: Remembering, delivery: Delivery, reading: _Reading, coming: Counter[Lane]) -> Ticket | None:
         if isinstance(delivery, Gap):
             self._gap(tx, delivery)
             return None
@@ -149,7 +157,7 @@ class Intake:
             case _Ours():
                 return self._receive(tx, reading, coming)
 
-    def _receive(self, tx: JournalTx, ours: _Ours, coming: Counter[Lane]) -> Ticket | None:
+    def _receive(self, tx: Remembering, ours: _Ours, coming: Counter[Lane]) -> Ticket | None:
         command, entry, ticket = ours.command, ours.entry, ours.ticket
         known = tx.entry(entry.execution_id)
         if known is not None:
@@ -174,7 +182,7 @@ class Intake:
         message = f"{self._at.settings.queue_length} commands wait in the {ticket.lane} lane already"
         return Report(Outcome.REJECTED, code(command.action, Outcome.REJECTED, "queue_full"), message)
 
-    def _gap(self, tx: JournalTx, gap: Gap) -> None:
+    def _gap(self, tx: Remembering, gap: Gap) -> None:
         detail: dict[str, Scalar] = {
             "topic": gap.position.topic,
             "partition": gap.position.partition,

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from workers.core import topics
-from workers.core.audit import ChainHead
 from workers.core.command import ActionCommand
 from workers.core.errors import JournalAway, LimitExceeded, PermanentFailure
 from workers.core.ids import ExecutionId
@@ -20,7 +19,8 @@ from workers.core.outcome import NOTHING, Outcome, Report, Stage, Values
 from workers.core.record import OutRecord
 from workers.core.result import ActionResult
 from workers.node.equipment import Equipment
-from workers.ports import Chained, JournalTx
+from workers.node.remembering import Remembering
+from workers.ports import JournalTx
 
 _AUDIT_KIND = {Outcome.REJECTED: "rejected", Outcome.EXPIRED: "expired"}
 
@@ -31,26 +31,37 @@ class Register:
     def __init__(self, equipment: Equipment) -> None:
         """Shares the room's equipment."""
         self._at = equipment
+        self._next_no = 0
+        self._spent_to = 0
 
     @contextmanager
-    def commit(self, *places: str) -> Iterator[JournalTx]:
+    def commit(self, *places: str) -> Iterator[Remembering]:
         """One transaction around a block; ``places`` name its failpoints. Also keeps the floor of time.
 
         Raises:
             JournalAway: nothing became durable. Health knows.
         """
         try:
-            with self._at.journal.begin() as tx:
+            with self._at.journal.begin() as journal_tx:
+                tx = Remembering(journal_tx, spent_to=self._spent_to)
                 yield tx
                 tx.raise_floor(self._at.time.floor_ns())
                 for place in places:
                     self._at.failpoints.reach(f"node.{place}.before_commit")
         except (LimitExceeded, PermanentFailure) as error:
             raise self._away(error) from error
+        self._next_no = max(self._next_no, tx.numbered_to)
         self._at.health.journal_works()
         self._at.committed()
         for place in places:
             self._at.failpoints.reach(f"node.{place}.after_commit")
+
+    def spend_number(self) -> int | None:
+        """A record number for something that must be said while the journal cannot count; None before it ever did."""
+        if not self._next_no:
+            return None
+        self._spent_to = max(self._spent_to, self._next_no) + 1
+        return self._spent_to - 1
 
     def find(self, execution_id: ExecutionId) -> JournalEntry | None:
         """An entry, outside any transaction.
@@ -75,7 +86,7 @@ class Register:
         tx.put(claimed)
         return claimed
 
-    def end(self, tx: JournalTx, entry: JournalEntry, command: ActionCommand, report: Report) -> JournalEntry:
+    def end(self, tx: Remembering, entry: JournalEntry, command: ActionCommand, report: Report) -> JournalEntry:
         """The outcome, with its result and audit record. UNKNOWN is told, but the entry stays CLAIMED: it must be
         settled, by this process or by the next."""
         settled = report.outcome.is_final
@@ -87,11 +98,10 @@ class Register:
             report=report,
             late=now_ns > entry.expires_at_ns and report.outcome is not Outcome.EXPIRED,
         )
-        kept = _Copy(tx)
-        self._at.scribe.result(kept, self._ended(ended, command, report, now_ns), trace=ended.trace)
+        self._at.scribe.result(tx, self._ended(ended, command, report, now_ns), trace=ended.trace)
+        ended = replace(ended, answer=tx.value)
         kind = _AUDIT_KIND.get(report.outcome, "outcome" if settled else "unknown")
         self._audit(tx, kind, ended, command, {"outcome": report.outcome.value, "code": report.code})
-        ended = replace(ended, answer=kept.value)
         tx.put(ended)
         self._at.telemetry.count("node.outcomes", labels={"outcome": report.outcome.value})
         return ended
@@ -171,24 +181,3 @@ class Register:
             detail={"action": command.action, **detail},
             trace=entry.trace,
         )
-
-
-class _Copy:
-    """A transaction that also remembers the bytes of the last record published through it."""
-
-    def __init__(self, tx: Chained) -> None:
-        self._tx = tx
-        self.value = b""
-
-    def publish(self, record: OutRecord) -> None:
-        self.value = record.value or b""
-        self._tx.publish(record)
-
-    def next_record_no(self) -> int:
-        return self._tx.next_record_no()
-
-    def chain_head(self) -> ChainHead:
-        return self._tx.chain_head()
-
-    def set_chain_head(self, head: ChainHead) -> None:
-        self._tx.set_chain_head(head)

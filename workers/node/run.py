@@ -70,6 +70,7 @@ class Runner:
             return None
         command = self._at.codec.decode(entry.command, ActionCommand)
         with self._at.telemetry.span(f"execute {command.action}", parent=entry.trace) as span:
+            span.note("execution_id", entry.execution_id)
             return self._take(_Turn(ticket, command, entry, span.headers() or entry.trace))
 
     def _take(self, turn: _Turn) -> Ticket | None:
