@@ -75,6 +75,7 @@ class KillProcess(Action[KillParameters]):
     )
     permission = Permission.CONTAINMENT
     lane = Lane.CONTAINMENT
+    local = True
     target = ProcessTarget
     parameters = KillParameters
     outputs = (

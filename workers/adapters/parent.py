@@ -1,17 +1,42 @@
-"""Ties a worker's life to the supervisor that started it, so that no worker outlives a killed ``douse up``.
+"""Ties a worker to the supervisor that started it: none outlives a killed ``douse up``, and each knows its siblings.
 
-Called by ``cli.roles`` at start, only when the supervisor says so. Linux's PR_SET_PDEATHSIG, asked for by the child
-itself: between fork and exec is no place for Python code in a process that has threads.
+Called by ``cli.roles`` at start, only when the supervisor says so, and by the node through bootstrap. Linux's
+PR_SET_PDEATHSIG, asked for by the child itself: between fork and exec is no place for Python code in a process that
+has threads.
 """
 
 import ctypes
 import os
 import signal
+from pathlib import Path
+from typing import Final
+
+SUPERVISOR: Final = "DOUSE_SUPERVISOR_PID"
+"""Set by ``douse up`` for the workers it starts: end when that process ends."""
 
 _PR_SET_PDEATHSIG = 1
+_WORKER = b"\0-m\0workers\0"
+"""In a worker's command line as the supervisor writes it. What else it may run (the demo's target) is no sibling."""
 
 
 def end_with(supervisor_pid: int) -> bool:
     """Have the kernel send SIGTERM when the supervisor ends; False when it has ended already."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     return os.getppid() == supervisor_pid
+
+
+def siblings() -> tuple[int, ...]:
+    """The pids of the workers that the same supervisor runs, now; none where no supervisor of ours started this one."""
+    supervisor = os.getppid()
+    if os.environ.get(SUPERVISOR) != str(supervisor):
+        return ()
+    lists = Path(f"/proc/{supervisor}/task").glob("*/children")
+    children = {int(pid) for path in lists for pid in _read(path).split()}
+    return tuple(sorted(pid for pid in children if _WORKER in _read(Path(f"/proc/{pid}/cmdline"))))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # that thread or process has ended
+        return b""

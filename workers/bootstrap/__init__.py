@@ -11,12 +11,14 @@ from typing import Any
 
 from workers.bootstrap.dispatcher import dispatcher
 from workers.bootstrap.gateway import gateway
+from workers.bootstrap.node import node
 from workers.bootstrap.projector import projector
 from workers.bootstrap.responder import responder
 from workers.ports import HistoryStore, Runnable
 from workers.settings import (
     DispatcherSettings,
     GatewaySettings,
+    NodeSettings,
     ProjectorSettings,
     ResponderSettings,
     WorkerSettings,
@@ -58,6 +60,7 @@ def history_reader(url: str) -> HistoryStore:
 
 
 _ROLES: tuple[Role, ...] = (
+    Role("node", "Runs signed commands on this machine.", NodeSettings, node),
     Role("dispatcher", "Allows, signs and dispatches what was requested.", DispatcherSettings, dispatcher),
     Role("projector", "Folds results, audit, heartbeats and events into history.", ProjectorSettings, projector),
     Role("gateway", "Serves HTTP: takes events and requests in, answers from history.", GatewaySettings, gateway),

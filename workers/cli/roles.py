@@ -12,11 +12,8 @@ from typing import Annotated
 
 import typer
 
-from workers.adapters.parent import end_with
+from workers.adapters.parent import SUPERVISOR, end_with
 from workers.bootstrap import ROLES, Role
-
-SUPERVISOR = "DOUSE_SUPERVISOR_PID"
-"""Set by ``douse up`` for the workers it starts: end when that process ends."""
 
 
 def register(app: typer.Typer) -> None:

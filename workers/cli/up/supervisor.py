@@ -12,8 +12,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from workers.adapters.parent import SUPERVISOR
 from workers.cli.exits import Exit
-from workers.cli.roles import SUPERVISOR
 from workers.cli.up.data_dir import DataDir
 from workers.core.errors import ConfigError
 

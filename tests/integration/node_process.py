@@ -1,0 +1,260 @@
+"""A real node process on a real (embedded) broker and a real disk, and the hand that signs its commands.
+
+    with NodeSite(tmp_path, broker) as site:
+        site.start()
+        command = site.kill(victim.pid)
+        site.send(command)
+        ended = site.ended(command.command_id)
+
+Times are real; waits are bounded and end as soon as what is waited for is there.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from tests.guarantees.observation import Effect, Observation
+from workers.adapters.avro import AvroCodec
+from workers.adapters.chance import SystemChance
+from workers.adapters.clock import SystemClock
+from workers.adapters.failpoints import VARIABLE
+from workers.adapters.kafka.embedded import EmbeddedBroker
+from workers.adapters.kafka.reader import KafkaLogReader
+from workers.adapters.kafka.writer import KafkaLogWriter
+from workers.adapters.keys import init_keys, load_keyset, load_private_key
+from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer
+from workers.adapters.telemetry import quiet
+from workers.core import topics
+from workers.core.audit import AuditRecord
+from workers.core.command import ActionCommand, parameters_digest
+from workers.core.envelope import PayloadType
+from workers.core.event import ProcessRef
+from workers.core.ids import RANDOM_BYTES, ExecutionId, NodeId, uuid7
+from workers.core.node_state import DeadLetter, NodeState
+from workers.core.outcome import Stage
+from workers.core.record import Earliest, OutRecord, Record
+from workers.core.request import Actor, ActorKind
+from workers.core.result import ActionResult
+from workers.core.routing import command_topic, partition_for
+from workers.core.target import ProcessTarget
+from workers.settings import KafkaSettings, parse
+
+NODE = NodeId("c0ffee" + "0" * 26)
+PARTITIONS = 4
+TOPIC = command_topic("default")
+_READ = (topics.RESULTS, topics.AUDIT, topics.DEAD_LETTERS, topics.NODES)
+
+
+@contextmanager
+def embedded_broker() -> Iterator[str]:
+    """The broker's address, every topic that a node touches made."""
+    with EmbeddedBroker({TOPIC: PARTITIONS, **dict.fromkeys(_READ, 1)}) as broker:
+        yield broker.bootstrap_servers
+
+
+@dataclass
+class Seen:
+    """Everything the node wrote, as read back from the broker."""
+
+    results: list[ActionResult]
+    audit: list[AuditRecord]
+    dead_letters: list[DeadLetter]
+    heartbeats: list[NodeState]
+
+
+class NodeSite:
+    """One node's place: keys, settings, data directory, process."""
+
+    def __init__(self, directory: Path, bootstrap_servers: str) -> None:
+        self.directory = directory
+        self.clock = SystemClock()
+        keys = directory / "keys"
+        init_keys(keys, now_ns=self.clock.now_ns(), nodes={"node": NODE})
+        self.kafka: dict[str, Any] = {
+            "bootstrap_servers": bootstrap_servers,
+            "insecure_dev": True,
+            "security": {"protocol": "PLAINTEXT"},
+            "fetch_wait_ms": 1,
+            "log_id": "one-log",
+        }
+        self.config = directory / "node.yaml"
+        self.configure()
+        self._codec = AvroCodec()
+        keyset = load_keyset(keys / "keyset.json")
+        self._opener = EnvelopeOpener(keyset, self._codec, clock=self.clock)
+        self.sealer = EnvelopeSealer(load_private_key(keys / "dispatcher.key"), self._codec)
+        self.node_key = load_private_key(keys / "node.key").key_id
+        settings, told = parse(KafkaSettings, self.kafka), quiet("error")
+        self._writer = KafkaLogWriter(settings, telemetry=told, clock=self.clock)
+        self._reader = KafkaLogReader(settings, telemetry=told, clock=self.clock)
+        self._reading = False
+        self.seen = Seen([], [], [], [])
+        self.process: subprocess.Popen[bytes] | None = None
+        self.accepted: dict[ExecutionId, ActionCommand] = {}
+        self._sent = 0
+
+    def configure(self, **node: Any) -> None:
+        """Write the settings file."""
+        keys = self.directory / "keys"
+        settings = {
+            "kafka": self.kafka,
+            "keys": {"private_key": str(keys / "node.key"), "keyset": str(keys / "keyset.json")},
+            "telemetry": {"log_level": "info"},
+            "node": {
+                "id": NODE,
+                "data_dir": str(self.directory / "data"),
+                "command_partitions": PARTITIONS,
+                "heartbeat_s": 0.2,
+                **node,
+            },
+        }
+        self.config.write_text(yaml.safe_dump(settings))
+
+    # --- the process -------------------------------------------------------------------------------------------------
+
+    def start(self, failpoints: str = "") -> subprocess.Popen[bytes]:
+        """The next process of this node."""
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "workers", "node", "--config", str(self.config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, VARIABLE: failpoints},
+            )
+        return self.process
+
+    def stop(self, number: int = signal.SIGTERM, *, timeout_s: float = 20) -> int:
+        """Signal it and wait for its end; its exit status."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(timeout_s)
+
+    def log(self) -> str:
+        """What it printed so far."""
+        path = self.directory / "log"
+        return path.read_text() if path.exists() else ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._reader.close()
+        self._writer.close()
+        if error is not None:
+            print(self.log())
+
+    # --- commands ----------------------------------------------------------------------------------------------------
+
+    def kill(self, pid: int, **more: Any) -> ActionCommand:
+        """A genuine order to kill whoever holds this pid now."""
+        now_ns = self.clock.now_ns()
+        made = ActionCommand(
+            command_id=ExecutionId(uuid7(now_ns, SystemChance().bytes(RANDOM_BYTES))),
+            node_id=NODE,
+            node_key=self.node_key,
+            incarnation=self.heartbeat().incarnation,
+            action="kill_process",
+            target=ProcessTarget((ProcessRef(pid),), observed_at_ns=now_ns),
+            parameters={},
+            parameters_sha256=parameters_digest({}),
+            issued_at_ns=now_ns,
+            not_before_ns=now_ns,
+            expires_at_ns=now_ns + 300_000_000_000,
+            timeout_s=60,
+            actor=Actor(ActorKind.PERSON, "ada"),
+        )
+        return replace(made, **more)
+
+    def send(self, command: ActionCommand) -> None:
+        """Sign it and put it on the bus."""
+        self.accepted[command.command_id] = command
+        self.put(self.sealer.seal(PayloadType.COMMAND, command).value)
+        self.flush()
+
+    def put(self, value: bytes | None, *, key: bytes = NODE.encode()) -> None:
+        """Any bytes on the node's partition."""
+        self._sent += 1
+        self._writer.send(OutRecord(TOPIC, key, value, (), partition_for(NODE, PARTITIONS)), token=self._sent)
+
+    def flush(self) -> None:
+        """Everything put is on the bus."""
+        assert self._writer.flush(10) == 0
+        assert all(ack.ok for ack in self._writer.acks())
+
+    # --- what came out -----------------------------------------------------------------------------------------------
+
+    def read(self, timeout_s: float = 0.0) -> Seen:
+        """Everything written so far."""
+        if not self._reading:
+            self._reader.assign({at: Earliest() for topic in _READ for at in self._reader.partitions(topic)})
+            self._reading = True
+        while found := self._reader.poll(timeout_s):
+            for delivery in found:
+                assert isinstance(delivery, Record)
+                self._keep(delivery)
+            timeout_s = 0.0
+        return self.seen
+
+    def until(self, ready: Callable[[Seen], Any], *, timeout_s: float = 20) -> Any:
+        """Wait until `ready` says something true about what was written; what it said."""
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            said = ready(self.read(0.005))
+            if said:
+                return said
+        raise AssertionError(f"waited {timeout_s} s in vain; the node said:\n{self.log()[-4000:]}")
+
+    def heartbeat(self) -> NodeState:
+        """The newest heartbeat; waits for the first."""
+        return self.until(lambda seen: seen.heartbeats and seen.heartbeats[-1])  # type: ignore[no-any-return]
+
+    def ended(self, execution_id: ExecutionId, *, timeout_s: float = 20) -> ActionResult:
+        """An execution's final outcome; waits for it."""
+
+        def final(seen: Seen) -> ActionResult | None:
+            ends = [r for r in seen.results if r.execution_id == execution_id and r.stage is Stage.ENDED]
+            return next((r for r in ends if r.outcome is not None and r.outcome.is_final), None)
+
+        return self.until(final, timeout_s=timeout_s)  # type: ignore[no-any-return]
+
+    def observation(self, effects: list[Effect]) -> Observation:
+        """For the guarantees."""
+        seen = self.read(0.05)
+        return Observation(
+            accepted=dict(self.accepted),
+            results=list(seen.results),
+            effects=effects,
+            audit=list(seen.audit),
+            dead_letters=list(seen.dead_letters),
+        )
+
+    def _keep(self, record: Record) -> None:
+        value = record.value or b""
+        match record.position.topic:
+            case topics.RESULTS:
+                self.seen.results.append(self._opener.open(value, PayloadType.RESULT, ActionResult).record)
+            case topics.AUDIT:
+                self.seen.audit.append(self._opener.open(value, PayloadType.AUDIT, AuditRecord).record)
+            case topics.NODES:
+                self.seen.heartbeats.append(self._opener.open(value, PayloadType.NODE_STATE, NodeState).record)
+            case topics.DEAD_LETTERS:
+                self.seen.dead_letters.append(self._codec.decode(value, DeadLetter))

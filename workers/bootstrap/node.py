@@ -1,0 +1,193 @@
+"""The node worker, put together.
+
+Called by the composition root. Imports of adapters stand inside the functions, so that no other worker pays for them.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from workers.core.ids import NodeId
+from workers.core.outcome import Values
+from workers.node.equipment import Equipment, Identity
+from workers.node.register import Register
+from workers.ports import OutboxRow, Runnable
+from workers.settings import NodeSettings
+
+
+def node(settings: NodeSettings) -> Runnable:
+    """The node worker; it owns its data directory until it ends.
+
+    Raises:
+        ConfigError: data directory, keys, keyset or broker settings cannot be used, or another worker has them.
+        LimitExceeded, PermanentFailure: the journal's disk is full, damaged, or the file is in use.
+    """
+    from workers.adapters.lockfile import LockFile
+
+    opened = _Opened()
+    opened.on_close(LockFile(settings.node.data_dir / "lock").release)
+    try:
+        return _built(settings, opened)
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _built(settings: NodeSettings, opened: "_Opened") -> Runnable:
+    from workers.adapters.kafka.memory_outbox import MemoryOutbox
+    from workers.adapters.kafka.reader import KafkaLogReader
+    from workers.adapters.kafka.relay import OutboxRelay
+    from workers.adapters.kafka.writer import KafkaLogWriter
+    from workers.core.ids import ChainId
+    from workers.core.routing import command_topic, partition_for
+    from workers.node.executor import Executor
+    from workers.node.feed import Feed
+    from workers.node.gate import Gate
+    from workers.node.heartbeat import Heartbeat
+    from workers.node.intake import Intake
+    from workers.node.loop import Bell, Loop, Pace, SharedLanes, Steps
+    from workers.node.recover import Recovery
+    from workers.node.run import Runner
+    from workers.node.watch import Watch
+
+    bell = Bell()
+    at = _equipment(settings, opened, committed=bell.ring)
+    gate, register = Gate(at), Register(at)
+    lanes = SharedLanes(at.settings.queue_length, at.clock.monotonic_ns)
+    watch = Watch(at, register)
+    executor = Executor(at, Intake(at, gate, register, lanes), register, lanes)
+    reader = KafkaLogReader(settings.kafka, telemetry=at.telemetry, clock=at.clock)
+    opened.on_close(reader.close)
+    feed = Feed(
+        reader,
+        executor,
+        at.telemetry,
+        topic=command_topic(settings.node.zone),
+        partition=partition_for(at.identity.node_id, settings.node.command_partitions),
+    )
+    spare = MemoryOutbox(ChainId(f"node/{at.identity.node_id}/spare"))
+    relays = []
+    for outbox, refused in ((executor, _Refused(at, register)), (spare, None)):
+        writer = KafkaLogWriter(settings.kafka, telemetry=at.telemetry, clock=at.clock)
+        opened.on_close(writer.close)
+        relays.append(
+            OutboxRelay(
+                outbox, writer, failpoints=at.failpoints, telemetry=at.telemetry, clock=at.clock, refused=refused
+            )
+        )
+    steps = Steps(
+        equipment=at,
+        register=register,
+        recovery=Recovery(at, gate, register),
+        feed=feed,
+        runner=Runner(at, gate, register, watch),
+        watch=watch,
+        heartbeat=Heartbeat(at, register, lanes, spare),
+        lanes=lanes,
+        relays=relays,
+        bell=bell,
+    )
+    return Loop(steps, Pace(settings.node.heartbeat_s, settings.node.drain_s), close=opened.close)
+
+
+def _equipment(settings: NodeSettings, opened: "_Opened", *, committed: Callable[[], None]) -> Equipment:
+    from workers.actions import CATALOGUE
+    from workers.adapters.avro import AvroCodec
+    from workers.adapters.chance import SystemChance
+    from workers.adapters.clock import SystemClock
+    from workers.adapters.failpoints import failpoints
+    from workers.adapters.journal import SqliteJournal
+    from workers.adapters.keys import load_keyset, load_private_key
+    from workers.adapters.machine import Machine
+    from workers.adapters.parent import siblings
+    from workers.adapters.processes import SystemProcesses
+    from workers.adapters.retrying import TenacityRetrying
+    from workers.adapters.scribe import ChainScribe
+    from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer
+    from workers.adapters.telemetry import telemetry
+    from workers.core.ids import RANDOM_BYTES, InstanceId, uuid7
+    from workers.node.health import Health
+    from workers.node.time_floor import TimeFloor
+    from workers.ports import Host
+
+    clock, chance, codec = SystemClock(), SystemChance(), AvroCodec()
+    machine, processes = Machine(chance), SystemProcesses(siblings=siblings)
+    instance_id = InstanceId(uuid7(clock.now_ns(), chance.bytes(RANDOM_BYTES)))
+    armed = failpoints(os.environ)
+    sealer = EnvelopeSealer(load_private_key(settings.keys.private_key), codec)
+    keyset = load_keyset(settings.keys.keyset)
+    node_id = machine.node_id(settings.node.data_dir, settings.node.id)
+    journal = SqliteJournal(settings.node.data_dir / "journal.sqlite", node_id=node_id, chance=chance)
+    opened.on_close(journal.close)
+    _check_owner(journal.node_id, node_id)
+    identity = Identity(
+        node_id=node_id,
+        key_id=sealer.key_id,
+        incarnation=journal.incarnation,
+        instance_id=instance_id,
+        boot_id=processes.boot_id(),
+        machine_key=machine.machine_key,
+        host_names=settings.node.host_names or machine.host_names,
+        zone=settings.node.zone,
+        cluster=settings.node.cluster,
+        labels=settings.node.labels,
+        version=_version(),
+    )
+    return Equipment(
+        identity=identity,
+        journal=journal,
+        codec=codec,
+        opener=EnvelopeOpener(keyset, codec, clock=clock),
+        scribe=ChainScribe("node", sealer=sealer, codec=codec),
+        clock=clock,
+        time=TimeFloor(clock, journal.floor_ns()),
+        telemetry=telemetry(settings.telemetry, worker="node", instance_id=instance_id),
+        failpoints=armed,
+        retrying=TenacityRetrying(clock),
+        host=Host(processes=processes, clock=clock, failpoints=armed),
+        catalogue={action.name: action for action in CATALOGUE},
+        settings=settings.actions,
+        health=Health(clock),
+        committed=committed,
+    )
+
+
+def _check_owner(born_for: NodeId, node_id: NodeId) -> None:
+    from workers.core.errors import ConfigError, Problem
+
+    if born_for != node_id:
+        reason = f"holds the journal of node {born_for}, and this is node {node_id}; give each node its own directory"
+        raise ConfigError((Problem("node.data_dir", reason),))
+
+
+def _version() -> str:
+    from workers import __version__
+
+    return __version__
+
+
+@dataclass(slots=True)
+class _Opened:
+    """What must be closed, newest first."""
+
+    closers: list[Callable[[], None]] = field(default_factory=list)
+
+    def on_close(self, closer: Callable[[], None]) -> None:
+        self.closers.append(closer)
+
+    def close(self) -> None:
+        while self.closers:
+            self.closers.pop()()
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """Says of a record that the log will never take: it is audited, so that its loss is no secret."""
+
+    at: Equipment
+    register: Register
+
+    def __call__(self, row: OutboxRow, reason: str) -> None:
+        detail: Values = {"topic": row.record.topic, "reason": reason, "size": len(row.record.value or b"")}
+        with self.register.commit() as tx:
+            self.at.scribe.audit(tx, "unsendable", at_ns=self.at.time.now_ns(), detail=detail)
