@@ -186,6 +186,11 @@ class Unit:
         self._directory = self._slice / f"{service}@douse-test-{uuid.uuid4().hex[:8]}.service"
         self._directory.mkdir()
 
+    @property
+    def path(self) -> str:
+        """As /proc/<pid>/cgroup shows it."""
+        return f"/system.slice/{self._directory.name}"
+
     def take(self, pid: int) -> None:
         """Move a process in."""
         (self._directory / "cgroup.procs").write_text(str(pid), encoding="ascii")

@@ -30,8 +30,9 @@ class _Mount:
 class Cgroups:
     """The mounted hierarchies, found once."""
 
-    def __init__(self) -> None:
-        self._mounts: Mapping[str, _Mount] = _mounts(_text("/proc/self/mountinfo"))
+    def __init__(self, mountinfo: str | None = None) -> None:
+        """``mountinfo`` is this process's own unless given."""
+        self._mounts: Mapping[str, _Mount] = _mounts(_text("/proc/self/mountinfo") if mountinfo is None else mountinfo)
 
     def frozen(self, paths: Mapping[str, str]) -> bool:
         """Whether the freezer holds this member: of version 1 (SIGKILL waits) or 2 (SIGKILL goes through)."""
