@@ -40,21 +40,23 @@ class _Job:
 class Appender:
     """Many callers, one writer: ``LogWriter`` belongs to one thread."""
 
-    def __init__(self, writer: LogWriter) -> None:
-        """``pump`` must run somewhere."""
+    def __init__(self, writer: LogWriter, *, wait_s: float = ACK_WAIT_S, drain_s: float = _DRAIN_S) -> None:
+        """``pump`` must run somewhere. ``wait_s`` is how long a caller waits, ``drain_s`` how long the end may take."""
         self._writer = writer
+        self._wait_s = wait_s
+        self._drain_s = drain_s
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._under_way: dict[int, _Job] = {}
         self._last = 0
 
     def append(self, records: Sequence[OutRecord]) -> None:
-        """See ``desk.Append``. Blocks up to ``ACK_WAIT_S``."""
+        """See ``desk.Append``. Blocks up to ``wait_s``."""
         jobs = [_Job(record, Future()) for record in records]
         for job in jobs:
             self._jobs.put(job)
-        late = wait_for([job.fate for job in jobs], timeout=ACK_WAIT_S).not_done
+        late = wait_for([job.fate for job in jobs], timeout=self._wait_s).not_done
         if late:
-            raise TransientFailure(f"the log did not acknowledge within {ACK_WAIT_S:g} s; ask again", code="log_away")
+            raise TransientFailure(f"the log did not acknowledge within {self._wait_s:g} s; ask again", code="log_away")
         failed = next((reason for job in jobs if (reason := job.fate.result())), "")
         if failed:
             raise TransientFailure(f"the log did not take it ({failed}); ask again", code="log_refused")
@@ -72,7 +74,7 @@ class Appender:
                 stopped_ns = clock.monotonic_ns()
 
     def _unfinished(self, since_ns: int) -> bool:
-        return (bool(self._under_way) or not self._jobs.empty()) and since_ns < _DRAIN_S * 1e9
+        return (bool(self._under_way) or not self._jobs.empty()) and since_ns < self._drain_s * 1e9
 
     def _send(self, wait_s: float) -> None:
         try:
@@ -89,6 +91,8 @@ class Appender:
             self._writer.send(job.record, token=self._last)
         except (TransientFailure, MalformedMessage) as error:
             job.fate.set_result(error.reason)
+        except Exception as error:  # noqa: BLE001 - the caller's to report; this thread serves the others
+            job.fate.set_exception(error)
         else:
             self._under_way[self._last] = job
 
@@ -137,7 +141,7 @@ class Loop:
         try:
             self._trail.started()
             self._telemetry.log("gateway_started", host=self._address[0], port=self.port)
-            self._tend(stop, serving)
+            self._tend(stop, (pump, serving))
         finally:
             server.should_exit = True
             serving.join()
@@ -148,12 +152,12 @@ class Loop:
             self._close()
             self._telemetry.log("gateway_stopped")
 
-    def _tend(self, stop: StopSignal, serving: threading.Thread) -> None:
-        """Relay the trail while the server lives; the callers' own records never wait for this."""
+    def _tend(self, stop: StopSignal, threads: Sequence[threading.Thread]) -> None:
+        """Relay the trail while both threads live; the callers' own records never wait for this."""
         refusals_at = self._clock.monotonic_ns()
         while not stop.wait(0 if self._relay.step(_ACK_POLL_S) else _IDLE_S):
-            if not serving.is_alive():
-                raise TransientFailure("the HTTP server ended by itself", code="server_ended")
+            if ended := [thread.name for thread in threads if not thread.is_alive()]:
+                raise TransientFailure(f"{ended[0]} ended by itself", code="thread_ended")
             now = self._clock.monotonic_ns()
             if now - refusals_at >= _REFUSALS_EVERY_S * 1e9:
                 refusals_at = now

@@ -1,0 +1,174 @@
+"""The gateway's threads: many callers on one writer, a server on a real port, and an orderly end."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from tests.fakes.bus import FakeBus
+from tests.fakes.gateway import TOKEN, FakeGateway
+from workers.adapters.clock import SystemClock
+from workers.core.errors import ConfigError, TransientFailure
+from workers.core.record import Earliest, OutRecord
+from workers.gateway.loop import Appender, Loop
+from workers.ports import Ack
+
+TOPIC = "runtime.events"
+
+
+class CountingRelay:
+    """A relay that moves nothing and remembers that it was drained."""
+
+    drained = False
+
+    def step(self, timeout_s: float = 0.0) -> int:
+        return 0
+
+    def drain(self, timeout_s: float) -> int:
+        self.drained = True
+        return 0
+
+
+@contextmanager
+def pumping(appender: Appender) -> Iterator[None]:
+    """The appender's thread."""
+    stop = threading.Event()
+    thread = threading.Thread(target=appender.pump, args=(stop, SystemClock()))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def record(number: int) -> OutRecord:
+    return OutRecord(TOPIC, str(number).encode(), str(number).encode())
+
+
+def test_many_callers_at_once_each_get_the_fate_of_their_own_records() -> None:
+    bus = FakeBus({TOPIC: 3})
+    appender = Appender(bus.writer())
+    with pumping(appender), ThreadPoolExecutor(16) as callers:
+        list(callers.map(lambda n: appender.append([record(3 * n + i) for i in range(3)]), range(100)))
+    reader = bus.reader()
+    reader.assign(dict.fromkeys(reader.partitions(TOPIC), Earliest()))
+    assert len(reader.poll(0.0, limit=1000)) == 300
+
+
+def test_a_record_that_the_log_refuses_fails_its_caller_only() -> None:
+    bus = FakeBus({TOPIC: 1})
+    appender = Appender(bus.writer())
+    with pumping(appender):
+        with pytest.raises(TransientFailure, match="unknown_topic"):
+            appender.append([OutRecord("no.such.topic", b"k", b"v")])
+        with pytest.raises(TransientFailure, match="oversize"):
+            appender.append([OutRecord(TOPIC, b"k", bytes(2_000_000))])
+        appender.append([record(1)])
+
+
+def test_a_log_that_is_away_lets_the_caller_go_and_does_not_hold_up_the_end() -> None:
+    bus = FakeBus({TOPIC: 1})
+    appender = Appender(bus.writer(), wait_s=0.05, drain_s=0.05)
+    with pumping(appender):
+        bus.is_down = True
+        with pytest.raises(TransientFailure, match="did not acknowledge"):
+            appender.append([record(1)])
+
+
+def test_a_fault_of_the_writer_reaches_the_caller_and_the_next_one_is_served() -> None:
+    class Breaking:
+        """Breaks once."""
+
+        def __init__(self) -> None:
+            self.acked: list[Ack] = []
+            self.broke = False
+
+        def send(self, record: OutRecord, *, token: int) -> None:
+            if not self.broke:
+                self.broke = True
+                raise ZeroDivisionError("a bug")
+            self.acked.append(Ack(token))
+
+        def acks(self, timeout_s: float = 0.0) -> Sequence[Ack]:
+            acked, self.acked = self.acked, []
+            return acked
+
+        def flush(self, timeout_s: float) -> int:
+            return 0
+
+        def close(self) -> None:
+            """Nothing to close."""
+
+    appender = Appender(Breaking())
+    with pumping(appender):
+        with pytest.raises(ZeroDivisionError):
+            appender.append([record(1)])
+        appender.append([record(2)])
+
+
+def test_it_serves_on_a_free_port_until_it_is_told_to_stop_and_answers_what_was_asked() -> None:
+    gateway, relay, closed = FakeGateway(), CountingRelay(), threading.Event()
+    loop = Loop(
+        gateway.app,
+        host="127.0.0.1",
+        port=0,
+        appender=Appender(gateway.bus.writer()),
+        relay=relay,
+        trail=gateway.trail,
+        telemetry=gateway.telemetry,
+        clock=SystemClock(),
+        close=closed.set,
+    )
+    stop = threading.Event()
+    thread = threading.Thread(target=loop.run, args=(stop,))
+    thread.start()
+    try:
+        with httpx.Client(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10) as client:
+            assert _when_up(client, loop).status_code == 200
+            assert client.post(f"http://127.0.0.1:{loop.port}/api/v1/executions", json={}).status_code == 400
+    finally:
+        stop.set()
+        thread.join()
+    assert relay.drained
+    assert closed.is_set()
+    assert [record.kind for record in gateway.audit()] == ["started"]
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", loop.port), 1)
+
+
+def test_a_port_in_use_is_one_line_and_nothing_was_started() -> None:
+    gateway = FakeGateway()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        loop = Loop(
+            gateway.app,
+            host="127.0.0.1",
+            port=port,
+            appender=Appender(gateway.bus.writer()),
+            relay=CountingRelay(),
+            trail=gateway.trail,
+            telemetry=gateway.telemetry,
+            clock=SystemClock(),
+            close=lambda: None,
+        )
+        with pytest.raises(ConfigError, match=f"port {port}"):
+            loop.run(threading.Event())
+
+
+def _when_up(client: httpx.Client, loop: Loop) -> httpx.Response:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return client.get(f"http://127.0.0.1:{loop.port}/api/v1/nodes")
+        except httpx.TransportError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
