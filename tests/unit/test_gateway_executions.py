@@ -13,7 +13,7 @@ from tests.fakes.gateway import FakeGateway
 from tests.stories import NODE, Story, event
 from tests.unit.test_gateway_edge import says_no
 from workers.core.event import ContainerRef, ProcessRef
-from workers.core.ids import uuid7_time_ns
+from workers.core.ids import uuid7, uuid7_time_ns
 from workers.core.outcome import Outcome, PostCondition, Stage
 from workers.core.request import ActorKind, Verb
 from workers.core.routing import murmur2
@@ -194,6 +194,20 @@ def test_a_key_holds_for_a_day_across_midnight_and_not_for_two() -> None:
     assert gateway.post(PATH, json=KILL, headers=_headers("k")).json()["id"] == first
     gateway.clock.advance(24.2 * 3600)
     assert gateway.post(PATH, json=KILL, headers=_headers("k")).json()["id"] != first
+
+
+def test_a_key_that_is_a_fresh_uuid7_lends_its_time_to_the_execution() -> None:
+    gateway = FakeGateway()
+    made_ns = START_NS - 5_000_000_000
+    key = uuid7(made_ns, bytes(10))
+    first = gateway.post(PATH, json=KILL, headers=_headers(key)).json()["id"]
+    assert uuid7_time_ns(first) == made_ns
+    assert first != key
+    gateway.clock.advance(80_000)
+    assert gateway.post(PATH, json=KILL, headers=_headers(key)).json()["id"] == first
+    stale = uuid7(made_ns - 2 * 86_400_000_000_000, bytes(10))
+    midnight = gateway.post(PATH, json=KILL, headers=_headers(stale)).json()["id"]
+    assert uuid7_time_ns(midnight) % 86_400_000_000_000 == 0
 
 
 @pytest.mark.parametrize(

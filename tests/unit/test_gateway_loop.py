@@ -163,6 +163,25 @@ def test_a_port_in_use_is_one_line_and_nothing_was_started() -> None:
             loop.run(threading.Event())
 
 
+def test_no_answer_waits_for_the_clients_delayed_acknowledgement() -> None:
+    gateway = FakeGateway()
+    loop = Loop(
+        gateway.app,
+        host="127.0.0.1",
+        port=0,
+        appender=Appender(gateway.bus.writer()),
+        relay=CountingRelay(),
+        trail=gateway.trail,
+        telemetry=gateway.telemetry,
+        clock=SystemClock(),
+        close=lambda: None,
+    )
+    with loop._listen() as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def _when_up(client: httpx.Client, loop: Loop) -> httpx.Response:
     deadline = time.monotonic() + 10
     while True:

@@ -4,9 +4,9 @@ Called by the frame; calls the gateway. The exit code of ``--wait`` is the outco
 """
 
 import re
+import secrets
 import sys
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Annotated, Any, Final, TypeAlias
@@ -16,6 +16,7 @@ import typer
 from workers.cli.client import Client, DataOption, connected
 from workers.cli.exits import Exit, Failure
 from workers.cli.listing import Output, OutputOption, show, show_document
+from workers.core.ids import RANDOM_BYTES, uuid7
 
 _SPAN: Final = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -74,7 +75,7 @@ def run(
     body |= {"undo_after_s": _seconds(undo_after, "--for")} if undo_after else {}
     body |= {"ttl_s": _seconds(ttl, "--ttl")} if ttl else {}
     with connected(data) as client:
-        execution = client.post("executions", json=body, headers={"Idempotency-Key": key or str(uuid.uuid4())})
+        execution = client.post("executions", json=body, headers={"Idempotency-Key": key or _new_key()})
         _finish(client, execution, output, wait_s=timeout if wait else 0.0)
 
 
@@ -105,6 +106,12 @@ def cancel(
     with connected(data) as client:
         execution = client.post("executions", execution_id, "cancel", json={"reason": reason, "force": force})
         _finish(client, execution, output, wait_s=timeout if wait else 0.0, wanted=frozenset({"CANCELED"}))
+
+
+def _new_key() -> str:
+    """A key of this one command, so that a request whose answer got lost may be sent again; the gateway takes its time
+    for the execution's."""
+    return uuid7(time.time_ns(), secrets.token_bytes(RANDOM_BYTES))
 
 
 def _finish(

@@ -13,7 +13,7 @@ from workers.core.errors import MalformedMessage
 from workers.core.event import RuntimeEvent
 from workers.core.falco import event_from
 from workers.core.history import Execution
-from workers.core.ids import RANDOM_BYTES, EventId, ExecutionId, id_from_cause, is_execution_id, uuid7
+from workers.core.ids import RANDOM_BYTES, EventId, ExecutionId, id_from_cause, is_execution_id, uuid7, uuid7_time_ns
 from workers.core.outcome import Values
 from workers.core.record import Headers, OutRecord
 from workers.core.request import ActionRequest
@@ -178,11 +178,18 @@ class Desk:
         return stored.event
 
     def _id_for(self, person: Principal, key: str, now_ns: int) -> tuple[ExecutionId, Execution | None]:
-        """The id a key stands for, today's or still yesterday's; a random one where there is no key."""
+        """The id a key stands for, today's or still yesterday's; a random one where there is no key.
+
+        A key that is itself a fresh UUIDv7 lends its time to the id, so that ids stay in the order of the requests.
+        """
         if not key:
             return ExecutionId(uuid7(now_ns, self.chance.bytes(RANDOM_BYTES))), None
-        today_ns = now_ns - now_ns % KEY_WINDOW_NS
-        ids = [id_from_cause(day_ns, person.name, key) for day_ns in (today_ns, today_ns - KEY_WINDOW_NS)]
+        if is_execution_id(key) and abs(now_ns - (made_ns := uuid7_time_ns(ExecutionId(key)))) < KEY_WINDOW_NS:
+            moments = [made_ns]
+        else:
+            today_ns = now_ns - now_ns % KEY_WINDOW_NS
+            moments = [today_ns, today_ns - KEY_WINDOW_NS]
+        ids = [id_from_cause(moment_ns, person.name, key) for moment_ns in moments]
         for execution_id in ids:
             known = self.history.execution(execution_id)
             if known is not None and known.request is not None:

@@ -171,6 +171,9 @@ class Loop:
             listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
         except OSError as error:
             raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}; choose another port") from None
+        # Connections inherit it. asyncio sets it only on sockets that name their protocol, which this one does not, and
+        # without it every answer waits 40 ms for the client's delayed acknowledgement of its headers.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port = listener.getsockname()[1]
         return listener
 

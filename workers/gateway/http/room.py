@@ -58,7 +58,7 @@ class Room:
             if (known is not None and done(known)) or now() >= until:
                 return known
             await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            pause_s = min(1.25 * pause_s, _LONGEST_PAUSE_S)
 
 
 def ended(execution: Execution) -> bool:
