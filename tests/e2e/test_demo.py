@@ -1,0 +1,231 @@
+"""`douse demo` and `douse up` as a person runs them: as a process, twice, killed, and without root."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.components import require
+from tests.e2e.ledger import Morgue, facts_of
+from workers.adapters.yaml_files import read_mapping
+from workers.cli.exits import Exit
+from workers.cli.up.data_dir import ROLES, DataDir
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+DOUSE = [sys.executable, "-m", "workers"]
+REPOSITORY = Path(__file__).resolve().parents[2]
+NOBODY = 65534
+# May read everything, because interpreter and repository may lie in root's home; may do nothing else that root may.
+AS_NOBODY = (
+    "setpriv",
+    *("--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", "--no-new-privs"),
+    *("--bounding-set", "-all,+dac_read_search"),
+    *("--inh-caps", "-all,+dac_read_search"),
+    *("--ambient-caps", "-all,+dac_read_search"),
+)
+WAIT_S = 60.0
+
+
+def demo(home: Path, prefix: Sequence[str] = ()) -> tuple[str, float]:
+    """The demo's words and its seconds, once it has ended with 0."""
+    began = time.monotonic()
+    environment = {**os.environ, "HOME": str(home), "TMPDIR": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [*prefix, *DOUSE, "demo"],
+        cwd=home,
+        env={**environment, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    seconds = time.monotonic() - began
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert "✗" not in done.stdout
+    held = re.search(r"(\d+) of (\d+) checks held", done.stdout)
+    assert held is not None
+    assert held[1] == held[2]
+    assert not list(home.glob("douse-demo-*")), "the demo left something behind"
+    return done.stdout, seconds
+
+
+def figures(text: str) -> str:
+    """What the demo measured."""
+    return " | ".join(line.strip() for line in text.splitlines() if "event to dead" in line or "checks held" in line)
+
+
+def test_the_demo_holds_and_takes_less_than_a_minute(tmp_path: Path) -> None:
+    said, seconds = demo(tmp_path)
+    print(f"\ndemo, {seconds:.1f} s: {figures(said)}")
+    assert seconds < 60
+
+
+def test_the_demo_needs_no_root() -> None:
+    require("root", "only root can become somebody else")
+    require("setpriv", "it gives root's powers up")
+    home = Path(tempfile.mkdtemp(prefix="douse-nobody-"))
+    try:
+        os.chown(home, NOBODY, NOBODY)
+        said, seconds = demo(home, AS_NOBODY)
+        print(f"\ndemo as nobody, {seconds:.1f} s: {figures(said)}")
+        assert seconds < 60
+    finally:
+        shutil.rmtree(home)
+
+
+class Up:
+    """A running `douse up`."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = DataDir(data)
+        self.process = subprocess.Popen(
+            [*DOUSE, "up", "--data", str(data), "--port", "0"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        assert self.process.stdout is not None
+        self.said = []
+        for line in self.process.stdout:
+            self.said.append(line)
+            if line.startswith("rules:"):
+                break
+        assert self.said[-1].startswith("rules:"), "".join(self.said)
+        context = read_mapping(self.data.context)
+        self.node_id = context["node_id"]
+        headers = {"Authorization": f"Bearer {context['token']}"}
+        self.client = httpx.Client(base_url=context["url"], headers=headers, timeout=30)
+
+    def pids(self) -> dict[str, int]:
+        """Every worker's process id."""
+        return {role: int(self.data.pid(role).read_text()) for role in ROLES}
+
+    def kill(self, pid: int) -> dict[str, Any]:
+        """Ask for a kill and follow it to its end."""
+        target = {"process": {"pid": pid, "start_time_ns": facts_of(pid).started_at_ns}}
+        body = {"action": "kill_process", "host": self.node_id, "target": target, "reason": "test"}
+        asked = self.client.post("/api/v1/executions", json=body)
+        asked.raise_for_status()
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            found = self.execution(asked.json()["id"])
+            if found.get("stage") == "ENDED" and found["outcome"] != "UNKNOWN":
+                return found
+            assert time.monotonic() < deadline, found
+            time.sleep(0.02)
+
+    def execution(self, execution_id: str) -> dict[str, Any]:
+        """What history says; an error's body until it knows."""
+        found: dict[str, Any] = self.client.get(f"/api/v1/executions/{execution_id}").json()
+        return found
+
+    def close(self) -> None:
+        """Whatever happened, nothing stays."""
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(WAIT_S)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def morgue() -> Iterator[Morgue]:
+    with Morgue() as made:
+        yield made
+
+
+def gone(pid: int) -> bool:
+    """Whether a process that is not our child has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    except FileNotFoundError:
+        return True
+
+
+def until_gone(pids: dict[str, int], within_s: float) -> float:
+    """Until none of them runs; the seconds it took."""
+    began = time.monotonic()
+    while left := [role for role, pid in pids.items() if not gone(pid)]:
+        assert time.monotonic() - began < within_s, f"still there: {left}"
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def test_up_twice_on_one_data_keeps_history_and_sigterm_stops_everything(data: Path, morgue: Morgue) -> None:
+    first = Up(data)
+    try:
+        done = first.kill(morgue.spawn())
+        assert done["outcome"] == "COMPLETED"
+        workers = first.pids()
+        first.process.send_signal(signal.SIGTERM)
+        assert first.process.wait(WAIT_S) == 0
+        assert not [role for role, pid in workers.items() if not gone(pid)]
+    finally:
+        first.close()
+    second = Up(data)
+    try:
+        assert second.node_id == first.node_id
+        kept = second.execution(done["id"])
+        assert (kept["outcome"], kept["steps"]) == ("COMPLETED", done["steps"])
+        assert second.kill(morgue.spawn())["outcome"] == "COMPLETED"
+    finally:
+        second.close()
+
+
+def test_a_second_up_on_the_same_data_is_refused_in_one_line(data: Path) -> None:
+    first = Up(data)
+    try:
+        refused = subprocess.run(
+            [*DOUSE, "up", "--data", str(data), "--port", "0"],
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+            check=False,
+        )
+        lines = [line for line in refused.stderr.splitlines() if line.strip()]
+        assert refused.returncode in (Exit.USAGE, Exit.BUSY)
+        assert len(lines) == 1, refused.stderr
+        assert "in use by another douse" in lines[0]
+        assert first.client.get("/api/v1/health").json()["ready"]
+    finally:
+        first.close()
+
+
+def test_a_killed_worker_is_started_again_and_a_killed_supervisor_leaves_no_process(data: Path, morgue: Morgue) -> None:
+    up = Up(data)
+    try:
+        before = up.pids()
+        for role in ("node", "dispatcher", "projector"):
+            os.kill(before[role], signal.SIGKILL)
+        began = time.monotonic()
+        done = up.kill(morgue.spawn())
+        took = time.monotonic() - began
+        assert done["outcome"] == "COMPLETED"
+        after = up.pids()
+        changed = {role for role in ROLES if before[role] != after[role]}
+        assert changed == {"node", "dispatcher", "projector"}
+        up.process.kill()
+        up.process.wait()
+        left_s = until_gone(after, WAIT_S)
+        print(f"\nthree killed: a new command ended within {took:.1f} s; supervisor killed: all gone in {left_s:.1f} s")
+    finally:
+        up.close()

@@ -1,0 +1,87 @@
+"""Results and audit of the running broker, read with fastavro and `schemas/` and checked with `cryptography` alone."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import random
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import fastavro
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from tests.e2e.conftest import Clients
+from tests.e2e.fleet import Fleet
+from tests.independent_reader import SCHEMAS
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+SIGNED: Final = ("response.results", "response.audit", "fleet.nodes")
+_ENVELOPE: Final = fastavro.parse_schema(json.loads((SCHEMAS / "envelope.v1.avsc").read_text()))
+
+
+def envelope_of(value: bytes) -> Mapping[str, Any]:
+    """The outer record."""
+    read: Any = fastavro.schemaless_reader(io.BytesIO(value[10:]), _ENVELOPE, None)
+    return dict(read)
+
+
+def pae(kind: str, body: bytes) -> bytes:
+    """DSSE's pre-authentication encoding, written down once more."""
+    return b" ".join([b"DSSEv1", str(len(kind.encode())).encode(), kind.encode(), str(len(body)).encode(), body])
+
+
+def public_keys(keyset: Path) -> Mapping[str, tuple[Ed25519PublicKey, str]]:
+    """Key id to key and role, out of the keyset's own JSON."""
+    payload = json.loads(base64.b64decode(json.loads(keyset.read_text())["payload"]))
+    return {
+        key["key_id"]: (Ed25519PublicKey.from_public_bytes(base64.b64decode(key["public"])), key["role"])
+        for key in payload["keys"]
+    }
+
+
+@pytest.mark.parametrize("broker", ["embedded", "kafka"])
+def test_an_outsider_reads_every_result_and_checks_every_signature_and_chain(
+    request: pytest.FixtureRequest, client: Clients, broker: str
+) -> None:
+    fleet: Fleet = request.getfixturevalue(f"{broker}_fleet")
+    ledger = client(fleet)
+    ledger.mixed(20, chance=random.Random(5))
+    ledger.settled()
+    ledger.judge()
+
+    keys = public_keys(fleet.data.keys / "keyset.json")
+    verified: Counter[str] = Counter()
+    chains: dict[str, dict[int, tuple[bytes, bytes]]] = defaultdict(dict)
+    for topic in SIGNED:
+        for heard in ledger.wire.heard(topic):
+            assert heard.read.name != "unreadable", f"{topic}/{heard.partition}@{heard.offset}"
+            outer = envelope_of(heard.value)
+            key, role = keys[outer["key_id"]]
+            key.verify(outer["signature"], pae(outer["payload_type"], outer["payload"]))
+            verified[f"{topic} by {role}"] += 1
+            if topic == "response.audit":
+                said = heard.read.fields
+                link = (said["previous"], outer["payload"])
+                # The very same record may come twice; another under its number is a fork.
+                assert chains[said["chain_id"]].setdefault(said["record_no"], link) == link
+    links = 0
+    for chain_id, records in chains.items():
+        assert sorted(records) == list(range(len(records))), f"{chain_id} has a gap"
+        previous = bytes(32)
+        for number in range(len(records)):
+            told, payload = records[number]
+            assert told == previous, f"{chain_id} breaks at {number}"
+            kind = "application/vnd.douse.audit+avro"
+            previous = hashlib.sha256(pae(kind, payload) + previous).digest()
+            links += 1
+    print(f"\n{broker}: verified {dict(sorted(verified.items()))}; {links} links in {len(chains)} chains")
+    assert {chain_id.partition("/")[0] for chain_id in chains} >= {"node", "dispatcher", "responder", "gateway"}
+    stages = {result["stage"] for result in ledger.wire.results()}
+    assert stages >= {"REQUESTED", "DISPATCHED", "CLAIMED", "ENDED"}
