@@ -74,6 +74,42 @@ class Seen:
     heartbeats: list[NodeState]
 
 
+class Victim:
+    """A harmless process that only waits, old enough that its identity is beyond doubt, and its own coroner: it is the
+    child of the test, so its death and its cause are known from the kernel and from nobody else."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            ["sleep", "600"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    @staticmethod
+    def several(count: int) -> list[Victim]:
+        """All of them older than the two clock ticks within which a start time proves nothing."""
+        made = [Victim() for _ in range(count)]
+        time.sleep(0.05)
+        return made
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def killed(self) -> bool:
+        """Whether SIGKILL ended it."""
+        return self.process.poll() == -signal.SIGKILL
+
+    def wait(self, timeout_s: float = 20) -> None:
+        """Until it has ended. Raises when it does not."""
+        self.process.wait(timeout_s)
+
+    def bury(self) -> None:
+        """End it, whoever was meant to."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
 class NodeSite:
     """One node's place: keys, settings, data directory, process."""
 
@@ -104,6 +140,7 @@ class NodeSite:
         self.process: subprocess.Popen[bytes] | None = None
         self.accepted: dict[ExecutionId, ActionCommand] = {}
         self._sent = 0
+        self._known_instances: set[str] = set()
 
     def configure(self, **node: Any) -> None:
         """Write the settings file."""
@@ -126,6 +163,7 @@ class NodeSite:
 
     def start(self, failpoints: str = "") -> subprocess.Popen[bytes]:
         """The next process of this node."""
+        self._known_instances |= {beat.instance_id for beat in self.read().heartbeats}
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "workers", "node", "--config", str(self.config)],
@@ -135,6 +173,12 @@ class NodeSite:
                 env={**os.environ, VARIABLE: failpoints},
             )
         return self.process
+
+    def up(self) -> None:
+        """Wait until the process started last has been heard; before that it may not yet know what SIGTERM means."""
+        known = self._known_instances
+        fresh = self.until(lambda seen: {beat.instance_id for beat in seen.heartbeats} - known)
+        known |= fresh
 
     def stop(self, number: int = signal.SIGTERM, *, timeout_s: float = 20) -> int:
         """Signal it and wait for its end; its exit status."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.failpoints import Crash
 from tests.fakes.node import DISPATCHER_KEY, NODE, TOPIC, NodeBench
 from tests.fakes.signing import FakeSealer, fake_key
 from tests.guarantees.node import check_all
@@ -275,6 +276,27 @@ def test_a_broker_timestamp_decides_nothing(bench: NodeBench) -> None:
     bench.executor.take([forged])
     bench.settle()
     assert bench.results(command.command_id)[-1].outcome is Outcome.COMPLETED
+
+
+def test_a_genuine_command_behind_poison_is_durable_first_and_the_offset_passes_all_in_the_end(
+    bench: NodeBench,
+) -> None:
+    for _ in range(500):
+        bench.put(b"poison")
+    command = bench.command()
+    last = bench.send(command)
+    bench.put(b"poison")
+    bench.failpoints.arm("node.intake.before_commit", nth=2)
+    with pytest.raises(Crash):
+        bench.feed.step(0.0)
+    assert bench.state_of(command) is EntryState.RECEIVED
+    assert bench.journal.positions() == {}
+    bench.restart()
+    bench.settle()
+    assert bench.journal.next_offset(position(bench)) == last.offset + 2
+    assert len(bench.dead_letters()) == 501
+    assert bench.world.touched == 1
+    check_all(bench.observation())
 
 
 def test_commands_of_one_batch_share_one_commit(bench: NodeBench) -> None:

@@ -4,10 +4,15 @@ Stepped by the loop; calls the log reader and the executor. It filters, verifies
 as a process without any privilege. Offsets are the executor's: whatever was read and not taken in is read again.
 """
 
+from typing import Final
+
 from workers.core.errors import LimitExceeded, PermanentFailure, TransientFailure
 from workers.core.record import LogPosition
 from workers.core.retry import backoff_s
 from workers.ports import Executor, LogReader, Telemetry
+
+LIMIT: Final = 2_000
+"""Records to a poll: what is genuine among them goes first, so a sitting reaches as far as the client's own queue."""
 
 
 class Feed:
@@ -30,7 +35,7 @@ class Feed:
         try:
             if not self._assigned:
                 self._assign()
-            deliveries = self._reader.poll(timeout_s)
+            deliveries = self._reader.poll(timeout_s, limit=LIMIT)
         except TransientFailure as error:
             return self._failed("broker_away", error)
         except (LimitExceeded, PermanentFailure) as error:

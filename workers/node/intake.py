@@ -78,18 +78,38 @@ class Intake:
             PermanentFailure: ``keyset_expired``: whom to trust is not known, so nothing is taken and nothing put aside.
         """
         for start in range(0, len(deliveries), GROUP):
-            group = deliveries[start : start + GROUP]
+            group, behind = deliveries[start : start + GROUP], deliveries[start + GROUP :]
             read = [(delivery, self._read(delivery, alone=len(deliveries) == 1)) for delivery in group]
-            bound = any(isinstance(reading, _Ours) and reading.bound for _, reading in read)
-            tickets: list[Ticket] = []
-            with self._register.commit(*(("intake", "claim") if bound else ("intake",))) as tx:
-                coming: Counter[Lane] = Counter()
-                for delivery, reading in read:
-                    ticket = self._take(tx, delivery, reading, coming)
-                    if ticket is not None:
-                        coming[ticket.lane] += 1
-                        tickets.append(ticket)
-            yield tickets
+            if any(isinstance(reading, Unreadable) for _, reading in read):
+                read += [(delivery, self._read(delivery, alone=False)) for delivery in behind]
+                yield from self._past_poison(read)
+                return
+            yield self._commit(read)
+
+    def _past_poison(self, read: Sequence[tuple[Delivery, _Reading]]) -> Iterator[Sequence[Ticket]]:
+        """A kill must not wait until a flood of poison in front of it is written down. So what is genuine becomes
+        durable first, while the offset stays; then come the dead letters, and the offset passes all. A crash between
+        the two reads everything again, and finds the genuine ones known."""
+        genuine = [(delivery, reading) for delivery, reading in read if isinstance(reading, _Ours)]
+        for start in range(0, len(genuine), GROUP):
+            yield self._commit(genuine[start : start + GROUP], advance=False)
+        rest = [(delivery, _Others() if isinstance(reading, _Ours) else reading) for delivery, reading in read]
+        for start in range(0, len(rest), GROUP):
+            yield self._commit(rest[start : start + GROUP])
+
+    def _commit(self, read: Sequence[tuple[Delivery, _Reading]], *, advance: bool = True) -> Sequence[Ticket]:
+        bound = any(isinstance(reading, _Ours) and reading.bound for _, reading in read)
+        tickets: list[Ticket] = []
+        coming: Counter[Lane] = Counter()
+        with self._register.commit(*(("intake", "claim") if bound else ("intake",))) as tx:
+            for delivery, reading in read:
+                ticket = self._take(tx, delivery, reading, coming)
+                if ticket is not None:
+                    coming[ticket.lane] += 1
+                    tickets.append(ticket)
+                if advance:
+                    tx.advance(delivery.position, _behind(delivery))
+        return tickets
 
     # --- before the transaction ------------------------------------------------------------------------------------
 
@@ -145,7 +165,6 @@ class Intake:
         if isinstance(delivery, Gap):
             self._gap(tx, delivery)
             return None
-        tx.advance(delivery.position, delivery.offset + 1)
         match reading:
             case _Others():
                 return None
@@ -192,7 +211,11 @@ class Intake:
         }
         self._at.scribe.audit(tx, "gap", at_ns=self._at.time.now_ns(), detail=detail)
         self._at.telemetry.log("gap", level="error", **dict(detail))
-        tx.advance(gap.position, gap.resumed_at)
+
+
+def _behind(delivery: Delivery) -> int:
+    """The offset that reading goes on from."""
+    return delivery.resumed_at if isinstance(delivery, Gap) else delivery.offset + 1
 
 
 def _received(opened: Opened[ActionCommand], now_ns: int, trace: Headers) -> JournalEntry:

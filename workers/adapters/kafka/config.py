@@ -72,6 +72,9 @@ def _consumer(settings: KafkaSettings, group: str) -> ClientConfig:
         "allow.auto.create.topics": False,
         "fetch.wait.max.ms": settings.fetch_wait_ms,
         "queued.max.messages.kbytes": 2_048,
+        # A full queue (a few large records) is emptied in milliseconds; librdkafka's own 1,000 would let a kill wait
+        # for a second behind it.
+        "fetch.queue.backoff.ms": 10,
     }
 
 
