@@ -5,7 +5,8 @@ Made by ``app``; used by ``native``. Synchronous work runs on the framework's wo
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from starlette.concurrency import run_in_threadpool
@@ -28,8 +29,15 @@ PREFIX: Final = "/api/v1"
 FOLD_WAIT_S: Final = 2.0
 """How long an answer waits for history to know of what was asked (DESIGN section 3)."""
 
+_WRITERS: Final = 64
+"""Requests that wait for the log at once; more queue up."""
+
 _FIRST_PAUSE_S: Final = 0.004
 _LONGEST_PAUSE_S: Final = 0.064
+
+
+def _writers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_WRITERS, "gateway-write")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,12 @@ class Room:
     clock: Clock
     signer: Signer
     fold_wait_s: float = FOLD_WAIT_S
+    writers: ThreadPoolExecutor = field(default_factory=_writers)
+
+    def writing(self, work: Callable[[], T]) -> Awaitable[T]:
+        """Run what writes to the log and waits for it, on threads of its own: while the log is away, all who write
+        wait, and all who read must still be answered."""
+        return asyncio.get_running_loop().run_in_executor(self.writers, work)
 
     async def folded(self, execution_id: ExecutionId) -> Execution | None:
         """The execution once history knows what was asked; None after ``fold_wait_s``."""
@@ -86,8 +100,3 @@ def trace_of(request: Request) -> Headers:
     """The caller's own trace, where he sent one."""
     given = request.headers.get("traceparent", "")
     return (("traceparent", given.encode("ascii", "replace")),) if given else ()
-
-
-def in_thread(work: Callable[[], T]) -> Awaitable[T]:
-    """Run synchronous work on a worker thread."""
-    return run_in_threadpool(work)

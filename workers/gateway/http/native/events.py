@@ -9,7 +9,7 @@ from workers.core.ids import EventId
 from workers.core.queries import EventQuery
 from workers.gateway import fleet_showing
 from workers.gateway.http.native.lists import Cursor, Filter, Limit, Listed, Moment, Since, page
-from workers.gateway.http.room import PREFIX, Room, caller, in_thread, trace_of
+from workers.gateway.http.room import PREFIX, Room, caller, trace_of
 from workers.gateway.moments import moment, since
 from workers.gateway.refusals import NotFound
 from workers.gateway.views import AcceptedEventView, EventView
@@ -48,7 +48,7 @@ def add(app: FastAPI, room: Room) -> None:
     async def hand_in(request: Request) -> Listed[AcceptedEventView]:
         """All of them or none: answered once the log has every one. The same event handed in twice keeps its id."""
         body, person, parent = await request.body(), caller(request), trace_of(request)
-        ids = await in_thread(lambda: room.desk.hand_in(body, person=person, parent=parent))
+        ids = await room.writing(lambda: room.desk.hand_in(body, person=person, parent=parent))
         return Listed(data=[AcceptedEventView(id_) for id_ in ids])
 
     @app.get(f"{PREFIX}/events", tags=["events"], summary="List events, newest first")

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import FastAPI, Path, Query
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from workers.core.history import Execution
@@ -10,7 +11,7 @@ from workers.core.outcome import Outcome, Stage
 from workers.core.queries import ExecutionQuery
 from workers.gateway import showing
 from workers.gateway.http.native.lists import Cursor, Filter, Limit, Listed, Moment, Since, one_of, page
-from workers.gateway.http.room import PREFIX, Room, caller, ended, in_thread
+from workers.gateway.http.room import PREFIX, Room, caller, ended
 from workers.gateway.moments import moment, since
 from workers.gateway.views import ExecutionView
 
@@ -73,7 +74,7 @@ def add(app: FastAPI, room: Room) -> None:
     async def one(request: Request, execution_id: Id, wait_s: Wait = 0.0) -> ExecutionView:
         """What was asked, how far it is, how it ended, and the proof."""
         caller(request)
-        known = await in_thread(lambda: room.desk.found(execution_id))
+        known = await run_in_threadpool(room.desk.found, execution_id)
         if wait_s and not ended(known):
             known = await room.until(ended, known.execution_id, wait_s) or known
         return showing.execution(known, signer=room.signer)

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from workers.gateway import showing
 from workers.gateway.desk import Asked
 from workers.gateway.http.native.bodies import CancelBody, ExecutionBody, UndoBody
-from workers.gateway.http.room import PREFIX, Room, caller, in_thread, trace_of
+from workers.gateway.http.room import PREFIX, Room, caller, trace_of
 from workers.gateway.views import ErrorView, ExecutionView
 
 Id = Annotated[str, Path(max_length=128, description="An execution id.")]
@@ -48,7 +48,7 @@ def add(app: FastAPI, room: Room) -> None:
         """Answered once the log has the request and history knows of it (202 where history takes longer than 2 s);
         it runs asynchronously: read it again, by its id, for its outcome. 200 where the idempotency key was used."""
         person, parent, wish = caller(request), trace_of(request), body.wish()
-        asked = await in_thread(lambda: room.desk.ask(wish, person=person, key=key, parent=parent))
+        asked = await room.writing(lambda: room.desk.ask(wish, person=person, key=key, parent=parent))
         response.headers["Location"] = f"{request.url.path}/{asked.execution_id}"
         return await answered(asked, response)
 
@@ -64,7 +64,9 @@ def add(app: FastAPI, room: Room) -> None:
     ) -> ExecutionView:
         """Undo, not cancel: the answer is a new execution. 409 where the action cannot be undone."""
         person, parent = caller(request), trace_of(request)
-        asked = await in_thread(lambda: room.desk.undo(execution_id, person=person, reason=body.reason, parent=parent))
+        asked = await room.writing(
+            lambda: room.desk.undo(execution_id, person=person, reason=body.reason, parent=parent)
+        )
         return await answered(asked, response)
 
     @app.post(
@@ -79,7 +81,7 @@ def add(app: FastAPI, room: Room) -> None:
     ) -> ExecutionView:
         """Asks for it, and answers with the execution as it is then; only what has not ended can be cancelled."""
         person, parent = caller(request), trace_of(request)
-        running = await in_thread(
+        running = await room.writing(
             lambda: room.desk.cancel(execution_id, person=person, reason=body.reason, force=body.force, parent=parent)
         )
         return showing.execution(running, signer=room.signer)
