@@ -11,7 +11,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -70,7 +71,17 @@ KEYSET = fake_keyset(NODE_KEY, DISPATCHER_KEY, fake_key("gateway", KeyRole.WORKE
 class NodeBench:
     """A bus, a world, a journal, and a worker on them."""
 
-    def __init__(self, *, settings: ResponseActions | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        settings: ResponseActions | None = None,
+        seed: int = 0,
+        lanes: Callable[[int, Callable[[], int]], Lanes] = lambda length, _: Lanes(length),
+        lock: AbstractContextManager[object] | None = None,
+        waits: bool = False,
+    ) -> None:
+        """`lanes`, `lock` and `waits` are for tests that run the loop's threads."""
+        self._make_lanes, self._waits = lanes, waits
         self.clock = FakeClock()
         self.chance = FakeChance(seed)
         self.world = World(self.clock.now_ns)
@@ -81,7 +92,7 @@ class NodeBench:
             {TOPIC: PARTITIONS, topics.RESULTS: 1, topics.AUDIT: 1, topics.DEAD_LETTERS: 1, topics.NODES: 1},
             clock=self.clock,
         )
-        self.journal = FakeJournal(node_id=NODE)
+        self.journal = FakeJournal(node_id=NODE, lock=lock)
         self.accepted: dict[ExecutionId, ActionCommand] = {}
         self.strangers: set[ExecutionId] = set()
         self.spare = FakeChained()
@@ -115,7 +126,7 @@ class NodeBench:
             settings=self.settings,
             health=Health(self.clock),
         )
-        self.lanes = Lanes(self.settings.queue_length)
+        self.lanes = self._make_lanes(self.settings.queue_length, self.clock.monotonic_ns)
         self.gate = Gate(self.equipment)
         self.register = Register(self.equipment)
         self.watch = Watch(self.equipment, self.register)
@@ -125,7 +136,7 @@ class NodeBench:
         self.recovery = Recovery(self.equipment, self.gate, self.register)
         self.heartbeat = Heartbeat(self.equipment, self.register, self.lanes, self.spare)
         partition = partition_for(NODE, PARTITIONS)
-        self.reader = self.bus.reader()
+        self.reader = self.bus.reader(waits=self._waits)
         self.feed = Feed(self.reader, self.executor, self.telemetry, topic=TOPIC, partition=partition)
         self.lanes.push(self.recovery.start())
         self._commits_at_start = journal.commits

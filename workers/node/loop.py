@@ -135,6 +135,7 @@ class Loop:
     def run(self, stop: StopSignal) -> None:
         """Recover, work until ``stop``, drain. Blocks."""
         if not self._recover(stop):
+            self._close()
             return
         working = [self._thread("feed", lambda: self._at.feed.step(_POLL_S), stop)]
         for lane, count in THREADS.items():
