@@ -1,60 +1,30 @@
 """Intake: from bytes off the bus to durable rows, and nothing further.
 
-Called by the executor with what the feed read; calls opener, gate, binder and register. In this order, always: filter
-by key, verify the signature over the exact bytes, decode, ask whether the command is ours, and only then one commit
-that holds rows and next offset together. The offset passes everything, a poison pill too. Must never run an action; the
-most it does is to bind one that asks the kernel alone, when the lane is idle, so that RECEIVED and CLAIMED are one
-commit.
+Called by the executor with what the feed read; calls ``reading`` for each delivery, then the register. One commit holds
+rows and next offset together. The offset passes everything, a poison pill too. Must never run an action; where an idle
+node has bound a command already, RECEIVED and CLAIMED are one commit.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import Final
 
 from workers.action import Lane
-from workers.core.admission import Clear, Refused, misaddressed
 from workers.core.command import ActionCommand
-from workers.core.envelope import PayloadType
-from workers.core.errors import PermanentFailure
-from workers.core.journal_entry import EntryState, JournalEntry
 from workers.core.outcome import Outcome, Report, Scalar, code
-from workers.core.record import Delivery, Gap, Headers, Record
+from workers.core.record import Delivery, Gap
 from workers.node.attempts import fresh_claim
-from workers.node.binding import Binder, Bound
 from workers.node.equipment import Equipment
 from workers.node.gate import Gate
 from workers.node.lanes import Lanes, Ticket
-from workers.node.mishaps import Mishaps, Unreadable
+from workers.node.mishaps import Unreadable
+from workers.node.reading import Others, Ours, Reader, Reading
 from workers.node.register import Register
 from workers.node.remembering import Remembering
-from workers.ports import Opened
 
 GROUP: Final = 128
 """Deliveries to a commit. One fsync is 0.3 ms and a verification 0.14 ms, so at this size the fsync costs a command
 next to nothing, and the journal is never held longer than some 20 ms against a kill that wants to be claimed."""
-
-KEYSET_EXPIRED: Final = "keyset_expired"
-"""The one refusal that says nothing about the bytes: they wait on the bus until the keyset was renewed."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Others:
-    """A co-tenant's record: only the offset moves."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Ours:
-    """A verified command for us: to be refused, or bound already, or simply to be queued."""
-
-    command: ActionCommand
-    entry: JournalEntry
-    ticket: Ticket
-    refusal: Report | None = None
-    bound: Bound | None = None
-
-
-_Reading: TypeAlias = _Others | Unreadable | _Ours
 
 
 class Intake:
@@ -66,9 +36,7 @@ class Intake:
         self._gate = gate
         self._register = register
         self._lanes = lanes
-        self._binder = Binder(equipment, gate)
-        self._mishaps = Mishaps(equipment.telemetry)
-        self._key = equipment.identity.node_id.encode()
+        self._reader = Reader(equipment, gate, lanes)
 
     def step(self, deliveries: Sequence[Delivery]) -> Iterator[Sequence[Ticket]]:
         """Take everything in, in groups; after each commit, the tickets of what may now run.
@@ -79,26 +47,26 @@ class Intake:
         """
         for start in range(0, len(deliveries), GROUP):
             group, behind = deliveries[start : start + GROUP], deliveries[start + GROUP :]
-            read = [(delivery, self._read(delivery, alone=len(deliveries) == 1)) for delivery in group]
+            read = [(delivery, self._reader.read(delivery, alone=len(deliveries) == 1)) for delivery in group]
             if any(isinstance(reading, Unreadable) for _, reading in read):
-                read += [(delivery, self._read(delivery, alone=False)) for delivery in behind]
+                read += [(delivery, self._reader.read(delivery, alone=False)) for delivery in behind]
                 yield from self._past_poison(read)
                 return
             yield self._commit(read)
 
-    def _past_poison(self, read: Sequence[tuple[Delivery, _Reading]]) -> Iterator[Sequence[Ticket]]:
+    def _past_poison(self, read: Sequence[tuple[Delivery, Reading]]) -> Iterator[Sequence[Ticket]]:
         """A kill must not wait until a flood of poison in front of it is written down. So what is genuine becomes
         durable first, while the offset stays; then come the dead letters, and the offset passes all. A crash between
         the two reads everything again, and finds the genuine ones known."""
-        genuine = [(delivery, reading) for delivery, reading in read if isinstance(reading, _Ours)]
+        genuine = [(delivery, reading) for delivery, reading in read if isinstance(reading, Ours)]
         for start in range(0, len(genuine), GROUP):
             yield self._commit(genuine[start : start + GROUP], advance=False)
-        rest = [(delivery, _Others() if isinstance(reading, _Ours) else reading) for delivery, reading in read]
+        rest = [(delivery, Others() if isinstance(reading, Ours) else reading) for delivery, reading in read]
         for start in range(0, len(rest), GROUP):
             yield self._commit(rest[start : start + GROUP])
 
-    def _commit(self, read: Sequence[tuple[Delivery, _Reading]], *, advance: bool = True) -> Sequence[Ticket]:
-        bound = any(isinstance(reading, _Ours) and reading.bound for _, reading in read)
+    def _commit(self, read: Sequence[tuple[Delivery, Reading]], *, advance: bool = True) -> Sequence[Ticket]:
+        bound = any(isinstance(reading, Ours) and reading.bound for _, reading in read)
         tickets: list[Ticket] = []
         coming: Counter[Lane] = Counter()
         with self._register.commit(*(("intake", "claim") if bound else ("intake",))) as tx:
@@ -111,72 +79,22 @@ class Intake:
                     tx.advance(delivery.position, _behind(delivery))
         return tickets
 
-    # --- before the transaction ------------------------------------------------------------------------------------
-
-    def _read(self, delivery: Delivery, *, alone: bool) -> _Reading:
-        if isinstance(delivery, Gap) or delivery.key != self._key:
-            return _Others()
-        with self._at.telemetry.span("process response.commands", parent=delivery.headers) as span:
-            found = self._mishaps.readable(lambda: self._ours(delivery, span.headers() or delivery.headers))
-            if isinstance(found, Unreadable) and found.reason == KEYSET_EXPIRED:
-                raise PermanentFailure(found.message, code=KEYSET_EXPIRED)
-            if isinstance(found, _Ours) and alone:
-                return self._bound_early(found)
-            return found
-
-    def _ours(self, record: Record, trace: Headers) -> _Ours | Unreadable:
-        if record.value is None:
-            return Unreadable("null", "a record without a value")
-        opened = self._at.opener.open(record.value, PayloadType.COMMAND, ActionCommand)
-        command, now_ns = opened.record, self._at.time.now_ns()
-        stray = misaddressed(command, opened.signatory, self._at.identity.addressee, now_ns=now_ns)
-        if stray is not None:
-            return Unreadable(stray.reason, stray.message)
-        self._at.time.learn(command.issued_at_ns)
-        entry = _received(opened, now_ns, trace)
-        judged = self._mishaps.guard(command, lambda: self._judged(command))
-        if isinstance(judged, Report):
-            return _Ours(command, entry, Ticket(command.command_id, Lane.CONTAINMENT, command.command_id), judged)
-        return _Ours(command, entry, judged)
-
-    def _judged(self, command: ActionCommand) -> Ticket | Report:
-        """What can be refused at once takes no place in a queue."""
-        verdict = self._gate.judge(command)
-        if isinstance(verdict, Refused):
-            return Report(verdict.outcome, code(command.action, verdict.outcome, verdict.reason), verdict.message)
-        return self._gate.ticket(command)
-
-    def _bound_early(self, found: _Ours) -> _Ours:
-        command = found.command
-        if found.refusal or command.dry_run or command.undo_of or not self._gate.action(command).local:
-            return found
-        if not self._lanes.idle(found.ticket.lane) or not isinstance(self._gate.judge(command), Clear):
-            return found
-        if self._at.journal.entry(command.command_id) is not None:
-            return found
-        bound = self._mishaps.guard(command, lambda: self._binder.bind(command))
-        if isinstance(bound, Bound):
-            return replace(found, bound=bound, ticket=replace(found.ticket, fresh=True))
-        return replace(found, refusal=bound) if bound.outcome is Outcome.REJECTED else found
-
-    # --- inside the transaction ------------------------------------------------------------------------------------
-
-    def _take(self, tx: Remembering, delivery: Delivery, reading: _Reading, coming: Counter[Lane]) -> Ticket | None:
+    def _take(self, tx: Remembering, delivery: Delivery, reading: Reading, coming: Counter[Lane]) -> Ticket | None:
         if isinstance(delivery, Gap):
             self._gap(tx, delivery)
             return None
         match reading:
-            case _Others():
+            case Others():
                 return None
             case Unreadable(reason=reason, message=message):
                 now_ns = self._at.time.now_ns()
                 self._at.scribe.dead_letter(tx, delivery, reason=reason, message=message, at_ns=now_ns)
                 self._at.telemetry.count("node.dead_letters", labels={"reason": reason})
                 return None
-            case _Ours():
+            case Ours():
                 return self._receive(tx, reading, coming)
 
-    def _receive(self, tx: Remembering, ours: _Ours, coming: Counter[Lane]) -> Ticket | None:
+    def _receive(self, tx: Remembering, ours: Ours, coming: Counter[Lane]) -> Ticket | None:
         command, entry, ticket = ours.command, ours.entry, ours.ticket
         known = tx.entry(entry.execution_id)
         if known is not None:
@@ -216,15 +134,3 @@ class Intake:
 def _behind(delivery: Delivery) -> int:
     """The offset that reading goes on from."""
     return delivery.resumed_at if isinstance(delivery, Gap) else delivery.offset + 1
-
-
-def _received(opened: Opened[ActionCommand], now_ns: int, trace: Headers) -> JournalEntry:
-    return JournalEntry(
-        execution_id=opened.record.command_id,
-        state=EntryState.RECEIVED,
-        command=opened.payload,
-        command_sha256=opened.sha256,
-        received_at_ns=now_ns,
-        expires_at_ns=opened.record.expires_at_ns,
-        trace=trace,
-    )
