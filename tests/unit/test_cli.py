@@ -232,6 +232,8 @@ def test_events_are_submitted_from_a_file_and_from_standard_input(
         (["event", "submit", __file__], Exit.USAGE, "line 1"),
         (["tail", "results", "--data", "/no/such/dir"], Exit.USAGE, "--config"),
         (["tail", "nonsense"], Exit.USAGE, "nonsense"),
+        (["history", "rebuild", "/no/such/new", "--data", "/no/such/dir"], Exit.USAGE, "--config"),
+        (["history", "rebuild", __file__, "--config", __file__], Exit.USAGE, "is there already"),
         (["keys", "show", "--keyset", "/no/such/file"], Exit.USAGE, "/no/such/file"),
         (["keys", "init", "/tmp", "--node", "x=y"], Exit.USAGE, "NAME=NODE_ID"),
         (["nodes", "--data", "/no/such/dir"], Exit.USAGE, "douse up"),

@@ -13,7 +13,7 @@ import typer
 
 from workers import __version__
 from workers.bootstrap import ROLES
-from workers.cli import asking, demo, doctor, handing, house, looking, roles, rules, tail, up
+from workers.cli import asking, demo, doctor, handing, history, house, looking, roles, rules, tail, up
 from workers.cli.exits import LEGEND, Exit, Failure
 from workers.core.errors import ConfigError, TransientFailure, WorkerError
 
@@ -28,6 +28,7 @@ up.register(app)
 demo.register(app)
 asking.register(app)
 looking.register(app)
+history.register(app)
 handing.register(app)
 tail.register(app)
 house.register(app)

@@ -1,4 +1,4 @@
-"""``douse history``, ``show``, ``contained``, ``events``, ``nodes``, ``actions``, ``health``: what the gateway knows.
+"""``douse show``, ``contained``, ``events``, ``nodes``, ``actions``, ``health``: what the gateway knows.
 
 Called by the frame; calls the gateway. Prints what was answered; decides nothing.
 """
@@ -27,45 +27,10 @@ def register(app: typer.Typer) -> None:
         app.command(name, rich_help_panel=part)(command)
 
 
-def history(
-    host: Annotated[str, typer.Option("--host", help="Node id or host name.")] = "",
-    container: Annotated[str, typer.Option("--container", help="Container id, 12 digits or more.")] = "",
-    workload: Annotated[str, typer.Option("--workload")] = "",
-    cluster: Annotated[str, typer.Option("--cluster")] = "",
-    rule: Annotated[str, typer.Option("--rule", help="The response rule that asked.")] = "",
-    actor: Annotated[str, typer.Option("--actor", help="The person or rule that asked.")] = "",
-    action: Annotated[str, typer.Option("--action")] = "",
-    outcome: Annotated[str, typer.Option("--outcome", help="COMPLETED, NO_ACTION, REJECTED, FAILED …")] = "",
-    stage: Annotated[str, typer.Option("--stage", help="REQUESTED, HELD, DISPATCHED, CLAIMED or ENDED.")] = "",
-    event: Annotated[str, typer.Option("--event", help="The event that led there.", metavar="ID")] = "",
-    since: SinceOption = "",
-    most: MostOption = 25,
-    data: DataOption = None,
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """What was asked and what was done, newest request first."""
-    with connected(data) as client:
-        query = {
-            "host": host,
-            "container": container,
-            "workload": workload,
-            "cluster": cluster,
-            "rule": rule,
-            "actor": actor,
-            "action": action,
-            "outcome": outcome,
-            "stage": stage,
-            "event_id": event,
-            "since": since,
-        }
-        rows = list(client.pages("executions", most=most, query=query))
-    _show_executions(rows, output)
-
-
 def contained(data: DataOption = None, output: OutputOption = Output.TABLE) -> None:
     """What is contained right now."""
     with connected(data) as client:
-        _show_executions(client.get("contained")["data"], output)
+        show_executions(client.get("contained")["data"], output)
 
 
 def show_one(
@@ -138,7 +103,8 @@ def health(data: DataOption = None, output: OutputOption = Output.TABLE) -> None
         raise typer.Exit(Exit.FAILED)
 
 
-def _show_executions(rows: list[Mapping[str, Any]], output: Output) -> None:
+def show_executions(rows: list[Mapping[str, Any]], output: Output) -> None:
+    """Print executions, a line each."""
     show(rows if output is not Output.TABLE else [_execution_row(row) for row in rows], output, columns=_EXECUTIONS)
 
 
@@ -193,7 +159,6 @@ def _span(microseconds: int | None) -> str:
 
 
 _COMMANDS: Final[tuple[tuple[str, str, Callable[..., None]], ...]] = (
-    ("History", "history", history),
     ("History", "show", show_one),
     ("History", "contained", contained),
     ("History", "events", events),
