@@ -75,6 +75,12 @@ class WorkerSettings(_Frozen):
     telemetry: TelemetrySettings = TelemetrySettings()
 
 
+class ClusterSettings(_Frozen):
+    """What an operator's commands need to reach the brokers."""
+
+    kafka: KafkaSettings
+
+
 def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes what must differ on every machine, once: a CA, a certificate for each principal, an admin token.
+# Makes what must differ on every machine, once: a CA, a certificate for each principal, signing keys, an admin token.
 # Run by the `prepare` service before anything else; run again, it keeps what is there and renews what is about to expire.
 # Each principal's directory under $KEYS is a volume of its own: no worker can read another's.
 set -eu
@@ -8,6 +8,9 @@ umask 077
 KEYS=${KEYS:-/keys}
 TEMPLATES=${TEMPLATES:-/etc/douse}
 WORKERS="dispatcher gateway node operator projector responder"
+DOUSE=${DOUSE:-douse}
+# The keyset pins each node id to its key; deploy/compose/node.yaml has the same.
+NODE_ID=00000000000000000000000000c0ffee
 DAYS=825
 RENEW_SECONDS=2592000  # 30 days
 
@@ -71,6 +74,19 @@ object_store() {
         "$(openssl rand -hex 10)" "$(openssl rand -hex 20)" > "$KEYS/seaweedfs/s3.json"
 }
 
+signing_keys() {
+    # The operator's own copy is the only place of operator.key: changes need it, no worker does.
+    if [ ! -s "$KEYS/operator/signing/keyset.json" ]; then
+        say "making the keys that sign commands, results and audit"
+        rm -rf "$KEYS/operator/signing"
+        "$DOUSE" keys init "$KEYS/operator/signing" --node "node=$NODE_ID" >/dev/null
+        chmod 600 "$KEYS/operator/signing/keyset.json"
+    fi
+    for role in dispatcher gateway node projector responder; do
+        cp "$KEYS/operator/signing/$role.key" "$KEYS/operator/signing/keyset.json" "$KEYS/$role/"
+    done
+}
+
 authority
 certificate kafka "extendedKeyUsage=serverAuth,clientAuth
 subjectAltName=DNS:kafka,DNS:localhost,IP:127.0.0.1"
@@ -80,6 +96,7 @@ for worker in $WORKERS; do
 done
 token
 object_store
+signing_keys
 for principal in authority kafka seaweedfs $WORKERS; do
     give "$principal"
 done

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
+from workers.adapters.keys.keyset_document import verified
 from workers.adapters.yaml_files import read_mapping
+from workers.core.keyset import KeyRole
 from workers.settings import GatewaySettings, parse
 
 _COMPOSE = Path(__file__).resolve().parents[2] / "deploy" / "compose"
@@ -19,7 +22,8 @@ _PRINCIPALS = ("kafka", "operator", "dispatcher", "responder", "projector", "gat
 
 def prepare(keys: Path) -> str:
     """Run the script as the `prepare` service does; what it said."""
-    environment = {"PATH": os.environ["PATH"], "KEYS": str(keys), "TEMPLATES": str(_COMPOSE)}
+    douse = str(Path(sys.executable).with_name("douse"))
+    environment = {"PATH": os.environ["PATH"], "KEYS": str(keys), "TEMPLATES": str(_COMPOSE), "DOUSE": douse}
     done = subprocess.run(
         ["/bin/sh", str(_COMPOSE / "prepare.sh")], env=environment, capture_output=True, text=True, check=False
     )
@@ -76,6 +80,20 @@ def test_the_authoritys_key_is_handed_to_nobody(keys: Path) -> None:
     secret = (keys / "authority" / "ca.key").read_text()
     holders = [path for path in keys.rglob("*") if path.is_file() and secret in path.read_text()]
     assert holders == [keys / "authority" / "ca.key"]
+
+
+def test_each_worker_has_its_own_signing_key_and_nobody_the_operators(keys: Path) -> None:
+    for role in ("dispatcher", "responder", "projector", "gateway", "node"):
+        assert verified((keys / role / "keyset.json").read_bytes()).version == 1
+        others = {path.name for path in (keys / role).glob("*.key")} - {f"{role}.key", "tls.key"}
+        assert others == set()
+    assert [path.parent for path in keys.rglob("operator.key")] == [keys / "operator" / "signing"]
+
+
+def test_the_keyset_pins_the_node_that_the_settings_name(keys: Path) -> None:
+    named = read_mapping(_COMPOSE / "node.yaml")["node"]["id"]
+    pinned = verified((keys / "node" / "keyset.json").read_bytes()).keys.values()
+    assert [key.owner for key in pinned if key.role is KeyRole.NODE] == [named]
 
 
 def test_a_second_run_keeps_everything(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Makes a real cluster match the topic catalogue, and says where it does not.
 
 Called by ``douse topics`` (through ``bootstrap``) and by tests; calls Kafka's admin API, which the embedded broker does
-not have. Must never delete a topic, shrink one, or change one that is there: it says what differs, a person decides.
+not have. Must never delete a topic, nor change how many partitions or copies one has: keys would move, so a person
+decides.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Final
 
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
@@ -34,6 +35,10 @@ class Difference:
     """``topic`` (it is missing), ``partitions``, ``replication``, or Kafka's name of a setting."""
     wanted: str
     found: str
+
+
+_FIXED: Final = frozenset({"topic", "partitions", "replication"})
+"""What no setting changes."""
 
 
 class TopicAdmin:
@@ -86,6 +91,27 @@ class TopicAdmin:
                 found.append(Difference(name, "replication", str(self._replication), str(replication)))
             found += self._settings_that_differ(name, spec)
         return tuple(sorted(found, key=lambda difference: (difference.topic, difference.setting)))
+
+    def alter(self, differences: Iterable[Difference]) -> tuple[Difference, ...]:
+        """Give topics that are there the settings that were found to differ; those that are settings at all.
+
+        Doing it again is safe. Raises ``TransientFailure`` when the cluster is away or refuses; what was altered before
+        stays.
+        """
+        altered = tuple(each for each in differences if each.setting not in _FIXED)
+        wanted: dict[str, list[Difference]] = {}
+        for each in altered:
+            wanted.setdefault(each.topic, []).append(each)
+        for topic, found in wanted.items():
+            entries = [
+                ConfigEntry(each.setting, each.wanted, incremental_operation=AlterConfigOpType.SET) for each in found
+            ]
+            asked = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
+            try:
+                self._client.incremental_alter_configs([asked], request_timeout=_ASK_S)[asked].result(_ASK_S)
+            except (KafkaException, TimeoutError) as error:
+                raise away(f"the settings of topic {topic}", error) from error
+        return altered
 
     def _shapes(self, names: Iterable[str]) -> dict[str, tuple[int, int] | None]:
         """Partitions and replicas of each topic; None where there is none."""

@@ -1,0 +1,152 @@
+"""All of docker-compose.yml but the containers: its keys, its broker with access rules, its settings, its commands.
+
+Every worker runs as a process of its own with compose's settings file, moved to this machine's directories. What cannot
+be tried without an engine is the images and the privileges of the containers.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.integration.compose_broker import COMPOSE, compose_broker
+from tests.integration.test_compose_prepare import prepare
+from tests.kafka.cluster import free_ports
+from tests.kafka.distribution import Distribution
+from workers.adapters.yaml_files import read_mapping
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+_ROLES = ("projector", "dispatcher", "node", "responder", "gateway")
+_UP_WITHIN_S = 60.0
+
+
+@dataclass(frozen=True)
+class System:
+    """What the operator has of it: the command line, with the context that `prepare` made."""
+
+    directory: Path
+    keys: Path
+
+    def douse(self, *words: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"DOUSE_CONTEXT": str(self.directory / "context.yaml")}
+        command = [sys.executable, "-m", "workers", *words]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def system(kafka_distribution: Distribution, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    directory = tmp_path_factory.mktemp("compose")
+    keys = directory / "keys"
+    prepare(keys)
+    _take_back(keys)
+    (port,) = free_ports("127.0.0.1", 1)
+    with compose_broker(kafka_distribution, keys, directory / "broker") as server:
+        for principal in (*_ROLES, "operator"):
+            _settle(directory, keys, principal, server, port)
+        made = System(directory, keys)
+        context = (keys / "operator" / "context.yaml").read_text().replace("gateway:8080", f"127.0.0.1:{port}")
+        (directory / "context.yaml").write_text(context)
+        applied = made.douse(
+            "topics", "apply", "--config", str(directory / "operator.yaml"), "--replication", "1", "--acls"
+        )
+        assert applied.returncode == 0, applied.stdout + applied.stderr
+        workers = [_start(directory, role) for role in _ROLES]
+        try:
+            _await_node(made, workers)
+            yield made
+        finally:
+            for worker in workers:
+                worker.terminate()
+            for worker in workers:
+                worker.wait(20)
+
+
+def _take_back(keys: Path) -> None:
+    """Here every worker runs as the user of the tests, and each refuses keys that belong to somebody else."""
+    for path in (keys, *keys.rglob("*")):
+        os.chown(path, os.geteuid(), os.getegid())
+
+
+def _settle(directory: Path, keys: Path, principal: str, server: str, port: int) -> None:
+    """The principal's own settings file, with this machine's places for compose's."""
+    source = keys / "gateway" / "gateway.yaml" if principal == "gateway" else COMPOSE / f"{principal}.yaml"
+    text = source.read_text()
+    for there, here in (
+        ("kafka:9092", server),
+        ("/run/douse/keys", str(keys / principal)),
+        ("/var/lib/douse-node", str(directory / "node")),
+        ("/var/lib/douse", str(directory)),
+        ("host: 0.0.0.0", "host: 127.0.0.1"),
+        ("port: 8080", f"port: {port}"),
+    ):
+        text = text.replace(there, here)
+    (directory / f"{principal}.yaml").write_text(text)
+
+
+def _start(directory: Path, role: str) -> subprocess.Popen[bytes]:
+    with (directory / f"{role}.log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "workers", role, "--config", str(directory / f"{role}.yaml")], stdout=log, stderr=log
+        )
+
+
+def _await_node(system: System, workers: list[subprocess.Popen[bytes]]) -> None:
+    context = read_mapping(system.directory / "context.yaml")
+    node_id = read_mapping(COMPOSE / "node.yaml")["node"]["id"]
+    deadline = time.monotonic() + _UP_WITHIN_S
+    while time.monotonic() < deadline:
+        for role, worker in zip(_ROLES, workers, strict=True):
+            assert worker.poll() is None, f"{role}: {(system.directory / f'{role}.log').read_text()[-2000:]}"
+        try:
+            answer = httpx.get(
+                f"{context['url']}/api/v1/nodes/{node_id}", headers={"Authorization": f"Bearer {context['token']}"}
+            )
+        except httpx.TransportError:
+            answer = None
+        if answer is not None and answer.status_code == httpx.codes.OK:
+            return
+        time.sleep(0.2)
+    logs = "\n".join(f"--- {role}\n{(system.directory / f'{role}.log').read_text()[-1500:]}" for role in _ROLES)
+    raise AssertionError(f"no heartbeat in history after {_UP_WITHIN_S:g} s\n{logs}")
+
+
+def test_a_kill_goes_the_whole_way_with_no_more_rights_than_the_catalogue_grants(system: System) -> None:
+    victim = subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(300)"])
+    time.sleep(0.1)
+    try:
+        done = system.douse(
+            "run", "kill_process", "--host", socket.gethostname(), f"pid={victim.pid}", "--reason", "compose", "--wait"
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "COMPLETED" in done.stdout
+        assert victim.wait(10) == -9
+    finally:
+        victim.kill()
+        victim.wait()
+
+
+def test_a_cluster_that_was_applied_differs_in_nothing(system: System) -> None:
+    config = str(system.directory / "operator.yaml")
+    same = system.douse("topics", "diff", "--config", config, "--replication", "1")
+    assert (same.returncode, same.stdout.strip()) == (0, "the cluster is as the catalogue wants it"), same.stderr
+    again = system.douse("topics", "apply", "--config", config, "--replication", "1", "--acls")
+    assert again.returncode == 0, again.stderr
+    assert "made " not in again.stdout
+
+
+def test_what_apply_never_changes_is_said_in_one_line(system: System) -> None:
+    config = str(system.directory / "operator.yaml")
+    wrong = system.douse("topics", "apply", "--config", config, "--replication", "2")
+    assert wrong.returncode == 1
+    assert "replication should be 2, is 1" in wrong.stdout
+    assert "Traceback" not in wrong.stderr

@@ -1,0 +1,86 @@
+"""``douse topics diff`` and ``douse topics apply``: a real cluster held against the catalogue, and made to match it.
+
+Called by the frame; calls bootstrap. Never deletes a topic, and never changes how many partitions or copies one has.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
+
+import typer
+
+from workers.bootstrap.cluster import Cluster, cluster
+from workers.cli.exits import Exit, Failure
+from workers.core.topic_spec import REPLICATION
+
+if TYPE_CHECKING:
+    from workers.adapters.kafka.admin import Difference
+
+_ZONE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
+
+ConfigOption: TypeAlias = Annotated[
+    Path, typer.Option("--config", help="A file whose kafka: section names the cluster.", metavar="FILE")
+]
+ZoneOption: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--zone", help="A zone; say it again for more. Default: default.", metavar="ZONE")
+]
+CopiesOption: TypeAlias = Annotated[
+    int, typer.Option("--replication", min=1, max=9, help="Copies of each partition; 1 only for trying it.")
+]
+
+
+def register(topics: typer.Typer) -> None:
+    """Add both to the group of the topics."""
+    topics.command()(diff)
+    topics.command()(apply)
+
+
+def diff(config: ConfigOption, zone: ZoneOption = None, replication: CopiesOption = REPLICATION) -> None:
+    """Where a cluster is not as the catalogue wants it; exit 1 when it is not."""
+    found = _cluster(config, zone, replication).differences()
+    _tell(found)
+    if found:
+        raise typer.Exit(Exit.FAILED)
+    typer.echo("the cluster is as the catalogue wants it")
+
+
+def apply(
+    config: ConfigOption,
+    zone: ZoneOption = None,
+    replication: CopiesOption = REPLICATION,
+    acls: Annotated[bool, typer.Option("--acls", help="Also grant each worker what it needs, and no more.")] = False,
+) -> None:
+    """Make missing topics and correct settings; exit 1 when something is left that this never changes."""
+    if replication < REPLICATION:
+        typer.echo(f"warning: {replication} of {REPLICATION} copies: what one broker loses is lost", err=True)
+    asked = _cluster(config, zone, replication)
+    made = asked.create()
+    for name in made:
+        typer.echo(f"made {name}")
+    for each in asked.topics.alter(asked.differences()):
+        typer.echo(f"{each.topic}: {each.setting} is {each.wanted} now, was {each.found}")
+    if acls:
+        typer.echo(f"{asked.grant()} access rules are in place")
+    left = asked.differences()
+    _tell(left)
+    if left:
+        raise Failure(
+            "partitions and copies of a topic that is there are never changed: keys would move to other partitions. "
+            "Move the topic by hand, or correct --replication",
+            Exit.FAILED,
+        )
+    typer.echo("the cluster is as the catalogue wants it")
+
+
+def _cluster(config: Path, zones: list[str] | None, replication: int) -> Cluster:
+    named = zones or ["default"]
+    wrong = [zone for zone in named if _ZONE.fullmatch(zone) is None]
+    if wrong:
+        raise Failure(f"--zone {wrong[0]!r}: a zone is lower-case letters, digits and dashes, at most 63", Exit.USAGE)
+    return cluster(config, named, replication)
+
+
+def _tell(found: "Sequence[Difference]") -> None:
+    for each in found:
+        typer.echo(f"{each.topic}: {each.setting} should be {each.wanted}, is {each.found}")
