@@ -134,13 +134,13 @@ def test_what_was_answered_is_in_the_log_with_its_trace_and_the_audit_chain_hold
     assert rig.process.wait(20) == 0, (rig.home / "out.log").read_text()
     opener = EnvelopeOpener(rig.keyset, CODEC, clock=SystemClock())
     previous, kinds = GENESIS, []
-    for number, sealed in enumerate(rig.records(topics.AUDIT, 3)):
+    for number, sealed in enumerate(rig.records(topics.AUDIT, 4)):
         opened = opener.open(sealed.value or b"", PayloadType.AUDIT, AuditRecord)
         assert opened.signatory.owner == "gateway"
         assert (opened.record.record_no, opened.record.previous) == (number, previous)
         previous = link(opened.payload, previous)
         kinds.append(opened.record.kind)
-    assert kinds == ["started", "asked", "refused"]
+    assert kinds == ["started", "handed_in", "asked", "refused"]
 
 
 def test_killed_in_the_middle_of_a_burst_it_has_written_whatever_it_had_answered(rig: Rig) -> None:

@@ -61,6 +61,14 @@ def test_the_same_alert_twice_keeps_its_id() -> None:
     assert len(ids) == 1
 
 
+def test_who_handed_in_what_is_in_the_audit_chain() -> None:
+    gateway = FakeGateway()
+    ids = [row["event_id"] for row in gateway.post(PATH, json=ALERTS).json()["data"]]
+    (record,) = gateway.audit()
+    assert (record.kind, record.actor) == ("handed_in", "admin")
+    assert record.detail == {"events": 4, "event_id": ids[0], "last_event_id": ids[-1]}
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [

@@ -13,7 +13,16 @@ from workers.core.errors import MalformedMessage
 from workers.core.event import RuntimeEvent
 from workers.core.falco import event_from
 from workers.core.history import Execution
-from workers.core.ids import RANDOM_BYTES, EventId, ExecutionId, id_from_cause, is_execution_id, uuid7, uuid7_time_ns
+from workers.core.ids import (
+    NO_EXECUTION,
+    RANDOM_BYTES,
+    EventId,
+    ExecutionId,
+    id_from_cause,
+    is_execution_id,
+    uuid7,
+    uuid7_time_ns,
+)
 from workers.core.outcome import Values
 from workers.core.record import Headers, OutRecord
 from workers.core.request import ActionRequest
@@ -74,6 +83,9 @@ class Desk:
         with self.telemetry.span("gateway hand_in", parent=parent) as span:
             events = self._read(body)
             records = [self._event_record(event, number, span.headers()) for number, event in enumerate(events, 1)]
+            ends = {"event_id": events[0].event_id, "last_event_id": events[-1].event_id}
+            detail: Values = {"events": len(events), **ends}
+            self.trail.asked("handed_in", person, execution_id=NO_EXECUTION, detail=detail, trace=span.headers())
             self.append(records)
             self.telemetry.count("gateway.events", len(events))
             return tuple(event.event_id for event in events)
