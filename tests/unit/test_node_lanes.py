@@ -88,6 +88,20 @@ def test_a_flood_of_rules_never_shuts_a_person_out() -> None:
     assert not lanes.full(Lane.GATHERING, 2)
 
 
+def test_rehearsals_never_take_more_than_two_hands() -> None:
+    lanes = Lanes(10)
+    rehearsals = [ticket(rank=2) for _ in range(4)]
+    lanes.push(rehearsals)
+    running = [lanes.take(Lane.CONTAINMENT, 0), lanes.take(Lane.CONTAINMENT, 0)]
+    assert running == rehearsals[:2]
+    assert lanes.take(Lane.CONTAINMENT, 0) is None
+    rule = ticket(rank=1)
+    lanes.push([rule])
+    assert lanes.take(Lane.CONTAINMENT, 0) == rule
+    lanes.done(rehearsals[0])
+    assert lanes.take(Lane.CONTAINMENT, 0) == rehearsals[2]
+
+
 def test_a_lane_is_idle_when_nothing_waits_and_nothing_runs() -> None:
     lanes = Lanes(10)
     assert lanes.idle(Lane.CONTAINMENT)

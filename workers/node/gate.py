@@ -16,7 +16,7 @@ from workers.core.journal_entry import EntryState, JournalEntry
 from workers.core.outcome import NOTHING, Values
 from workers.core.request import ActorKind
 from workers.node.equipment import Equipment
-from workers.node.lanes import Ticket
+from workers.node.lanes import REHEARSAL, Ticket
 
 _NS: int = 1_000_000_000
 
@@ -109,7 +109,7 @@ class Gate:
 def rank(command: ActionCommand) -> int:
     """The smaller goes first: people, then rules, then rehearsals (a flood of either never holds up a person)."""
     if command.dry_run:
-        return 2
+        return REHEARSAL
     return 0 if command.actor.kind is ActorKind.PERSON else 1
 
 

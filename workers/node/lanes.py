@@ -18,6 +18,12 @@ THREADS: Final = {Lane.CONTAINMENT: 8, Lane.GATHERING: 2}
 """Of containment enough that one hung runtime call leaves seven hands; of gathering few, because it eats disk and
 network."""
 
+REHEARSAL: Final = 2
+"""The rank of what touches nothing; people have 0, rules 1."""
+
+REHEARSING: Final = 2
+"""Hands that a lane lends to rehearsals at once: a flood of them must leave hands, and the interpreter, to the rest."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
@@ -45,6 +51,7 @@ class _Queue:
     ready: list[tuple[int, int, str]] = field(default_factory=list)
     later: list[tuple[int, int, Ticket]] = field(default_factory=list)
     busy: set[str] = field(default_factory=set)
+    rehearsing: int = 0
     ranks: Counter[int] = field(default_factory=Counter)
 
 
@@ -92,7 +99,11 @@ class Lanes:
             line = queue.waiting.get(key)
             if key in queue.busy or not line:
                 continue
+            if line[0][2].rank == REHEARSAL and queue.rehearsing >= REHEARSING:
+                heapq.heappush(queue.ready, (*line[0][:2], key))
+                return None  # nothing but rehearsals is left: the smallest rank comes first
             _, _, ticket = heapq.heappop(line)
+            queue.rehearsing += ticket.rank == REHEARSAL
             if not line:
                 del queue.waiting[key]
             queue.busy.add(key)
@@ -104,6 +115,7 @@ class Lanes:
         """Let go of the key; ``again`` is the same command's next turn."""
         queue = self._queues[ticket.lane]
         queue.busy.discard(ticket.key)
+        queue.rehearsing -= ticket.rank == REHEARSAL
         line = queue.waiting.get(ticket.key)
         if line:
             heapq.heappush(queue.ready, (line[0][0], line[0][1], ticket.key))
