@@ -5,6 +5,7 @@ An action knows core and ports only. It never touches the journal, Kafka or a cl
 """
 
 import dataclasses
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -136,8 +137,7 @@ class Action(ABC, Generic[P]):
     @classmethod
     def parameter_specs(cls) -> tuple[FieldSpec, ...]:
         """The parameters, from the dataclass's own fields."""
-        types = get_type_hints(cls.parameters)  # also where annotations are text
-        return tuple(_spec(f, types[f.name]) for f in dataclasses.fields(cls.parameters))
+        return _specs(cls.parameters)
 
     @classmethod
     def parse(cls, values: Values) -> P:
@@ -198,6 +198,12 @@ class Action(ABC, Generic[P]):
 
 
 _TYPES: Mapping[type, str] = {str: "string", int: "integer", bool: "boolean"}
+
+
+@functools.cache
+def _specs(parameters: type[Any]) -> tuple[FieldSpec, ...]:
+    types = get_type_hints(parameters)  # also where annotations are text
+    return tuple(_spec(declared, types[declared.name]) for declared in dataclasses.fields(parameters))
 
 
 def _spec(declared: "dataclasses.Field[Any]", kind: type) -> FieldSpec:
