@@ -147,7 +147,7 @@ class Ledger:
     def kill(self, *, ttl_s: int = 0) -> Asked:
         """A person wants a process dead, by pid and start time."""
         pid = self.morgue.spawn()
-        may = {"COMPLETED"} if not ttl_s else {"COMPLETED", "EXPIRED"}
+        may = {"COMPLETED", "EXPIRED"} if ttl_s else {"COMPLETED"}
         return self._person("kill", pid, may, dies=True, ttl_s=ttl_s)
 
     def rehearse(self) -> Asked:
@@ -156,7 +156,7 @@ class Ledger:
 
     def protected(self) -> Asked:
         """Somebody wants the node worker dead."""
-        return self._person("protected", self.fleet.running["dispatcher"].pid, {"REJECTED"}, dies=False)
+        return self._person("protected", self.fleet.running["node"].pid, {"REJECTED"}, dies=False)
 
     def late(self) -> Asked:
         """Asked for with one second to live, while nobody can take it in: it must never be done."""
@@ -187,10 +187,20 @@ class Ledger:
             self._insist(lambda: self._client.post("/api/v1/events", json=event))
         return asked
 
-    def mixed(self, count: int, *, chance: random.Random, at_once: int = 4, pause_s: float = 0.0) -> None:
+    def mixed(
+        self,
+        count: int,
+        *,
+        chance: random.Random,
+        at_once: int = 4,
+        pause_s: float = 0.0,
+        also_protected: bool = False,
+    ) -> None:
         """Something of everything, several at a time; returns when the gateway has taken all of it."""
         kinds: list[Callable[[], Asked]] = [self.kill, self.detected, self.rehearse, self.doubled, self.detected_twice]
         weights = [4, 4, 1, 1, 1]
+        if also_protected:
+            kinds, weights = [*kinds, self.protected], [*weights, 1]
         chosen = chance.choices(kinds, weights, k=count)
 
         def one(ask: Callable[[], Asked]) -> None:
@@ -234,7 +244,9 @@ class Ledger:
             if not finals:
                 verdict.lost += 1
                 continue
-            if len(finals) > 1:
+            # The dispatcher may prove from outside that a command was never delivered, and its node say later that it
+            # had expired: two tellings of one outcome. Two words of one producer, or two outcomes, are two ends.
+            if len({final["outcome"] for final in finals}) > 1 or len({f["producer"] for f in finals}) < len(finals):
                 verdict.twice += 1
             outcome = finals[0]["outcome"]
             verdict.outcomes[outcome] += 1
@@ -245,7 +257,7 @@ class Ledger:
         strangers = {i for i, finals in self._finals.items() if finals} - ids - self._others
         if strangers:
             problems.append(f"ended, but never asked for: {sorted(strangers)[:3]}")
-        again = [other for other in self._others if len(self._finals[other]) > 1]
+        again = [other for other in self._others if len({f["outcome"] for f in self._finals[other].values()}) > 1]
         if again:
             problems.append(f"ended long ago, and now again: {again[:3]}")
         told = Counter(each.value for each in self.wire.heard("response.results"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 import venv
 import zipfile
 from pathlib import Path
@@ -51,6 +52,15 @@ def test_an_installed_wheel_finds_its_own_data_files(python: Path, tmp_path: Pat
     directory, schemas, topics = _run(str(python), "-c", code, cwd=tmp_path).split()
     assert Path(directory).is_relative_to(python.parent.parent)
     assert (int(schemas), int(topics)) == (len(schema_files()), len(topic_files()))
+
+
+def test_an_installed_wheel_runs_the_demo_in_less_than_a_minute(python: Path, tmp_path: Path) -> None:
+    began = time.monotonic()
+    said = _run(str(python.with_name("douse")), "demo", cwd=tmp_path)
+    seconds = time.monotonic() - began
+    assert "✗" not in said
+    assert "checks held" in said
+    assert seconds < 60, f"{seconds:.1f} s"
 
 
 def _run(*command: str, cwd: Path | None = None) -> str:

@@ -1,0 +1,244 @@
+"""A real Kafka dies, moves, vanishes behind a cut cable, is emptied or replaced, in the middle of mixed commands."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from confluent_kafka import TopicPartition
+
+from tests.e2e.conftest import Clients
+from tests.e2e.fleet import COMMANDS, Fleet, fleet_on, make_topics
+from tests.e2e.leaders import Leaders
+from tests.e2e.ledger import Ledger
+from tests.e2e.tunnel import Tunnel
+from tests.kafka.cluster import KafkaCluster
+from tests.kafka.distribution import Distribution
+from tests.kafka.fixtures import StartKafka
+from workers.cli.up.data_dir import COMMAND_PARTITIONS
+from workers.core.routing import partition_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+SETTLE_S: Final = 120.0
+"""For everything to end once the fault is over: clients back off for seconds before they dial again."""
+
+MOVED: Final = (
+    "response.requests.people",
+    "response.requests.rules",
+    "response.results",
+    "response.audit",
+    "runtime.events",
+    "fleet.nodes",
+    COMMANDS,
+)
+
+
+@contextmanager
+def meanwhile(work: Callable[[], None]) -> Iterator[None]:
+    """Do something in a thread for the length of a block; what it raises is raised here."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - handed over to the test's own thread
+            failures.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    yield
+    thread.join()
+    if failures:
+        raise failures[0]
+
+
+def ended_well(ledger: Ledger, what: str, **figures: object) -> None:
+    """Everything settles, the judge finds nothing, no worker died."""
+    settled_s = ledger.settled(SETTLE_S)
+    verdict = ledger.judge()
+    told = ", ".join(f"{name} {value}" for name, value in figures.items())
+    print(f"\n{what}: {told}; settled {settled_s:.1f} s after; {verdict}")
+    ledger.fleet.all_alive()
+    ledger.fleet.no_traceback()
+
+
+@pytest.mark.parametrize("count", [100, pytest.param(500, marks=pytest.mark.faults)])
+def test_a_broker_killed_in_the_middle_of_mixed_commands_loses_and_doubles_nothing(
+    kafka_fleet: Fleet, kafka_cluster: KafkaCluster, client: Clients, count: int
+) -> None:
+    ledger = client(kafka_fleet)
+    with meanwhile(lambda: ledger.mixed(count, chance=random.Random(6), also_protected=True)):
+        while len(ledger.asked) < count // 3:
+            time.sleep(0.01)
+        at = len(ledger.asked)
+        kafka_cluster.kill()
+        time.sleep(3)
+        kafka_cluster.restart()
+    ended_well(ledger, f"broker killed after {at} of {count}", down="3 s and its start")
+
+
+@pytest.mark.parametrize("seconds", [6, pytest.param(30, marks=pytest.mark.faults)])
+def test_leaders_that_change_twice_a_second_lose_and_double_nothing(
+    start_kafka: StartKafka, tmp_path: Path, client: Clients, seconds: int
+) -> None:
+    cluster = start_kafka(nodes=3)
+    with fleet_on(cluster, tmp_path / "data", partitions=2) as fleet:
+        fleet.up()
+        ledger = client(fleet)
+        leaders = Leaders(cluster, MOVED)
+        before = leaders.led()
+        leaders.move_all()
+        assert leaders.led() != before
+        chance = random.Random(7)
+        over = threading.Event()
+
+        def ask() -> None:
+            while not over.is_set():
+                ledger.mixed(16, chance=chance, at_once=8, also_protected=True)
+
+        with meanwhile(ask):
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                began = time.monotonic()
+                leaders.move_all()
+                time.sleep(max(0.0, 0.5 - (time.monotonic() - began)))
+            over.set()
+        ended_well(ledger, f"leaders of {len(before)} partitions moved for {seconds} s", moves=leaders.moves)
+
+
+@pytest.mark.parametrize("seconds", [8, pytest.param(60, marks=pytest.mark.faults)])
+def test_a_worker_cut_off_from_its_broker_runs_nothing_that_expired_meanwhile(
+    kafka_distribution: Distribution, tmp_path: Path, client: Clients, seconds: int
+) -> None:
+    with (
+        KafkaCluster(kafka_distribution) as cluster,
+        Tunnel(int(cluster.bootstrap_servers.rpartition(":")[2]), tmp_path) as tunnel,
+        fleet_on(cluster, tmp_path / "data", partitions=2, prefixes={"node": tunnel.prefix}) as fleet,
+    ):
+        fleet.up()
+        ledger = client(fleet)
+        ledger.mixed(10, chance=random.Random(8))
+        ledger.settled(SETTLE_S)
+        tunnel.cut()
+        cut = time.monotonic()
+        doomed = [ledger.kill(ttl_s=max(2, seconds // 4)) for _ in range(10)]
+        ledger.mixed(20, chance=random.Random(9))
+        time.sleep(max(0.0, seconds - (time.monotonic() - cut)))
+        tunnel.mend()
+        ended_well(ledger, f"cut off for {time.monotonic() - cut:.0f} s", expired_meanwhile=len(doomed))
+        killed = [each.pid for each in doomed if ledger.morgue.died_ns(each.pid) is not None]
+        assert not killed, "executed after its deadline"
+
+
+def audited(ledger: Ledger, worker: str, *kinds: str) -> list[Mapping[str, Any]]:
+    """What a worker audited of these kinds, each once."""
+    told = {(record["chain_id"], record["record_no"]): record for record in ledger.wire.audit()}
+    return [record for record in told.values() if record["worker"] == worker and record["kind"] in kinds]
+
+
+def partition_of(fleet: Fleet) -> TopicPartition:
+    """Where this node's commands lie."""
+    return TopicPartition(COMMANDS, partition_for(fleet.node_id, COMMAND_PARTITIONS))
+
+
+def test_a_log_truncated_below_the_offset_is_an_audited_gap_and_never_an_outcome(
+    kafka_fleet: Fleet, kafka_cluster: KafkaCluster, client: Clients
+) -> None:
+    """Nobody knows what was lost: its targets live, its executions stay open until the alarm, and the gap is told."""
+    fleet, ledger = kafka_fleet, client(kafka_fleet)
+    ledger.kill()
+    ledger.settled(SETTLE_S)
+    fleet.stop("node")
+    lost = [ledger.kill(ttl_s=6) for _ in range(5)]
+    ids = {each.execution_id for each in lost}
+    _await_stage(ledger, ids, "DISPATCHED")
+    for each in lost:
+        ledger.asked.remove(each)
+    place = partition_of(fleet)
+    place.offset = -1  # up to the end
+    kafka_cluster.admin.delete_records([place])[place].result(timeout=20)
+    gaps = len(audited(ledger, "node", "gap"))
+    fleet.spawn("node")
+    ledger.kill()
+    ended_well(ledger, "log truncated under a stopped node", commands_lost=len(lost))
+    (gap,) = audited(ledger, "node", "gap")[gaps:]
+    assert gap["detail"]["resumed_at"] - gap["detail"]["expected"] == len(lost), gap
+    assert not [each for each in lost if ledger.morgue.died_ns(each.pid) is not None]
+    assert not [r for r in ledger.wire.results() if r["execution_id"] in ids and r["producer"] == "node"]
+
+
+@pytest.mark.parametrize("topic", [COMMANDS, "response.results"])
+def test_a_topic_deleted_and_made_again_is_told_loudly_and_work_goes_on(
+    kafka_distribution: Distribution, tmp_path: Path, client: Clients, topic: str
+) -> None:
+    with KafkaCluster(kafka_distribution) as cluster, fleet_on(cluster, tmp_path / "data", partitions=2) as fleet:
+        fleet.up()
+        first = client(fleet)
+        first.mixed(10, chance=random.Random(10))
+        first.settled(SETTLE_S)
+        first.judge()
+        cluster.delete_topic(topic)
+        make_topics(fleet.kafka, partitions=2)
+        second = client(fleet)
+        began = time.monotonic()
+        second.mixed(10, chance=random.Random(11))
+        second.settled(SETTLE_S)
+        second.judge()
+        reader = "node" if topic == COMMANDS else "projector"
+        said = {(record["worker"], record["kind"]) for record in second.wire.audit()}
+        loud = {kind for worker, kind in said if worker == reader and kind in LOUD}
+        print(f"\n{topic} made again: {reader} audits {loud}; 10 more settled in {time.monotonic() - began:.1f} s")
+        assert loud, said
+        fleet.all_alive()
+        fleet.no_traceback()
+
+
+LOUD: Final = {"gap", "new_log", "log_replaced"}
+
+
+def test_a_cluster_that_was_replaced_is_told_loudly_and_work_goes_on(
+    kafka_distribution: Distribution, tmp_path: Path, client: Clients
+) -> None:
+    with (
+        KafkaCluster(kafka_distribution) as old,
+        KafkaCluster(kafka_distribution) as new,
+        fleet_on(old, tmp_path / "data", partitions=2) as fleet,
+    ):
+        fleet.up()
+        first = client(fleet)
+        first.mixed(10, chance=random.Random(12))
+        first.settled(SETTLE_S)
+        first.judge()
+        known = {each.execution_id or each.event_id for each in first.asked}
+        fleet.stop(*fleet.running)
+        old.stop()
+        fleet.bootstrap_servers = new.bootstrap_servers
+        make_topics(fleet.kafka, partitions=2)
+        fleet.configure()
+        fleet.up()
+        second = client(fleet)
+        second.mixed(10, chance=random.Random(13))
+        second.settled(SETTLE_S)
+        second.judge()
+        said = {(record["worker"], record["kind"]) for record in second.wire.audit()}
+        loud = {worker for worker, kind in said if kind in LOUD}
+        print(f"\ncluster replaced: audited by {sorted(loud)}; {len(known)} old executions kept")
+        assert {"node", "projector"} <= loud, said
+        with fleet.client() as asks:
+            rows = asks.get("/api/v1/executions", params={"limit": 200}).json()["data"]
+        assert known <= {row["id"] for row in rows} | {row["event_id"] for row in rows}
+        fleet.no_traceback()
+
+
+def _await_stage(ledger: Ledger, ids: set[str], stage: str) -> None:
+    deadline = time.monotonic() + SETTLE_S
+    while not ids <= {result["execution_id"] for result in ledger.wire.results() if result["stage"] == stage}:
+        ledger.wire.look()
+        assert time.monotonic() < deadline, f"not all are {stage}"

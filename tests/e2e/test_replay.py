@@ -1,0 +1,190 @@
+"""Replay: the whole log again and again, and old commands a thousand times, change nothing and do nothing."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections import Counter
+from contextlib import closing
+from typing import Final
+
+import pytest
+
+from tests.e2e.conftest import Clients
+from tests.e2e.fleet import COMMANDS, Fleet
+from tests.e2e.ledger import Ledger
+from tests.e2e.wire import Put, Wire, put
+from workers.adapters.avro import AvroCodec
+from workers.adapters.history_store.store import open_history
+from workers.adapters.yaml_files import read_mapping
+from workers.bootstrap.projector import rebuild_history
+from workers.settings import ProjectorSettings, parse
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+FOLDED: Final = ("response.results", "response.audit", "fleet.nodes", "runtime.events", "falco.events")
+TIMES: Final = 10
+REPLAYED: Final = 1000
+SETTLE_S: Final = 60.0
+
+
+def settings_of(fleet: Fleet) -> ProjectorSettings:
+    """The projector's own."""
+    return parse(ProjectorSettings, read_mapping(fleet.data.config("projector")))
+
+
+def looked_at(fleet: Fleet) -> tuple[str, dict[str, int]]:
+    """The store's digest, and where it stands."""
+    with closing(open_history(settings_of(fleet).history, AvroCodec())) as store:
+        return store.digest(), dict(store.health().next_offsets)
+
+
+def at_the_end(fleet: Fleet, wire: Wire) -> str:
+    """The digest, once the projector has read everything that there is."""
+    deadline = time.monotonic() + SETTLE_S
+    while True:
+        wire.read_to_the_end()
+        ends: dict[str, int] = {}
+        for topic in FOLDED:
+            for heard in wire.heard(topic):
+                place = f"{topic}/{heard.partition}"
+                ends[place] = max(ends.get(place, 0), heard.offset + 1)
+        digest, offsets = looked_at(fleet)
+        if all(offsets.get(place, 0) >= end for place, end in ends.items()):
+            return digest
+        assert time.monotonic() < deadline, f"the projector is behind\n{fleet.last_words('projector')}"
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("broker", ["embedded", "kafka"])
+def test_the_whole_log_ten_times_changes_nothing_and_a_rebuild_equals_the_store(
+    request: pytest.FixtureRequest, client: Clients, broker: str
+) -> None:
+    fleet: Fleet = request.getfixturevalue(f"{broker}_fleet")
+    ledger = client(fleet)
+    ledger.mixed(30, chance=random.Random(3))
+    ledger.settled()
+    before = ledger.judge()
+    # Everybody but the projector rests, so that all that is new in the log is what is put there.
+    fleet.stop("gateway", "responder", "node", "dispatcher")
+    with Wire(fleet.bootstrap_servers, FOLDED, fetch_wait_ms=fleet.fetch_wait_ms) as wire:
+        digest = at_the_end(fleet, wire)
+        whole = [
+            Put(topic, heard.value, heard.key or None, heard.partition)
+            for topic in FOLDED
+            for heard in sorted(wire.heard(topic), key=lambda heard: (heard.partition, heard.offset))
+        ]
+        for _ in range(TIMES):
+            put(fleet.bootstrap_servers, whole)
+        again = at_the_end(fleet, wire)
+    fleet.stop("projector")
+    rebuilt = rebuild_history(settings_of(fleet), f"sqlite:///{fleet.data.root}/rebuilt.sqlite")
+    print(f"\n{broker}: {len(whole)} records {TIMES} times; rebuilt from {rebuilt.records}; {before}")
+    assert again == digest
+    assert (rebuilt.equal, rebuilt.behind) == (True, {})
+    fleet.up()
+    assert ledger.judge().outcomes == before.outcomes
+    fleet.no_traceback()
+
+
+def late_ones(ledger: Ledger, count: int) -> None:
+    """Commands that reach the node when they have expired: their targets live on and would die if one were believed."""
+    node = ledger.fleet.running["node"]
+    node.send_signal(signal.SIGSTOP)
+    for _ in range(count):
+        ledger.late()
+    time.sleep(1.2)
+    node.send_signal(signal.SIGCONT)
+
+
+def intents(ledger: Ledger) -> Counter[str]:
+    """How often each execution's intent was audited, repetitions on the wire left out."""
+    told = {(record["chain_id"], record["record_no"]): record for record in ledger.wire.audit()}
+    return Counter(record["execution_id"] for record in told.values() if record["kind"] == "intent")
+
+
+def finals(ledger: Ledger) -> set[str]:
+    """Every distinct end that was ever told."""
+    return {
+        repr(sorted((key, repr(value)) for key, value in result.items()))
+        for result in ledger.wire.results()
+        if result["stage"] == "ENDED"
+    }
+
+
+def replay(fleet: Fleet, commands: Wire, times: int) -> int:
+    """Put the node's commands on its partition again; how many."""
+    commands.read_to_the_end()
+    genuine = {heard.value: heard for heard in commands.heard(COMMANDS)}
+    ours = [Put(COMMANDS, h.value, h.key, h.partition) for h in genuine.values() if h.key == fleet.node_id.encode()]
+    assert ours
+    put(fleet.bootstrap_servers, (ours * (1 + times // len(ours)))[:times])
+    return times
+
+
+def past(ledger: Ledger, commands: Wire) -> None:
+    """Until the node has taken in all that lies before a command asked for now."""
+    ledger.kill()
+    ledger.settled()
+    ledger.judge()
+    commands.read_to_the_end()
+
+
+@pytest.mark.parametrize("broker", ["embedded", "kafka"])
+def test_a_thousand_old_commands_do_nothing_not_after_a_restart_nor_after_the_journal_is_lost(
+    request: pytest.FixtureRequest, client: Clients, broker: str
+) -> None:
+    fleet: Fleet = request.getfixturevalue(f"{broker}_fleet")
+    ledger = client(fleet)
+    late_ones(ledger, 10)
+    ledger.mixed(20, chance=random.Random(4))
+    ledger.settled()
+    ledger.judge()
+    with Wire(fleet.bootstrap_servers, (COMMANDS,), fetch_wait_ms=fleet.fetch_wait_ms) as commands:
+        intended, ended, letters = intents(ledger), finals(ledger), len(ledger.wire.dead_letters())
+
+        fleet.stop("node")
+        fleet.spawn("node")
+        replay(fleet, commands, REPLAYED)
+        past(ledger, commands)
+        assert set(intents(ledger) - intended) == {ledger.asked[-1].execution_id}, "something was intended again"
+        assert len(finals(ledger) - ended) == 1
+        assert len(ledger.wire.dead_letters()) == letters
+        repeats = ledger.judge()
+
+        # Now the journal is lost, with commands in the log that are young, genuine, and were never run.
+        node = fleet.running["node"]
+        node.send_signal(signal.SIGSTOP)
+        orphans = [ledger.kill() for _ in range(10)]
+        commands.read_to_the_end()
+        until_commanded(commands, {each.execution_id for each in orphans})
+        fleet.kill("node")
+        for path in (fleet.data.root / "node").glob("journal.sqlite*"):
+            path.unlink()
+        for each in orphans:
+            each.outcomes, each.dies = frozenset({"UNKNOWN"}), False
+            ledger.asked.remove(each)
+        fleet.spawn("node")
+        replay(fleet, commands, REPLAYED)
+        deadline = time.monotonic() + SETTLE_S
+        while len(refused := ledger.wire.dead_letters()[letters:]) < REPLAYED:
+            ledger.wire.look()
+            assert time.monotonic() < deadline, f"{len(refused)} dead letters\n{fleet.last_words('node')}"
+        reasons = Counter(letter["reason"] for letter in refused)
+        ledger.kill()
+        ledger.settled()
+        ledger.judge()
+        alive = [each.pid for each in orphans if ledger.morgue.died_ns(each.pid) is None]
+        print(f"\n{broker}: {REPLAYED} after a restart: 0 intents, {repeats}; after journal loss: {dict(reasons)}")
+        assert len(alive) == len(orphans), "an orphan of the lost journal was run"
+        assert set(reasons) == {"wrong_incarnation"}
+        fleet.no_traceback()
+
+
+def until_commanded(commands: Wire, ids: set[str]) -> None:
+    """Until each of these was dispatched."""
+    deadline = time.monotonic() + SETTLE_S
+    while not ids <= {heard.read.fields.get("command_id") for heard in commands.heard(COMMANDS)}:
+        commands.look()
+        assert time.monotonic() < deadline
