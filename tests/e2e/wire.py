@@ -41,18 +41,19 @@ class Wire:
         self._topics = topics
         self._heard: dict[str, list[Heard]] = {topic: [] for topic in topics}
         self._tombstones = 0
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": bootstrap_servers,
-                "group.id": "outsider",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-                "fetch.wait.max.ms": fetch_wait_ms,
-                "log_level": 0,
-                "reconnect.backoff.max.ms": 500,
-            }
-        )
-        known = self._consumer.list_topics(timeout=20).topics
+        settings = {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": "outsider",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": fetch_wait_ms,
+            "log_level": 0,
+            "reconnect.backoff.max.ms": 500,
+        }
+        self._consumer = Consumer(settings)
+        # Asks over connections of its own: on the other's, every question would wait behind a parked fetch.
+        self._asker = Consumer(settings)
+        known = self._asker.list_topics(timeout=20).topics
         self._places = [(topic, number) for topic in topics for number in known[topic].partitions]
         self._consumer.assign([TopicPartition(topic, number, 0) for topic, number in self._places])
 
@@ -63,6 +64,7 @@ class Wire:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._consumer.close()
+        self._asker.close()
 
     def look(self, timeout_s: float = 0.1) -> int:
         """Read what there is, waiting up to `timeout_s` for the first; how many records."""
@@ -82,7 +84,7 @@ class Wire:
         """Until every partition has been read to where it ends now."""
         ends = {}
         for topic, number in self._places:
-            low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=20)
+            low, high = self._asker.get_watermark_offsets(TopicPartition(topic, number), timeout=20)
             ends[topic, number] = high if high > low else 0
         deadline = time.monotonic() + within_s
         while True:
