@@ -74,7 +74,7 @@ def test_a_broker_killed_in_the_middle_of_mixed_commands_loses_and_doubles_nothi
     kafka_fleet: Fleet, kafka_cluster: KafkaCluster, client: Clients, count: int
 ) -> None:
     ledger = client(kafka_fleet)
-    with meanwhile(lambda: ledger.mixed(count, chance=random.Random(6), also_protected=True)):
+    with meanwhile(lambda: ledger.mixed(count, chance=random.Random(6), hard=True)):
         while len(ledger.asked) < count // 3:
             time.sleep(0.01)
         at = len(ledger.asked)
@@ -101,7 +101,7 @@ def test_leaders_that_change_twice_a_second_lose_and_double_nothing(
 
         def ask() -> None:
             while not over.is_set():
-                ledger.mixed(16, chance=chance, at_once=8, also_protected=True)
+                ledger.mixed(16, chance=chance, at_once=8, hard=True)
 
         with meanwhile(ask):
             end = time.monotonic() + seconds

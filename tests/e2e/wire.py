@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from tests.independent_reader import IndependentReader, Read
 
@@ -82,17 +82,27 @@ class Wire:
 
     def read_to_the_end(self, within_s: float = 30.0) -> None:
         """Until every partition has been read to where it ends now."""
-        ends = {}
-        for topic, number in self._places:
-            low, high = self._asker.get_watermark_offsets(TopicPartition(topic, number), timeout=20)
-            ends[topic, number] = high if high > low else 0
         deadline = time.monotonic() + within_s
+        ends = {place: self._end(*place, deadline=deadline) for place in self._places}
         while True:
             self.look()
             at = {(place.topic, place.partition): place.offset for place in self._consumer.position(self._parts(ends))}
             if all(end == 0 or at[place] >= end for place, end in ends.items()):
                 return
             assert time.monotonic() < deadline, "the log's end was not reached"
+
+    def _end(self, topic: str, number: int, *, deadline: float) -> int:
+        """Where a partition ends now; 0 where it is empty."""
+        while True:
+            try:
+                low, high = self._asker.get_watermark_offsets(TopicPartition(topic, number), timeout=20)
+            except (
+                KafkaException
+            ):  # its leader has just moved, or its broker was killed: the asker learns that by asking
+                assert time.monotonic() < deadline, f"nobody says where {topic}/{number} ends"
+                self._asker.list_topics(timeout=20)
+            else:
+                return high if high > low else 0
 
     def heard(self, topic: str) -> Sequence[Heard]:
         """What lay in a topic, in the order it was read."""
