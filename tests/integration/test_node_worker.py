@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.components import require
 from tests.guarantees.node import check_all
 from tests.guarantees.observation import Effect
 from tests.integration.node_process import NodeSite, Victim, embedded_broker
@@ -29,7 +30,10 @@ from workers.core.ids import ExecutionId, Incarnation
 from workers.core.outcome import Outcome
 from workers.node.equipment import FAILPOINTS
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pidfd, /proc and the embedded broker's wheel: Linux")
+
+@pytest.fixture(autouse=True)
+def _on_linux() -> None:
+    require("linux", "pidfds and /proc are what the node acts through")
 
 
 @pytest.fixture

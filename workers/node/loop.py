@@ -27,6 +27,8 @@ from workers.ports import Relay, StopSignal
 
 _POLL_S: Final = 0.25
 """Longest wait for a record, or for a ticket: how late a stop is noticed."""
+_RELAY_S: Final = 0.1
+"""Between two looks for acknowledgements; a commit rings the bell, so no record waits for this."""
 _WATCH_S: Final = 0.5
 _TIDY_S: Final = 60.0
 _PUBLISH_S: Final = 2.0
@@ -59,6 +61,18 @@ class SharedLanes(Lanes):
         """As ``Lanes.idle``."""
         with self._changed:
             return super().idle(lane)
+
+    @property
+    def queued(self) -> int:
+        """As ``Lanes.queued``."""
+        with self._changed:
+            return super().queued
+
+    @property
+    def running(self) -> int:
+        """As ``Lanes.running``."""
+        with self._changed:
+            return super().running
 
     def done(self, ticket: Ticket, again: Ticket | None = None) -> None:
         """As ``Lanes.done``; wakes who waits."""
@@ -166,7 +180,7 @@ class Loop:
 
     def _relay(self) -> float:
         if not sum(relay.step(0.005) for relay in self._at.relays):
-            self._at.bell.wait(0.05)
+            self._at.bell.wait(_RELAY_S)
         return 0.0
 
     def _beat(self) -> float:
