@@ -17,7 +17,9 @@ from workers.core.audit import AuditRecord
 from workers.core.command import ActionCommand
 from workers.core.envelope import Envelope, PayloadType
 from workers.core.event import PRIORITIES, ContainerRef, ProcessRef, RuntimeEvent
+from workers.core.file import Extent, FileAttribute, FileIdentity
 from workers.core.ids import RANDOM_BYTES, uuid7
+from workers.core.manifest import Manifest, ManifestState
 from workers.core.node_state import CommandPosition, DeadLetter, NodeState
 from workers.core.outcome import Outcome, PostCondition, Stage
 from workers.core.request import ActionRequest, Actor, ActorKind, Causation, Step, Verb
@@ -189,6 +191,25 @@ topologies: SearchStrategy[Topology] = _records(
     Topology, {"zone": texts, "topic": texts, "generation": counts, "partitions": counts, "at_ns": moments}
 )
 
+identities = st.builds(FileIdentity, st.integers(0, (1 << 64) - 1), st.integers(0, (1 << 64) - 1))
+
+manifests: SearchStrategy[Manifest] = _records(
+    Manifest,
+    {
+        **dict.fromkeys(("size", "mode", "uid", "gid", "links", "flags", "object_size"), counts),
+        **dict.fromkeys(("atime_ns", "mtime_ns", "ctime_ns", "begun_at_ns"), moments),
+        **dict.fromkeys(("clear_flags", "disarm", "content_changed"), st.booleans()),
+        **dict.fromkeys(("sha256", "object_sha256", "reason"), texts),
+        **dict.fromkeys(("path", "parking"), blobs),
+        **dict.fromkeys(("parent", "file"), identities),
+        "execution_id": execution_ids,
+        "state": st.sampled_from(ManifestState),
+        "attributes": _tuples(st.builds(FileAttribute, blobs, blobs)),
+        "extents": _tuples(st.builds(Extent, counts, counts)),
+        "restored_by": execution_ids | st.just(""),
+    },
+)
+
 RECORDS: Mapping[type, SearchStrategy[Any]] = {
     ActionCommand: commands,
     ActionRequest: requests,
@@ -196,6 +217,7 @@ RECORDS: Mapping[type, SearchStrategy[Any]] = {
     AuditRecord: audit_records,
     DeadLetter: dead_letters,
     Envelope: envelopes,
+    Manifest: manifests,
     NodeState: node_states,
     RuntimeEvent: events,
     Topology: topologies,

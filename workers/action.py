@@ -97,7 +97,13 @@ class Pending:
     report: Report
 
 
-Probe: TypeAlias = Done | NotDone | Pending
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The effect is half made. ``execute`` finishes it, or takes it back, from where it stands; also after the
+    command's expiry, which bounds beginnings: what has begun must not be left half done."""
+
+
+Probe: TypeAlias = Done | NotDone | Pending | Begun
 
 
 class Action(ABC, Generic[P]):

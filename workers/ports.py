@@ -7,18 +7,22 @@ blocks, whether doing it twice is safe, and what it raises. Unless it says other
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Generic, Protocol, TypeVar
 
 from workers.core.audit import AuditRecord, ChainHead
 from workers.core.envelope import PayloadType
 from workers.core.event import RuntimeEvent
+from workers.core.file import Extent, FileFacts, Holders
 from workers.core.history import Execution, FoldedStep
 from workers.core.ids import EventId, ExecutionId, Incarnation, KeyId
 from workers.core.journal_entry import EntryState, JournalEntry
 from workers.core.keyset import Signatory
+from workers.core.manifest import Manifest
 from workers.core.node_state import NodeState
 from workers.core.outcome import Values
 from workers.core.process import ProcessFacts
+from workers.core.protected_files import ProtectedPlaces
 from workers.core.queries import (
     EventQuery,
     ExecutionQuery,
@@ -448,6 +452,153 @@ class Processes(Protocol):
         """This process's cgroup where it is a unit or pod of its own; empty where it shares one."""
 
 
+class Whereabouts(Enum):
+    """Where a quarantined file is, as its own identity tells."""
+
+    NAMED = auto()
+    """Under its own name."""
+    PARKED = auto()
+    """In its parking directory."""
+    GONE = auto()
+    """In neither place."""
+
+
+class Occupant(Enum):
+    """What has the name that a file is to have again."""
+
+    NOBODY = auto()
+    OURS = auto()
+    """The content that is to come back: it is back already."""
+    OTHER = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What went into the vault. Digests are hex, sizes bytes."""
+
+    size: int
+    sha256: str
+    object_size: int
+    object_sha256: str
+    extents: tuple[Extent, ...]
+    steady: bool
+    """Whether the file looked the same before and after it was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class VaultLimits:
+    """What this node sets. In bytes."""
+
+    max_file: int
+    quota: int
+    """Of all objects together."""
+    reserve: int
+    """What must stay free on the vault's filesystem."""
+
+
+class Place(Protocol):
+    """The directory that a file was taken from, held: whatever becomes of its path, this stays that directory.
+
+    One thread at a time. Every method may be called again after a crash in it, and blocks on the disk. All raise
+    ``PermanentFailure`` (``permission``, ``refused_readonly``, ``io_error`` …) and ``LimitExceeded``
+    (``failed_enospc``).
+    """
+
+    def where(self) -> Whereabouts:
+        """Where the file is now."""
+
+    def park(self) -> bool:
+        """Q1: take its name away, into a root-only directory beside it, both directories durable. False when what had
+        the name was another file; then that one has its name again. Raises ``PermanentFailure`` (``parking_taken``)."""
+
+    def unpark(self) -> bool:
+        """Give its name back, with the permissions and flags it had. False when the name is taken: it stays parked."""
+
+    def copy(self, *, limit: int, deadline_ns: int) -> Copied:
+        """Q2: its content into a new part in the vault, durable. Raises ``LimitExceeded`` (``too_large`` at the first
+        byte beyond ``limit``, ``timed_out``, ``refused_quota``)."""
+
+    def verify(self, copied: Manifest, *, deadline_ns: int) -> None:
+        """Q3 and after a crash: read part or object back and compare with what ``copied`` says of it. Raises
+        ``PermanentFailure`` (``object_damaged``), ``LimitExceeded`` (``timed_out``)."""
+
+    def unchanged(self) -> bool:
+        """Whether the parked file looks as it did when the last ``copy`` began."""
+
+    def store(self) -> None:
+        """Q4: the part is the object from now on, durably."""
+
+    def discard(self) -> None:
+        """Remove part and object."""
+
+    def holders(self, *, deadline_ns: int) -> Holders:
+        """Who has the parked file open or mapped, as far as could be seen in time."""
+
+    def remove(self) -> None:
+        """Q5: unlink the parked file (never another), remove its directory, durably."""
+
+    def occupant(self, *, deadline_ns: int) -> Occupant:
+        """What has the name."""
+
+    def build(self, *, deadline_ns: int) -> None:
+        """R1 and R2: a new file without the name, its content out of the object and compared. Raises as ``verify``."""
+
+    def dress(self) -> None:
+        """R3: owner, mode, attributes, access control lists, times, in the order in which none undoes another. Raises
+        ``PermanentFailure`` (``metadata_refused``)."""
+
+    def settle(self) -> None:
+        """R4: the new file is durable."""
+
+    def link(self) -> bool:
+        """R5: give it the name; False when that is taken, and nothing is overwritten."""
+
+    def finish(self) -> None:
+        """R6: inode flags, then the directory is durable."""
+
+    def close(self) -> None:
+        """Let go; a new file that never got the name vanishes. Idempotent."""
+
+
+class Vault(Protocol):
+    """This node's quarantine, and the way of files into it and back. Any thread; blocks on disks."""
+
+    @property
+    def limits(self) -> VaultLimits:
+        """What this node allows."""
+
+    def examine(self, path: bytes) -> FileFacts | None:
+        """The file that has this absolute path, reached without following a link; None when nothing has it. Touches
+        nothing, opens nothing but regular files.
+
+        Raises ``CommandRejected`` (``invalid_target``, ``symlink_in_path``), ``PermanentFailure`` (``permission``,
+        ``io_error``), ``TransientFailure`` when descriptors are short.
+        """
+
+    def protected_places(self) -> ProtectedPlaces:
+        """What the protected paths are at this moment."""
+
+    def make_room(self, size: int) -> None:
+        """Whether so many bytes may come. Raises ``LimitExceeded`` (``refused_quota``, ``failed_enospc``)."""
+
+    def parking_name(self) -> bytes:
+        """A name that nobody can guess."""
+
+    def object_path(self, execution_id: ExecutionId) -> str:
+        """Where the object of a quarantine is or would be."""
+
+    def manifest(self, execution_id: ExecutionId) -> Manifest | None:
+        """The newest manifest of a quarantine, its signature checked. Raises ``PermanentFailure``
+        (``manifest_damaged``), ``TransientFailure`` (``keyset_expired``)."""
+
+    def record(self, manifest: Manifest) -> None:
+        """Make it the newest, signed and durable on return. Raises ``LimitExceeded`` (``failed_enospc``),
+        ``PermanentFailure``."""
+
+    def place(self, manifest: Manifest) -> Place | None:
+        """Hold the directory a manifest names; None when another directory, or none, has its path now."""
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """Everything an action may touch: the ports of this machine. New kinds of action add a field here."""
@@ -455,6 +606,8 @@ class Host:
     processes: Processes
     clock: Clock
     failpoints: Failpoints
+    vault: Vault | None = None
+    """None where this machine keeps no quarantine: actions on files are refused."""
 
 
 class Retrying(Protocol):

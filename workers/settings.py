@@ -101,6 +101,10 @@ class Quarantine(FileLimits):
     """A switch, a limit and the vault."""
 
     quarantine_path: Path = Path("/var/lib/douse/quarantine")
+    quota_mb: int = Field(default=1024, ge=1, le=1_073_741_824)
+    """Of all objects together."""
+    reserve_mb: int = Field(default=256, ge=0, le=1_073_741_824)
+    """What must stay free on the vault's filesystem beside a file that comes in."""
 
 
 class Sockets(_Frozen):

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from tests.fakes.clock import FakeClock
 from tests.fakes.failpoints import FakeFailpoints
 from tests.fakes.processes import FakeProcesses
+from tests.fakes.vault import FakeVault
 from tests.strategies import targets
 from workers import actions
 from workers.action import Action, Done, FieldSpec, Job, NotDone
@@ -29,7 +30,7 @@ from workers.core.errors import CommandRejected
 from workers.core.ids import EventId, ExecutionId, Incarnation, KeyId, NodeId
 from workers.core.outcome import Outcome, Report, Scalar, Values, code
 from workers.core.request import Actor, ActorKind, Causation
-from workers.core.target import ProcessTarget, Target
+from workers.core.target import FileTarget, ProcessTarget, Target
 from workers.ports import Host
 from workers.settings import ActionSwitch, ResponseActions
 
@@ -69,10 +70,16 @@ def _command(action: Action[Any], target: Target | None, parameters: Values, *, 
     )
 
 
+FORWARD = ExecutionId("0199e0f7-0000-7000-8000-000000000002")
+"""What an undo undoes."""
+
+
 def _job(action: Action[Any], host: Host, target: Target | None = None, parameters: Values | None = None) -> Job[Any]:
     given_parameters = action.example["parameters"] if parameters is None else parameters
     now = host.clock.now_ns()
     command = _command(action, target or action.example["target"], given_parameters, now_ns=now)
+    if action.undo_only:
+        command = dataclasses.replace(command, undo_of=FORWARD)
     return Job(command, action.parse(given_parameters), deadline_ns=now + action.timeout_s * 1_000_000_000)
 
 
@@ -86,6 +93,13 @@ def _staged(action: Action[Any]) -> Host:
                 processes.spawn(pid=ref.pid, exe=ref.exe, name=ref.name, command_line=ref.command_line)
             clock.advance(11)
             return Host(processes=processes, clock=clock, failpoints=FakeFailpoints())
+        case FileTarget(path=path, observed_at_ns=seen):
+            clock, vault = FakeClock(seen), FakeVault()
+            vault.put(path, b"malware")
+            host = Host(FakeProcesses(clock), clock, FakeFailpoints(), vault)
+            if action.undo_only:
+                _run_forward(action, host)
+            return host
         case other:
             raise NotImplementedError(f"teach _staged to make a {type(other).__name__}")
 
@@ -93,6 +107,13 @@ def _staged(action: Action[Any]) -> Host:
 def _run(action: Action[Any], job: Job[Any], host: Host) -> Report:
     action.admit(job, host)
     return action.execute(job, action.bind(job, host), host)
+
+
+def _run_forward(undo: Action[Any], host: Host) -> None:
+    """What there is to undo."""
+    (forward,) = (other for other in CATALOGUE if other.reversible_by == undo.name)
+    job = _job(forward, host)
+    _run(forward, dataclasses.replace(job, command=dataclasses.replace(job.command, command_id=FORWARD)), host)
 
 
 def test_names_are_unique_and_found_by_name() -> None:
@@ -209,6 +230,8 @@ def test_a_junk_target_is_only_ever_rejected_or_gone_and_nothing_is_touched(acti
     except CommandRejected:
         report = None
     effects = cast(FakeProcesses, host.processes).effects
+    if isinstance(host.vault, FakeVault):
+        effects += host.vault.effects - action.undo_only
     if report is None or report.outcome is Outcome.NO_ACTION:
         assert effects == 0
     else:

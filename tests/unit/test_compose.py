@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from workers import __version__
+from workers.actions import CATALOGUE
 from workers.adapters.yaml_files import read_mapping
 from workers.settings import (
     DispatcherSettings,
@@ -163,7 +164,7 @@ def test_only_the_node_worker_is_privileged(services: Mapping[str, Service]) -> 
             assert not service.get("cap_add"), name
             assert "pid" not in service, name
     assert services["node"]["pid"] == "host"
-    assert set(services["node"]["cap_add"]) == {"KILL", "SYS_PTRACE"}
+    assert set(services["node"]["cap_add"]) == {name for action in CATALOGUE for name in action.privileges}
 
 
 def test_what_runs_on_is_watched_and_restarted_and_what_ends_is_not(services: Mapping[str, Service]) -> None:

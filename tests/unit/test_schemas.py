@@ -24,6 +24,7 @@ from workers.adapters.data_files import data_directory
 from workers.core.command import ActionCommand
 from workers.core.errors import ConfigError
 from workers.core.event import ContainerRef, ProcessRef
+from workers.core.file import Extent, FileAttribute, FileIdentity
 from workers.core.node_state import CommandPosition
 from workers.core.outcome import PostCondition
 from workers.core.request import Actor, Causation, Step
@@ -40,6 +41,9 @@ NESTED: dict[str, type] = {
         CommandPosition,
         ContainerRef,
         ContainerTarget,
+        Extent,
+        FileAttribute,
+        FileIdentity,
         FileTarget,
         PostCondition,
         ProcessRef,

@@ -7,13 +7,15 @@ its line in ``CATALOGUE`` and its unit test.
 from typing import Any, Final
 
 from workers.action import Action
-from workers.actions import kill_process
+from workers.actions import file_quarantine, file_unquarantine, kill_process
+from workers.actions.file_quarantine import FileQuarantine
+from workers.actions.file_unquarantine import FileUnquarantine
 from workers.actions.kill_process import KillProcess
 
-CATALOGUE: Final[tuple[Action[Any], ...]] = (KillProcess(),)
+CATALOGUE: Final[tuple[Action[Any], ...]] = (KillProcess(), FileQuarantine(), FileUnquarantine())
 """Every action there is. Closed: nothing is registered at run time."""
 
-FAILPOINTS: Final = (*kill_process.FAILPOINTS,)
+FAILPOINTS: Final = (*kill_process.FAILPOINTS, *file_quarantine.FAILPOINTS, *file_unquarantine.FAILPOINTS)
 """Every place inside an action where a fault test may end the worker."""
 
 _BY_NAME: Final = {action.name: action for action in CATALOGUE}

@@ -105,10 +105,11 @@ def _equipment(settings: NodeSettings, opened: "_Opened", *, committed: Callable
     from workers.adapters.scribe import ChainScribe
     from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer
     from workers.adapters.telemetry import telemetry
+    from workers.adapters.vault import SystemVault
     from workers.core.ids import RANDOM_BYTES, InstanceId, uuid7
     from workers.node.health import Health
     from workers.node.time_floor import TimeFloor
-    from workers.ports import Host
+    from workers.ports import Host, VaultLimits
 
     clock, chance, codec = SystemClock(), SystemChance(), AvroCodec()
     machine, processes = Machine(chance), SystemProcesses(siblings=siblings)
@@ -120,6 +121,24 @@ def _equipment(settings: NodeSettings, opened: "_Opened", *, committed: Callable
     journal = SqliteJournal(settings.node.data_dir / "journal.sqlite", node_id=node_id, chance=chance)
     opened.on_close(journal.close)
     _check_owner(journal.node_id, node_id)
+    opener = EnvelopeOpener(keyset, codec, clock=clock)
+    quarantine = settings.actions.file_quarantine
+    vault = SystemVault(
+        quarantine.quarantine_path,
+        VaultLimits(
+            max_file=quarantine.max_file_size_mb << 20,
+            quota=quarantine.quota_mb << 20,
+            reserve=quarantine.reserve_mb << 20,
+        ),
+        node_id=node_id,
+        sealer=sealer,
+        opener=opener,
+        clock=clock,
+        own={
+            settings.node.data_dir: "is this node's journal",
+            settings.keys.private_key.parent: "holds this node's keys",
+        },
+    )
     identity = Identity(
         node_id=node_id,
         key_id=sealer.key_id,
@@ -137,14 +156,14 @@ def _equipment(settings: NodeSettings, opened: "_Opened", *, committed: Callable
         identity=identity,
         journal=journal,
         codec=codec,
-        opener=EnvelopeOpener(keyset, codec, clock=clock),
+        opener=opener,
         scribe=ChainScribe("node", sealer=sealer, codec=codec),
         clock=clock,
         time=TimeFloor(clock, journal.floor_ns()),
         telemetry=telemetry(settings.telemetry, worker="node", instance_id=instance_id),
         failpoints=armed,
         retrying=TenacityRetrying(clock),
-        host=Host(processes=processes, clock=clock, failpoints=armed),
+        host=Host(processes=processes, clock=clock, failpoints=armed, vault=vault),
         catalogue={action.name: action for action in CATALOGUE},
         settings=settings.actions,
         health=Health(clock),

@@ -19,7 +19,7 @@ class PayloadType(StrEnum):
     NODE_STATE = "application/vnd.douse.node-state+avro"
     TOPOLOGY = "application/vnd.douse.topology+avro"
     KEYSET = "application/vnd.douse.keyset+json"
-    MANIFEST = "application/vnd.douse.manifest+json"
+    MANIFEST = "application/vnd.douse.manifest+avro"
 
 
 MAX_ENVELOPE_BYTES: Final = 1_000_000

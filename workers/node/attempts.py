@@ -7,8 +7,8 @@ a failure that the adapter declared transient, and a probe that is sure that the
 
 from dataclasses import replace
 
-from workers.action import Done, NotDone, Pending
-from workers.core.errors import TransientFailure
+from workers.action import Begun, Done, NotDone, Pending
+from workers.core.errors import Indeterminate, TransientFailure
 from workers.core.journal_entry import EntryState, JournalEntry
 from workers.core.outcome import Outcome, Report
 from workers.core.record import Headers
@@ -29,8 +29,9 @@ class Attempts:
         self._register = register
         self._watch = watch
 
-    def run(self, entry: JournalEntry, bound: Bound, *, claimed: bool, trace: Headers) -> Report:
+    def run(self, entry: JournalEntry, bound: Bound, *, claimed: bool, trace: Headers, begun: bool = False) -> Report:
         """Try until there is something to say. Blocks. ``claimed``: this attempt's claim is durable already.
+        ``begun``: the effect is half made, so that the command's expiry no longer counts.
 
         Raises:
             JournalAway: the claim could not be made durable; nothing was done.
@@ -47,27 +48,30 @@ class Attempts:
                 settled = self._settled(bound)
                 if settled is not None:
                     return settled
-            if self._at.time.now_ns() > command.expires_at_ns:
+            if not begun and self._at.time.now_ns() > command.expires_at_ns:
                 return bound.action.report(Outcome.EXPIRED, "expired", "expired before this attempt; nothing is done")
             if number > first or not claimed:
                 self._claim(entry, bound, number, trace)
             return self._execute(bound)
 
         try:
-            deadline_ns = min(job.deadline_ns, command.expires_at_ns)
+            deadline_ns = job.deadline_ns if begun else min(job.deadline_ns, command.expires_at_ns)
             return self._at.retrying.run(attempt, first=first, deadline_ns=deadline_ns)
-        except TransientFailure:
+        except TransientFailure as error:
             settled = self._settled(bound)
             if settled is not None:
                 return settled
+            if isinstance(bound.action.probe(bound.job, bound.claim, self._at.host), Begun):
+                raise Indeterminate(f"half done, and not to be left so: {error.message}", code="half_done") from error
             raise
 
     def _settled(self, bound: Bound) -> Report | None:
-        """What a probe says after a failed attempt; None when it is sure that nothing happened."""
+        """What a probe says after a failed attempt; None when it is sure that nothing happened, or sure what is half
+        made, so that another attempt may be made."""
         match bound.action.probe(bound.job, bound.claim, self._at.host):
             case Done(report=report) | Pending(report=report):
                 return report
-            case NotDone():
+            case NotDone() | Begun():
                 return None
 
     def _claim(self, entry: JournalEntry, bound: Bound, number: int, trace: Headers) -> None:

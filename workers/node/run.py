@@ -9,7 +9,7 @@ sure that nothing happened. Must never call ``execute`` itself.
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from workers.action import Done, NotDone, Pending, Probe
+from workers.action import Begun, Done, NotDone, Pending, Probe
 from workers.core.admission import Clear, Refused, Wait
 from workers.core.command import ActionCommand
 from workers.core.errors import JournalAway
@@ -100,11 +100,12 @@ class Runner:
             return self._end(turn, self._rehearsed(turn.command, bound))
         return self._act(turn, bound, claimed=False)
 
-    def _act(self, turn: _Turn, bound: Bound | Report, *, claimed: bool) -> Ticket | None:
+    def _act(self, turn: _Turn, bound: Bound | Report, *, claimed: bool, begun: bool = False) -> Ticket | None:
         if isinstance(bound, Report):
             return self._end(turn, bound)
         report = self._mishaps.guard(
-            turn.command, lambda: self._attempts.run(turn.entry, bound, claimed=claimed, trace=turn.trace)
+            turn.command,
+            lambda: self._attempts.run(turn.entry, bound, claimed=claimed, begun=begun, trace=turn.trace),
         )
         return self._end(turn, report)
 
@@ -121,6 +122,8 @@ class Runner:
                 return self._end(turn, report if proven else replace(report, cause="unproven"))
             case Pending(report=report):
                 return self._wait(turn, report)
+            case Begun():
+                return self._act(turn, bound, claimed=False, begun=True)
             case NotDone():
                 return self._once_more(turn, bound)
             case _:

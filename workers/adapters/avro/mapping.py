@@ -16,6 +16,8 @@ from workers.core.audit import AuditRecord
 from workers.core.command import ActionCommand
 from workers.core.envelope import Envelope
 from workers.core.event import ContainerRef, RuntimeEvent
+from workers.core.file import FileIdentity
+from workers.core.manifest import Manifest
 from workers.core.node_state import DeadLetter, NodeState
 from workers.core.outcome import NOTHING, PostCondition, Values
 from workers.core.record import Headers
@@ -37,6 +39,7 @@ RECORDS: Final[Mapping[type, str]] = {
         AuditRecord,
         DeadLetter,
         Envelope,
+        Manifest,
         NodeState,
         RuntimeEvent,
         Topology,
@@ -83,24 +86,25 @@ def _converter() -> cattrs.Converter:
     for optional in (Target, Target | None):
         converter.register_unstructure_hook_func(_is(optional), lambda target: _target_to_wire(converter, target))
         converter.register_structure_hook_func(_is(optional), lambda wire, _: _target(converter, wire))
-    converter.register_unstructure_hook(
-        ReviewedFile,
-        make_dict_unstructure_fn(
-            ReviewedFile,
-            converter,
-            device=override(unstruct_hook=_signed),
-            inode=override(unstruct_hook=_signed),
-        ),
-    )
-    converter.register_structure_hook(
-        ReviewedFile,
-        make_dict_structure_fn(
-            ReviewedFile,
-            converter,
-            device=override(struct_hook=_unsigned),
-            inode=override(struct_hook=_unsigned),
-        ),
-    )
+    for identity in (ReviewedFile, FileIdentity):
+        converter.register_unstructure_hook(
+            identity,
+            make_dict_unstructure_fn(
+                identity,
+                converter,
+                device=override(unstruct_hook=_signed),
+                inode=override(unstruct_hook=_signed),
+            ),
+        )
+        converter.register_structure_hook(
+            identity,
+            make_dict_structure_fn(
+                identity,
+                converter,
+                device=override(struct_hook=_unsigned),
+                inode=override(struct_hook=_unsigned),
+            ),
+        )
     return converter
 
 

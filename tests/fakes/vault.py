@@ -1,0 +1,271 @@
+"""Files and a vault in memory, with the port's own rules; single steps can be made to fail by name.
+
+`files` maps a path to what lies there; `fail["copy"] = [error, …]` makes the next calls of that step raise in turn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from workers.core.errors import LimitExceeded, PermanentFailure
+from workers.core.file import Extent, FileAttribute, FileFacts, FileIdentity, FileKind, Holders
+from workers.core.ids import ExecutionId
+from workers.core.manifest import Manifest
+from workers.core.protected_files import ProtectedPlaces
+from workers.ports import Copied, Occupant, Place, VaultLimits, Whereabouts
+
+DEVICE = 1
+ROOT = FileIdentity(DEVICE, 2)
+MEGABYTE = 1 << 20
+
+
+@dataclass(slots=True)
+class FakeFile:
+    """One file; change anything at will."""
+
+    inode: int
+    content: bytes = b""
+    kind: FileKind = FileKind.REGULAR
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+    links: int = 1
+    atime_ns: int = 1
+    mtime_ns: int = 2
+    ctime_ns: int = 3
+    flags: int = 0
+    attributes: tuple[FileAttribute, ...] = ()
+    filesystem: str = "ext4"
+    read_only: bool = False
+    mount_point: bool = False
+    size: int = -1
+
+    @property
+    def identity(self) -> FileIdentity:
+        return FileIdentity(DEVICE, self.inode)
+
+
+@dataclass(slots=True)
+class FakeVault:
+    """The port `Vault`."""
+
+    limits: VaultLimits = field(default_factory=lambda: VaultLimits(50 * MEGABYTE, 100 * MEGABYTE, 0))
+    files: dict[bytes, FakeFile] = field(default_factory=dict)
+    parked: dict[bytes, FakeFile] = field(default_factory=dict)
+    """By the name of the parking directory."""
+    objects: dict[ExecutionId, bytes] = field(default_factory=dict)
+    parts: dict[ExecutionId, bytes] = field(default_factory=dict)
+    manifests: dict[ExecutionId, Manifest] = field(default_factory=dict)
+    places: ProtectedPlaces = field(default_factory=ProtectedPlaces)
+    parents: dict[bytes, FileIdentity] = field(default_factory=dict)
+    """Directories that are not the usual one."""
+    fail: dict[str, list[Exception]] = field(default_factory=dict)
+    watchers: dict[str, Callable[[], None]] = field(default_factory=dict)
+    """Called once, right before the step of that name: somebody else acts."""
+    holding: Holders = field(default_factory=Holders)
+    inodes: Any = field(default_factory=lambda: itertools.count(100))
+
+    @property
+    def effects(self) -> int:
+        """How often something was taken."""
+        return len(self.manifests)
+
+    def put(self, path: bytes, content: bytes = b"content", **more: Any) -> FakeFile:
+        """A new file."""
+        self.files[path] = FakeFile(next(self.inodes), content, **more)
+        return self.files[path]
+
+    def step(self, name: str) -> None:
+        """Somebody acts, or the step fails, where a test said so."""
+        watcher = self.watchers.pop(name, None)
+        if watcher is not None:
+            watcher()
+        if self.fail.get(name):
+            raise self.fail[name].pop(0)
+
+    def parent_of(self, path: bytes) -> FileIdentity:
+        return self.parents.get(path.rpartition(b"/")[0], ROOT)
+
+    def examine(self, path: bytes) -> FileFacts | None:
+        self.step("examine")
+        found = self.files.get(path)
+        if found is None:
+            return None
+        return FileFacts(
+            kind=found.kind,
+            identity=found.identity,
+            parent=self.parent_of(path),
+            ancestors=(self.parent_of(path), ROOT),
+            size=len(found.content) if found.size < 0 else found.size,
+            mode=found.mode,
+            uid=found.uid,
+            gid=found.gid,
+            links=found.links,
+            atime_ns=found.atime_ns,
+            mtime_ns=found.mtime_ns,
+            ctime_ns=found.ctime_ns,
+            flags=found.flags,
+            attributes=found.attributes,
+            filesystem=found.filesystem,
+            read_only=found.read_only,
+            mount_point=found.mount_point,
+        )
+
+    def protected_places(self) -> ProtectedPlaces:
+        return self.places
+
+    def make_room(self, size: int) -> None:
+        self.step("make_room")
+        if sum(map(len, self.objects.values())) + size > self.limits.quota:
+            raise LimitExceeded(code="refused_quota")
+
+    def parking_name(self) -> bytes:
+        return b".douse-%d" % next(self.inodes)
+
+    def object_path(self, execution_id: ExecutionId) -> str:
+        return f"/vault/{execution_id}"
+
+    def manifest(self, execution_id: ExecutionId) -> Manifest | None:
+        self.step("manifest")
+        return self.manifests.get(execution_id)
+
+    def record(self, manifest: Manifest) -> None:
+        self.step("record")
+        self.step(f"record {manifest.state}")
+        self.manifests[manifest.execution_id] = manifest
+
+    def place(self, manifest: Manifest) -> Place | None:
+        self.step("place")
+        return FakePlace(self, manifest) if self.parent_of(manifest.path) == manifest.parent else None
+
+
+class FakePlace:
+    """The port `Place`."""
+
+    def __init__(self, vault: FakeVault, manifest: Manifest) -> None:
+        self._vault = vault
+        self._manifest = manifest
+        self._seen: tuple[bytes, int] = (b"", 0)
+        self._new: FakeFile | None = None
+
+    def where(self) -> Whereabouts:
+        parked = self._vault.parked.get(self._manifest.parking)
+        if parked is not None and parked.identity == self._manifest.file:
+            return Whereabouts.PARKED
+        named = self._vault.files.get(self._manifest.path)
+        here = named is not None and named.identity == self._manifest.file
+        return Whereabouts.NAMED if here else Whereabouts.GONE
+
+    def park(self) -> bool:
+        self._vault.step("park")
+        if self.where() is Whereabouts.PARKED:
+            return True
+        if self.where() is Whereabouts.GONE:
+            return False
+        file = self._vault.files.pop(self._manifest.path)
+        if self._manifest.disarm:
+            file.mode &= ~0o111
+        self._vault.parked[self._manifest.parking] = file
+        return True
+
+    def unpark(self) -> bool:
+        self._vault.step("unpark")
+        if self.where() is Whereabouts.PARKED:
+            if self._manifest.path in self._vault.files:
+                return False
+            file = self._vault.parked.pop(self._manifest.parking)
+            file.mode = self._manifest.mode
+            self._vault.files[self._manifest.path] = file
+        return True
+
+    def copy(self, *, limit: int, deadline_ns: int) -> Copied:
+        self._vault.step("copy")
+        file = self._vault.parked[self._manifest.parking]
+        self._seen = (file.content, file.mtime_ns)
+        if len(file.content) > limit:
+            raise LimitExceeded(code="too_large")
+        content = file.content
+        self._vault.parts[self._manifest.execution_id] = content
+        self._vault.step("copied")
+        digest = hashlib.sha256(content).hexdigest()
+        extents = (Extent(0, len(content)),) if content else ()
+        steady = self._seen == (file.content, file.mtime_ns)
+        return Copied(len(content), digest, len(content), digest, extents, steady)
+
+    def verify(self, copied: Manifest, *, deadline_ns: int) -> None:
+        self._vault.step("verify")
+        key = copied.execution_id
+        found = self._vault.objects.get(key, self._vault.parts.get(key))
+        if found is None or hashlib.sha256(found).hexdigest() != copied.sha256:
+            raise PermanentFailure(code="object_damaged")
+
+    def unchanged(self) -> bool:
+        file = self._vault.parked[self._manifest.parking]
+        return self._seen == (file.content, file.mtime_ns)
+
+    def store(self) -> None:
+        self._vault.step("store")
+        self._vault.objects[self._manifest.execution_id] = self._vault.parts.pop(self._manifest.execution_id)
+
+    def discard(self) -> None:
+        self._vault.step("discard")
+        self._vault.parts.pop(self._manifest.execution_id, None)
+        self._vault.objects.pop(self._manifest.execution_id, None)
+
+    def holders(self, *, deadline_ns: int) -> Holders:
+        return self._vault.holding
+
+    def remove(self) -> None:
+        self._vault.step("remove")
+        self._vault.parked.pop(self._manifest.parking, None)
+
+    def occupant(self, *, deadline_ns: int) -> Occupant:
+        self._vault.step("occupant")
+        found = self._vault.files.get(self._manifest.path)
+        if found is None:
+            return Occupant.NOBODY
+        same = hashlib.sha256(found.content).hexdigest() == self._manifest.sha256
+        return Occupant.OURS if same and found.mtime_ns == self._manifest.mtime_ns else Occupant.OTHER
+
+    def build(self, *, deadline_ns: int) -> None:
+        self._vault.step("build")
+        content = self._vault.objects[self._manifest.execution_id]
+        if hashlib.sha256(content).hexdigest() != self._manifest.sha256:
+            raise PermanentFailure(code="object_damaged")
+        self._new = FakeFile(next(self._vault.inodes), content)
+
+    def dress(self) -> None:
+        self._vault.step("dress")
+        assert self._new is not None
+        known = self._manifest
+        self._new = replace(
+            self._new,
+            mode=known.mode,
+            uid=known.uid,
+            gid=known.gid,
+            atime_ns=known.atime_ns,
+            mtime_ns=known.mtime_ns,
+            attributes=known.attributes,
+        )
+
+    def settle(self) -> None:
+        self._vault.step("settle")
+
+    def link(self) -> bool:
+        self._vault.step("link")
+        assert self._new is not None
+        if self._manifest.path in self._vault.files:
+            return False
+        self._vault.files[self._manifest.path] = self._new
+        return True
+
+    def finish(self) -> None:
+        self._vault.step("finish")
+        self._vault.files[self._manifest.path].flags = self._manifest.flags
+
+    def close(self) -> None:
+        """Nothing is held."""

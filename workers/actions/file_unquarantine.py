@@ -1,0 +1,255 @@
+"""file_unquarantine: a quarantined file back under its name, with its content and everything it had.
+
+Run by the node worker as the undo of ``file_quarantine`` and in no other way: what comes back and where to stands in
+this node's own signed manifest, never on the bus (SAFETY section 3.2). Nothing is ever overwritten, and under the final
+name there is never a half file.
+"""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final
+
+from workers.action import Action, Begun, Done, FieldSpec, Job, Lane, NoParameters, NotDone, Permission, Probe
+from workers.core.errors import CommandRejected, Indeterminate, PermanentFailure, WorkerError
+from workers.core.file import is_privileged, shown
+from workers.core.ids import NO_EXECUTION
+from workers.core.manifest import Manifest, ManifestState
+from workers.core.outcome import NOTHING, Outcome, PostCondition, Report, Values
+from workers.core.target import FileTarget
+from workers.ports import Host, Occupant, Place, Vault
+
+FAILPOINTS: Final = tuple(f"file_unquarantine.r{step}" for step in (0, 2, 3, 4, 5, 6, 7))
+"""Right after each step of SAFETY section 3.2; R1 leaves nothing that R2 does not, and R8 is the journal's commit."""
+
+_TWO: Final = "two"
+_RESTORABLE: Final = (ManifestState.DONE, ManifestState.RESTORING)
+
+
+class FileUnquarantine(Action[NoParameters]):
+    """Restores one quarantined file."""
+
+    name = "file_unquarantine"
+    summary = "Put a quarantined file back where it was, with everything it had"
+    drawbacks = (
+        "If it was malware, it is back.",
+        "Its inode number and change time are new; programs that go by those take it for another file.",
+        "Further hard links that it had keep the inode they have, without execute permission.",
+    )
+    permission = Permission.CONTAINMENT
+    lane = Lane.CONTAINMENT
+    target = FileTarget
+    parameters = NoParameters
+    outputs = (
+        FieldSpec("path", "string", "Where the file is again"),
+        FieldSpec("quarantined_file_path", "string", "The object in this node's vault, which is kept"),
+        FieldSpec("sha256", "string", "SHA-256 of the content, in hex"),
+        FieldSpec("size", "integer", "Bytes; holes count"),
+        FieldSpec("mode", "integer", "Permission bits"),
+        FieldSpec("user_id", "integer", "Whose it is"),
+        FieldSpec("group_id", "integer", "Its group"),
+        FieldSpec("modified_at", "integer", "When it was last written to, nanoseconds since the epoch"),
+    )
+    privileges = ("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "LINUX_IMMUTABLE", "SETFCAP")
+    mounts = ()
+    undo_only = True
+    ttl_s = 300
+    timeout_s = 60
+    example: ClassVar[Mapping[str, Any]] = {
+        "target": FileTarget(path=b"/tmp/xmrig", observed_at_ns=1_783_198_004_180_672_852),
+        "parameters": {},
+    }
+
+    def admit(self, job: Job[NoParameters], host: Host) -> None:
+        """Refuse what names no quarantine; ``bind`` looks at the manifest."""
+        _vault(job, host)
+
+    def bind(self, job: Job[NoParameters], host: Host) -> Values:
+        """What would come back; ``present`` is False where it is back already."""
+        vault = _vault(job, host)
+        manifest = _manifest(job, vault)
+        if manifest.state is ManifestState.RESTORED:
+            return _facts(manifest, vault) | {"present": False}
+        if manifest.state not in _RESTORABLE:
+            raise CommandRejected(f"quarantine {manifest.execution_id} holds nothing", code="nothing_to_revert")
+        if is_privileged(manifest.mode, manifest.attributes) and job.command.approval_class != _TWO:
+            raise CommandRejected(
+                "the file is setuid, setgid or has capabilities: bringing it back takes two people's signatures, "
+                "which this version cannot verify yet",
+                code="approval_missing",
+            )
+        place = vault.place(manifest)
+        if place is None:
+            raise CommandRejected(_no_parent(manifest), code="restore_parent_missing")
+        place.close()
+        if manifest.state is ManifestState.DONE and vault.examine(manifest.path) is not None:
+            raise CommandRejected(
+                f"something is called {shown(manifest.path)} already, and nothing is ever overwritten; move it away",
+                code="restore_conflict",
+            )
+        return _facts(manifest, vault) | {"present": True}
+
+    def execute(self, job: Job[NoParameters], claim: Values, host: Host) -> Report:
+        """From wherever it stands to the end, or back to where it was."""
+        vault = _vault(job, host)
+        manifest = _manifest(job, vault)
+        if not claim["present"] or manifest.state is ManifestState.RESTORED:
+            return self._told(job, claim, manifest, vault)
+        place = vault.place(manifest)
+        if place is None:
+            return self.failed("restore_parent_missing", _no_parent(manifest), claim)
+        try:
+            return _Run(self, job, claim, host, vault, place).go(manifest)
+        finally:
+            place.close()
+
+    def probe(self, job: Job[NoParameters], claim: Values, host: Host) -> Probe:
+        """By the manifest: what is half done is finished by ``execute``."""
+        vault = _vault(job, host)
+        manifest = _manifest(job, vault)
+        if manifest.state is ManifestState.RESTORED:
+            return Done(self._told(job, claim, manifest, vault))
+        mine = manifest.restored_by == job.command.command_id
+        return Begun() if manifest.state is ManifestState.RESTORING and mine else NotDone()
+
+    def rehearse(self, job: Job[NoParameters], claim: Values, host: Host) -> Report:
+        """What would come back."""
+        message = (
+            f"would put {claim['path']} back ({claim['size']} bytes); nothing was touched"
+            if claim["present"]
+            else f"would do nothing: {claim['path']} is back already"
+        )
+        return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=_promised(claim))
+
+    def done(self, manifest: Manifest, vault: Vault) -> Report:
+        """The report of a file that is back."""
+        return self.report(
+            Outcome.COMPLETED,
+            "restored",
+            f"{shown(manifest.path)} is back ({manifest.size} bytes), with owner, mode, times and attributes it had",
+            outputs=_facts(manifest, vault),
+            post_condition=PostCondition("content_equal", holds=True, detail=f"SHA-256 {manifest.sha256}"),
+        )
+
+    def failed(self, reason: str, message: str, claim: Values) -> Report:
+        """The report of a file that stays in the vault."""
+        return self.report(Outcome.FAILED, reason, f"{message}; the vault keeps it", outputs=_promised(claim))
+
+    def _told(self, job: Job[NoParameters], claim: Values, manifest: Manifest, vault: Vault) -> Report:
+        if claim["present"] and manifest.restored_by == job.command.command_id:
+            return self.done(manifest, vault)
+        why = f"{shown(manifest.path)} was put back before, by {manifest.restored_by or 'another undo'}"
+        return self.report(
+            Outcome.NO_ACTION,
+            "already_restored",
+            why,
+            outputs=_facts(manifest, vault),
+            post_condition=PostCondition("content_equal", holds=True, detail=why),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One run of the steps R0 to R7, with the file's directory in hand."""
+
+    action: FileUnquarantine
+    job: Job[NoParameters]
+    claim: Values
+    host: Host
+    vault: Vault
+    place: Place
+
+    def go(self, manifest: Manifest) -> Report:
+        """On from where the manifest stands."""
+        mine = manifest.restored_by == self.job.command.command_id
+        resumed = manifest.state is ManifestState.RESTORING and mine
+        if not resumed:
+            manifest = replace(manifest, state=ManifestState.RESTORING, restored_by=self.job.command.command_id)
+            self.vault.record(manifest)
+            self._reach(0)
+        try:
+            self._back_under_its_name(resumed=resumed)
+        except WorkerError as error:
+            with contextlib.suppress(WorkerError):  # a full disk: the next undo begins from ``restoring`` as well
+                self.vault.record(replace(manifest, state=ManifestState.DONE, restored_by=NO_EXECUTION))
+            return self.action.failed(error.reason, error.message, self.claim)
+        try:
+            return self._end(manifest)
+        except WorkerError as error:
+            raise Indeterminate(
+                f"the file is back, but not everything about it is durable yet: {error.message}", code="end_pending"
+            ) from error
+
+    def _back_under_its_name(self, *, resumed: bool) -> None:
+        """R1 to R5, but for what a crash left done."""
+        match self.place.occupant(deadline_ns=self.job.deadline_ns):
+            case Occupant.OURS if resumed:
+                return
+            case Occupant.OURS | Occupant.OTHER:
+                raise _conflict(self.claim)
+            case Occupant.NOBODY:
+                pass
+        self.place.build(deadline_ns=self.job.deadline_ns)
+        self._reach(2)
+        self.place.dress()
+        self._reach(3)
+        self.place.settle()
+        self._reach(4)
+        if not self.place.link():
+            raise _conflict(self.claim)
+
+    def _end(self, manifest: Manifest) -> Report:
+        """R6 and R7."""
+        self._reach(5)
+        self.place.finish()
+        self._reach(6)
+        restored = replace(manifest, state=ManifestState.RESTORED)
+        self.vault.record(restored)
+        self._reach(7)
+        return self.action.done(restored, self.vault)
+
+    def _reach(self, step: int) -> None:
+        self.host.failpoints.reach(f"file_unquarantine.r{step}")
+
+
+def _vault(job: Job[NoParameters], host: Host) -> Vault:
+    if not job.command.undo_of:
+        raise CommandRejected("file_unquarantine runs only as the undo of a quarantine", code="undo_only")
+    if host.vault is None:
+        raise CommandRejected("this node keeps no quarantine", code="no_vault")
+    return host.vault
+
+
+def _manifest(job: Job[NoParameters], vault: Vault) -> Manifest:
+    manifest = vault.manifest(job.command.undo_of)
+    if manifest is None:
+        raise CommandRejected(f"the vault knows no quarantine {job.command.undo_of}", code="nothing_to_revert")
+    return manifest
+
+
+def _facts(manifest: Manifest, vault: Vault) -> dict[str, str | int | bool]:
+    return {
+        "path": shown(manifest.path),
+        "quarantined_file_path": vault.object_path(manifest.execution_id),
+        "sha256": manifest.sha256,
+        "size": manifest.size,
+        "mode": manifest.mode,
+        "user_id": manifest.uid,
+        "group_id": manifest.gid,
+        "modified_at": manifest.mtime_ns,
+    }
+
+
+def _promised(claim: Values) -> Values:
+    promised = {spec.name for spec in FileUnquarantine.outputs}
+    return {name: value for name, value in claim.items() if name in promised} or NOTHING
+
+
+def _no_parent(manifest: Manifest) -> str:
+    return f"the directory that {shown(manifest.path)} was in is not there any more, and none is made in its place"
+
+
+def _conflict(claim: Values) -> PermanentFailure:
+    return PermanentFailure(
+        f"something is called {claim['path']} already, and nothing is ever overwritten", code="restore_conflict"
+    )

@@ -1,0 +1,68 @@
+"""Who still has a file open or mapped: taking a name away takes nothing from those who hold the file.
+
+Called by ``place`` before the parked file is unlinked. Reads /proc only, and asks no foreign filesystem anything before
+the inode number in /proc's own words has matched, so that a stuck mount cannot hold the worker.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from workers.core.file import FileIdentity, Holders
+
+MOST_PIDS: Final = 32
+
+
+def holders(identity: FileIdentity, going_on: Callable[[], bool]) -> Holders:
+    """Counted over all processes that we may look into, until ``going_on`` says no."""
+    handles = mappings = 0
+    pids: list[int] = []
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdecimal() or entry.name == str(os.getpid()):
+            continue
+        if not going_on():
+            break
+        process = Path(entry.path)
+        opened, mapped = _handles(process, identity), _mappings(process, identity)
+        handles, mappings = handles + opened, mappings + mapped
+        if opened or mapped:
+            pids.append(int(entry.name))
+    return Holders(handles, mappings, tuple(sorted(pids)[:MOST_PIDS]))
+
+
+def _handles(process: Path, identity: FileIdentity) -> int:
+    found = 0
+    try:
+        for entry in os.scandir(process / "fdinfo"):
+            if _has_inode(Path(entry.path), identity.inode):
+                there = os.stat(process / "fd" / entry.name)  # noqa: PTH116 - a link of the kernel's, not of a disk
+                found += (there.st_dev, there.st_ino) == (identity.device, identity.inode)
+    except OSError:
+        return found
+    return found
+
+
+def _has_inode(fdinfo: Path, inode: int) -> bool:
+    """Also True where the kernel (before 5.14) does not tell."""
+    try:
+        text = fdinfo.read_text("ascii", "replace")
+    except OSError:
+        return False
+    told = [line for line in text.splitlines() if line.startswith("ino:")]
+    return not told or told[0].split()[1] == str(inode)
+
+
+def _mappings(process: Path, identity: FileIdentity) -> int:
+    device = f"{os.major(identity.device):02x}:{os.minor(identity.device):02x}"
+    try:
+        return sum((device, str(identity.inode)) == found for found in _mapped(process))
+    except OSError:
+        return 0
+
+
+def _mapped(process: Path) -> Iterator[tuple[str, str]]:
+    with (process / "maps").open("rb") as lines:
+        for line in lines:
+            words = line.decode("ascii", "replace").split(None, 5)
+            yield words[3], words[4]

@@ -1,0 +1,100 @@
+"""The manifest: what is known of one quarantined file, and how far it has come on its way into the vault or back.
+
+Written and read by the actions on files through the port ``Vault``, signed by the node's key so that nobody can move
+the place a file goes back to. One manifest a quarantine, replaced whole at each step. Pure values.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from workers.core.file import Extent, FileAttribute, FileFacts, FileIdentity
+from workers.core.ids import NO_EXECUTION, ExecutionId
+
+
+class ManifestState(StrEnum):
+    """What is durable. A crash leaves one of these, and each says how to go on."""
+
+    INTENT = "intent"
+    """The file has its name; an empty parking directory may be there, or the file in it already."""
+    PARKED = "parked"
+    """The file is in its parking directory, out of everyone's reach."""
+    STORED = "stored"
+    """A verified object is in the vault; the parked file may be there still."""
+    DONE = "done"
+    """The object only."""
+    RETURNED = "returned"
+    """Given up before anything was stored: the file has its name again. Says why."""
+    RESTORING = "restoring"
+    """On its way back; the object is there."""
+    RESTORED = "restored"
+    """The file has its name again, with its content and everything it had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One quarantine. Times are nanoseconds since the epoch, sizes bytes."""
+
+    execution_id: ExecutionId
+    state: ManifestState
+    path: bytes
+    parking: bytes
+    """Name of the parking directory, beside the file. Random, so that nobody can be there first."""
+    parent: FileIdentity
+    file: FileIdentity
+    size: int
+    mode: int
+    uid: int
+    gid: int
+    links: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    flags: int
+    attributes: tuple[FileAttribute, ...]
+    begun_at_ns: int
+    clear_flags: bool = False
+    """Whether immutable or append-only may be lifted to take the name away."""
+    disarm: bool = False
+    """Whether execute permission is taken from the inode, because it has further names."""
+    sha256: str = ""
+    """Over the logical bytes, holes as zeros; hex. Empty until stored."""
+    object_sha256: str = ""
+    """Over the object's own bytes, hex."""
+    object_size: int = 0
+    extents: tuple[Extent, ...] = ()
+    content_changed: bool = False
+    reason: str = ""
+    """Why it was returned."""
+    restored_by: ExecutionId = NO_EXECUTION
+
+    @property
+    def name(self) -> bytes:
+        """The file's own name."""
+        return self.path.rpartition(b"/")[2]
+
+
+def intent(
+    execution_id: ExecutionId, facts: FileFacts, *, path: bytes, parking: bytes, now_ns: int, clear_flags: bool
+) -> Manifest:
+    """The first manifest of a quarantine: everything that has to come back."""
+    return Manifest(
+        execution_id=execution_id,
+        state=ManifestState.INTENT,
+        path=path,
+        parking=parking,
+        parent=facts.parent,
+        file=facts.identity,
+        size=facts.size,
+        mode=facts.mode,
+        uid=facts.uid,
+        gid=facts.gid,
+        links=facts.links,
+        atime_ns=facts.atime_ns,
+        mtime_ns=facts.mtime_ns,
+        ctime_ns=facts.ctime_ns,
+        flags=facts.flags,
+        attributes=facts.attributes,
+        begun_at_ns=now_ns,
+        clear_flags=clear_flags,
+        disarm=facts.links > 1,
+    )
