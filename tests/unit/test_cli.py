@@ -215,8 +215,8 @@ def test_events_are_submitted_from_a_file_and_from_standard_input(
     ("arguments", "code", "words"),
     [
         (["show", "no-such-id"], Exit.NOT_FOUND, "no execution"),
-        (["actions", "dance"], Exit.NOT_FOUND, "there are: kill_process"),
-        (["run", "dance", "--reason", "x", "--host", "h", "pid=1"], Exit.USAGE, "there are: kill_process"),
+        (["actions", "dance"], Exit.NOT_FOUND, "kill_process"),
+        (["run", "dance", "--reason", "x", "--host", "h", "pid=1"], Exit.USAGE, "kill_process"),
         (["run", "kill_process", "--reason", "x", "--host", "h"], Exit.USAGE, "target or an event_id"),
         (["run", "kill_process", "--reason", "x", "--host", "h", "pid"], Exit.USAGE, "KEY=VALUE"),
         (["run", "kill_process", "--reason", "x", "--host", "h", "pid=x"], Exit.USAGE, "pid=x"),
