@@ -17,6 +17,8 @@ _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RESOLVE: Final = kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_NO_MAGICLINKS | kernel.RESOLVE_BENEATH
 _LONGEST: Final = 4000
 """Longer ones are walked: one call takes at most PATH_MAX (4,096) bytes."""
+_LONGEST_NAME: Final = 255
+"""NAME_MAX, in bytes."""
 _MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 _NO_OPENAT2: Final = frozenset({errno.ENOSYS, errno.EPERM})
 """An old kernel, or a sandbox that filters system calls."""
@@ -35,6 +37,8 @@ def split(path: bytes) -> tuple[tuple[bytes, ...], bytes]:
         raise CommandRejected(
             f"{shown(path)} is not the plain path of a file (no .., no / at its end)", code="invalid_target"
         )
+    if max(map(len, parts)) > _LONGEST_NAME:
+        raise CommandRejected(f"a name in {shown(path)} is too long to exist", code="invalid_target")
     return parts[:-1], parts[-1]
 
 
