@@ -30,6 +30,7 @@ _ACTS = (
     ("the same target again", story.second_request_is_no_action),
     ("a protected process", story.protected_is_rejected),
     ("a forged command", story.forged_command_is_dead_lettered),
+    ("the wrong file", story.quarantine_comes_back),
 )
 
 

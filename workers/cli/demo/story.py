@@ -71,6 +71,19 @@ class Stage:
         answer.raise_for_status()
         return self.followed(lambda: self.client.get(f"/api/v1/executions/{answer.json()['id']}").json())
 
+    def request_quarantine(self, path: Path, reason: str) -> dict[str, Any]:
+        """Ask for a file to be taken away, as a person would, and follow it to its end."""
+        wanted = {"action": "file_quarantine", "host": self.host, "target": {"file": {"path": str(path)}}}
+        answer = self.client.post("/api/v1/executions", json=wanted | {"reason": reason})
+        answer.raise_for_status()
+        return self.followed(lambda: self.client.get(f"/api/v1/executions/{answer.json()['id']}").json())
+
+    def undo(self, execution_id: str) -> dict[str, Any]:
+        """Undo an execution, and follow the undo to its end."""
+        answer = self.client.delete(f"/api/v1/executions/{execution_id}")
+        answer.raise_for_status()
+        return self.followed(lambda: self.client.get(f"/api/v1/executions/{answer.json()['id']}").json())
+
     def followed(self, fetch: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
         """Fetch until it has ended; what was seen last when the time is over."""
         deadline = time.monotonic() + SETTLE_S
@@ -154,6 +167,37 @@ def forged_command_is_dead_lettered(stage: Stage) -> Sequence[Check]:
         Check("and nothing dies", alive, f"pid {specimen.pid}"),
         Check("and history does not know it", known == httpx.codes.NOT_FOUND, f"status {known}"),
     ]
+
+
+def quarantine_comes_back(stage: Stage) -> Sequence[Check]:
+    """Act 5: the wrong file is taken away, and comes back exactly as it was."""
+    path = stage.scratch / "dropper"
+    path.write_bytes(b"#!/bin/sh\n# harmless\n" + os.urandom(4096))
+    path.chmod(0o751)
+    os.utime(path, ns=(1_600_000_000_123_456_789, 1_700_000_000_987_654_321))
+    before = _everything(path)
+    taken = stage.request_quarantine(path, "demo: looks like a dropper")
+    gone = not path.exists()
+    vault = Path(str(taken.get("outputs", {}).get("quarantined_file_path", "")))
+    hidden = vault.is_file() and vault.stat().st_mode & 0o777 == 0o400
+    listed = [each["id"] for each in stage.client.get("/api/v1/contained").json()["data"]]
+    undone = stage.undo(taken["id"]) if gone else {"outcome": "", "code": "nothing was taken"}
+    back = path.exists() and _everything(path) == before
+    return [
+        Check("the file is taken away", taken["outcome"] == "COMPLETED" and gone, taken["code"]),
+        Check("what the vault keeps is for the worker only, and compressed", hidden),
+        Check("contained lists it", listed == [taken["id"]]),
+        Check(
+            "undo brings it back: content, mode, owner, times",
+            undone["outcome"] == "COMPLETED" and back,
+            undone["code"],
+        ),
+    ]
+
+
+def _everything(path: Path) -> tuple[bytes, int, int, int, int]:
+    facts = path.stat()
+    return path.read_bytes(), facts.st_mode, facts.st_uid, facts.st_gid, facts.st_mtime_ns
 
 
 def history_is_sound(stage: Stage) -> Sequence[Check]:
