@@ -55,7 +55,8 @@ def test_every_fault_of_every_file_is_one_line_and_exit_2(douse: Douse, tmp_path
     assert len(lines) == 3
     assert all(line.startswith("douse: ") for line in lines)
     assert any(
-        "a.yaml: rules[0].steps[0].action: 'explode' is no action; known: kill_process" in line for line in lines
+        "a.yaml: rules[0].steps[0].action: 'explode' is no action; known: " in line and "kill_process" in line
+        for line in lines
     )
     assert any("b.yaml: not valid YAML" in line for line in lines)
     assert any("none.yaml: no such file" in line for line in lines)

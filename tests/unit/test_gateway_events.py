@@ -16,6 +16,7 @@ from tests.fakes.clock import START_NS
 from tests.fakes.gateway import FakeGateway
 from tests.stories import NODE, Story, event, heartbeat
 from tests.unit.test_gateway_edge import says_no
+from workers.actions import CATALOGUE
 from workers.adapters.avro import AvroCodec
 from workers.adapters.falco import LARGEST_ALERT
 from workers.core.event import RuntimeEvent
@@ -143,7 +144,9 @@ def test_nodes_are_found_by_id_and_by_host_name() -> None:
 
 def test_the_catalogue_is_shown_as_the_actions_describe_themselves() -> None:
     gateway = FakeGateway()
-    (row,) = gateway.get("/api/v1/actions").json()["data"]
+    rows = {each["name"]: each for each in gateway.get("/api/v1/actions").json()["data"]}
+    assert set(rows) == {action.name for action in CATALOGUE}
+    row = rows["kill_process"]
     assert row == gateway.get("/api/v1/actions/KILL_PROCESS").json()
     assert row["parameters"][0]["name"] == "ancestor"
     assert row["drawbacks"]

@@ -43,7 +43,8 @@ def test_a_file_is_named_after_its_topic() -> None:
 
 
 def test_every_record_that_travels_is_on_some_topic() -> None:
-    travelling = {cls.__name__ for cls in RECORDS} - {"Envelope"}
+    # An envelope is around the others; a manifest never leaves its node's vault.
+    travelling = {cls.__name__ for cls in RECORDS} - {"Envelope", "Manifest"}
     assert {record for topic in TOPICS for record in topic.records} == travelling
 
 
