@@ -4,8 +4,6 @@ Turns SIGTERM and SIGINT into a drain. Calls bootstrap and nothing else of the w
 """
 
 import os
-import signal
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +12,7 @@ import typer
 
 from workers.adapters.parent import SUPERVISOR, end_with
 from workers.bootstrap import ROLES, Role
+from workers.cli.stopping import stop_on_signals
 
 
 def register(app: typer.Typer) -> None:
@@ -26,9 +25,7 @@ def _command(role: Role) -> Callable[[Path], None]:
     def run(
         config: Annotated[Path, typer.Option("--config", help="The worker's settings file (YAML).", metavar="FILE")],
     ) -> None:
-        stop = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+        stop = stop_on_signals()
         supervisor = os.environ.get(SUPERVISOR, "")
         if supervisor and not end_with(int(supervisor)):
             return

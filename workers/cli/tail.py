@@ -6,7 +6,6 @@ nothing, so nobody notices. Each record is one line; whether its signature holds
 
 import dataclasses
 import json
-import signal
 import threading
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
@@ -21,6 +20,7 @@ from workers.cli.client import DataOption
 from workers.cli.context import DEFAULT_DATA
 from workers.cli.exits import Exit, Failure
 from workers.cli.listing import Output, OutputOption, legible
+from workers.cli.stopping import stop_on_signals
 from workers.cli.tail_lines import Row, for_people
 from workers.core import topics
 from workers.core.audit import AuditRecord
@@ -79,9 +79,7 @@ def tail(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Print records as they come, until Ctrl-C."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_on_signals()
     source = listening(config if config is not None else _settings_in(data))
     try:
         for count, row in enumerate(_rows(source, stream, start, stop), 1):

@@ -4,14 +4,13 @@ Called by the command's frame. The work is in ``machine`` (bring up and down), `
 ``data_dir`` (files).
 """
 
-import signal
-import threading
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from workers.cli.context import DEFAULT_DATA
+from workers.cli.stopping import stop_on_signals
 from workers.cli.up.data_dir import DataDir
 from workers.cli.up.machine import running
 
@@ -26,9 +25,7 @@ def up(
     port: Annotated[int, typer.Option("--port", help="The gateway's port on loopback; 0 takes a free one.")] = 8080,
 ) -> None:
     """All workers on this machine, with an embedded broker, until Ctrl-C or SIGTERM."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_on_signals()
     directory = DataDir(data.expanduser().absolute())
     typer.echo(f"starting on {directory.root} …")
     with running(directory, port, say=typer.echo, stop=stop) as machine:
