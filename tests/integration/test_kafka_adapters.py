@@ -11,8 +11,9 @@ from tests.contract.log_rigs import loopback
 from tests.fakes.failpoints import FakeFailpoints
 from tests.fakes.telemetry import FakeTelemetry
 from tests.kafka.cluster import KafkaCluster
-from tests.kafka.target import KafkaTarget
+from tests.kafka.target import KafkaTarget, unique_topic
 from workers.adapters.clock import SystemClock
+from workers.adapters.kafka.group import KafkaGroupReader
 from workers.adapters.kafka.memory_outbox import MemoryOutbox
 from workers.adapters.kafka.reader import KafkaLogReader
 from workers.adapters.kafka.relay import OutboxRelay
@@ -65,6 +66,23 @@ def test_an_outbox_reaches_a_broker_that_is_killed_three_times_meanwhile(
     found = [record.value for record in read(reader, 3_000) if isinstance(record, Record)]
     reader.close()
     assert found == [b"%d" % number for number in range(3_000)], "once each, in order, without a restart of our own"
+
+
+def test_a_member_of_a_group_says_when_its_topic_is_not_there(kafka: KafkaTarget) -> None:
+    telemetry = FakeTelemetry()
+    topic = unique_topic("late")
+    reader = KafkaGroupReader(
+        loopback(kafka.bootstrap_servers, fetch_wait_ms=500),
+        unique_topic("g"),
+        telemetry=telemetry,
+        clock=SystemClock(),
+    )
+    reader.subscribe([topic], fresh=Earliest())
+    deadline = time.monotonic() + 30
+    while not any(fields.get("kind") == "UNKNOWN_TOPIC_OR_PART" for _, _, fields in telemetry.lines):
+        assert time.monotonic() < deadline, telemetry.lines
+        assert list(reader.poll(0.5)) == []
+    reader.close()
 
 
 def test_neither_a_new_assignment_nor_a_gap_waits_behind_a_parked_fetch(

@@ -4,7 +4,9 @@ Called by ``reader`` and ``group``; calls ``cursors`` and ``log_facts``. Must ne
 save for one question to the cluster when an offset is gone or the broker is away; never lose a gap it found.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaException, Message
@@ -109,12 +111,17 @@ class Consumption:
             first = self.client.poll(timeout_s)
         except KafkaException as error:
             raise away("reading", error) from error
-        if first is None or limit == 1:
-            return [] if first is None else [first]
-        try:
-            return [first, *self.client.consume(limit - 1, 0.0)]
-        except KafkaException:
-            return [first]
+        if first is None:
+            return []
+        messages = [first]
+        if limit > 1:
+            with suppress(KafkaException):  # the first must not be lost to what comes behind it
+                messages += self.client.consume(limit - 1, 0.0)
+        for message in messages:
+            said = message.error()
+            if said is not None:
+                self.events.log(logging.WARNING, "%s [%s] %s", said.name(), message.topic(), said.str())
+        return messages
 
     def _tell(self) -> None:
         """Make the client read what the cursors say; until that succeeds, every poll tries again."""
