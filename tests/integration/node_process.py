@@ -156,6 +156,11 @@ class NodeSite:
                 "heartbeat_s": 0.2,
                 **node,
             },
+            "features": {
+                "respond": {
+                    "response_actions": {"file_quarantine": {"quarantine_path": str(self.directory / "quarantine")}}
+                }
+            },
         }
         self.config.write_text(yaml.safe_dump(settings))
 

@@ -28,6 +28,7 @@ from workers.adapters.signing import EnvelopeSealer, PrivateKey
 from workers.core.envelope import PayloadType
 from workers.core.ids import ExecutionId, Incarnation
 from workers.core.outcome import Outcome
+from workers.core.target import FileTarget
 from workers.node.equipment import FAILPOINTS
 
 
@@ -86,7 +87,7 @@ def test_killed_at_every_failpoint_it_loses_nothing_doubles_nothing_and_settles_
     site.start()
     site.heartbeat()
     assert site.stop() == 0
-    for place in (*FAILPOINTS, *ACTION_FAILPOINTS, *RELAY_FAILPOINTS):
+    for place in (*FAILPOINTS, *_of_action("kill_process"), *RELAY_FAILPOINTS):
         (victim,) = Victim.several(1)
         victims.append(victim)
         command = site.kill(victim.pid)
@@ -106,6 +107,53 @@ def test_killed_at_every_failpoint_it_loses_nothing_doubles_nothing_and_settles_
     slowest = max(settled_s, key=lambda name: settled_s[name])
     print(
         f"\nkill points swept {len(settled_s)}, lost 0, doubled 0; start to settled: "
+        f"median {statistics.median(settled_s.values()):.2f} s, slowest {settled_s[slowest]:.2f} s ({slowest})"
+    )
+    assert settled_s[slowest] <= 5
+
+
+def _of_action(name: str) -> list[str]:
+    return [place for place in ACTION_FAILPOINTS if place.startswith(f"{name}.")]
+
+
+@pytest.mark.timeout(240)
+def test_killed_at_every_step_of_a_quarantine_and_its_undo_the_file_is_never_lost(site: NodeSite) -> None:
+    """Each step of both, in a node of its own that dies there; the next start finishes what was begun."""
+    files = site.directory / "files"
+    files.mkdir()
+    site.start()
+    site.heartbeat()
+    assert site.stop() == 0
+    settled_s: dict[str, float] = {}
+    for place in (*_of_action("file_quarantine"), *_of_action("file_unquarantine")):
+        path = files / place
+        content = os.urandom(5000)
+        path.write_bytes(content)
+        path.chmod(0o751)
+        target = FileTarget(os.fsencode(path), observed_at_ns=site.clock.now_ns())
+        take = site.kill(0, action="file_quarantine", target=target)
+        back = site.kill(0, action="file_unquarantine", target=None, undo_of=take.command_id)
+        for command in (take, back):
+            if place.startswith(f"{command.action}."):
+                dying = site.start(f"{place}=kill:1")
+                site.send(command)
+                assert dying.wait(30) == KILLED, f"{place} was never reached"
+                started = time.monotonic()
+                site.start()
+                ended = site.ended(command.command_id, timeout_s=30)
+                settled_s[place] = time.monotonic() - started
+            else:
+                site.start()
+                site.send(command)
+                ended = site.ended(command.command_id, timeout_s=30)
+            assert ended.outcome is Outcome.COMPLETED, f"{place}: {ended}"
+            assert path.exists() == (command is back), place
+            site.up()
+            assert site.stop() == 0
+        assert (path.read_bytes(), path.stat().st_mode & 0o7777) == (content, 0o751), place
+    slowest = max(settled_s, key=lambda name: settled_s[name])
+    print(
+        f"\nquarantine and restore killed at {len(settled_s)} steps, lost 0, done twice 0; start to settled: "
         f"median {statistics.median(settled_s.values()):.2f} s, slowest {settled_s[slowest]:.2f} s ({slowest})"
     )
     assert settled_s[slowest] <= 5

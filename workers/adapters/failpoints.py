@@ -17,7 +17,7 @@ VARIABLE: Final = "DOUSE_FAILPOINTS"
 KILLED: Final = 137
 """Exit status of a process ended by SIGKILL, as a shell reports it (128 + 9)."""
 
-_SPEC = re.compile(r"(?P<name>[a-z_]+(?:\.[a-z_]+)+)=(?P<effect>kill|raise)(?::(?P<nth>[1-9][0-9]{0,8}))?")
+_SPEC = re.compile(r"(?P<name>[a-z_]+(?:\.[a-z0-9_]+)+)=(?P<effect>kill|raise)(?::(?P<nth>[1-9][0-9]{0,8}))?")
 
 Effect = Literal["kill", "raise"]
 
