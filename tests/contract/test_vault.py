@@ -1,0 +1,603 @@
+# ruff: noqa: PTH101, PTH104, PTH116, PTH119, PTH208 - names here are bytes, and some are no text
+"""Quarantine and restore on real files: every field comes back, every odd file gets one clear answer, and a crash
+anywhere leaves the original or a verified object."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.components import require
+from tests.fakes.failpoints import Crash, FakeFailpoints
+from tests.vault_desk import (
+    TAKEN,
+    Desk,
+    content,
+    metadata,
+    quarantine_job,
+    recover,
+    restore_job,
+    reviewed,
+)
+from workers.actions import file_quarantine, file_unquarantine
+from workers.actions.file_quarantine import FileQuarantine
+from workers.actions.file_unquarantine import FileUnquarantine
+from workers.adapters.vault import Kernel
+from workers.core.errors import CommandRejected, PermanentFailure
+from workers.core.outcome import Outcome, Values
+from workers.ports import VaultLimits
+
+MEGABYTE = 1 << 20
+KERNELS = [Kernel(), Kernel(openat2=False, tmpfile=False)]
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root is not on this machine: owners and flags are root's")
+
+
+@pytest.fixture(params=KERNELS, ids=["modern", "without openat2 and O_TMPFILE"])
+def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
+    return Desk(tmp_path / "vault", kernel=request.param)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+def _file(home: Path, data: bytes = b"malware" * 1000, name: bytes = b"x") -> bytes:
+    path = os.fsencode(home) + b"/" + name
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    return path
+
+
+def _leftovers(home: Path) -> list[str]:
+    return [name for name in os.listdir(home) if name.startswith(".douse")]
+
+
+def _refusal(call: Callable[[], object]) -> str:
+    with pytest.raises(CommandRejected) as caught:
+        call()
+    return caught.value.reason
+
+
+# --- there and back ---------------------------------------------------------------------------------------------------
+
+
+def test_a_file_goes_into_the_vault_and_comes_back_as_it_was(desk: Desk, home: Path) -> None:
+    path = _file(home)
+    before = metadata(path)
+    taken = desk.quarantine(path)
+    assert (taken.outcome, taken.effect_holds) == (Outcome.COMPLETED, True)
+    assert os.listdir(home) == []
+    kept = Path(str(taken.outputs["quarantined_file_path"]))
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o400
+    assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
+    assert b"malware" not in kept.read_bytes()[:4]
+    assert desk.restore().outcome is Outcome.COMPLETED
+    assert (content(path), metadata(path)) == (b"malware" * 1000, before)
+    assert _leftovers(home) == []
+
+
+modes = st.integers(0, 0o777) | st.sampled_from([0o4755, 0o2755, 0o1777, 0o6711])
+names = st.sampled_from([b"x", b"\xff\xfe", b"n" * 255, b"two\nlines", b"-rf", b" ", "ü".encode()])
+attributes = st.dictionaries(st.sampled_from(["user.a", "user.b"]), st.binary(max_size=100), max_size=2)
+stretches = st.lists(st.tuples(st.integers(0, 40), st.binary(min_size=1, max_size=5000)), max_size=4)
+ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", tag, rights, who)
+    for tag, rights, who in (
+        (1, 6, 0xFFFFFFFF),
+        (2, 4, 1234),
+        (4, 4, 0xFFFFFFFF),
+        (16, 6, 0xFFFFFFFF),
+        (32, 0, 0xFFFFFFFF),
+    )
+)
+CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
+"""cap_net_bind_service, effective and permitted."""
+
+
+@as_root
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    mode=modes,
+    owner=st.tuples(st.integers(0, 70_000), st.integers(0, 70_000)),
+    name=names,
+    given_attributes=attributes,
+    acl=st.booleans(),
+    capability=st.booleans(),
+    parts=stretches,
+    length=st.integers(0, 300_000),
+    times=st.tuples(st.integers(1, 1 << 60), st.integers(1, 1 << 60)),
+    kernel=st.sampled_from(KERNELS),
+)
+def test_every_field_comes_back(
+    tmp_path_factory: pytest.TempPathFactory,
+    mode: int,
+    owner: tuple[int, int],
+    name: bytes,
+    given_attributes: dict[str, bytes],
+    acl: bool,
+    capability: bool,
+    parts: list[tuple[int, bytes]],
+    length: int,
+    times: tuple[int, int],
+    kernel: Kernel,
+) -> None:
+    top = tmp_path_factory.mktemp("round")
+    path = _file(top, b"", name)
+    descriptor = os.open(path, os.O_RDWR)
+    for block, data in parts:
+        os.pwrite(descriptor, data, block * 4096)
+    os.ftruncate(descriptor, max(length, os.fstat(descriptor).st_size))
+    os.fchown(descriptor, *owner)
+    os.fchmod(descriptor, mode)
+    extra = given_attributes | ({"system.posix_acl_access": ACL} if acl else {})
+    for key, value in (extra | ({"security.capability": CAPABILITY} if capability else {})).items():
+        os.setxattr(descriptor, key, value)
+    os.fsync(descriptor)
+    os.close(descriptor)
+    os.utime(path, ns=times)
+    before, data_before = metadata(path), content(path)
+    desk = Desk(top / "vault", kernel=kernel)
+    assert desk.quarantine(path).outcome is Outcome.COMPLETED
+    assert not os.path.lexists(path)
+    assert desk.restore().outcome is Outcome.COMPLETED
+    assert metadata(path) == before
+    assert content(path) == data_before
+
+
+@as_root
+def test_inode_flags_come_back(desk: Desk, home: Path) -> None:
+    path = _file(home)
+    flagged = subprocess.run(["chattr", "+iad", os.fsdecode(path)], check=False)
+    require("chattr", "flags to set", present=flagged.returncode == 0)
+    try:
+        assert _refusal(lambda: desk.quarantine(path)) == "immutable"
+        assert desk.quarantine(path, allow_immutable=True).outcome is Outcome.COMPLETED
+        assert desk.restore().outcome is Outcome.COMPLETED
+        shown = subprocess.run(["lsattr", os.fsdecode(path)], capture_output=True, text=True, check=True).stdout
+        assert {"i", "a", "d"} <= set(shown.split()[0])
+    finally:
+        subprocess.run(["chattr", "-iad", os.fsdecode(path)], check=False)
+
+
+# --- undo refuses rather than guess -----------------------------------------------------------------------------------
+
+
+def test_nothing_is_overwritten(desk: Desk, home: Path) -> None:
+    path = _file(home)
+    desk.quarantine(path)
+    _file(home, b"another")
+    assert _refusal(desk.restore) == "restore_conflict"
+    assert content(path) == b"another"
+
+
+def test_a_directory_that_is_gone_is_not_made_again(desk: Desk, home: Path) -> None:
+    desk.quarantine(_file(home))
+    home.rmdir()
+    assert _refusal(desk.restore) == "restore_parent_missing"
+    home.mkdir()
+    if home.stat().st_ino:  # a new directory, though it has the path
+        moved = home.with_name("moved")
+        home.rename(moved)
+        home.symlink_to(moved)
+        assert _refusal(desk.restore) in {"symlink_in_path", "restore_parent_missing"}
+
+
+@pytest.mark.parametrize("mode", [0o4755, 0o2755])
+def test_a_setuid_file_takes_two_people_to_come_back(desk: Desk, home: Path, mode: int) -> None:
+    path = _file(home)
+    os.chmod(path, mode)
+    desk.quarantine(path)
+    assert _refusal(lambda: desk.restore(approval_class="one")) == "approval_missing"
+    assert os.listdir(home) == []
+
+
+def test_an_edited_manifest_or_object_restores_nothing(desk: Desk, home: Path) -> None:
+    path = _file(home)
+    taken = desk.quarantine(path)
+    kept = Path(str(taken.outputs["quarantined_file_path"]))
+    kept.chmod(0o600)
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:-8] + bytes(8))
+    assert desk.restore().code == "file_unquarantine_error_object_damaged"
+    assert os.listdir(home) == []
+    kept.write_bytes(whole)
+    manifest = kept.with_name(kept.name + ".manifest")
+    manifest.chmod(0o600)
+    manifest.write_bytes(manifest.read_bytes().replace(b"a", b"b"))
+    with pytest.raises(PermanentFailure) as caught:
+        desk.restore()
+    assert caught.value.reason == "manifest_damaged"
+    assert os.listdir(home) == []
+
+
+# --- one clear answer for every odd file ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket", "directory", "symlink", "device"])
+def test_only_regular_files_are_taken(desk: Desk, home: Path, kind: str) -> None:
+    path = home / "odd"
+    bound = socket.socket(socket.AF_UNIX)
+    match kind:
+        case "fifo":
+            os.mkfifo(path)
+        case "socket":
+            bound.bind(str(path))
+        case "directory":
+            path.mkdir()
+        case "symlink":
+            path.symlink_to("/etc/passwd")
+        case "device":
+            require("root", "device nodes")
+            os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    try:
+        assert _refusal(lambda: desk.quarantine(bytes(path))) == "not_regular"
+        assert os.path.lexists(path)
+    finally:
+        bound.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        (b"/proc/version", "protected_target"),
+        (b"/etc/passwd", "protected_target"),
+        (os.fsencode(sys.executable), None),
+        (b"relative", "invalid_target"),
+        (b"/tmp/../etc/passwd", "invalid_target"),
+        (b"/tmp/" + b"n" * 300, "invalid_target"),
+    ],
+)
+def test_what_must_stay_stays(desk: Desk, path: bytes, reason: str | None) -> None:
+    if reason is not None:
+        assert _refusal(lambda: desk.quarantine(path)) == reason
+        return
+    with pytest.raises((CommandRejected, PermanentFailure)):
+        desk.quarantine(path)
+
+
+@as_root
+def test_a_hard_link_to_a_protected_file_is_protected_whatever_it_is_called(desk: Desk, tmp_path: Path) -> None:
+    vault_file = tmp_path / "vault" / "kept"
+    desk.host()
+    desk.quarantine(_file(tmp_path, name=b"first"))  # opens the vault
+    vault_file.write_bytes(b"")
+    assert _refusal(lambda: desk.quarantine(bytes(vault_file))) == "protected_target"
+
+
+def test_a_link_in_the_path_is_refused_with_the_real_path(desk: Desk, home: Path) -> None:
+    _file(home)
+    home.with_name("link").symlink_to(home)
+    with pytest.raises(CommandRejected, match="home/x") as caught:
+        desk.quarantine(bytes(home.with_name("link") / "x"))
+    assert caught.value.reason == "symlink_in_path"
+
+
+def test_hard_links_are_refused_unless_forced_and_then_disarmed(desk: Desk, home: Path) -> None:
+    path = _file(home)
+    os.chmod(path, 0o755)
+    os.link(path, home / "other")
+    assert _refusal(lambda: desk.quarantine(path)) == "hardlinked"
+    assert desk.quarantine(path, force_hardlinked=True).outcome is Outcome.COMPLETED
+    assert stat.S_IMODE((home / "other").stat().st_mode) == 0o644
+    assert desk.restore().outcome is Outcome.COMPLETED
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o755
+
+
+def test_a_sparse_terabyte_is_too_large_and_a_small_sparse_file_stays_sparse(desk: Desk, home: Path) -> None:
+    path = _file(home, b"")
+    os.truncate(path, 1 << 40)
+    assert _refusal(lambda: desk.quarantine(path)) == "too_large"
+    os.truncate(path, 10 * MEGABYTE)
+    assert desk.quarantine(path).outcome is Outcome.COMPLETED
+    assert desk.restore().outcome is Outcome.COMPLETED
+    found = os.stat(path)
+    assert (found.st_size, found.st_blocks) == (10 * MEGABYTE, 0)
+
+
+def test_an_empty_file_and_a_path_of_4096_bytes_go_and_come_back(desk: Desk, home: Path) -> None:
+    at = os.open(home, os.O_RDONLY)
+    top = os.fsencode(home)
+    path = top
+    while len(path) < 4096 - 260:
+        os.mkdir(b"d" * 200, dir_fd=at)
+        below = os.open(b"d" * 200, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at, path = below, path + b"/" + b"d" * 200
+    name = b"n" * min(255, 4096 - len(path) - 1)
+    os.close(os.open(name, os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=at))
+    assert desk.quarantine(path + b"/" + name).outcome is Outcome.COMPLETED
+    assert os.listdir(at) == []
+    assert desk.restore().outcome is Outcome.COMPLETED
+    assert os.listdir(at) == [os.fsdecode(name)]
+    os.close(at)
+
+
+@as_root
+def test_a_full_disk_and_a_read_only_mount_leave_the_file_where_it_is(tmp_path: Path, home: Path) -> None:
+    path = _file(home, os.urandom(MEGABYTE))
+    before = metadata(path)
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(small)], check=False)
+    require("mount", "a small tmpfs", present=mounted.returncode == 0)
+    try:
+        small.chmod(0o700)
+        desk = Desk(small / "vault", limits=VaultLimits(50 * MEGABYTE, 1 << 40, -(1 << 40)))
+        ended = desk.quarantine(path)
+        assert ended.code == "file_quarantine_error_failed_enospc"
+        assert (metadata(path), _leftovers(home)) == (before, [])
+        assert not (small / "vault" / f"{TAKEN}.part").exists()
+        (small / "f").write_bytes(b"1")
+        subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
+        assert _refusal(lambda: Desk(tmp_path / "v2").quarantine(bytes(small / "f"))) == "refused_readonly"
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+def test_a_quota_and_a_limit_leave_the_file_where_it_is(tmp_path: Path, home: Path) -> None:
+    path = _file(home, os.urandom(MEGABYTE))
+    desk = Desk(tmp_path / "vault", limits=VaultLimits(50 * MEGABYTE, MEGABYTE // 2, 0))
+    with pytest.raises(Exception, match="quota"):
+        desk.quarantine(path)
+    assert len(content(path)) == MEGABYTE
+    assert _refusal(lambda: Desk(tmp_path / "v2", limits=VaultLimits(100, MEGABYTE, 0)).quarantine(path)) == "too_large"
+
+
+def test_a_growing_file_ends_taken_or_back_under_its_name(tmp_path: Path, home: Path) -> None:
+    path = _file(home, os.urandom(MEGABYTE))
+    writer = subprocess.Popen(
+        [sys.executable, "-c", "import sys\nf=open(sys.argv[1],'ab',0)\nwhile True: f.write(b'g'*65536)", path]
+    )
+    try:
+        ended = Desk(tmp_path / "vault", limits=VaultLimits(8 * MEGABYTE, 1 << 30, 0)).quarantine(path)
+    except CommandRejected:
+        pass  # it was too large already when it was looked at
+    else:
+        if ended.outcome is Outcome.COMPLETED:
+            assert ended.outputs["content_changed"] is True
+            assert int(ended.outputs["open_handles"]) >= 1
+        else:
+            assert ended.code == "file_quarantine_error_too_large"
+            assert os.path.lexists(path)
+    finally:
+        writer.kill()
+        writer.wait()
+    assert _leftovers(home) == []
+
+
+@pytest.mark.parametrize("change", ["content", "touch", "links", "replaced"])
+def test_what_a_person_reviewed_must_not_have_changed(desk: Desk, home: Path, change: str) -> None:
+    path = _file(home)
+    seen = reviewed(path)
+    match change:
+        case "content":
+            Path(os.fsdecode(path)).write_bytes(b"M" * 7000)
+        case "touch":
+            os.utime(path)
+        case "links":
+            os.link(path, home / "other")
+        case "replaced":
+            other = _file(home, name=b"y")
+            os.rename(other, path)
+    expected = {"target_changed", "hardlinked"}
+    assert _refusal(lambda: desk.quarantine(path, reviewed=seen)) in expected
+    assert os.path.lexists(path)
+
+
+def test_a_file_that_changes_after_its_claim_is_taken_as_found(desk: Desk, home: Path) -> None:
+    path = _file(home)
+    host, job, action = desk.host(), quarantine_job(path), FileQuarantine()
+    claim = action.bind(job, host)
+    Path(os.fsdecode(path)).write_bytes(b"changed")
+    ended = action.execute(job, claim, host)
+    assert (ended.outcome, ended.outputs["content_changed"]) == (Outcome.COMPLETED, True)
+
+
+# --- a crash anywhere -------------------------------------------------------------------------------------------------
+
+
+def _assert_held(desk: Desk, home: Path, path: bytes, data: bytes) -> None:
+    """The original (under its name, or parked), or a verified object; never two contents, never half a file."""
+    vault = desk.host().vault
+    assert vault is not None
+    parked = [home / name / "file" for name in _leftovers(home) if (home / name / "file").exists()]
+    copies = [found for found in [Path(os.fsdecode(path)), *parked] if found.exists()]
+    assert all(content(bytes(found)) == data for found in copies)
+    manifest = vault.manifest(TAKEN)
+    if not copies:
+        assert manifest is not None
+        place = vault.place(manifest)
+        assert place is not None
+        place.verify(manifest, deadline_ns=1 << 62)
+        place.close()
+
+
+@pytest.mark.parametrize("point", file_quarantine.FAILPOINTS)
+def test_a_crash_after_any_step_of_a_quarantine_is_finished_by_the_next_process(
+    desk: Desk, home: Path, point: str
+) -> None:
+    data = os.urandom(100_000)
+    path = _file(home, data)
+    before = metadata(path)
+    action, job = FileQuarantine(), quarantine_job(path)
+    claim = action.bind(job, desk.host())
+    assert isinstance(desk.failpoints, FakeFailpoints)
+    desk.failpoints.arm(point)
+    with pytest.raises(Crash):
+        action.execute(job, claim, desk.host())
+    _assert_held(desk, home, path, data)
+    assert recover(action, job, claim, desk.host()).outcome is Outcome.COMPLETED
+    assert os.listdir(home) == []
+    assert desk.restore().outcome is Outcome.COMPLETED
+    assert (content(path), metadata(path)) == (data, before)
+
+
+@pytest.mark.parametrize("point", file_unquarantine.FAILPOINTS)
+def test_a_crash_after_any_step_of_a_restore_is_finished_by_the_next_process(
+    desk: Desk, home: Path, point: str
+) -> None:
+    data = os.urandom(100_000)
+    path = _file(home, data)
+    before = metadata(path)
+    desk.quarantine(path)
+    action, job = FileUnquarantine(), restore_job()
+    claim = action.bind(job, desk.host())
+    assert isinstance(desk.failpoints, FakeFailpoints)
+    desk.failpoints.arm(point)
+    with pytest.raises(Crash):
+        action.execute(job, claim, desk.host())
+    _assert_held(desk, home, path, data)
+    assert recover(action, job, claim, desk.host()).outcome is Outcome.COMPLETED
+    assert (content(path), metadata(path)) == (data, before)
+    assert os.listdir(home) == [os.path.basename(os.fsdecode(path))]
+
+
+@pytest.mark.parametrize("point", [p for p in file_quarantine.FAILPOINTS if p[-1] in "123"])
+def test_a_failure_before_anything_is_stored_gives_the_file_its_name_back(desk: Desk, home: Path, point: str) -> None:
+    path = _file(home)
+    before = metadata(path)
+    assert isinstance(desk.failpoints, FakeFailpoints)
+    desk.failpoints.arm(point, error=PermanentFailure("the disk says no", code="io_error"))
+    ended = desk.quarantine(path)
+    assert ended.code == "file_quarantine_error_io_error"
+    assert (metadata(path), _leftovers(home)) == (before, [])
+
+
+_CALLS = "fsync,renameat,renameat2,linkat,unlinkat,mkdirat,rmdir,ftruncate,pwrite64"
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("what", ["take", "back"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "signal=KILL",
+        pytest.param("error=ENOSPC", marks=pytest.mark.faults),
+        pytest.param("error=EIO", marks=pytest.mark.faults),
+    ],
+)
+def test_a_fault_in_any_system_call_loses_nothing(tmp_path: Path, home: Path, what: str, fault: str) -> None:
+    """Counted per call, from the first that follows the claim to the last."""
+    require("strace", "faults in system calls")
+    swept = 0
+    for call in _CALLS.split(","):
+        for number in range(1, 40):
+            top = tmp_path / f"{call}-{number}"
+            (top / "home").mkdir(parents=True)
+            data = os.urandom(50_000)
+            path = _file(top / "home", data)
+            desk = Desk(top / "vault")
+            if what == "back":
+                desk.quarantine(path)
+            arguments = [sys.executable, "-m", "tests.drivers.vault_steps", what, str(top / "vault"), os.fsdecode(path)]
+            injected = [
+                "strace",
+                "-qq",
+                "-o",
+                str(top / "trace"),
+                "-e",
+                f"trace={call}",
+                "-e",
+                f"inject={call}:{fault}:when={number}",
+                *arguments,
+            ]
+            first = subprocess.run(injected, capture_output=True, check=False)
+            trace = (top / "trace").read_text("utf-8", "replace")
+            if "INJECTED" not in trace and "killed by SIGKILL" not in trace:
+                assert first.returncode == 0, (call, number, first)
+                break
+            _assert_held(desk, top / "home", path, data)
+            again = subprocess.run(arguments, capture_output=True, check=False, text=True)
+            _assert_held(desk, top / "home", path, data)
+            assert again.returncode in (0, 3), again
+            if fault == "signal=KILL":
+                assert again.returncode == 0, (call, number, again.stdout, again.stderr)
+            assert _leftovers(top / "home") == [], (call, number)
+            swept += 1
+    print(f"{what} {fault}: {swept} faults in system calls, 0 lost")
+    assert swept >= 5
+
+
+# --- races ------------------------------------------------------------------------------------------------------------
+
+_EXCHANGER = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+a, b = sys.argv[1].encode(), sys.argv[2].encode()
+print("go", flush=True)
+while True:
+    libc.renameat2(-100, a, -100, b, 2)
+"""
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("rounds", [200, pytest.param(2000, marks=pytest.mark.faults)])
+def test_exchanging_directories_never_touches_the_protected_file(tmp_path: Path, rounds: int) -> None:
+    """Rounds count only when they got past the binding, to the identity check."""
+    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    mine.mkdir()
+    theirs.mkdir()
+    precious = _file(theirs, b"precious")
+    inode = os.stat(precious).st_ino
+    reached = naive = attempts = 0
+    exchanger = subprocess.Popen([sys.executable, "-c", _EXCHANGER, mine, theirs], stdout=subprocess.PIPE)
+    assert exchanger.stdout is not None
+    exchanger.stdout.readline()
+    try:
+        while reached < rounds and attempts < rounds * 20:
+            attempts += 1
+            decoy = b"decoy"
+            _freeze(exchanger)
+            here = theirs if _inode(mine / "x") == inode else mine
+            assert _inode((theirs if here is mine else mine) / "x") == inode, f"round {reached}: it was touched"
+            if not _inode(here / "x"):
+                _file(here, decoy)
+            os.kill(exchanger.pid, signal.SIGCONT)
+            desk = Desk(tmp_path / "vaults" / str(attempts))
+            action, job, host = FileQuarantine(), quarantine_job(bytes(mine / "x")), desk.host()
+            try:
+                claim: Values = action.bind(job, host)
+            except (CommandRejected, PermanentFailure):
+                continue
+            if not claim["present"] or claim["inode"] == inode:
+                continue
+            reached += 1
+            naive += _inode(mine / "x") == inode
+            action.execute(job, claim, host)
+    finally:
+        exchanger.kill()
+        exchanger.wait()
+        exchanger.stdout.close()
+    left = [d / "x" for d in (mine, theirs) if _inode(d / "x") == inode]
+    assert [found.read_bytes() for found in left] == [b"precious"]
+    assert reached == rounds
+    print(f"{reached} rounds, 0 protected files touched; by path alone {naive} would have hit it")
+
+
+def _freeze(process: subprocess.Popen[bytes]) -> None:
+    """Stopped, and no longer inside a rename."""
+    os.kill(process.pid, signal.SIGSTOP)
+    while "State:\tT" not in Path(f"/proc/{process.pid}/status").read_text("ascii"):
+        pass
+
+
+def _inode(path: Path) -> int:
+    """0 where nothing has the name."""
+    try:
+        return os.lstat(path).st_ino
+    except OSError:
+        return 0

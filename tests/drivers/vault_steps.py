@@ -1,0 +1,37 @@
+"""Quarantines a file, or restores it: one thread, one vault, exit status 0 when the report says so. For strace.
+
+Argument 1 is ``take`` or ``back``, 2 the vault, 3 the file. Run again it recovers, as a node does after a crash.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from tests.vault_desk import Desk, quarantine_job, recover, restore_job
+from workers.actions.file_quarantine import FileQuarantine
+from workers.actions.file_unquarantine import FileUnquarantine
+from workers.core.errors import WorkerError
+
+
+def main() -> int:
+    what, vault, path = sys.argv[1], Path(sys.argv[2]), os.fsencode(sys.argv[3])
+    host = Desk(vault).host()
+    action, job = (FileQuarantine(), quarantine_job(path)) if what == "take" else (FileUnquarantine(), restore_job())
+    kept = vault.with_suffix(f".{what}.claim")  # what the journal holds: durable before anything is touched
+    if not kept.exists():
+        kept.write_text(json.dumps(dict(action.bind(job, host))))
+    claim = json.loads(kept.read_text())
+    print("begin", flush=True)
+    try:
+        report = recover(action, job, claim, host)
+    except WorkerError as error:
+        print(type(error).__name__, error.reason)
+        return 3
+    print(report.outcome, report.code)
+    return 0 if report.outcome == "COMPLETED" else 3
+
+
+sys.exit(main())
