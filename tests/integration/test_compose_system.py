@@ -63,6 +63,7 @@ def system(kafka_distribution: Distribution, tmp_path_factory: pytest.TempPathFa
         workers = [_start(directory, role) for role in _ROLES]
         try:
             _await_node(made, workers)
+            _await_dispatcher(made)
             yield made
         finally:
             for worker in workers:
@@ -118,6 +119,15 @@ def _await_node(system: System, workers: list[subprocess.Popen[bytes]]) -> None:
         time.sleep(0.2)
     logs = "\n".join(f"--- {role}\n{(system.directory / f'{role}.log').read_text()[-1500:]}" for role in _ROLES)
     raise AssertionError(f"no heartbeat in history after {_UP_WITHIN_S:g} s\n{logs}")
+
+
+def _await_dispatcher(system: System) -> None:
+    """The dispatcher hears of a node on its own, and may do so later than history."""
+    deadline = time.monotonic() + _UP_WITHIN_S
+    asked = ("run", "kill_process", "--host", socket.gethostname(), f"pid={os.getpid()}", "--reason", "up yet?")
+    while "unknown_node" in system.douse(*asked, "--dry-run", "--wait").stdout:
+        assert time.monotonic() < deadline, (system.directory / "dispatcher.log").read_text()[-2000:]
+        time.sleep(0.5)
 
 
 def test_a_kill_goes_the_whole_way_with_no_more_rights_than_the_catalogue_grants(system: System) -> None:
