@@ -44,7 +44,7 @@ check: $(STAMP) ## format, lint, types, layers, unit tests: under a minute
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo
-	@DOUSE_EXAMPLES=quick $(BIN)/python -m pytest -q tests/unit
+	@DOUSE_EXAMPLES=quick $(BIN)/python -m pytest -q --numprocesses auto --dist worksteal tests/unit
 
 kafka: $(STAMP) ## fetch a real Apache Kafka for the tests (needs java and mvn)
 	@$(BIN)/python -m tests.kafka.assemble
