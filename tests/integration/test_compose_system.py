@@ -14,11 +14,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from confluent_kafka.admin._acl import AclBindingFilter, AclOperation, AclPermissionType
+from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
-from tests.integration.compose_broker import COMPOSE, compose_broker
+from tests.integration.compose_broker import COMPOSE, admin_of, compose_broker
 from tests.integration.test_compose_prepare import prepare
 from tests.kafka.cluster import free_ports
 from tests.kafka.distribution import Distribution
@@ -152,6 +155,29 @@ def test_a_cluster_that_was_applied_differs_in_nothing(system: System) -> None:
     again = system.douse("topics", "apply", "--config", config, "--replication", "1", "--acls")
     assert again.returncode == 0, again.stderr
     assert "made " not in again.stdout
+
+
+def test_the_rules_that_acls_prints_are_the_rules_in_place(system: System) -> None:
+    printed = {_rule(line) for line in system.douse("topics", "acls").stdout.splitlines()}
+    server = read_mapping(system.directory / "operator.yaml")["kafka"]["bootstrap_servers"]
+    every: Any = None  # the library's types say str here; it takes None as "whatever it is"
+    anything = AclBindingFilter(
+        ResourceType.ANY, every, ResourcePatternType.ANY, every, every, AclOperation.ANY, AclPermissionType.ANY
+    )
+    admin = admin_of(server, system.keys / "operator")
+    found = admin.describe_acls(anything, request_timeout=20).result(20)
+    assert printed
+    assert printed == {
+        (rule.principal, rule.operation.name.title(), f"--{rule.restype.name.lower()}", rule.name)
+        for rule in found
+        if rule.permission_type is AclPermissionType.ALLOW and rule.host == "*"
+    }
+
+
+def _rule(line: str) -> tuple[str, str, str, str]:
+    words = line.split()
+    principal, operation = words[words.index("--allow-principal") + 1], words[words.index("--operation") + 1]
+    return principal, operation, words[-2], words[-1]
 
 
 def test_what_apply_never_changes_is_said_in_one_line(system: System) -> None:

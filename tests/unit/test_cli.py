@@ -266,11 +266,34 @@ def test_a_wrong_token_a_dead_gateway_and_a_foreign_server_are_told_apart(
 def test_topics_schemas_and_keys_need_no_gateway(douse: Douse, tmp_path: Path) -> None:
     assert "response.results" in douse("topics", "list").out
     assert "| `response.results`" in douse("topics", "readme").out
+    assert json.loads(douse("topics", "asyncapi").out)["asyncapi"] == "3.0.0"
     assert douse("schemas", "check").code == Exit.OK
     assert douse("keys", "init", str(tmp_path / "keys"), "--node", f"web-1={NODE}").code == Exit.OK
     shown = json.loads(douse("keys", "show", "--keyset", str(tmp_path / "keys" / "keyset.json"), "-o", "json").out)
     assert {key["role"] for key in shown["keys"]} == {"operator", "dispatcher", "node", "worker"}
     assert "not empty" in douse("keys", "init", str(tmp_path / "keys")).said
+
+
+def test_the_access_rules_are_printed_as_kafkas_own_commands(douse: Douse) -> None:
+    shown = douse("topics", "acls", "--bootstrap-server", "kafka:9092", "--command-config", "my admin.properties")
+    assert shown.code == Exit.OK
+    lines = shown.out.splitlines()
+    login = "kafka-acls.sh --bootstrap-server kafka:9092 --command-config 'my admin.properties' --add --allow-principal"
+    assert f"{login} User:dispatcher --operation Write --topic response.commands.default" in lines
+    assert f"{login} User:responder --operation Read --group douse-responder" in lines
+    writers = [line for line in lines if line.endswith("--operation Write --topic response.commands.default")]
+    assert len(writers) == 1
+    assert len(set(lines)) == len(lines)
+
+
+def test_with_several_zones_a_node_is_allowed_its_own_zones_commands_only(douse: Douse) -> None:
+    lines = douse("topics", "acls", "--zone", "east", "--zone", "west").out.splitlines()
+    readers = [line for line in lines if "--operation Read --topic response.commands." in line]
+    assert [(line.split("User:")[1].split()[0], line.split()[-1]) for line in readers] == [
+        ("node-east", "response.commands.east"),
+        ("node-west", "response.commands.west"),
+    ]
+    assert "a zone is lower-case" in douse("topics", "acls", "--zone", "East;rm").said
 
 
 def _continued(gateway: FakeGateway, outcome: Outcome) -> list[ActionResult]:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 
 from workers import __version__
 from workers.actions import CATALOGUE
 from workers.adapters.yaml_files import read_mapping
+from workers.cli import app
 from workers.settings import (
     DispatcherSettings,
     GatewaySettings,
@@ -100,6 +102,34 @@ def test_both_ends_agree_on_the_command_partitions() -> None:
     node = parse(NodeSettings, read_mapping(SETTINGS / "node.yaml")).node
     dispatcher = parse(DispatcherSettings, read_mapping(SETTINGS / "dispatcher.yaml"))
     assert dispatcher.zones == {node.zone: node.command_partitions}
+
+
+def test_every_command_and_option_of_ours_is_one_that_the_command_line_knows(services: Mapping[str, Service]) -> None:
+    ours = {name: list(service["command"]) for name, service in services.items() if _runs_douse(service)}
+    assert set(ours) == {*ROLES, "topics"}
+    for words in ours.values():
+        _parse(words)
+
+
+def test_a_command_or_option_that_the_command_line_does_not_know_is_noticed() -> None:
+    with pytest.raises(AssertionError, match="no such command"):
+        _parse(["topic", "apply"])
+    with pytest.raises(typer.TyperException, match="--grant-acl"):
+        _parse(["topics", "apply", "--config", "f", "--grant-acl"])
+
+
+def _runs_douse(service: Service) -> bool:
+    return str(service["image"]).startswith("douse:") and "command" in service
+
+
+def _parse(words: list[str]) -> None:
+    """Read the words as the command line does, and run nothing."""
+    command: Any = typer.main.get_command(app)
+    while getattr(command, "commands", None):
+        name, words = words[0], words[1:]
+        assert name in command.commands, f"no such command: {name}"
+        command = command.commands[name]
+    command.make_context(command.name, words)
 
 
 def test_the_repository_holds_no_token() -> None:

@@ -1,6 +1,6 @@
 """A real cluster's topics and access rules, held against the catalogue.
 
-Called by ``douse topics diff`` and ``douse topics apply``.
+Called by ``douse topics diff``, ``douse topics apply`` and ``douse topics acls``.
 """
 
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workers.core.topic_spec import TopicSpec, acls
+from workers.core.topic_spec import Acl, TopicSpec, acls
 from workers.settings import ClusterSettings, ResponderSettings, parse
 
 if TYPE_CHECKING:
@@ -34,24 +34,48 @@ class Cluster:
         return self.topics.create(self.wanted, zones=self.zones)
 
     def grant(self) -> int:
-        """What the catalogue allows, to users named after the roles; with several zones a node's user is
-        ``node-<zone>``, because a node reads its own zone's commands only.
+        """Raises ``TransientFailure`` when the cluster is away or holds no access rules."""
+        rules = allowed(self.wanted, self.zones)
+        return self.access.grant(rules.topics, groups=rules.groups)
 
-        Raises ``TransientFailure`` when the cluster is away or holds no access rules.
-        """
-        named = [replace(acl, principal=self._user(acl.principal)) for acl in acls(self.wanted, self.zones)]
-        every_node = [self._user(f"node/{zone}") for zone in self.zones]
-        allowed = [
-            each
-            for acl in named
-            for each in ([replace(acl, principal=user) for user in every_node] if acl.principal == "node" else [acl])
-        ]
-        group = str(ResponderSettings.model_fields["group"].default)
-        return self.access.grant(sorted(set(allowed)), groups=[("responder", group)])
 
-    def _user(self, principal: str) -> str:
-        role, _, zone = principal.partition("/")
-        return f"{role}-{zone}" if zone and len(self.zones) > 1 else role
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """Everything that Kafka users may do."""
+
+    topics: Sequence[Acl]
+    groups: Sequence[tuple[str, str]]
+    """A user, and the consumer group that it may use."""
+
+
+def allowed(wanted: Sequence[TopicSpec], zones: Sequence[str]) -> Allowed:
+    """What the catalogue allows, to users named after the roles; with several zones a node's user is ``node-<zone>``,
+    because a node reads its own zone's commands only."""
+    named = [replace(acl, principal=_user(acl.principal, zones)) for acl in acls(wanted, zones)]
+    every_node = [_user(f"node/{zone}", zones) for zone in zones]
+    rules = {
+        each
+        for acl in named
+        for each in ([replace(acl, principal=user) for user in every_node] if acl.principal == "node" else [acl])
+    }
+    group = str(ResponderSettings.model_fields["group"].default)
+    return Allowed(sorted(rules), [("responder", group)])
+
+
+def access_rules(zones: Sequence[str]) -> Allowed:
+    """What ``grant`` puts in place, without asking a cluster.
+
+    Raises:
+        ConfigError: a file of the catalogue is wrong.
+    """
+    from workers.adapters.topic_catalogue import load_topics
+
+    return allowed(load_topics(), zones)
+
+
+def _user(principal: str, zones: Sequence[str]) -> str:
+    role, _, zone = principal.partition("/")
+    return f"{role}-{zone}" if zone and len(zones) > 1 else role
 
 
 def cluster(config: Path, zones: Sequence[str], replication: int) -> Cluster:

@@ -5,7 +5,9 @@ Called by ``douse topics``, ``douse schemas`` and ``douse keys``.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from workers import __version__
 from workers.core.ids import NodeId
 from workers.core.keyset import Keyset
 from workers.core.topic_spec import TopicSpec
@@ -31,6 +33,19 @@ def topic_table() -> str:
     from workers.adapters.topic_catalogue import load_topics, readme
 
     return readme(load_topics())
+
+
+def asyncapi() -> Mapping[str, Any]:
+    """The AsyncAPI document of everything that travels.
+
+    Raises:
+        ConfigError: as ``topic_catalogue``, or a schema file is wrong.
+    """
+    from workers.adapters.asyncapi import document
+    from workers.adapters.avro.schemas import load_schemas
+    from workers.adapters.topic_catalogue import load_topics
+
+    return document(load_topics(), load_schemas(), version=__version__)
 
 
 def schema_faults() -> tuple[Sequence[str], int]:

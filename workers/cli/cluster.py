@@ -1,16 +1,18 @@
-"""``douse topics diff`` and ``douse topics apply``: a real cluster held against the catalogue, and made to match it.
+"""``douse topics diff``, ``apply`` and ``acls``: a real cluster held against the catalogue, and made to match it.
 
-Called by the frame; calls bootstrap. Never deletes a topic, and never changes how many partitions or copies one has.
+Called by the frame; calls bootstrap. ``acls`` asks no cluster. Never deletes a topic, and never changes how many
+partitions or copies one has.
 """
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import typer
 
-from workers.bootstrap.cluster import Cluster, cluster
+from workers.bootstrap.cluster import Cluster, access_rules, cluster
 from workers.cli.exits import Exit, Failure
 from workers.core.topic_spec import REPLICATION
 
@@ -31,9 +33,10 @@ CopiesOption: TypeAlias = Annotated[
 
 
 def register(topics: typer.Typer) -> None:
-    """Add both to the group of the topics."""
+    """Add them to the group of the topics."""
     topics.command()(diff)
     topics.command()(apply)
+    topics.command()(acls)
 
 
 def diff(config: ConfigOption, zone: ZoneOption = None, replication: CopiesOption = REPLICATION) -> None:
@@ -73,12 +76,41 @@ def apply(
     typer.echo("the cluster is as the catalogue wants it")
 
 
+def acls(
+    server: Annotated[
+        str, typer.Option("--bootstrap-server", help="What the commands name as the cluster.", metavar="HOST:PORT")
+    ] = "localhost:9092",
+    command_config: Annotated[
+        Path | None,
+        typer.Option("--command-config", help="A properties file with the administrator's login.", metavar="FILE"),
+    ] = None,
+    zone: ZoneOption = None,
+) -> None:
+    """Kafka's own commands that allow what `topics apply --acls` would, to read or to run elsewhere."""
+    frame = ["kafka-acls.sh", "--bootstrap-server", server]
+    frame += ["--command-config", str(command_config)] if command_config is not None else []
+    rules = access_rules(_zones(zone))
+    for rule in rules.topics:
+        _tell_rule(frame, rule.principal, rule.operation.value, ("--topic", rule.topic))
+    for user, group in rules.groups:
+        _tell_rule(frame, user, "Read", ("--group", group))
+
+
+def _tell_rule(frame: list[str], user: str, operation: str, on: tuple[str, str]) -> None:
+    words = [*frame, "--add", "--allow-principal", f"User:{user}", "--operation", operation, *on]
+    typer.echo(shlex.join(words))
+
+
 def _cluster(config: Path, zones: list[str] | None, replication: int) -> Cluster:
+    return cluster(config, _zones(zones), replication)
+
+
+def _zones(zones: list[str] | None) -> list[str]:
     named = zones or ["default"]
     wrong = [zone for zone in named if _ZONE.fullmatch(zone) is None]
     if wrong:
         raise Failure(f"--zone {wrong[0]!r}: a zone is lower-case letters, digits and dashes, at most 63", Exit.USAGE)
-    return cluster(config, named, replication)
+    return named
 
 
 def _tell(found: "Sequence[Difference]") -> None:

@@ -3,6 +3,7 @@
 Called by the frame; calls bootstrap. Asks no broker; makes nothing but a new key directory.
 """
 
+import json
 import re
 import time
 from pathlib import Path
@@ -57,6 +58,12 @@ def list_topics(output: OutputOption = Output.TABLE) -> None:
 def readme() -> None:
     """The table in topics/README.md, ACLs included."""
     typer.echo(house.topic_table(), nl=False)
+
+
+@topics.command()
+def asyncapi() -> None:
+    """The AsyncAPI 3 document of all topics, records and who sends them, as JSON."""
+    typer.echo(json.dumps(house.asyncapi(), indent=2, ensure_ascii=False))
 
 
 @schemas.command()
