@@ -42,16 +42,15 @@ def register(app: typer.Typer) -> None:
 def demo() -> None:
     """One real detection put out, end to end, on an embedded broker; needs no root and leaves nothing behind."""
     begun = time.monotonic()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: _interrupt(stop))
+    # Like Ctrl-C: out of whatever act is on, through every clean-up on the way.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="douse-demo-") as directory:
         data = DataDir(Path(directory) / "data")
         with data.held():
             yaml_files.write(data.rules, detection.RESPONSE)
         typer.echo(f"the demo's response rule, as an operator would write it:\n{data.rules.read_text()}")
         typer.echo("bringing up broker, responder, dispatcher, node, projector and gateway …")
-        with running(data, 0, say=typer.echo, stop=stop) as machine:
+        with running(data, 0, say=typer.echo, stop=threading.Event()) as machine:
             typer.echo(f"up after {time.monotonic() - begun:.1f} s\n")
             checks = _play(machine, Path(directory))
     failed = [check for check in checks if not check.held]
@@ -102,8 +101,3 @@ def _shown(checks: Sequence[Check]) -> list[Check]:
         detail = f" ({check.detail})" if check.detail else ""
         typer.echo(f"  {'✓' if check.held else '✗'} {check.name}{detail}")
     return list(checks)
-
-
-def _interrupt(stop: threading.Event) -> None:
-    stop.set()
-    raise KeyboardInterrupt
