@@ -174,19 +174,7 @@ def test_a_log_truncated_below_the_offset_is_an_audited_gap_and_never_an_outcome
     assert not [r for r in ledger.wire.results() if r["execution_id"] in ids and r["producer"] == "node"]
 
 
-_SOMETIMES_UNNOTICED = (
-    "known defect: a node that is caught up when its command topic is deleted and made again does not always notice; "
-    "commands then wait until it restarts (ARCHITECTURE, known weaknesses)"
-)
-
-
-@pytest.mark.parametrize(
-    "topic",
-    [
-        pytest.param(COMMANDS, marks=pytest.mark.xfail(reason=_SOMETIMES_UNNOTICED, strict=False)),
-        "response.results",
-    ],
-)
+@pytest.mark.parametrize("topic", [COMMANDS, "response.results"])
 def test_a_topic_deleted_and_made_again_is_told_loudly_and_work_goes_on(
     kafka_distribution: Distribution, tmp_path: Path, client: Clients, topic: str
 ) -> None:

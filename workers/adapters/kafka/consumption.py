@@ -23,6 +23,8 @@ from workers.settings import KafkaSettings
 
 _ACQUAINT_S: Final = 5.0
 
+_LOOK_AGAIN_NS: Final = 1_000_000_000
+
 _PROBE_S: Final = 0.1
 """The least time a broker that was away gets to answer."""
 
@@ -48,6 +50,7 @@ class Consumption:
         """The client has read something, so a fetch may be parked at the broker."""
         self._behind = False
         """The client does not know yet what the cursors say."""
+        self._look_again_ns = 0
         self._gaps: list[Gap] = []
         self._held: list[Message] = []
         """Came while somebody waited for something else; handed out by the next poll."""
@@ -55,6 +58,7 @@ class Consumption:
 
     def poll(self, timeout_s: float, limit: int) -> list[Delivery]:
         """As ``LogReader.poll``."""
+        self._look_at_topics()
         found: list[Delivery] = list(self._mend())
         if self._held:
             some, self._held = self._held[:limit], self._held[limit:]
@@ -161,7 +165,10 @@ class Consumption:
         if lost:
             now: dict[Place, LogPosition] = {}
             for topic in sorted({position.topic for position in lost}):
-                now |= {(found.topic, found.partition): found for found in self.facts.positions(topic)}
+                positions = self.facts.positions(topic)
+                self.cursors.replaced(positions)
+                now |= {(found.topic, found.partition): found for found in positions}
+            lost = self.cursors.lost_positions()
             left = [position for position in lost if (position.topic, position.partition) in now]
             lows = self.facts.offsets({position: Earliest() for position in left})
             self._gaps += self.cursors.resume(lows, now)
@@ -171,6 +178,20 @@ class Consumption:
             self.facts.release()
         gaps, self._gaps = self._gaps, []
         return gaps
+
+    def _look_at_topics(self) -> None:
+        """Whether what is read is still the log it was; asked only when the client saw a topic go, and at most once a
+        second until every topic is there."""
+        now = self._clock.monotonic_ns()
+        if not self.events.topics_changed or now < self._look_again_ns:
+            return
+        self._look_again_ns = now + _LOOK_AGAIN_NS
+        try:
+            for topic in sorted(self.cursors.topics()):
+                self.cursors.replaced(self.facts.positions(topic))
+        except TransientFailure:
+            return  # deleted and not made again yet, or nobody to ask
+        self.events.topics_changed = False
 
     def _probe(self, timeout_s: float) -> None:
         # The client says once that it lost every broker, and nothing when it has one again.

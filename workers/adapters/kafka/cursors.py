@@ -61,6 +61,21 @@ class Cursors:
             records.append(_record(position, offset, message))
         return records
 
+    def topics(self) -> set[str]:
+        """What is being read."""
+        return {topic for topic, _ in self._at}
+
+    def replaced(self, found: Iterable[LogPosition]) -> None:
+        """These are a topic's partitions as it stands now: what is read under another log's id is lost.
+
+        One partition of a log that was made anew may hold no record yet, or already hold more than was read of the old
+        one, so the broker finds nothing wrong with its offset.
+        """
+        for position in found:
+            place = (position.topic, position.partition)
+            if place in self._at and self._at[place][0].log_id != position.log_id:
+                self.lost.add(place)
+
     def lost_positions(self) -> list[LogPosition]:
         """The positions in ``lost``."""
         return [self._at[place][0] for place in sorted(self.lost)]
