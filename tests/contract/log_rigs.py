@@ -74,7 +74,7 @@ class Rig(ABC):
         """Retention takes what lies below an offset of partition 0 (at least)."""
 
     @abstractmethod
-    def recreate(self, topic: str) -> None:
+    def recreate(self, topic: str, partitions: int = 1) -> None:
         """Delete the topic and make it anew, empty."""
 
     @abstractmethod
@@ -115,8 +115,8 @@ class FakeRig(Rig):
     def expire(self, topic: str, below: int) -> None:
         self._bus.truncate(topic, below=below)
 
-    def recreate(self, topic: str) -> None:
-        self._bus.create_topic(topic, 1)
+    def recreate(self, topic: str, partitions: int = 1) -> None:
+        self._bus.create_topic(topic, partitions)
 
     def down(self) -> None:
         self._bus.down()
@@ -195,7 +195,7 @@ class EmbeddedRig(_KafkaRig):
             writer.send(OutRecord(topic, None, bytes(900_000), partition=0), token=token)
             assert writer.flush(10) == 0
 
-    def recreate(self, topic: str) -> None:
+    def recreate(self, topic: str, partitions: int = 1) -> None:
         raise NotImplementedError(self.cannot["recreate"])
 
     def down(self) -> None:
@@ -223,9 +223,9 @@ class RealRig(_KafkaRig):
         for future in self._kafka.admin.delete_records([place]).values():
             future.result(20)
 
-    def recreate(self, topic: str) -> None:
+    def recreate(self, topic: str, partitions: int = 1) -> None:
         self._kafka.delete_topic(topic)
-        self._kafka.create_topic(topic)
+        self._kafka.create_topic(topic, partitions)
 
     def down(self) -> None:
         self._killable().kill()

@@ -301,6 +301,25 @@ def test_a_topic_made_anew_is_another_log_and_a_gap(rig: Rig, needs: Callable[[s
     assert {record.position for record in records} == {after}
 
 
+def test_every_partition_of_a_topic_made_anew_is_another_log_whatever_it_holds_by_then(
+    rig: Rig, needs: Callable[[str], None]
+) -> None:
+    """One was read and stays empty, one grows past where it was read, one was never written to."""
+    needs("recreate")
+    topic = rig.topic(3)
+    write(rig.writer(), *numbered(topic, range(3)), *numbered(topic, range(2), partition=1))
+    reader = assigned(rig, topic, Earliest())
+    assert len(read(reader, 5)) == 5
+    before = set(reader.partitions(topic))
+    rig.recreate(topic, 3)
+    write(rig.writer(), *numbered(topic, range(10, 16), partition=1))
+    found = read(reader, 6 + len(before))
+    assert {gap.position for gap in found if isinstance(gap, Gap)} == before
+    records = [record for record in found if isinstance(record, Record)]
+    assert values(records) == [b"%d" % number for number in range(10, 16)]
+    assert {record.position.log_id for record in records}.isdisjoint({position.log_id for position in before})
+
+
 def test_a_log_that_is_away_is_said_and_reading_goes_on_by_itself(rig: Rig) -> None:
     topic = rig.topic()
     writer = rig.writer()

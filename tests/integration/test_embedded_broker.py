@@ -6,17 +6,18 @@ import ctypes
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
 from tests.contract.log_rigs import loopback
 from tests.fakes.telemetry import FakeTelemetry
-from tests.kafka.embedded import PRODUCE, FaultyBroker
+from tests.kafka.embedded import INIT_PRODUCER_ID, PRODUCE, FaultyBroker
 from workers.adapters.clock import SystemClock
 from workers.adapters.kafka.embedded import KEPT_BYTES, EmbeddedBroker, load_library
 from workers.adapters.kafka.reader import KafkaLogReader
 from workers.adapters.kafka.writer import KafkaLogWriter
-from workers.core.errors import ConfigError, PermanentFailure
+from workers.core.errors import ConfigError, PermanentFailure, TransientFailure
 from workers.core.record import Delivery, Earliest, Gap, Offset, OutRecord, Record, Start
 from workers.ports import Ack
 
@@ -169,6 +170,25 @@ def test_an_idempotent_writer_writes_once_though_its_leader_moves_and_its_reques
         assert [record.value for record in found if isinstance(record, Record)] == [b"%d" % n for n in range(100)]
         assert list(reader.poll(0.2)) == []
         reader.close()
+        writer.close()
+
+
+def test_a_writer_that_may_not_write_yet_goes_on_once_it_may() -> None:
+    """Rules of access reach a broker a moment after they were made; to the client the refusal is for good."""
+    cluster_authorization_failed = 31
+    with FaultyBroker({"a": 1}) as broker:
+        broker.fail(INIT_PRODUCER_ID, [cluster_authorization_failed] * 2)
+        writer = writer_on(broker)
+        fate = Ack(0, "not sent")
+        deadline = time.monotonic() + 60
+        while not fate.ok:
+            assert time.monotonic() < deadline, fate
+            with suppress(TransientFailure):
+                writer.send(OutRecord("a", None, b"v"), token=1)
+                (fate,) = fates(writer, 1)
+            time.sleep(0.05)
+        found = read(reader_on(broker, "a", Earliest()), 1)
+        assert [record.value for record in found if isinstance(record, Record)] == [b"v"]
         writer.close()
 
 

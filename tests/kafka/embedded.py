@@ -12,6 +12,7 @@ from workers.adapters.kafka.embedded import EmbeddedBroker, load_library
 
 PRODUCE = 0
 FETCH = 1
+INIT_PRODUCER_ID = 22
 
 _KNOBS = {
     "rd_kafka_mock_broker_set_down": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_int32)),
@@ -47,7 +48,7 @@ class FaultyBroker(EmbeddedBroker):
         self._knob().rd_kafka_mock_partition_set_leader(self._open(), topic.encode(), partition, broker)
 
     def fail(self, request: int, errors: Sequence[int]) -> None:
-        """Answer the next requests of a kind (`PRODUCE`, `FETCH`) with these Kafka error codes."""
+        """Answer the next requests of a kind (`PRODUCE`, `FETCH`, `INIT_PRODUCER_ID`) with these Kafka error codes."""
         codes = (ctypes.c_int * len(errors))(*errors)
         self._knob().rd_kafka_mock_push_request_errors_array(self._open(), request, len(errors), codes)
 

@@ -25,6 +25,10 @@ _ACQUAINT_S: Final = 5.0
 
 _LOOK_AGAIN_NS: Final = 1_000_000_000
 
+_LOOK_FOR_NS: Final = 30_000_000_000
+"""How long to look again after the client saw a topic go: it may be made anew later, and a broker may not have heard
+of either yet."""
+
 _PROBE_S: Final = 0.1
 """The least time a broker that was away gets to answer."""
 
@@ -51,6 +55,7 @@ class Consumption:
         self._behind = False
         """The client does not know yet what the cursors say."""
         self._look_again_ns = 0
+        self._look_until_ns = 0
         self._gaps: list[Gap] = []
         self._held: list[Message] = []
         """Came while somebody waited for something else; handed out by the next poll."""
@@ -180,18 +185,18 @@ class Consumption:
         return gaps
 
     def _look_at_topics(self) -> None:
-        """Whether what is read is still the log it was; asked only when the client saw a topic go, and at most once a
-        second until every topic is there."""
+        """Whether what is read is still the log it was; asked once a second for a while after a topic went."""
         now = self._clock.monotonic_ns()
-        if not self.events.topics_changed or now < self._look_again_ns:
+        if self.events.topics_changed:
+            self.events.topics_changed = False
+            self._look_until_ns = now + _LOOK_FOR_NS
+        if now >= self._look_until_ns or now < self._look_again_ns:
             return
         self._look_again_ns = now + _LOOK_AGAIN_NS
-        try:
-            for topic in sorted(self.cursors.topics()):
+        for topic in sorted(self.cursors.topics()):
+            with suppress(TransientFailure):  # deleted and not made again yet, or nobody to ask
                 self.cursors.replaced(self.facts.positions(topic))
-        except TransientFailure:
-            return  # deleted and not made again yet, or nobody to ask
-        self.events.topics_changed = False
+        self.facts.release()
 
     def _probe(self, timeout_s: float) -> None:
         # The client says once that it lost every broker, and nothing when it has one again.

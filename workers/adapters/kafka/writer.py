@@ -5,7 +5,8 @@ never; only then does its ``Ack`` come. Must never drop a record without an ``Ac
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -19,6 +20,9 @@ from workers.core.ids import LogId
 from workers.core.record import LogPosition, OutRecord
 from workers.ports import Ack, Clock, Telemetry
 from workers.settings import KafkaSettings
+
+_REPLACE_NS: Final = 1_000_000_000
+"""The least between two producers: one whose broker refuses it breaks again at once."""
 
 _PURGE_S: Final = 1.0
 """How long a broken client gets to report what it still held; nothing is sent any more, so it takes milliseconds."""
@@ -44,8 +48,8 @@ class KafkaLogWriter:
 
     def send(self, record: OutRecord, *, token: int) -> None:
         """As ``LogWriter.send``."""
-        if self._events.fatal:
-            self._replace()
+        if self._events.fatal and not self._replaced():
+            raise TransientFailure("the producer broke; the next is made within a second", code="log_away")
         arguments: dict[str, Any] = {} if record.partition is None else {"partition": record.partition}
         try:
             self._client.produce(
@@ -65,41 +69,64 @@ class KafkaLogWriter:
 
     def acks(self, timeout_s: float = 0.0) -> Sequence[Ack]:
         """As ``LogWriter.acks``; it does not wait when nothing is under way."""
-        self._client.poll(0)
+        self._poll(0)
         until = self._clock.monotonic_ns() + round(timeout_s * 1e9)
         while not self._acks and self._waiting and (left := until - self._clock.monotonic_ns()) > 0:
-            self._client.poll(left / 1e9)
+            self._poll(left / 1e9)
         if self._events.fatal:
-            self._replace()
+            self._replaced()
         found = tuple(self._acks)
         self._acks.clear()
         return found
 
     def flush(self, timeout_s: float) -> int:
         """As ``LogWriter.flush``."""
-        self._client.flush(timeout_s)
+        with self._watched():
+            self._client.flush(timeout_s)
         return self._waiting
 
     def close(self) -> None:
         """Idempotent. What has no ack yet may or may not reach the log; its outbox still has it."""
         if not self._closed:
             self._closed = True
-            self._client.purge()
+            self._purge()
+
+    def _poll(self, timeout_s: float) -> None:
+        with self._watched():
+            self._client.poll(timeout_s)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        # The client tells a fatal error by an exception out of whatever serves its callbacks, not by the callback.
+        try:
+            yield
+        except KafkaException as error:
+            cause = kafka_error(error)
+            if cause is None or not cause.fatal():
+                raise
+            self._events.error(cause)
+
+    def _purge(self) -> None:
+        self._client.purge()
+        with self._watched():
             self._client.flush(_PURGE_S)
 
     def _open(self) -> tuple[ClientEvents, Producer]:
         events = ClientEvents(self._telemetry, self._clock)
+        self._opened_ns = self._clock.monotonic_ns()
         try:
             return events, Producer(writer_config(self._settings) | {"error_cb": events.error}, logger=events)
         except KafkaException as error:
             raise could_not_open(error) from error
 
-    def _replace(self) -> None:
-        # An idempotent producer that cannot tell any more what the log has stops for good; a new one starts over, and
-        # the outbox sends again what is now reported as failed.
-        self._client.purge()
-        self._client.flush(_PURGE_S)
+    def _replaced(self) -> bool:
+        # An idempotent producer that cannot tell any more what the log has stops for good, and so does one that may
+        # not write yet; a new one starts over, and the outbox sends again what is now reported as failed.
+        if self._clock.monotonic_ns() - self._opened_ns < _REPLACE_NS:
+            return False
+        self._purge()
         self._events, self._client = self._open()
+        return True
 
     def _refused(self, record: OutRecord, token: int, error: KafkaException) -> None:
         cause = kafka_error(error)
