@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -300,3 +301,10 @@ def _continued(gateway: FakeGateway, outcome: Outcome) -> list[ActionResult]:
     """What the node says of the newest request."""
     request = gateway.requests()[-1]
     return [replace(Story(1).ended(outcome), execution_id=request.steps[0].execution_id)]
+
+
+def test_the_frame_pays_for_no_library_that_only_some_command_needs() -> None:
+    dear = "httpx rich pydantic fastapi uvicorn sqlalchemy confluent_kafka cryptography docker minio fastavro cattrs"
+    program = f"import sys, workers.cli; print(*[name for name in {dear.split()} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

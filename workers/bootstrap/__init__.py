@@ -7,23 +7,14 @@ else. Imports of adapters stand inside the functions, so that a worker's start n
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from workers.bootstrap.dispatcher import dispatcher
-from workers.bootstrap.gateway import gateway
-from workers.bootstrap.node import node
-from workers.bootstrap.projector import projector
-from workers.bootstrap.responder import responder
-from workers.ports import HistoryStore, Runnable
-from workers.settings import (
-    DispatcherSettings,
-    GatewaySettings,
-    NodeSettings,
-    ProjectorSettings,
-    ResponderSettings,
-    WorkerSettings,
-    parse,
-)
+if TYPE_CHECKING:
+    from workers.ports import HistoryStore, Runnable
+    from workers.settings import WorkerSettings
+
+Parts: TypeAlias = "tuple[type[WorkerSettings], Callable[[Any], Runnable]]"
+"""A worker's settings, and what builds it out of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +23,22 @@ class Role:
 
     name: str
     summary: str
-    settings: type[WorkerSettings]
-    build: Callable[[Any], Runnable]
+    parts: Callable[[], Parts]
 
-    def load(self, config: Path) -> Runnable:
+    def load(self, config: Path) -> "Runnable":
         """The worker that a settings file describes.
 
         Raises:
             ConfigError: the file cannot be used, or names something that is not there.
         """
         from workers.adapters.yaml_files import read_mapping
+        from workers.settings import parse
 
-        return self.build(parse(self.settings, read_mapping(config)))
+        settings, build = self.parts()
+        return build(parse(settings, read_mapping(config)))
 
 
-def history_reader(url: str) -> HistoryStore:
+def history_reader(url: str) -> "HistoryStore":
     """A history store to ask questions of; made if the projector has not been here yet.
 
     Raises:
@@ -59,12 +51,47 @@ def history_reader(url: str) -> HistoryStore:
     return open_history(url, AvroCodec())
 
 
+def _node() -> Parts:
+    from workers.bootstrap.node import node
+    from workers.settings import NodeSettings
+
+    return NodeSettings, node
+
+
+def _dispatcher() -> Parts:
+    from workers.bootstrap.dispatcher import dispatcher
+    from workers.settings import DispatcherSettings
+
+    return DispatcherSettings, dispatcher
+
+
+def _projector() -> Parts:
+    from workers.bootstrap.projector import projector
+    from workers.settings import ProjectorSettings
+
+    return ProjectorSettings, projector
+
+
+def _gateway() -> Parts:
+    from workers.bootstrap.gateway import gateway
+    from workers.settings import GatewaySettings
+
+    return GatewaySettings, gateway
+
+
+def _responder() -> Parts:
+    from workers.bootstrap.responder import responder
+    from workers.settings import ResponderSettings
+
+    return ResponderSettings, responder
+
+
 _ROLES: tuple[Role, ...] = (
-    Role("node", "Runs signed commands on this machine.", NodeSettings, node),
-    Role("dispatcher", "Allows, signs and dispatches what was requested.", DispatcherSettings, dispatcher),
-    Role("projector", "Folds results, audit, heartbeats and events into history.", ProjectorSettings, projector),
-    Role("gateway", "Serves HTTP: takes events and requests in, answers from history.", GatewaySettings, gateway),
-    Role("responder", "Matches events against rules and asks for actions.", ResponderSettings, responder),
+    Role("node", "Runs signed commands on this machine.", _node),
+    Role("dispatcher", "Allows, signs and dispatches what was requested.", _dispatcher),
+    Role("projector", "Folds results, audit, heartbeats and events into history.", _projector),
+    Role("gateway", "Serves HTTP: takes events and requests in, answers from history.", _gateway),
+    Role("responder", "Matches events against rules and asks for actions.", _responder),
 )
 
 ROLES: Mapping[str, Role] = {role.name: role for role in _ROLES}

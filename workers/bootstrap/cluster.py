@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workers.core.topic_spec import Acl, TopicSpec, acls
-from workers.settings import ClusterSettings, ResponderSettings, parse
 
 if TYPE_CHECKING:
     from workers.adapters.kafka.access import AccessAdmin
@@ -51,6 +50,8 @@ class Allowed:
 def allowed(wanted: Sequence[TopicSpec], zones: Sequence[str]) -> Allowed:
     """What the catalogue allows, to users named after the roles; with several zones a node's user is ``node-<zone>``,
     because a node reads its own zone's commands only."""
+    from workers.settings import ResponderSettings
+
     named = [replace(acl, principal=_user(acl.principal, zones)) for acl in acls(wanted, zones)]
     every_node = [_user(f"node/{zone}", zones) for zone in zones]
     rules = {
@@ -90,6 +91,7 @@ def cluster(config: Path, zones: Sequence[str], replication: int) -> Cluster:
     from workers.adapters.telemetry import quiet
     from workers.adapters.topic_catalogue import load_topics
     from workers.adapters.yaml_files import read_mapping
+    from workers.settings import ClusterSettings, parse
 
     kafka = parse(ClusterSettings, read_mapping(config)).kafka
     telemetry, clock = quiet(), SystemClock()

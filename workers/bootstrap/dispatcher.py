@@ -5,8 +5,7 @@ Called by the composition root. Imports of adapters stand inside the function, s
 
 import os
 
-from workers.core.outcome import Values
-from workers.ports import Clock, Ledger, OutboxRow, Runnable, Scribe
+from workers.ports import Runnable
 from workers.settings import DispatcherSettings
 
 
@@ -24,6 +23,7 @@ def dispatcher(settings: DispatcherSettings) -> Runnable:
     from workers.adapters.failpoints import failpoints
     from workers.adapters.kafka.reader import KafkaLogReader
     from workers.adapters.kafka.relay import OutboxRelay
+    from workers.adapters.kafka.unsendable import Unsendable
     from workers.adapters.kafka.writer import KafkaLogWriter
     from workers.adapters.keys import load_keyset, load_private_key
     from workers.adapters.ledger import SqliteLedger
@@ -64,21 +64,8 @@ def dispatcher(settings: DispatcherSettings) -> Runnable:
         failpoints=armed,
         telemetry=told,
         clock=clock,
-        refused=_Refused(ledger, scribe, clock),
+        refused=Unsendable(ledger.begin, scribe, clock.now_ns, told),
     )
     desk = Desk(room, ledger, clock=clock, failpoints=armed)
     reader = KafkaLogReader(settings.kafka, telemetry=told, clock=clock)
     return Loop(room, desk, ledger, reader=reader, relay=relay, clock=clock)
-
-
-class _Refused:
-    """Says of a record that the log will never take: it is audited, so that its loss is no secret."""
-
-    def __init__(self, ledger: Ledger, scribe: Scribe, clock: Clock) -> None:
-        self._ledger, self._scribe, self._clock = ledger, scribe, clock
-
-    def __call__(self, row: OutboxRow, reason: str) -> None:
-        size = len(row.record.value or b"")
-        detail: Values = {"topic": row.record.topic, "reason": reason, "size": size}
-        with self._ledger.begin() as tx:
-            self._scribe.audit(tx, "unsendable", at_ns=self._clock.now_ns(), detail=detail)

@@ -26,6 +26,7 @@ def gateway(settings: GatewaySettings) -> Runnable:
     from workers.adapters.history_store.store import open_history
     from workers.adapters.kafka.memory_outbox import MemoryOutbox
     from workers.adapters.kafka.relay import OutboxRelay
+    from workers.adapters.kafka.unsendable import Unsendable
     from workers.adapters.kafka.writer import KafkaLogWriter
     from workers.adapters.keys import load_private_key
     from workers.adapters.scribe import ChainScribe
@@ -45,7 +46,8 @@ def gateway(settings: GatewaySettings) -> Runnable:
     telemetry = open_telemetry(settings.telemetry, worker="gateway", instance_id=instance)
     sealer = EnvelopeSealer(load_private_key(settings.keys.private_key), codec)
     outbox = MemoryOutbox(ChainId(f"gateway/{instance}"))
-    trail = Trail(ChainScribe("gateway", sealer=sealer, codec=codec), outbox.begin, clock)
+    scribe = ChainScribe("gateway", sealer=sealer, codec=codec)
+    trail = Trail(scribe, outbox.begin, clock)
     history = open_history(settings.history, codec)
     # A writer belongs to one thread: callers' records and the audit trail have one each.
     records = KafkaLogWriter(settings.kafka, telemetry=telemetry, clock=clock)
@@ -84,7 +86,14 @@ def gateway(settings: GatewaySettings) -> Runnable:
         host=settings.host,
         port=settings.port,
         appender=appender,
-        relay=OutboxRelay(outbox, audit, failpoints=failpoints(os.environ), telemetry=telemetry, clock=clock),
+        relay=OutboxRelay(
+            outbox,
+            audit,
+            failpoints=failpoints(os.environ),
+            telemetry=telemetry,
+            clock=clock,
+            refused=Unsendable(outbox.begin, scribe, clock.now_ns, telemetry),
+        ),
         trail=trail,
         telemetry=telemetry,
         clock=clock,

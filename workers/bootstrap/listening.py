@@ -8,7 +8,6 @@ from pathlib import Path
 
 from workers.core.errors import ConfigError
 from workers.ports import Codec, EventReader, LogReader, Opener
-from workers.settings import KafkaSettings, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +35,7 @@ def listening(config: Path) -> Listening:
     from workers.adapters.signing import EnvelopeOpener
     from workers.adapters.telemetry import quiet
     from workers.adapters.yaml_files import read_mapping
+    from workers.settings import KafkaSettings, parse
 
     content = read_mapping(config)
     kafka = content.get("kafka")

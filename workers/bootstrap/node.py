@@ -8,10 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from workers.core.ids import NodeId
-from workers.core.outcome import Values
 from workers.node.equipment import Equipment, Identity
 from workers.node.register import Register
-from workers.ports import OutboxRow, Runnable
+from workers.ports import Runnable
 from workers.settings import NodeSettings
 
 
@@ -37,6 +36,7 @@ def _built(settings: NodeSettings, opened: "_Opened") -> Runnable:
     from workers.adapters.kafka.memory_outbox import MemoryOutbox
     from workers.adapters.kafka.reader import KafkaLogReader
     from workers.adapters.kafka.relay import OutboxRelay
+    from workers.adapters.kafka.unsendable import Unsendable
     from workers.adapters.kafka.writer import KafkaLogWriter
     from workers.core.ids import ChainId
     from workers.core.routing import command_topic, partition_for
@@ -67,7 +67,8 @@ def _built(settings: NodeSettings, opened: "_Opened") -> Runnable:
     )
     spare = MemoryOutbox(ChainId(f"node/{at.identity.node_id}/spare"))
     relays = []
-    for outbox, refused in ((executor, _Refused(at, register)), (spare, None)):
+    unsendable = Unsendable(register.commit, at.scribe, at.time.now_ns, at.telemetry)
+    for outbox, refused in ((executor, unsendable), (spare, None)):
         writer = KafkaLogWriter(settings.kafka, telemetry=at.telemetry, clock=at.clock)
         opened.on_close(writer.close)
         relays.append(
@@ -197,16 +198,3 @@ class _Opened:
     def close(self) -> None:
         while self.closers:
             self.closers.pop()()
-
-
-@dataclass(frozen=True, slots=True)
-class _Refused:
-    """Says of a record that the log will never take: it is audited, so that its loss is no secret."""
-
-    at: Equipment
-    register: Register
-
-    def __call__(self, row: OutboxRow, reason: str) -> None:
-        detail: Values = {"topic": row.record.topic, "reason": reason, "size": len(row.record.value or b"")}
-        with self.register.commit() as tx:
-            self.at.scribe.audit(tx, "unsendable", at_ns=self.at.time.now_ns(), detail=detail)

@@ -8,13 +8,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workers.core.ids import NodeId
 from workers.core.keyset import KeyRole
 from workers.core.routing import command_topic
 from workers.core.topic_spec import ZONE
 from workers.ports import Codec, LogReader, LogWriter, Processes, Sealer
-from workers.settings import KafkaSettings
+
+if TYPE_CHECKING:
+    from workers.settings import KafkaSettings
 
 
 def one_machine_keys(directory: Path) -> NodeId:
@@ -68,7 +71,7 @@ class Intruder:
 
 
 @contextmanager
-def intruder(kafka: KafkaSettings) -> Iterator[Intruder]:
+def intruder(kafka: "KafkaSettings") -> Iterator[Intruder]:
     """An intruder on this bus, for the demo and for tests."""
     from workers.adapters.avro import AvroCodec
     from workers.adapters.clock import SystemClock

@@ -30,6 +30,7 @@ def projector(settings: ProjectorSettings) -> Runnable:
     from workers.adapters.kafka.memory_outbox import MemoryOutbox
     from workers.adapters.kafka.reader import KafkaLogReader
     from workers.adapters.kafka.relay import OutboxRelay
+    from workers.adapters.kafka.unsendable import Unsendable
     from workers.adapters.kafka.writer import KafkaLogWriter
     from workers.adapters.keys import load_private_key
     from workers.adapters.scribe import ChainScribe
@@ -49,7 +50,14 @@ def projector(settings: ProjectorSettings) -> Runnable:
     scribe = ChainScribe("projector", sealer=sealer, codec=codec)
     return Loop(
         projector=_over(settings, store, reader, scribe=scribe, outbox=outbox, told=told, armed=armed),
-        relay=OutboxRelay(outbox, writer, failpoints=armed, telemetry=told, clock=clock),
+        relay=OutboxRelay(
+            outbox,
+            writer,
+            failpoints=armed,
+            telemetry=told,
+            clock=clock,
+            refused=Unsendable(outbox.begin, scribe, clock.now_ns, told),
+        ),
         store=store,
         reader=reader,
         writer=writer,

@@ -6,12 +6,14 @@ Called by the responder's composition and by ``douse rules`` and ``douse doctor`
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workers.core.errors import ConfigError, Problem
 from workers.core.rule_parsing import parse_rules
 from workers.core.rules import Actions, ActionShape, Rules
-from workers.settings import KafkaSettings
+
+if TYPE_CHECKING:
+    from workers.settings import KafkaSettings
 
 
 def action_shapes() -> Actions:
@@ -36,7 +38,7 @@ def privileges_and_mounts() -> Mapping[str, tuple[tuple[str, ...], tuple[str, ..
     return {action.name: (action.privileges, action.mounts) for action in CATALOGUE}
 
 
-def partitions_of(settings: KafkaSettings, topic: str) -> int:
+def partitions_of(settings: "KafkaSettings", topic: str) -> int:
     """How many partitions a topic has: the shortest question that only a broker can answer.
 
     Raises:

@@ -6,7 +6,7 @@ Reads facts and prints findings, one a line; changes nothing. Exit 1 when a find
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -20,9 +20,11 @@ from workers.core.errors import ConfigError, MalformedMessage, Problem, WorkerEr
 from workers.core.falco_needs import HOST, Lack, fields_appended, fields_of_alert, fields_of_rules, lacks
 from workers.core.machine import Finding, Level, examine
 from workers.core.topics import AUDIT
-from workers.settings import Features, KafkaSettings, ResponseActions, parse
 
-S = TypeVar("S", Features, KafkaSettings)
+if TYPE_CHECKING:
+    from workers.settings import Features, KafkaSettings, ResponseActions
+
+S = TypeVar("S", "Features", "KafkaSettings")
 EVENTS = Annotated[
     list[Path] | None, typer.Option("--event", help="A detector's alert (JSON); says what it lacks.", metavar="FILE")
 ]
@@ -49,6 +51,8 @@ def doctor(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Say what works here, what does not, and what to do."""
+    from workers.settings import Features, KafkaSettings
+
     settings = yaml_files.read_mapping(config) if config is not None else {}
     actions = _part(settings, "features", Features).respond.response_actions
     if privileges:
@@ -68,6 +72,8 @@ def doctor(
 
 def _part(settings: Mapping[str, Any], key: str, kind: type[S]) -> S:
     """One part of any worker's settings file; ConfigError with the faults' places."""
+    from workers.settings import parse
+
     content = settings.get(key)
     try:
         return parse(kind, content if content is None or isinstance(content, Mapping) else {"": content})
@@ -75,7 +81,7 @@ def _part(settings: Mapping[str, Any], key: str, kind: type[S]) -> S:
         raise ConfigError(tuple(Problem(f"{key}.{path}".rstrip("."), why) for path, why in error.problems)) from None
 
 
-def _machine(actions: ResponseActions) -> Sequence[Finding]:
+def _machine(actions: "ResponseActions") -> Sequence[Finding]:
     """The node's side: with a node's settings, its own sockets and its enabled actions."""
     globs = (*actions.docker.socket_path, *actions.cri.socket_path)
     needed = {name: needs for name, (needs, _) in privileges_and_mounts().items() if actions.allows(name)}
@@ -133,7 +139,7 @@ def _told(lacking: Sequence[Lack]) -> str:
     return f"lacks {', '.join(lack.field for lack in lacking)}: {lacking[0].why}"
 
 
-def _brokers(settings: KafkaSettings) -> Iterator[Finding]:
+def _brokers(settings: "KafkaSettings") -> Iterator[Finding]:
     where = settings.bootstrap_servers
     try:
         partitions = partitions_of(settings, AUDIT)

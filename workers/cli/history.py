@@ -11,13 +11,11 @@ from typing import Annotated
 import typer
 
 from workers.adapters import yaml_files
-from workers.bootstrap.projector import rebuild_history
 from workers.cli.client import DataOption, connected
 from workers.cli.context import DEFAULT_DATA
 from workers.cli.exits import Exit, Failure
 from workers.cli.listing import Output, OutputOption
 from workers.cli.looking import MostOption, SinceOption, show_executions
-from workers.settings import ProjectorSettings, parse
 
 commands = typer.Typer(
     name="history", help="What was asked and what was done, newest request first.", invoke_without_command=True
@@ -78,6 +76,9 @@ def rebuild(
 ) -> None:
     """Fold the log anew into a store beside the live one, and compare; exit 1 when they differ. Stop the projector
     first: what it folds meanwhile is a difference too."""
+    from workers.bootstrap.projector import rebuild_history
+    from workers.settings import ProjectorSettings, parse
+
     path = config or (data if data is not None else DEFAULT_DATA).expanduser() / "config" / "projector.yaml"
     if not path.exists():
         raise Failure(f"name --config FILE, or the --data of a `douse up` ({path} is not there)", Exit.USAGE)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -161,8 +162,14 @@ class Loop:
             now = self._clock.monotonic_ns()
             if now - refusals_at >= _REFUSALS_EVERY_S * 1e9:
                 refusals_at = now
-                self._trail.write_refusals()
-        self._trail.write_refusals()
+                self._write_refusals()
+        self._write_refusals()
+
+    def _write_refusals(self) -> None:
+        with suppress(
+            TransientFailure
+        ):  # the outbox is full, the log away: the counts are kept, and this one serves on
+            self._trail.write_refusals()
 
     def _listen(self) -> socket.socket:
         host, port = self._address

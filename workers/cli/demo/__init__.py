@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import httpx
 import typer
 
 from workers.adapters import yaml_files
@@ -23,7 +22,6 @@ from workers.cli.exits import Exit
 from workers.cli.up.data_dir import COMMAND_PARTITIONS, DataDir
 from workers.cli.up.machine import Machine, running
 from workers.core.ids import Incarnation, KeyId, NodeId
-from workers.settings import KafkaSettings, parse
 
 _ACTS = (
     ("a detection kills", story.detection_kills),
@@ -60,6 +58,10 @@ def demo() -> None:
 
 
 def _play(machine: Machine, directory: Path) -> list[Check]:
+    import httpx
+
+    from workers.settings import KafkaSettings, parse
+
     scratch = directory / "scratch"
     scratch.mkdir()
     headers = {"Authorization": f"Bearer {machine.start.token}"}

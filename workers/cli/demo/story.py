@@ -8,15 +8,17 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final
-
-import httpx
+from typing import TYPE_CHECKING, Any, Final
 
 from workers.cli.demo import detection, malware
 from workers.cli.demo.forgery import Forger
 from workers.cli.up.machine import Machine
 from workers.ports import Processes
+
+if TYPE_CHECKING:
+    import httpx
 
 SETTLE_S: Final = 10.0
 """How long an act may take before it counts as failed; each takes milliseconds on an idle machine."""
@@ -36,7 +38,7 @@ class Stage:
     """What every act needs: the machine, a client of its gateway, the local processes, a scratch directory."""
 
     machine: Machine
-    client: httpx.Client
+    client: "httpx.Client"
     processes: Processes
     forger: Forger
     scratch: Path
@@ -167,7 +169,7 @@ def forged_command_is_dead_lettered(stage: Stage) -> Sequence[Check]:
     return [
         Check("a forged command is dead-lettered", bool(reason), reason or "no dead letter"),
         Check("and nothing dies", alive, f"pid {specimen.pid}"),
-        Check("and history does not know it", known == httpx.codes.NOT_FOUND, f"status {known}"),
+        Check("and history does not know it", known == HTTPStatus.NOT_FOUND, f"status {known}"),
     ]
 
 
