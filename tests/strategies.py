@@ -15,6 +15,7 @@ from hypothesis.strategies import SearchStrategy
 
 from workers.core.audit import AuditRecord
 from workers.core.command import ActionCommand
+from workers.core.custody import Custody
 from workers.core.envelope import Envelope, PayloadType
 from workers.core.event import PRIORITIES, ContainerRef, ProcessRef, RuntimeEvent
 from workers.core.file import Extent, FileAttribute, FileIdentity
@@ -210,11 +211,26 @@ manifests: SearchStrategy[Manifest] = _records(
     },
 )
 
+custodies: SearchStrategy[Custody] = _records(
+    Custody,
+    {
+        **dict.fromkeys(("size", "mode", "uid", "gid", "links"), counts),
+        **dict.fromkeys(("mtime_ns", "ctime_ns", "taken_at_ns"), moments),
+        **dict.fromkeys(("action", "sha256", "asked_by", "reason", "event_id"), texts),
+        "execution_id": execution_ids,
+        "node_id": texts,
+        "path": blobs,
+        "file": identities,
+        "content_changed": st.booleans(),
+    },
+)
+
 RECORDS: Mapping[type, SearchStrategy[Any]] = {
     ActionCommand: commands,
     ActionRequest: requests,
     ActionResult: results,
     AuditRecord: audit_records,
+    Custody: custodies,
     DeadLetter: dead_letters,
     Envelope: envelopes,
     Manifest: manifests,

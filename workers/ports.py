@@ -11,9 +11,10 @@ from enum import Enum, auto
 from typing import Generic, Protocol, TypeVar
 
 from workers.core.audit import AuditRecord, ChainHead
+from workers.core.custody import Custody
 from workers.core.envelope import PayloadType
 from workers.core.event import RuntimeEvent
-from workers.core.file import Extent, FileFacts, Holders
+from workers.core.file import Extent, FileFacts, FileIdentity, Holders
 from workers.core.history import Execution, FoldedStep
 from workers.core.ids import EventId, ExecutionId, Incarnation, KeyId
 from workers.core.journal_entry import EntryState, JournalEntry
@@ -599,6 +600,150 @@ class Vault(Protocol):
         """Hold the directory a manifest names; None when another directory, or none, has its path now."""
 
 
+class ObjectSource(Protocol):
+    """A complete object on its way: nobody changes it any more."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+
+    @property
+    def sha256(self) -> str:
+        """What its bytes must hash to, in hex."""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Exactly these bytes. Blocks on the disk. Raises ``PermanentFailure`` (``spool_damaged``, ``io_error``)."""
+
+    def close(self) -> None:
+        """Idempotent."""
+
+
+class Written(Enum):
+    """What a conditional put did."""
+
+    NEW = auto()
+    THERE = auto()
+    """An object has this name already, and still has what it had."""
+
+
+class ObjectStore(Protocol):
+    """Where gathered objects go, as a node may use it: it adds, and never overwrites, reads others' or deletes.
+
+    Any thread; blocks on the network. All raise ``TransientFailure`` (``store_unavailable``) when the store is away or
+    answers with a fault of its own, ``PermanentFailure`` (``store_refused``) when it will not have us.
+    """
+
+    def put(self, key: str, source: ObjectSource, *, deadline_ns: int) -> Written:
+        """Store ``source`` under ``key`` unless something has that name: whole or not at all, however often it is
+        called, and on from where an earlier call got to. What is sent is hashed on the way and compared.
+
+        Raises ``LimitExceeded`` (``timed_out``, ``store_full``), and what ``read_at`` raises.
+        """
+
+    def holds(self, key: str, source: ObjectSource, *, deadline_ns: int) -> bool | None:
+        """Whether the object of that name is this one, by the store's own size and digest of it; None where this node
+        may not look, which is as it should be."""
+
+    def answers(self) -> bool:
+        """Whether the store can be reached at this moment. Raises nothing."""
+
+    def unfinished(self) -> Sequence[str]:
+        """Keys of this node's own uploads that began and were neither finished nor given up."""
+
+    def give_up(self, key: str) -> None:
+        """End every unfinished upload of a key. Idempotent."""
+
+
+class StoredObject(Protocol):
+    """An object being read."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+
+    def read(self, length: int) -> bytes:
+        """The next bytes, at most ``length``; empty at the end. Raises ``TransientFailure``."""
+
+    def close(self) -> None:
+        """Idempotent."""
+
+
+class ObjectReader(Protocol):
+    """Where gathered objects are, as the gateway may use it: it reads."""
+
+    def open(self, key: str) -> StoredObject | None:
+        """The object; None where there is none. Raises as ``ObjectStore``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """What was read of a file."""
+
+    size: int
+    """Bytes; holes count."""
+    sha256: str
+    facts: FileFacts
+    """As the file was when reading began."""
+    steady: bool
+    """Whether it looked the same before and after it was read."""
+
+
+class Spool(Protocol):
+    """This node's shelf for what waits to be uploaded, and the way of files onto it. Any thread; blocks on disks.
+
+    All raise ``PermanentFailure`` (``permission``, ``io_error``, ``spool_unusable``), ``LimitExceeded``
+    (``failed_enospc``), ``TransientFailure`` when descriptors are short.
+    """
+
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest file that this node takes."""
+
+    def examine(self, path: bytes) -> FileFacts | None:
+        """As ``Vault.examine``."""
+
+    def own_places(self) -> ProtectedPlaces:
+        """What of this worker's own nobody may read through it."""
+
+    def secret_places(self) -> ProtectedPlaces:
+        """What the secret paths are at this moment."""
+
+    def make_room(self, size: int) -> None:
+        """Whether so many bytes may come. Raises ``LimitExceeded`` (``failed_enospc``)."""
+
+    def copy(self, execution_id: ExecutionId, path: bytes, expected: FileIdentity, *, deadline_ns: int) -> Copy | None:
+        """The content of the file that has ``path``, durable here, in place of any earlier copy; None when another
+        file, or none, has the path now. Reads what the file had when reading began, and no byte beyond the limit.
+
+        Raises ``LimitExceeded`` (``too_large``, ``timed_out``).
+        """
+
+    def seal(self, custody: Custody) -> None:
+        """The copy is complete: this says what it is, signed, and is durable on return."""
+
+    def custody(self, execution_id: ExecutionId) -> Custody | None:
+        """What is known of a complete copy, its signature checked; None where there is none. Raises
+        ``PermanentFailure`` (``custody_damaged``), ``TransientFailure`` (``keyset_expired``)."""
+
+    def object(self, execution_id: ExecutionId) -> ObjectSource:
+        """A complete copy. Raises ``PermanentFailure`` (``spool_lost``)."""
+
+    def custody_object(self, execution_id: ExecutionId) -> ObjectSource:
+        """Its signed custody record. Raises as ``object``."""
+
+    def release(self, execution_id: ExecutionId) -> None:
+        """The store has both: the copy goes, durably, and its custody record says from now on that it was delivered."""
+
+    def delivered(self, execution_id: ExecutionId) -> bool:
+        """Whether the store has everything of an execution."""
+
+    def discard(self, execution_id: ExecutionId) -> None:
+        """Remove everything of an execution. Idempotent."""
+
+    def kept(self) -> Sequence[ExecutionId]:
+        """Every execution that something is kept of, complete or not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """Everything an action may touch: the ports of this machine. New kinds of action add a field here."""
@@ -608,6 +753,9 @@ class Host:
     failpoints: Failpoints
     vault: Vault | None = None
     """None where this machine keeps no quarantine: actions on files are refused."""
+    spool: Spool | None = None
+    objects: ObjectStore | None = None
+    """None where no object store is configured: actions that gather are refused."""
 
 
 class Retrying(Protocol):

@@ -59,6 +59,47 @@ class KeySettings(_Frozen):
     keyset: Path
 
 
+class S3Settings(_Frozen):
+    """A bucket, over the S3 API. A node's credential needs no more than to put under its own prefix."""
+
+    endpoint: str = Field(pattern=r"^https?://[A-Za-z0-9._\-\[\]:]+$")
+    """``https://HOST[:PORT]``; http is for loopback, and only when ``insecure_dev`` says so."""
+    bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+    region: str = Field(default="us-east-1", min_length=1)
+    prefix: str = Field(default="", pattern=r"^([A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*)?$")
+    """Put before every key, with a slash between; empty where the bucket is Douse's own."""
+    access_key: str = Field(min_length=1)
+    secret_key_file: Path
+    ca_file: Path | None = None
+    """Whom to trust as the store's certificate authority; empty takes the well-known ones."""
+    encryption: Literal["", "AES256", "aws:kms"] = ""
+    """Server-side encryption asked for; empty leaves it to the bucket."""
+    part_size_mb: int = Field(default=16, ge=5, le=5120)
+    """Larger objects travel in parts of this size; S3 allows no smaller ones."""
+    insecure_dev: bool = False
+
+    @model_validator(mode="after")
+    def _plain_http_is_for_loopback(self) -> "S3Settings":
+        host = self.endpoint.partition("://")[2].rsplit(":", 1)[0].strip("[]")
+        loopback = host in {"127.0.0.1", "localhost", "::1"}
+        if self.endpoint.startswith("http://") and not (self.insecure_dev and loopback):
+            raise ValueError("http is refused: use https, or set insecure_dev: true with an endpoint on loopback")
+        return self
+
+
+class StorageSettings(_Frozen):
+    """Where gathered files go: a bucket, or a directory of this machine; neither, and nothing is gathered."""
+
+    directory: Path | None = None
+    s3: S3Settings | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "StorageSettings":
+        if self.directory is not None and self.s3 is not None:
+            raise ValueError("name one store: directory or s3, not both")
+        return self
+
+
 class TelemetrySettings(_Frozen):
     """Where traces and metrics go: nowhere, unless an endpoint is set."""
 
@@ -95,6 +136,13 @@ class FileLimits(ActionSwitch):
     """A switch, and the largest file it touches."""
 
     max_file_size_mb: int = Field(default=50, ge=1, le=1_048_576)
+
+
+class Acquire(FileLimits):
+    """A switch, a limit, and what a copy must leave free."""
+
+    reserve_mb: int = Field(default=256, ge=0, le=1_073_741_824)
+    """What must stay free on the data directory's filesystem beside the copy that waits there for its upload."""
 
 
 class Quarantine(FileLimits):
@@ -141,7 +189,7 @@ class ResponseActions(_Frozen):
     unpause_container: ActionSwitch = ActionSwitch()
     file_quarantine: Quarantine = Quarantine()
     file_unquarantine: ActionSwitch = ActionSwitch()
-    file_acquire: FileLimits = FileLimits()
+    file_acquire: Acquire = Acquire()
 
     def switch(self, action: str) -> ActionSwitch:
         """The switch of an action by name; an action without a key of its own follows ``enabled``."""
@@ -186,6 +234,7 @@ class NodeSettings(WorkerSettings):
 
     node: NodeIdentity = NodeIdentity()
     features: Features = Features()
+    storage: StorageSettings = StorageSettings()
 
     @property
     def actions(self) -> ResponseActions:
@@ -228,6 +277,8 @@ class GatewaySettings(WorkerSettings):
     admin_token_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """SHA-256 (hex) of the admin's bearer token; the token itself is nowhere on the server."""
     requests_per_minute: int = Field(default=600, ge=1, le=1_000_000)
+    storage: StorageSettings = StorageSettings()
+    """Where acquired files are read for those who may download them; the nodes' own store."""
 
 
 S = TypeVar("S", bound=BaseModel)

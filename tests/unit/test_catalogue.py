@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.failpoints import FakeFailpoints
+from tests.fakes.object_store import FakeObjectStore
 from tests.fakes.processes import FakeProcesses
+from tests.fakes.spool import FakeSpool
 from tests.fakes.vault import FakeVault
 from tests.strategies import targets
 from workers import actions
@@ -96,7 +98,8 @@ def _staged(action: Action[Any]) -> Host:
         case FileTarget(path=path, observed_at_ns=seen):
             clock, vault = FakeClock(seen), FakeVault()
             vault.put(path, b"malware")
-            host = Host(FakeProcesses(clock), clock, FakeFailpoints(), vault)
+            spool, objects = FakeSpool(vault), FakeObjectStore(clock=clock)
+            host = Host(FakeProcesses(clock), clock, FakeFailpoints(), vault, spool, objects)
             if action.undo_only:
                 _run_forward(action, host)
             return host
@@ -232,6 +235,8 @@ def test_a_junk_target_is_only_ever_rejected_or_gone_and_nothing_is_touched(acti
     effects = cast(FakeProcesses, host.processes).effects
     if isinstance(host.vault, FakeVault):
         effects += host.vault.effects - action.undo_only
+    if isinstance(host.objects, FakeObjectStore):
+        effects += len(host.objects.objects)
     if report is None or report.outcome is Outcome.NO_ACTION:
         assert effects == 0
     else:

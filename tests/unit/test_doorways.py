@@ -50,6 +50,7 @@ DOORWAYS: Doorways = {
     "structlog": ("workers.adapters.logs",),
     "tenacity": ("workers.adapters.retrying",),
     "typer": _CLI,
+    "urllib3": ("workers.adapters.object_store",),
     "uvicorn": (*_HTTP, "workers.gateway.loop"),
     "yaml": ("workers.adapters.yaml_files",),
     "zstandard": ("workers.adapters.vault",),

@@ -20,6 +20,7 @@ from workers.action import Lane
 from workers.core.errors import LimitExceeded
 from workers.core.journal_entry import EntryState
 from workers.core.outcome import Outcome
+from workers.node.janitor import Janitor
 from workers.node.loop import Bell, Loop, Pace, SharedLanes, Steps
 
 
@@ -75,6 +76,7 @@ def running(bench: NodeBench, *, drain_s: float = 5.0) -> Iterator[Running]:
         runner=bench.runner,
         watch=bench.watch,
         heartbeat=bench.heartbeat,
+        janitor=Janitor(bench.equipment),
         lanes=lanes,
         relays=[FakeRelay(bench)],
         bell=Bell(),

@@ -7,15 +7,21 @@ its line in ``CATALOGUE`` and its unit test.
 from typing import Any, Final
 
 from workers.action import Action
-from workers.actions import file_quarantine, file_unquarantine, kill_process
+from workers.actions import file_acquire, file_quarantine, file_unquarantine, kill_process
+from workers.actions.file_acquire import FileAcquire
 from workers.actions.file_quarantine import FileQuarantine
 from workers.actions.file_unquarantine import FileUnquarantine
 from workers.actions.kill_process import KillProcess
 
-CATALOGUE: Final[tuple[Action[Any], ...]] = (KillProcess(), FileQuarantine(), FileUnquarantine())
+CATALOGUE: Final[tuple[Action[Any], ...]] = (KillProcess(), FileQuarantine(), FileUnquarantine(), FileAcquire())
 """Every action there is. Closed: nothing is registered at run time."""
 
-FAILPOINTS: Final = (*kill_process.FAILPOINTS, *file_quarantine.FAILPOINTS, *file_unquarantine.FAILPOINTS)
+FAILPOINTS: Final = (
+    *kill_process.FAILPOINTS,
+    *file_quarantine.FAILPOINTS,
+    *file_unquarantine.FAILPOINTS,
+    *file_acquire.FAILPOINTS,
+)
 """Every place inside an action where a fault test may end the worker."""
 
 _BY_NAME: Final = {action.name: action for action in CATALOGUE}

@@ -45,6 +45,7 @@ def _built(settings: NodeSettings, opened: "_Opened") -> Runnable:
     from workers.node.gate import Gate
     from workers.node.heartbeat import Heartbeat
     from workers.node.intake import Intake
+    from workers.node.janitor import Janitor
     from workers.node.loop import Bell, Loop, Pace, SharedLanes, Steps
     from workers.node.recover import Recovery
     from workers.node.run import Runner
@@ -84,6 +85,7 @@ def _built(settings: NodeSettings, opened: "_Opened") -> Runnable:
         runner=Runner(at, gate, register, watch),
         watch=watch,
         heartbeat=Heartbeat(at, register, lanes, spare),
+        janitor=Janitor(at),
         lanes=lanes,
         relays=relays,
         bell=bell,
@@ -100,11 +102,13 @@ def _equipment(settings: NodeSettings, opened: "_Opened", *, committed: Callable
     from workers.adapters.journal import SqliteJournal
     from workers.adapters.keys import load_keyset, load_private_key
     from workers.adapters.machine import Machine
+    from workers.adapters.object_store import open_store
     from workers.adapters.parent import siblings
     from workers.adapters.processes import SystemProcesses
     from workers.adapters.retrying import TenacityRetrying
     from workers.adapters.scribe import ChainScribe
     from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer
+    from workers.adapters.spool import SystemSpool
     from workers.adapters.telemetry import telemetry
     from workers.adapters.vault import SystemVault
     from workers.core.ids import RANDOM_BYTES, InstanceId, uuid7
@@ -123,7 +127,13 @@ def _equipment(settings: NodeSettings, opened: "_Opened", *, committed: Callable
     opened.on_close(journal.close)
     _check_owner(journal.node_id, node_id)
     opener = EnvelopeOpener(keyset, codec, clock=clock)
-    quarantine = settings.actions.file_quarantine
+    quarantine, acquire = settings.actions.file_quarantine, settings.actions.file_acquire
+    own = {
+        settings.node.data_dir: "is this node's journal",
+        settings.keys.private_key.parent: "holds this node's keys",
+    }
+    if settings.storage.directory is not None:
+        own[settings.storage.directory] = "is the object store"
     vault = SystemVault(
         quarantine.quarantine_path,
         VaultLimits(
@@ -135,10 +145,17 @@ def _equipment(settings: NodeSettings, opened: "_Opened", *, committed: Callable
         sealer=sealer,
         opener=opener,
         clock=clock,
-        own={
-            settings.node.data_dir: "is this node's journal",
-            settings.keys.private_key.parent: "holds this node's keys",
-        },
+        own=own,
+    )
+    spool = SystemSpool(
+        settings.node.data_dir / "spool",
+        largest=acquire.max_file_size_mb << 20,
+        reserve=acquire.reserve_mb << 20,
+        node_id=node_id,
+        sealer=sealer,
+        opener=opener,
+        clock=clock,
+        own={**own, quarantine.quarantine_path: "is this node's quarantine"},
     )
     identity = Identity(
         node_id=node_id,
@@ -164,7 +181,14 @@ def _equipment(settings: NodeSettings, opened: "_Opened", *, committed: Callable
         telemetry=telemetry(settings.telemetry, worker="node", instance_id=instance_id),
         failpoints=armed,
         retrying=TenacityRetrying(clock),
-        host=Host(processes=processes, clock=clock, failpoints=armed, vault=vault),
+        host=Host(
+            processes=processes,
+            clock=clock,
+            failpoints=armed,
+            vault=vault,
+            spool=spool,
+            objects=open_store(settings.storage, node_id, clock=clock),
+        ),
         catalogue={action.name: action for action in CATALOGUE},
         settings=settings.actions,
         health=Health(clock),

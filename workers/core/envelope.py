@@ -20,6 +20,7 @@ class PayloadType(StrEnum):
     TOPOLOGY = "application/vnd.douse.topology+avro"
     KEYSET = "application/vnd.douse.keyset+json"
     MANIFEST = "application/vnd.douse.manifest+avro"
+    CUSTODY = "application/vnd.douse.custody+avro"
 
 
 MAX_ENVELOPE_BYTES: Final = 1_000_000

@@ -18,6 +18,7 @@ from workers.core.retry import backoff_s
 from workers.node.equipment import Equipment
 from workers.node.feed import Feed
 from workers.node.heartbeat import Heartbeat
+from workers.node.janitor import Janitor
 from workers.node.lanes import THREADS, Lanes, Ticket
 from workers.node.recover import Recovery
 from workers.node.register import Register
@@ -129,6 +130,7 @@ class Steps:
     runner: Runner
     watch: Watch
     heartbeat: Heartbeat
+    janitor: Janitor
     lanes: SharedLanes
     relays: Sequence[Relay]
     """The journal's outbox first, then the heartbeats'."""
@@ -169,6 +171,8 @@ class Loop:
     def _turn(self, lane: Lane) -> float:
         ticket = self._at.lanes.wait(lane, _POLL_S)
         if ticket is None:
+            if lane is Lane.GATHERING:
+                self._at.janitor.step()
             return 0.0
         due_ns = self._at.equipment.clock.monotonic_ns() + round(_BUG_S * 1e9)
         again: Ticket | None = replace(ticket, fresh=False, due_ns=due_ns)

@@ -14,6 +14,7 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 
 from workers.core.audit import AuditRecord
 from workers.core.command import ActionCommand
+from workers.core.custody import Custody
 from workers.core.envelope import Envelope
 from workers.core.event import ContainerRef, RuntimeEvent
 from workers.core.file import FileIdentity
@@ -37,6 +38,7 @@ RECORDS: Final[Mapping[type, str]] = {
         ActionRequest,
         ActionResult,
         AuditRecord,
+        Custody,
         DeadLetter,
         Envelope,
         Manifest,

@@ -1,6 +1,7 @@
-"""What the protected paths of ``core.protected_files`` are at this moment, by identity.
+"""What paths that matter are at this moment, by identity: those of ``core.protected_files`` and others.
 
-Called by ``vault`` before every quarantine: ``/etc/passwd`` is another inode after each change of it.
+Called by ``vault`` before every quarantine, and by the spool before every copy: ``/etc/passwd`` is another inode after
+each change of it.
 """
 
 import glob
@@ -20,21 +21,32 @@ _ROOTS: Final = ("", "/proc/1/root")
 
 def protected_places(own: Mapping[Path, str]) -> ProtectedPlaces:
     """``own`` are this worker's trees (vault, journal, keys), with the rest of a sentence that begins with "it"."""
-    files: dict[FileIdentity, str] = {}
-    trees: dict[FileIdentity, str] = {}
-    for root in _ROOTS:
-        for pattern, reason in PROTECTED_FILES.items():
-            files |= dict.fromkeys(_identities(glob.glob(root + pattern)), reason)  # noqa: PTH207 - one glob, any root
-        for path, reason in PROTECTED_TREES.items():
-            trees |= dict.fromkeys(_identities([root + path]), reason)
+    listed = places_of(PROTECTED_FILES, PROTECTED_TREES)
+    files, trees = dict(listed.files), dict(listed.trees)
     files |= dict.fromkeys(_identities(_swap_files()), "is memory of this machine (swap)")
     for name in _mapped_by_us():
         for found in _identities([name]):
             files.setdefault(found, "is part of this worker")
-    for tree, reason in {**own, _installation(): "is this worker's own program"}.items():
-        trees |= dict.fromkeys(_identities([str(tree)]), reason)
+    trees |= own_trees({**own, _installation(): "is this worker's own program"})
     open_trees = frozenset(found for root in _ROOTS for found in _identities([root + path for path in OPEN_TREES]))
     return ProtectedPlaces(files, trees, open_trees)
+
+
+def places_of(files: Mapping[str, str], trees: Mapping[str, str]) -> ProtectedPlaces:
+    """Globs of files and paths of trees, each with its reason, as what they are on this host at this moment."""
+    found: dict[FileIdentity, str] = {}
+    roots: dict[FileIdentity, str] = {}
+    for root in _ROOTS:
+        for pattern, reason in files.items():
+            found |= dict.fromkeys(_identities(glob.glob(root + pattern)), reason)  # noqa: PTH207 - one glob, any root
+        for path, reason in trees.items():
+            roots |= dict.fromkeys(_identities([root + path]), reason)
+    return ProtectedPlaces(found, roots)
+
+
+def own_trees(own: Mapping[Path, str]) -> Mapping[FileIdentity, str]:
+    """Directories of this worker, as what they are."""
+    return {found: reason for tree, reason in own.items() for found in _identities([str(tree)])}
 
 
 def _identities(names: list[str]) -> Iterator[FileIdentity]:

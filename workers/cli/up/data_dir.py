@@ -64,6 +64,11 @@ class DataDir:
         """The responder's rules."""
         return self.root / "config" / "rules.yaml"
 
+    @property
+    def objects(self) -> Path:
+        """Acquired files."""
+        return self.root / "objects"
+
     def log(self, role: str) -> Path:
         """What a worker printed."""
         return self.root / "logs" / f"{role}.log"
@@ -123,6 +128,7 @@ class DataDir:
 
     def _defaults(self, role: str) -> dict[str, Any]:
         history = f"sqlite:///{self.root / 'history.sqlite'}"
+        storage = {"directory": str(self.objects)}
         keys = {"private_key": str(self.keys / f"{role}.key"), "keyset": str(self.keys / "keyset.json")}
         own: Mapping[str, dict[str, Any]] = {
             "node": {
@@ -138,6 +144,7 @@ class DataDir:
                         }
                     }
                 },
+                "storage": storage,
             },
             "dispatcher": {
                 "ledger": str(self.root / "dispatcher" / "ledger.sqlite"),
@@ -146,7 +153,7 @@ class DataDir:
             "responder": {"rules": [str(self.rules)]},
             "projector": {"history": history},
             # A person and the demo watch executions by asking again and again; the limit is for shared gateways.
-            "gateway": {"history": history, "requests_per_minute": 100_000},
+            "gateway": {"history": history, "requests_per_minute": 100_000, "storage": storage},
         }
         return {"keys": keys} | own[role]
 

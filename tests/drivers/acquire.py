@@ -1,0 +1,99 @@
+"""One acquisition on real files, as the node would run it, in a process that a test may kill anywhere.
+
+`python -m tests.drivers.acquire DIRECTORY PATH` as `tests.drivers.quarantine`, on the same rig, with a spool and an
+object store beside the vault: a directory, or what `ACQUIRE_STORE` (a JSON of the settings' `storage`) names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tests.drivers.quarantine import MEGABYTE, NODE, NOON_NS, Rig
+from workers.actions.file_acquire import FileAcquire
+from workers.adapters.avro import AvroCodec
+from workers.adapters.failpoints import failpoints
+from workers.adapters.object_store import open_store
+from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer, PrivateKey
+from workers.adapters.spool import SystemSpool
+from workers.core.custody import object_key
+from workers.core.ids import ExecutionId, id_from_cause
+from workers.core.keyset import KeyRole, Keyset, PublicKey
+from workers.core.outcome import Report
+from workers.core.target import FileTarget, ReviewedFile
+from workers.ports import ObjectStore
+from workers.settings import StorageSettings, parse
+
+GATHER = id_from_cause(NOON_NS, "acquire")
+KEY = object_key(NODE, GATHER)
+STORE = "ACQUIRE_STORE"
+
+
+@dataclass
+class AcquireRig(Rig):
+    """A spool and a store, and what a node around them does."""
+
+    largest: int = 50 * MEGABYTE
+    reserve: int = 0
+    store: ObjectStore | None = None
+    spool_at: Path | None = None
+    own: Mapping[Path, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        clock = self.host.clock
+        key = PrivateKey.from_pem((self.directory / "node.key").read_bytes())
+        keyset = Keyset(
+            1,
+            clock.now_ns() + 3_600_000_000_000,
+            {key.key_id: PublicKey(key.key_id, key.public, KeyRole.NODE, NODE)},
+        )
+        self.spool = SystemSpool(
+            self.spool_at or self.directory / "spool",
+            largest=self.largest,
+            reserve=self.reserve,
+            node_id=NODE,
+            sealer=EnvelopeSealer(key, AvroCodec()),
+            opener=EnvelopeOpener(keyset, AvroCodec(), clock=clock),
+            clock=clock,
+            own=self.own,
+            openat2=self.kernel.openat2,
+        )
+        self.objects = self.directory / "objects"
+        store = self.store or open_store(StorageSettings(directory=self.objects), NODE, clock=clock)
+        self.host = replace(self.host, spool=self.spool, objects=store)
+
+    def acquire(
+        self,
+        path: bytes,
+        chosen: Mapping[str, bool] | None = None,
+        *,
+        reviewed: ReviewedFile | None = None,
+        execution_id: ExecutionId = GATHER,
+    ) -> Report:
+        """Acquire a file."""
+        target = FileTarget(path=path, observed_at_ns=NOON_NS, reviewed=reviewed)
+        return self._run(FileAcquire(), self._command("file_acquire", execution_id, target, chosen or {}))
+
+
+def store_from(environment: Mapping[str, str], rig: Rig) -> ObjectStore | None:
+    """The store that the environment names."""
+    named: dict[str, Any] = json.loads(environment.get(STORE, "{}"))
+    return open_store(parse(StorageSettings, named), NODE, clock=rig.host.clock)
+
+
+def main() -> None:
+    directory, path = sys.argv[1:]
+    rig = AcquireRig(Path(directory), armed=failpoints(os.environ))
+    rig.host = replace(rig.host, objects=store_from(os.environ, rig) or rig.host.objects)
+    report = rig.acquire(os.fsencode(path))
+    print(report.outcome, report.code)
+
+
+if __name__ == "__main__":
+    main()

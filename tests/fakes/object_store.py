@@ -1,0 +1,117 @@
+"""An object store in memory, with the port's own rules; single calls can be made to fail by name.
+
+`fail["put"] = [error, …]` makes the next calls of that name raise in turn; `after["put"]` the same, once the call has
+taken effect (an answer that is lost). `readable` False is a store whose nodes may not look.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tests.fakes.clock import FakeClock
+from workers.adapters.object_store.digests import check_digest
+from workers.core.custody import executed, is_object_key
+from workers.core.errors import LimitExceeded, WorkerError
+from workers.core.ids import NodeId
+from workers.ports import Clock, ObjectSource, StoredObject, Written
+
+NODE = NodeId("0" * 32)
+
+
+@dataclass(slots=True)
+class FakeObjectStore:
+    """The ports `ObjectStore` and `ObjectReader`."""
+
+    node_id: NodeId = NODE
+    clock: Clock = field(default_factory=FakeClock)
+    objects: dict[str, bytes] = field(default_factory=dict)
+    begun: set[str] = field(default_factory=set)
+    """Uploads that stopped half way."""
+    fail: dict[str, list[WorkerError]] = field(default_factory=dict)
+    after: dict[str, list[WorkerError]] = field(default_factory=dict)
+    away: bool = False
+    readable: bool = True
+    puts: list[str] = field(default_factory=list)
+    """The key of every put that was tried."""
+
+    def put(self, key: str, source: ObjectSource, *, deadline_ns: int) -> Written:
+        self._own(key)
+        self.puts.append(key)
+        self._in_time(deadline_ns)
+        if self.fail.get("put"):
+            self.begun.add(key)
+        self._step(self.fail, "put")
+        data = source.read_at(0, source.size)
+        check_digest(_sha256(data), source)
+        self.begun.discard(key)
+        written = Written.THERE if key in self.objects else Written.NEW
+        self.objects.setdefault(key, data)
+        self._step(self.after, "put")
+        return written
+
+    def holds(self, key: str, source: ObjectSource, *, deadline_ns: int) -> bool | None:
+        self._own(key)
+        self._step(self.fail, "holds")
+        if not self.readable:
+            return None
+        return key in self.objects and _sha256(self.objects[key]) == source.sha256
+
+    def answers(self) -> bool:
+        return not self.away
+
+    def unfinished(self) -> Sequence[str]:
+        self._step(self.fail, "unfinished")
+        return sorted(self.begun)
+
+    def give_up(self, key: str) -> None:
+        self._own(key)
+        self._step(self.fail, "give_up")
+        self.begun.discard(key)
+
+    def open(self, key: str) -> StoredObject | None:
+        self._step(self.fail, "open")
+        if not is_object_key(key):
+            raise ValueError(f"{key!r} is no key")
+        return FakeStoredObject(self.objects[key]) if key in self.objects else None
+
+    def _own(self, key: str) -> None:
+        if executed(key, self.node_id) is None:
+            raise ValueError(f"{key!r} is no key of this node")
+
+    def _in_time(self, deadline_ns: int) -> None:
+        if self.clock.now_ns() > deadline_ns:
+            raise LimitExceeded(code="timed_out")
+
+    def _step(self, plan: dict[str, list[WorkerError]], name: str) -> None:
+        if plan.get(name):
+            raise plan[name].pop(0)
+
+
+@dataclass(slots=True)
+class FakeStoredObject:
+    """The port `StoredObject`; `broken` is raised by the read that comes to the end."""
+
+    data: bytes
+    broken: WorkerError | None = None
+    closed: bool = False
+    at: int = 0
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def read(self, length: int) -> bytes:
+        chunk = self.data[self.at : self.at + length]
+        self.at += len(chunk)
+        if not chunk and self.broken is not None:
+            raise self.broken
+        return chunk
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,102 @@
+"""A spool in memory, over the files of a fake vault: what is put there is what can be acquired."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from tests.fakes.vault import FakeVault
+from workers.adapters.spool.sources import BytesSource
+from workers.core.custody import Custody
+from workers.core.errors import LimitExceeded, PermanentFailure, WorkerError
+from workers.core.file import FileFacts, FileIdentity
+from workers.core.ids import ExecutionId
+from workers.core.protected_files import ProtectedPlaces
+from workers.ports import Copy, ObjectSource
+
+MEGABYTE = 1 << 20
+
+
+@dataclass(slots=True)
+class FakeSpool:
+    """The port `Spool`."""
+
+    disk: FakeVault = field(default_factory=FakeVault)
+    largest: int = 50 * MEGABYTE
+    own: ProtectedPlaces = field(default_factory=ProtectedPlaces)
+    secret: ProtectedPlaces = field(default_factory=ProtectedPlaces)
+    copies: dict[ExecutionId, bytes] = field(default_factory=dict)
+    sealed: dict[ExecutionId, Custody] = field(default_factory=dict)
+    done: set[ExecutionId] = field(default_factory=set)
+    fail: dict[str, list[WorkerError]] = field(default_factory=dict)
+    reads: int = 0
+    """How often a file was read."""
+    during: Callable[[], None] = lambda: None
+    """Called while a file is read: somebody else acts."""
+
+    def examine(self, path: bytes) -> FileFacts | None:
+        return self.disk.examine(path)
+
+    def own_places(self) -> ProtectedPlaces:
+        return self.own
+
+    def secret_places(self) -> ProtectedPlaces:
+        return self.secret
+
+    def make_room(self, size: int) -> None:
+        self._step("make_room")
+
+    def copy(self, execution_id: ExecutionId, path: bytes, expected: FileIdentity, *, deadline_ns: int) -> Copy | None:
+        self._step("copy")
+        facts = self.disk.examine(path)
+        if facts is None or facts.identity != expected:
+            return None
+        self.discard(execution_id)
+        self.reads += 1
+        before = self.disk.files[path].content
+        if len(before) > self.largest:
+            raise LimitExceeded(code="too_large")
+        self.during()
+        self.copies[execution_id] = before
+        found = self.disk.files.get(path)
+        steady = found is not None and found.content == before
+        return Copy(len(before), hashlib.sha256(before).hexdigest(), facts, steady)
+
+    def seal(self, custody: Custody) -> None:
+        self._step("seal")
+        self.sealed[custody.execution_id] = custody
+
+    def custody(self, execution_id: ExecutionId) -> Custody | None:
+        self._step("custody")
+        return self.sealed.get(execution_id)
+
+    def object(self, execution_id: ExecutionId) -> ObjectSource:
+        if execution_id not in self.sealed or execution_id not in self.copies:
+            raise PermanentFailure(code="spool_lost")
+        return BytesSource(self.copies[execution_id], self.sealed[execution_id].sha256)
+
+    def custody_object(self, execution_id: ExecutionId) -> ObjectSource:
+        data = repr(self.sealed[execution_id]).encode()
+        return BytesSource(data, hashlib.sha256(data).hexdigest())
+
+    def release(self, execution_id: ExecutionId) -> None:
+        self._step("release")
+        self.copies.pop(execution_id, None)
+        self.done.add(execution_id)
+
+    def delivered(self, execution_id: ExecutionId) -> bool:
+        return execution_id in self.done
+
+    def discard(self, execution_id: ExecutionId) -> None:
+        self._step("discard")
+        self.copies.pop(execution_id, None)
+        self.sealed.pop(execution_id, None)
+        self.done.discard(execution_id)
+
+    def kept(self) -> Sequence[ExecutionId]:
+        return sorted({*self.copies, *self.sealed})
+
+    def _step(self, name: str) -> None:
+        if self.fail.get(name):
+            raise self.fail[name].pop(0)

@@ -1,0 +1,77 @@
+"""The janitor: clears what gathering left behind, copies on the spool and uploads that were never finished.
+
+Called by the loop's gathering threads while nothing waits there, so it never stands in a kill's way, nor a copy's. What
+belongs to a command that has not ended is left alone: it will be gone on with. Must never touch a complete object.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
+
+from workers.core.custody import executed
+from workers.core.errors import WorkerError
+from workers.core.ids import NO_EXECUTION, ExecutionId
+from workers.core.journal_entry import EntryState
+from workers.node.equipment import Equipment
+
+T = TypeVar("T")
+
+PERIOD_S: Final = 600.0
+AGAIN_S: Final = 30.0
+"""After a round that could not do everything: the store is away, say."""
+
+
+class Janitor:
+    """Holds nothing but when it is due; a round that two threads make at once does no harm."""
+
+    def __init__(self, equipment: Equipment) -> None:
+        """Due at once: a start is when there is most to clear."""
+        self._at = equipment
+        self._due_ns = 0
+
+    def step(self) -> None:
+        """Make a round if one is due. Blocks on disk and network."""
+        now_ns = self._at.clock.monotonic_ns()
+        if now_ns < self._due_ns:
+            return
+        self._due_ns = now_ns + round(PERIOD_S * 1e9)
+        if not self._round():
+            self._due_ns = now_ns + round(AGAIN_S * 1e9)
+
+    def _round(self) -> bool:
+        """Whether everything could be looked at and cleared."""
+        spool, objects, me = self._at.host.spool, self._at.host.objects, self._at.identity.node_id
+        whole = True
+        # Names first, the journal after: whatever is there by now has its entry in the journal already.
+        if spool is not None:
+            whole &= self._clear("copy", spool.kept, lambda name: name, spool.discard)
+        if objects is not None:
+            whole &= self._clear(
+                "upload", objects.unfinished, lambda key: executed(key, me) or NO_EXECUTION, objects.give_up
+            )
+        return whole
+
+    def _clear(
+        self,
+        what: str,
+        names: Callable[[], Iterable[T]],
+        owner: Callable[[T], ExecutionId],
+        remove: Callable[[T], None],
+    ) -> bool:
+        """Remove what belongs to nobody who will go on with it; whether all of that could be done."""
+        removed = 0
+        try:
+            for name in names():
+                if not self._is_live(owner(name)):
+                    remove(name)
+                    removed += 1
+        except WorkerError as error:
+            self._at.telemetry.log("not_cleared", level="warning", what=what, reason=error.reason)
+            return False
+        finally:
+            if removed:
+                self._at.telemetry.log("cleared", what=what, count=removed)
+        return True
+
+    def _is_live(self, execution_id: ExecutionId) -> bool:
+        entry = self._at.journal.entry(execution_id)
+        return entry is not None and entry.state in (EntryState.RECEIVED, EntryState.CLAIMED)
