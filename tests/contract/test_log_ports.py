@@ -304,19 +304,20 @@ def test_a_topic_made_anew_is_another_log_and_a_gap(rig: Rig, needs: Callable[[s
 def test_every_partition_of_a_topic_made_anew_is_another_log_whatever_it_holds_by_then(
     rig: Rig, needs: Callable[[str], None]
 ) -> None:
-    """One was read and stays empty, one grows past where it was read, one was never written to."""
+    """One ends where the old one was read to, one grows past that, one was read and stays empty, one never held any."""
     needs("recreate")
-    topic = rig.topic(3)
-    write(rig.writer(), *numbered(topic, range(3)), *numbered(topic, range(2), partition=1))
+    topic = rig.topic(4)
+    old = [record for partition in range(3) for record in numbered(topic, range(3), partition=partition)]
+    write(rig.writer(), *old)
     reader = assigned(rig, topic, Earliest())
-    assert len(read(reader, 5)) == 5
+    assert len(read(reader, 9)) == 9
     before = set(reader.partitions(topic))
-    rig.recreate(topic, 3)
-    write(rig.writer(), *numbered(topic, range(10, 16), partition=1))
-    found = read(reader, 6 + len(before))
+    rig.recreate(topic, 4)
+    write(rig.writer(), *numbered(topic, range(20, 23)), *numbered(topic, range(10, 16), partition=1))
+    found = read(reader, 9 + len(before))
     assert {gap.position for gap in found if isinstance(gap, Gap)} == before
     records = [record for record in found if isinstance(record, Record)]
-    assert values(records) == [b"%d" % number for number in range(10, 16)]
+    assert sorted(values(records)) == [b"%d" % number for number in (*range(10, 16), *range(20, 23))]
     assert {record.position.log_id for record in records}.isdisjoint({position.log_id for position in before})
 
 

@@ -13,10 +13,6 @@ from workers.ports import Clock, Telemetry
 _QUIET_NS: Final = 60_000_000_000
 """One line a kind and minute: a client that cannot connect has something to say every 30 ms."""
 
-_TOPIC_GONE: Final = frozenset({"METADATAUPDATE", "UNKNOWN_TOPIC_OR_PART", "UNKNOWN_TOPIC_ID", "_UNKNOWN_TOPIC"})
-"""What librdkafka logs or reports when the topic that it reads is not the one that it knew: METADATAUPDATE is its line
-about a topic id that the brokers do not have any more."""
-
 _UNREACHED: Final = frozenset({"_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "_SSL", "_ALL_BROKERS_DOWN"})
 
 
@@ -30,16 +26,12 @@ class ClientEvents:
         self._kept_back: dict[str, int] = {}
         self.away = ""
         """Why no broker can be reached; empty while one can, as far as is known."""
-        self.topics_changed = False
-        """A topic may have been deleted, or deleted and made again; whoever looks into it sets this back."""
         self.fatal = False
         """The client will never work again and must be replaced."""
 
     def log(self, level: int, form: str, *parts: object) -> None:
         """The one method of ``logging.Logger`` that the client calls: (level, "%s [%s] %s", kind, client, text)."""
         kind = str(parts[0]) if parts else form
-        if kind in _TOPIC_GONE:
-            self.topics_changed = True
         now = self._clock.monotonic_ns()
         if now < self._silent_until.get(kind, 0):
             self._kept_back[kind] = self._kept_back.get(kind, 0) + 1

@@ -70,6 +70,8 @@ def _consumer(settings: KafkaSettings, group: str) -> ClientConfig:
         # An offset that is gone is an event of its own (a Gap), never a silent jump.
         "auto.offset.reset": "error",
         "allow.auto.create.topics": False,
+        # The one sign of a topic made anew whose end is where the old one was read to: see Consumption.
+        "enable.partition.eof": True,
         "fetch.wait.max.ms": settings.fetch_wait_ms,
         "queued.max.messages.kbytes": 2_048,
         # A full queue (a few large records) is emptied in milliseconds; librdkafka's own 1,000 would let a kill wait

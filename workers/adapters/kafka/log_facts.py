@@ -32,6 +32,8 @@ class LogFacts:
         self._settings = settings
         self._events = events
         self._open_client: AdminClient | None = None
+        self.tells_logs_apart = not settings.log_id
+        """Whether a topic made anew has another log's id; a configured id is every topic's, for ever."""
 
     def positions(self, topic: str) -> tuple[LogPosition, ...]:
         """Every partition of a topic under its log's id.
