@@ -4,7 +4,7 @@ Implemented in ``workers.adapters`` and in ``tests/fakes``; wired in ``workers.b
 blocks, whether doing it twice is safe, and what it raises. Unless it says otherwise a method does not raise.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 from workers.core.audit import AuditRecord, ChainHead
 from workers.core.custody import Custody
+from workers.core.container import ContainerFacts, ContainerRef, RestartPolicy
 from workers.core.envelope import PayloadType
 from workers.core.event import RuntimeEvent
 from workers.core.file import Extent, FileFacts, FileIdentity, Holders
@@ -745,6 +746,71 @@ class Spool(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a runtime said against a call that it surely did not carry out."""
+
+    message: str
+    may_pass: bool
+    """Whether the same call may work in a moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """One container runtime's socket, and what this node makes of it."""
+
+    socket: str
+    usable: bool
+    """Whether containers behind it are acted on."""
+    why: str = ""
+    """Why not; or whose it is, where it is a user's own."""
+
+
+class Containers(Protocol):
+    """The containers of this host, of every runtime whose socket is to be trusted. Any thread; every method asks a
+    runtime and blocks: looks up to 10 s for each runtime, ``stop`` its grace and 5 s.
+
+    Looks touch nothing, may be repeated, and raise ``TransientFailure`` (``unavailable``) when a runtime cannot be
+    reached or does not answer. Effects act on a whole id, never on a name, and say nothing about the state afterwards:
+    look. They raise ``TransientFailure`` (``unavailable``) when the runtime surely did not get the call, and
+    ``Indeterminate`` (``runtime_silent``) when it may have: then it may be carried out at any later time.
+    """
+
+    def find(self, container_id: str) -> Sequence[ContainerFacts]:
+        """Every container whose id begins so. Raises only where nothing was found and a runtime that may have it was
+        not heard, or there is no runtime."""
+
+    def inspect(self, ref: ContainerRef) -> ContainerFacts | None:
+        """It, now; None when its runtime has it no longer."""
+
+    def await_end(self, ref: ContainerRef, *, started_at_ns: int, timeout_s: float) -> ContainerFacts | None:
+        """Look until the run that started then is over, or the time is: what was seen last, None when it is gone."""
+
+    def restrain(self, ref: ContainerRef, policy: RestartPolicy) -> Refusal | None:
+        """Give it this restart policy. Idempotent."""
+
+    def kill(self, ref: ContainerRef) -> Refusal | None:
+        """SIGKILL to all of it. Not idempotent by itself: a second call meets whichever run there is."""
+
+    def stop(self, ref: ContainerRef, *, grace_s: int) -> Refusal | None:
+        """Its stop signal, and SIGKILL after ``grace_s``. As ``kill``."""
+
+    def start(self, ref: ContainerRef) -> Refusal | None:
+        """A new run. Does nothing to one that runs."""
+
+    def pause(self, ref: ContainerRef) -> Refusal | None:
+        """Freeze all its processes. Refused where it is not running, or paused already."""
+
+    def unpause(self, ref: ContainerRef) -> Refusal | None:
+        """Thaw them. Refused where it is not paused."""
+
+    def own_ids(self) -> Collection[str]:
+        """The containers that this worker itself runs in. Asks no runtime."""
+
+    def runtimes(self) -> Sequence[Runtime]:
+        """The sockets that there are, trusted or not. Raises nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
     """Everything an action may touch: the ports of this machine. New kinds of action add a field here."""
 
@@ -756,6 +822,8 @@ class Host:
     spool: Spool | None = None
     objects: ObjectStore | None = None
     """None where no object store is configured: actions that gather are refused."""
+    containers: Containers | None = None
+    """None where no runtime is asked: actions on containers are refused."""
 
 
 class Retrying(Protocol):

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.clock import FakeClock
+from tests.fakes.containers import FakeContainers
 from tests.fakes.failpoints import FakeFailpoints
 from tests.fakes.object_store import FakeObjectStore
 from tests.fakes.processes import FakeProcesses
@@ -32,7 +33,7 @@ from workers.core.errors import CommandRejected
 from workers.core.ids import EventId, ExecutionId, Incarnation, KeyId, NodeId
 from workers.core.outcome import Outcome, Report, Scalar, Values, code
 from workers.core.request import Actor, ActorKind, Causation
-from workers.core.target import FileTarget, ProcessTarget, Target
+from workers.core.target import ContainerTarget, FileTarget, ProcessTarget, Target
 from workers.ports import Host
 from workers.settings import ActionSwitch, ResponseActions
 
@@ -100,6 +101,15 @@ def _staged(action: Action[Any]) -> Host:
             vault.put(path, b"malware")
             spool, objects = FakeSpool(vault), FakeObjectStore(clock=clock)
             host = Host(FakeProcesses(clock), clock, FakeFailpoints(), vault, spool, objects)
+            if action.undo_only:
+                _run_forward(action, host)
+            return host
+        case ContainerTarget(container_id=container_id, observed_at_ns=seen):
+            clock = FakeClock(seen - 10_000_000_000)
+            containers = FakeContainers(clock)
+            containers.spawn(container_id)
+            clock.advance(11)
+            host = Host(FakeProcesses(clock), clock, FakeFailpoints(), containers=containers)
             if action.undo_only:
                 _run_forward(action, host)
             return host
@@ -237,6 +247,8 @@ def test_a_junk_target_is_only_ever_rejected_or_gone_and_nothing_is_touched(acti
         effects += host.vault.effects - action.undo_only
     if isinstance(host.objects, FakeObjectStore):
         effects += len(host.objects.objects)
+    if isinstance(host.containers, FakeContainers):
+        effects += host.containers.effects - action.undo_only
     if report is None or report.outcome is Outcome.NO_ACTION:
         assert effects == 0
     else:

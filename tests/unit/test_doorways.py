@@ -44,6 +44,7 @@ DOORWAYS: Doorways = {
     "opentelemetry": ("workers.adapters.telemetry",),
     "psutil": ("workers.adapters.processes",),
     "pydantic": ("workers.settings", *_HTTP),
+    "requests": ("workers.adapters.docker_engine",),
     "rich": _CLI,
     "sqlalchemy": _HISTORY,
     "starlette": _HTTP,

@@ -7,17 +7,25 @@ its line in ``CATALOGUE`` and its unit test.
 from typing import Any, Final
 
 from workers.action import Action
-from workers.actions import file_acquire, file_quarantine, file_unquarantine, kill_process
+from workers.actions import file_acquire, file_quarantine, file_unquarantine, kill_container, kill_process
 from workers.actions.file_acquire import FileAcquire
 from workers.actions.file_quarantine import FileQuarantine
 from workers.actions.file_unquarantine import FileUnquarantine
+from workers.actions.kill_container import KillContainer
 from workers.actions.kill_process import KillProcess
 
-CATALOGUE: Final[tuple[Action[Any], ...]] = (KillProcess(), FileQuarantine(), FileUnquarantine(), FileAcquire())
+CATALOGUE: Final[tuple[Action[Any], ...]] = (
+    KillProcess(),
+    KillContainer(),
+    FileQuarantine(),
+    FileUnquarantine(),
+    FileAcquire(),
+)
 """Every action there is. Closed: nothing is registered at run time."""
 
 FAILPOINTS: Final = (
     *kill_process.FAILPOINTS,
+    *kill_container.FAILPOINTS,
     *file_quarantine.FAILPOINTS,
     *file_unquarantine.FAILPOINTS,
     *file_acquire.FAILPOINTS,

@@ -98,6 +98,7 @@ def _equipment(settings: NodeSettings, opened: "_Opened", *, committed: Callable
     from workers.adapters.avro import AvroCodec
     from workers.adapters.chance import SystemChance
     from workers.adapters.clock import SystemClock
+    from workers.adapters.docker_engine import EngineContainers
     from workers.adapters.failpoints import failpoints
     from workers.adapters.journal import SqliteJournal
     from workers.adapters.keys import load_keyset, load_private_key
@@ -188,6 +189,7 @@ def _equipment(settings: NodeSettings, opened: "_Opened", *, committed: Callable
             vault=vault,
             spool=spool,
             objects=open_store(settings.storage, node_id, clock=clock),
+            containers=EngineContainers(settings.actions.docker.socket_path, clock=clock),
         ),
         catalogue={action.name: action for action in CATALOGUE},
         settings=settings.actions,

@@ -1,0 +1,213 @@
+"""One engine behind one socket: the calls, with their time limits, and every failure as one of our own errors.
+
+Made by ``containers``, one a socket; the only module that imports ``docker``. A connection of its own for each call:
+one kept open would die with the daemon, and a call that fails on a dead connection cannot be told from one that was
+carried out. Must never retry.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final
+
+from workers.core.container import RestartPolicy
+from workers.core.errors import Indeterminate, TransientFailure
+from workers.ports import Clock, Refusal
+
+if TYPE_CHECKING:
+    from docker import APIClient
+    from docker.errors import APIError
+
+SETTLE_NS: Final = 5_000_000_000
+"""How long an engine must have been answering again before a call that went unanswered counts as not carried out: what
+waited in its socket is taken up within milliseconds, side by side with our questions."""
+
+_UNSENT: Final = (ConnectionRefusedError, FileNotFoundError, PermissionError)
+"""Nobody took the connection, so nobody took the call."""
+
+
+class Engine:
+    """Any thread."""
+
+    def __init__(self, socket: str, clock: Clock, *, timeout_s: float, stop_timeout_s: float) -> None:
+        """Time limits are of one call, ``stop_timeout_s`` beyond the grace."""
+        self.socket = socket
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._stop_timeout_s = stop_timeout_s
+        self._lock = Lock()
+        self._version = ""
+        self._silent = False
+        self._answers_since_ns: int | None = None
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether a call went unanswered and may still be carried out."""
+        with self._lock:
+            if self._silent:
+                return True
+            if self._answers_since_ns is None:
+                return False
+            if self._clock.monotonic_ns() - self._answers_since_ns < SETTLE_NS:
+                return True
+            self._answers_since_ns = None
+            return False
+
+    def ids(self) -> Sequence[str]:
+        """Of all its containers. Raises ``TransientFailure``."""
+        with self._looking() as client:
+            return [str(each["Id"]) for each in client.containers(all=True)]
+
+    def container(self, container_id: str) -> Mapping[str, Any] | None:
+        """What it says of the one that has exactly this id; None when it has none. Raises ``TransientFailure``."""
+        with self._looking() as client:
+            told = _found(lambda: client.inspect_container(container_id))
+        # A container may be *named* like the id of another: the engine's own look-up takes names too.
+        return told if told is not None and told.get("Id") == container_id else None
+
+    def image(self, image_id: str) -> Mapping[str, Any] | None:
+        """What it says of an image. Raises ``TransientFailure``."""
+        with self._looking() as client:
+            return _found(lambda: client.inspect_image(image_id))  # type: ignore[no-untyped-call]
+
+    def restrain(self, container_id: str, policy: RestartPolicy) -> Refusal | None:
+        """Set the restart policy."""
+        wanted: Any = {"Name": policy.name, "MaximumRetryCount": policy.maximum}
+        with self._acting(self._timeout_s) as client:
+            return _told(lambda: client.update_container(container_id, restart_policy=wanted))
+
+    def kill(self, container_id: str) -> Refusal | None:
+        """SIGKILL."""
+        with self._acting(self._timeout_s) as client:
+            return _told(lambda: client.kill(container_id, signal="SIGKILL"))
+
+    def stop(self, container_id: str, grace_s: int) -> Refusal | None:
+        """Stop signal, then SIGKILL."""
+        with self._acting(self._stop_timeout_s) as client:  # the client itself adds the grace
+            return _told(lambda: client.stop(container_id, timeout=grace_s))
+
+    def start(self, container_id: str) -> Refusal | None:
+        """A new run."""
+        with self._acting(self._timeout_s) as client:
+            return _told(lambda: client.start(container_id))
+
+    def pause(self, container_id: str) -> Refusal | None:
+        """Freeze."""
+        with self._acting(self._timeout_s) as client:
+            return _told(lambda: client.pause(container_id))
+
+    def unpause(self, container_id: str) -> Refusal | None:
+        """Thaw."""
+        with self._acting(self._timeout_s) as client:
+            return _told(lambda: client.unpause(container_id))
+
+    @contextlib.contextmanager
+    def _looking(self) -> Iterator["APIClient"]:
+        """Around a question: whatever goes wrong, it may be asked again."""
+        from docker.errors import APIError
+        from requests.exceptions import RequestException
+
+        client = self._client(self._timeout_s)
+        try:
+            yield client
+        except APIError as error:
+            self._answered()
+            raise TransientFailure(f"{self.socket}: {_words(error)}") from error
+        except (RequestException, OSError) as error:
+            raise self._away(error) from error
+        finally:
+            client.close()
+        self._answered()
+
+    @contextlib.contextmanager
+    def _acting(self, timeout_s: float) -> Iterator["APIClient"]:
+        """Around an effect: without an answer nobody knows whether it was, or will be, carried out."""
+        from requests.exceptions import RequestException
+
+        client = self._client(timeout_s)
+        try:
+            yield client
+        except (RequestException, OSError) as error:
+            away = self._away(error)
+            if _unsent(error):
+                raise away from error
+            message = f"{self.socket} took the call and did not answer ({_short(error)}); it may carry it out yet"
+            raise Indeterminate(message, code="runtime_silent") from error
+        finally:
+            client.close()
+        self._answered()
+
+    def _client(self, timeout_s: float) -> "APIClient":
+        from docker import APIClient
+        from docker.errors import DockerException
+        from requests.exceptions import RequestException
+
+        try:
+            client = APIClient(
+                base_url=f"unix://{self.socket}",
+                version=self._version or "auto",
+                timeout=timeout_s,  # type: ignore[arg-type] # a float works as well
+            )
+        except (RequestException, DockerException, OSError) as error:
+            raise self._away(error) from error
+        client.trust_env = False  # proxies are for networks
+        self._version = client.api_version
+        return client
+
+    def _away(self, error: Exception) -> TransientFailure:
+        """It did not answer; remembers where it may have been asked all the same."""
+        if not _unsent(error):
+            with self._lock:
+                self._silent = True
+        return TransientFailure(f"{self.socket} does not answer: {_short(error)}")
+
+    def _answered(self) -> None:
+        with self._lock:
+            if self._silent:
+                self._silent = False
+                self._answers_since_ns = self._clock.monotonic_ns()
+
+
+def _told(call: Callable[[], object]) -> Refusal | None:
+    """What the engine says against a call; None where it took it."""
+    from docker.errors import APIError
+
+    try:
+        call()
+    except APIError as error:
+        return Refusal(_words(error), may_pass=(error.status_code or 500) >= 500)
+    return None
+
+
+def _found(call: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    from docker.errors import NotFound
+
+    try:
+        return call()
+    except NotFound:
+        return None
+
+
+def _words(error: "APIError") -> str:
+    return str(error.explanation or error)[:300]
+
+
+def _short(error: Exception) -> str:
+    return str(error)[:200]
+
+
+def _unsent(error: Exception) -> bool:
+    return any(isinstance(each, _UNSENT) for each in _causes(error))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """It, what it wraps and what it came from, however the library did that."""
+    seen: list[BaseException] = []
+    waiting: list[BaseException] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each not in seen:
+            seen.append(each)
+            more = (each.__cause__, each.__context__, *each.args)
+            waiting += [other for other in more if isinstance(other, BaseException)]
+    yield from seen

@@ -1,0 +1,84 @@
+"""Which sockets of container runtimes there are, and which of them this worker may believe (SAFETY D14).
+
+Called by the adapters of runtimes and by ``douse doctor``. A socket is trusted when root (or this worker's own user)
+listens on it behind directories that nobody else can put another socket into: whoever may fake a runtime could let a
+kill go into the void. Reads, and connects to ask for the peer; sends nothing.
+"""
+
+import os
+import socket
+import stat
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_PEER: Final = struct.Struct("3i")
+"""SO_PEERCRED: pid, uid, gid."""
+_CONNECT_S: Final = 2.0
+"""A listener whose queue is full for so long does not answer either."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeSocket:
+    """One socket, by its real path."""
+
+    path: str
+    trusted: bool
+    listening: bool = True
+    why: str = ""
+    """Why it is not trusted, or what is wrong with it."""
+
+
+def look(patterns: Iterable[str], *, root: Path = Path("/")) -> Sequence[RuntimeSocket]:
+    """The sockets that the globs find, each once, in the globs' order."""
+    return [_judged(path) for path in _found(patterns, root)]
+
+
+def _found(patterns: Iterable[str], root: Path) -> Iterator[Path]:
+    seen: set[Path] = set()
+    for pattern in patterns:
+        for path in sorted(root.glob(pattern.lstrip("/"))):
+            try:
+                real = path.resolve(strict=True)
+                is_socket = stat.S_ISSOCK(real.lstat().st_mode)
+            except (OSError, RuntimeError):
+                continue
+            if is_socket and real not in seen:
+                seen.add(real)
+                yield real
+
+
+def _judged(path: Path) -> RuntimeSocket:
+    believed = {0, os.geteuid()}
+    fault = _replaceable(path, believed)
+    if fault:
+        return RuntimeSocket(str(path), trusted=False, why=fault)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
+        asked.settimeout(_CONNECT_S)
+        try:
+            asked.connect(str(path))
+            raw = asked.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        except OSError as error:
+            why = "nobody listens" if isinstance(error, ConnectionRefusedError) else f"cannot be reached: {error}"
+            return RuntimeSocket(str(path), trusted=True, listening=False, why=why)
+    _, user, _ = _PEER.unpack(raw)
+    if user not in believed:
+        return RuntimeSocket(str(path), trusted=False, why=f"user {user} listens on it")
+    return RuntimeSocket(str(path), trusted=True)
+
+
+def _replaceable(path: Path, believed: set[int]) -> str:
+    """Who could put another socket in its place; empty for nobody."""
+    for place in (path, *path.parents):
+        try:
+            facts = place.lstat()
+        except OSError as error:
+            return f"{place} cannot be looked at: {error.strerror}"
+        if facts.st_uid not in believed:
+            return f"{place} belongs to user {facts.st_uid}"
+        open_to_all = facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not facts.st_mode & stat.S_ISVTX
+        if place is not path and open_to_all:
+            return f"{place} may be written to by others than its owner"
+    return ""
