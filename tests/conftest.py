@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.components import require as require_component
+from tests.engines import DockerRig, PodmanRig, require_engine
 from tests.kafka.fixtures import (  # noqa: F401 - a fixture is found by its name here
     kafka,
     kafka_distribution,
@@ -31,6 +32,24 @@ _BENCH = Path(__file__).parent / "bench"
 def require() -> Callable[..., None]:
     """`require(component, reason)`: skips on a laptop, fails under CI=true, when the component is missing."""
     return require_component
+
+
+@pytest.fixture(scope="session")
+def docker_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRig]:
+    """A dockerd of the tests' own. Whoever uses it leaves no container behind: ``rig.clear()``."""
+    require_engine("docker")
+    rig = DockerRig(tmp_path_factory.mktemp("docker"))
+    yield rig
+    rig.close()
+
+
+@pytest.fixture(scope="session")
+def podman_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PodmanRig]:
+    """A Podman service of the tests' own, as ``docker_engine``."""
+    require_engine("podman")
+    rig = PodmanRig(tmp_path_factory.mktemp("podman"))
+    yield rig
+    rig.close()
 
 
 @pytest.hookimpl(tryfirst=True)

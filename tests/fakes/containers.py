@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.fakes.clock import FakeClock
-from workers.core.container import ContainerFacts, ContainerRef, ContainerState, RestartPolicy
+from workers.core.container import ALIVE, ContainerFacts, ContainerRef, ContainerState, RestartPolicy
 from workers.core.errors import Indeterminate, TransientFailure
 from workers.ports import Refusal, Runtime
 
@@ -27,6 +28,8 @@ class FakeContainer:
     auto_remove: bool = False
     immortal: bool = False
     """SIGKILL only waits for it."""
+    comes_back: bool = False
+    """Somebody starts it again as soon as it has ended."""
     calls: list[str] = field(default_factory=list)
 
 
@@ -56,7 +59,7 @@ class FakeContainers:
 
     def spawn(self, container_id: str = "", **facts: Any) -> FakeContainer:
         """A container that starts now."""
-        whole = container_id.ljust(64, "0") if container_id else f"{next(self._ids):064x}"
+        whole = container_id.ljust(64, "0") if container_id else hashlib.sha256(b"%d" % next(self._ids)).hexdigest()
         defaults: dict[str, Any] = {
             "ref": ContainerRef(facts.pop("socket", SOCKET), whole),
             "state": ContainerState.RUNNING,
@@ -127,7 +130,7 @@ class FakeContainers:
         return self._do("restrain", ref, set_policy)
 
     def kill(self, ref: ContainerRef) -> Refusal | None:
-        return self._do("kill", ref, self._kill, needs=(ContainerState.RUNNING, ContainerState.PAUSED))
+        return self._do("kill", ref, self._kill, needs=tuple(ALIVE))
 
     def stop(self, ref: ContainerRef, *, grace_s: int) -> Refusal | None:
         return self._do("stop", ref, self._kill)
@@ -169,6 +172,8 @@ class FakeContainers:
     def _kill(self, container: FakeContainer) -> None:
         if not container.immortal:
             self.end(container)
+        if container.comes_back:
+            self.restart(container)
 
     def _becomes(self, state: ContainerState) -> Callable[[FakeContainer], None]:
         def change(container: FakeContainer) -> None:

@@ -1,0 +1,80 @@
+"""What unit tests of the actions on containers share: scripted runtimes, and commands for what is in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.fakes.clock import FakeClock
+from tests.fakes.containers import FakeContainer, FakeContainers
+from tests.fakes.failpoints import FakeFailpoints
+from tests.fakes.processes import FakeProcesses
+from workers.action import Action, Job
+from workers.core.command import ActionCommand, parameters_digest
+from workers.core.ids import NO_EXECUTION, EventId, ExecutionId, Incarnation, KeyId, NodeId
+from workers.core.outcome import NOTHING, Report, Values
+from workers.core.request import Actor, ActorKind, Causation
+from workers.core.target import ContainerTarget, Target
+from workers.ports import Host
+
+SECOND = 1_000_000_000
+
+
+class World:
+    """One action, and a host whose containers have all run for ten seconds when they are seen."""
+
+    def __init__(self, action: Action[Any]) -> None:
+        self.action = action
+        self.clock = FakeClock()
+        self.processes = FakeProcesses(self.clock)
+        self.containers = FakeContainers(self.clock)
+        self.failpoints = FakeFailpoints()
+        self.host = Host(self.processes, self.clock, self.failpoints, containers=self.containers)
+        self.bare = Host(self.processes, self.clock, self.failpoints)
+
+    def container(self, **facts: Any) -> FakeContainer:
+        """One that has run for ten seconds."""
+        made = self.containers.spawn(**facts)
+        self.clock.advance(10)
+        return made
+
+    def target(self, container: FakeContainer) -> ContainerTarget:
+        """What an event that happens now names."""
+        return ContainerTarget(container.facts.ref.id[:12], self.clock.now_ns())
+
+    def job(self, target: Target, *, undoes: Values = NOTHING, **parameters: Any) -> Job[Any]:
+        """A rule's command."""
+        now = self.clock.now_ns()
+        command = ActionCommand(
+            command_id=ExecutionId("0199e0f7-0000-7000-8000-000000000001"),
+            node_id=NodeId("0" * 32),
+            node_key=KeyId("1" * 32),
+            incarnation=Incarnation("i"),
+            action=self.action.name,
+            target=target,
+            parameters=parameters,
+            parameters_sha256=parameters_digest(parameters),
+            issued_at_ns=now,
+            not_before_ns=now,
+            expires_at_ns=now + 300 * SECOND,
+            timeout_s=60,
+            actor=Actor(ActorKind.RULE, "Terminal shell in container"),
+            undo_of=ExecutionId("0199e0f7-0000-7000-8000-000000000002") if self.action.undo_only else NO_EXECUTION,
+            causation=Causation(event_id=EventId("event-1")),
+        )
+        return Job(command, self.action.parse(parameters), deadline_ns=now + 60 * SECOND, undoes=undoes)
+
+    def bind(self, container: FakeContainer, **parameters: Any) -> tuple[Job[Any], Values]:
+        """Admitted and bound."""
+        job = self.job(self.target(container), **parameters)
+        self.action.admit(job, self.host)
+        return job, self.action.bind(job, self.host)
+
+    def run(self, container: FakeContainer, **parameters: Any) -> Report:
+        """From the command to the report."""
+        job, claim = self.bind(container, **parameters)
+        return self.action.execute(job, claim, self.host)
+
+
+def code_of(report: Report) -> str:
+    """The reason in a report's code."""
+    return report.code.partition("_error_")[2] or report.code.partition("_success_")[2]

@@ -1,0 +1,213 @@
+"""What every ``Containers`` does: the scripted runtimes that unit tests use, a real dockerd, a real Podman service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from tests.engines import DEAF, PATIENT, EngineRig
+from tests.fakes.clock import FakeClock
+from tests.fakes.containers import FakeContainer, FakeContainers
+from workers.adapters.clock import SystemClock
+from workers.adapters.docker_engine import EngineContainers
+from workers.core.container import ContainerFacts, ContainerRef, ContainerState, RestartPolicy
+from workers.core.errors import TransientFailure
+from workers.ports import Containers
+
+pytestmark = pytest.mark.slow
+
+
+class Stage(Protocol):
+    """Where containers are made."""
+
+    has_update: bool
+
+    @property
+    def containers(self) -> Containers: ...
+    def run(self, *, policy: str = "", name: str = "", auto_remove: bool = False, deaf: bool = True) -> str: ...
+    def remove(self, container_id: str) -> None: ...
+    def deaf(self) -> Containers: ...
+
+
+class FakeStage:
+    has_update = True
+
+    def __init__(self) -> None:
+        self.containers = FakeContainers(FakeClock())
+        self._made: dict[str, FakeContainer] = {}
+
+    def run(self, *, policy: str = "", name: str = "", auto_remove: bool = False, deaf: bool = True) -> str:
+        del deaf
+        made = self.containers.spawn(name=name or "web", policy=RestartPolicy(policy or "no"))
+        made.auto_remove = auto_remove
+        self._made[made.facts.ref.id] = made
+        return made.facts.ref.id
+
+    def remove(self, container_id: str) -> None:
+        self._made[container_id].removed = True
+
+    def deaf(self) -> Containers:
+        return FakeContainers(FakeClock(), down=True)
+
+
+class RealStage:
+    def __init__(self, rig: EngineRig) -> None:
+        self.rig = rig
+        self.has_update = rig.has_update
+        self.containers = EngineContainers([str(rig.socket)], clock=SystemClock())
+
+    def run(self, *, policy: str = "", name: str = "", auto_remove: bool = False, deaf: bool = True) -> str:
+        command = DEAF if deaf else PATIENT
+        return self.rig.run(policy=policy, name=name or None, auto_remove=auto_remove, command=command)
+
+    def remove(self, container_id: str) -> None:
+        self.rig.remove(container_id)
+
+    def deaf(self) -> Containers:
+        return EngineContainers([str(self.rig.directory / "none.sock")], clock=SystemClock())
+
+
+@pytest.fixture(params=["fake", "docker", "podman"])
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    if request.param == "fake":
+        yield FakeStage()
+        return
+    rig = request.getfixturevalue(f"{request.param}_engine")
+    yield RealStage(rig)
+    rig.clear()
+
+
+def seen(stage: Stage, container_id: str) -> ContainerFacts:
+    (facts,) = stage.containers.find(container_id)
+    return facts
+
+
+def after(stage: Stage, facts: ContainerFacts) -> ContainerFacts:
+    found = stage.containers.inspect(facts.ref)
+    assert found is not None
+    return found
+
+
+def test_a_running_container_is_found_by_its_id_and_by_twelve_digits_of_it(stage: Stage) -> None:
+    container_id = stage.run(policy="always")
+    facts = seen(stage, container_id)
+    assert facts == seen(stage, container_id[:12])
+    assert facts.ref.id == container_id
+    assert (facts.state, facts.alive, facts.policy.name) == (ContainerState.RUNNING, True, "always")
+    assert facts.pid > 0
+    assert facts.started_at_ns > 0
+    assert after(stage, facts) == facts
+
+
+def test_what_no_runtime_has_is_not_found(stage: Stage) -> None:
+    container_id = stage.run()
+    other = "f" * 64 if container_id[0] != "f" else "0" * 64
+    assert list(stage.containers.find(other)) == []
+    assert list(stage.containers.find(other[:12])) == []
+    assert stage.containers.inspect(ContainerRef(seen(stage, container_id).ref.runtime, other)) is None
+
+
+def test_a_name_is_never_an_id(stage: Stage) -> None:
+    stage.run(name="deadbeef0123")
+    stage.run(name="f" * 64)
+    assert list(stage.containers.find("deadbeef0123")) == []
+    assert list(stage.containers.find("f" * 64)) == []
+
+
+def test_a_container_named_like_the_id_of_another_does_not_hide_it(stage: Stage) -> None:
+    container_id = stage.run()
+    decoy = stage.run(name=container_id[:12])
+    assert [facts.ref.id for facts in stage.containers.find(container_id[:12])] == [container_id]
+    assert decoy != container_id
+
+
+def test_a_killed_container_has_ended_and_keeps_its_run(stage: Stage) -> None:
+    facts = seen(stage, stage.run())
+    assert stage.containers.kill(facts.ref) is None
+    ended = stage.containers.await_end(facts.ref, started_at_ns=facts.started_at_ns, timeout_s=60)
+    assert ended is not None
+    assert (ended.state, ended.alive, ended.pid) == (ContainerState.ENDED, False, 0)
+    assert ended.started_at_ns == facts.started_at_ns
+    refused = stage.containers.kill(facts.ref)
+    assert refused is not None
+    assert after(stage, facts) == ended
+
+
+def test_a_container_that_is_removed_at_its_end_is_gone(stage: Stage) -> None:
+    facts = seen(stage, stage.run(auto_remove=True))
+    assert stage.containers.kill(facts.ref) is None
+    for _ in range(100):  # removal comes a moment after the end
+        ended = stage.containers.await_end(facts.ref, started_at_ns=facts.started_at_ns, timeout_s=60)
+        if ended is None:
+            break
+        assert not ended.alive
+    assert stage.containers.inspect(facts.ref) is None
+    assert stage.containers.kill(facts.ref) is not None
+
+
+def test_a_stopped_container_starts_into_another_run(stage: Stage) -> None:
+    facts = seen(stage, stage.run(deaf=False))
+    assert stage.containers.stop(facts.ref, grace_s=30) is None
+    assert not after(stage, facts).alive
+    assert stage.containers.stop(facts.ref, grace_s=1) is None
+    assert stage.containers.start(facts.ref) is None
+    again = after(stage, facts)
+    assert again.alive
+    assert again.started_at_ns > facts.started_at_ns
+    assert stage.containers.start(facts.ref) is None
+    assert after(stage, facts) == again
+
+
+def test_a_paused_container_is_paused_until_it_is_not(stage: Stage) -> None:
+    facts = seen(stage, stage.run())
+    assert stage.containers.unpause(facts.ref) is not None
+    assert stage.containers.pause(facts.ref) is None
+    paused = after(stage, facts)
+    assert paused == replace(facts, state=ContainerState.PAUSED)
+    assert stage.containers.pause(facts.ref) is not None
+    assert stage.containers.unpause(facts.ref) is None
+    assert after(stage, facts) == facts
+    assert stage.containers.unpause(facts.ref) is not None
+    assert after(stage, facts) == facts
+
+
+def test_a_paused_container_can_be_killed(stage: Stage) -> None:
+    facts = seen(stage, stage.run())
+    assert stage.containers.pause(facts.ref) is None
+    assert stage.containers.kill(facts.ref) is None
+    ended = stage.containers.await_end(facts.ref, started_at_ns=facts.started_at_ns, timeout_s=60)
+    assert ended is not None
+    assert not ended.alive
+
+
+def test_a_restart_policy_is_changed_where_the_runtime_can(stage: Stage) -> None:
+    facts = seen(stage, stage.run(policy="always"))
+    refused = stage.containers.restrain(facts.ref, RestartPolicy())
+    assert (refused is None) == stage.has_update
+    assert after(stage, facts).policy.restarts != stage.has_update
+    if stage.has_update:
+        wanted = RestartPolicy("on-failure", 3)
+        assert stage.containers.restrain(facts.ref, wanted) is None
+        assert after(stage, facts).policy == wanted
+    assert after(stage, facts).started_at_ns == facts.started_at_ns
+
+
+def test_waiting_for_an_end_that_does_not_come_tells_what_is(stage: Stage) -> None:
+    facts = seen(stage, stage.run())
+    assert stage.containers.await_end(facts.ref, started_at_ns=facts.started_at_ns, timeout_s=0.05) == facts
+
+
+def test_where_nobody_listens_looking_fails_for_now(stage: Stage) -> None:
+    with pytest.raises(TransientFailure):
+        stage.deaf().find("0" * 12)
+
+
+def test_we_do_not_run_in_one_of_them(stage: Stage) -> None:
+    container_id = stage.run()
+    assert container_id not in stage.containers.own_ids()
+    assert Path(seen(stage, container_id).ref.runtime).name.endswith(".sock")
+    assert all(runtime.usable for runtime in stage.containers.runtimes())

@@ -1,0 +1,100 @@
+"""Which sockets are found, and which are believed: what another user could have put there is not."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from workers.adapters.runtime_sockets import RuntimeSocket, look
+
+STRANGER = 65_534
+
+
+@pytest.fixture
+def listen(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    with ExitStack() as opened:
+
+        def made(name: str) -> Path:
+            path = tmp_path / name
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            listening = opened.enter_context(socket.socket(socket.AF_UNIX))
+            listening.bind(str(path))
+            listening.listen()
+            return path
+
+        yield made
+
+
+def seen(tmp_path: Path, *globs: str) -> list[RuntimeSocket]:
+    return list(look(globs, root=tmp_path))
+
+
+def test_our_own_socket_behind_our_own_directories_is_believed(tmp_path: Path, listen: Callable[[str], Path]) -> None:
+    path = listen("run/docker.sock")
+    assert seen(tmp_path, "/run/docker.sock") == [RuntimeSocket(str(path), trusted=True)]
+
+
+def test_globs_find_each_socket_once_whatever_it_is_also_called(tmp_path: Path, listen: Callable[[str], Path]) -> None:
+    one, two = listen("run/docker.sock"), listen("run/user/1000/podman/podman.sock")
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var/run").symlink_to(tmp_path / "run")
+    (tmp_path / "run/dangling.sock").symlink_to("nothing")
+    (tmp_path / "run/file.sock").write_text("no socket")
+    found = seen(tmp_path, "/var/run/docker.sock", "/run/*.sock", "/run/*/*/podman/podman.sock", "/nowhere/*")
+    assert [at.path for at in found] == [str(one), str(two)]
+
+
+def test_one_that_nobody_listens_on_is_believed_and_of_no_use(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(tmp_path / "docker.sock"))
+    (found,) = seen(tmp_path, "/docker.sock")
+    assert (found.trusted, found.listening, found.why) == (True, False, "nobody listens")
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775])
+def test_one_in_a_directory_that_others_may_write_to_is_not_believed(
+    tmp_path: Path, listen: Callable[[str], Path], mode: int
+) -> None:
+    path = listen("run/docker.sock")
+    path.parent.chmod(mode)
+    (found,) = seen(tmp_path, "/run/docker.sock")
+    assert not found.trusted
+    assert "written to by others" in found.why
+
+
+def test_a_sticky_directory_lets_nobody_replace_what_is_ours(tmp_path: Path, listen: Callable[[str], Path]) -> None:
+    path = listen("run/docker.sock")
+    path.parent.chmod(0o1777)
+    assert seen(tmp_path, "/run/docker.sock")[0].trusted
+
+
+@pytest.mark.parametrize("whose", ["run", "run/docker.sock"])
+def test_one_that_is_another_users_or_in_his_directory_is_not_believed(
+    tmp_path: Path, listen: Callable[[str], Path], require: Callable[..., None], whose: str
+) -> None:
+    require("root", "only root gives files away")
+    listen("run/docker.sock")
+    os.chown(tmp_path / whose, STRANGER, STRANGER)
+    (found,) = seen(tmp_path, "/run/docker.sock")
+    assert not found.trusted
+    assert f"belongs to user {STRANGER}" in found.why
+
+
+def test_one_that_another_user_listens_on_is_not_believed(tmp_path: Path, require: Callable[..., None]) -> None:
+    require("root", "only root becomes somebody else")
+    path = tmp_path / "docker.sock"
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
+        os.seteuid(STRANGER)
+        try:
+            bound.listen()  # the peer that SO_PEERCRED names is whoever called listen
+        finally:
+            os.seteuid(0)
+        (found,) = seen(tmp_path, "/docker.sock")
+    assert not found.trusted
+    assert f"user {STRANGER} listens" in found.why
