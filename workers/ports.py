@@ -11,8 +11,8 @@ from enum import Enum, auto
 from typing import Generic, Protocol, TypeVar
 
 from workers.core.audit import AuditRecord, ChainHead
-from workers.core.custody import Custody
 from workers.core.container import ContainerFacts, ContainerRef, RestartPolicy
+from workers.core.custody import Custody
 from workers.core.envelope import PayloadType
 from workers.core.event import RuntimeEvent
 from workers.core.file import Extent, FileFacts, FileIdentity, Holders
