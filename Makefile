@@ -10,9 +10,10 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SIDE_BY_SIDE := --numprocesses auto --dist worksteal
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
-.PHONY: help install demo up fmt check kafka test faults bench lock wheel docs clean
+.PHONY: help install demo up fmt lint check kafka test faults bench lock wheel docs clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -39,18 +40,21 @@ fmt: $(STAMP) ## format the code and mend what the linter can
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --quiet --fix .
 
-check: $(STAMP) ## format, lint, types, layers, unit tests: under a minute
-	@$(BIN)/ruff format --check --quiet . || { echo "make check: these files are not formatted; say make fmt" >&2; $(BIN)/ruff format --check .; }
+lint: $(STAMP) ## format, lint, types, layers
+	@$(BIN)/ruff format --check --quiet . || { echo "make lint: these files are not formatted; say make fmt" >&2; $(BIN)/ruff format --check .; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo
-	@DOUSE_EXAMPLES=quick $(BIN)/python -m pytest -q --numprocesses auto --dist worksteal tests/unit
+
+check: lint ## lint, and the unit tests with few examples: under a minute
+	@DOUSE_EXAMPLES=quick $(BIN)/python -m pytest -q $(SIDE_BY_SIDE) tests/unit
 
 kafka: $(STAMP) ## fetch a real Apache Kafka for the tests (needs java and mvn)
 	@$(BIN)/python -m tests.kafka.assemble
 
-test: check ## check, then contract, guarantees, integration, e2e: under 25 minutes
-	@$(BIN)/python -m pytest -q tests
+test: lint ## lint, unit, then contract, guarantees, integration, e2e: under 25 minutes
+	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) tests/unit
+	@$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --ignore tests/unit tests
 
 faults: $(STAMP) ## the long fault sweeps
 	@$(BIN)/python -m pytest -q -m faults --timeout 3600 tests
