@@ -99,6 +99,7 @@ requests: SearchStrategy[ActionRequest] = _records(
         "steps": _tuples(steps),
         "subject": execution_ids | st.just(""),
         "causation": causations,
+        "echo": values,
     },
 )
 

@@ -37,7 +37,8 @@ from workers.core.request import ActionRequest
 from workers.gateway import showing
 from workers.gateway.desk import Desk
 from workers.gateway.http.app import build
-from workers.gateway.principals import RateLimit, Tokens
+from workers.gateway.permissions import ADMIN
+from workers.gateway.principals import Principal, RateLimit, Tokens
 from workers.gateway.trail import Trail
 from workers.ports import Codec
 
@@ -50,7 +51,13 @@ class FakeGateway:
     """Everything behind one ASGI application."""
 
     def __init__(
-        self, *, a_minute: int = 1_000_000, folds: bool = True, codec: Codec | None = None, token: str = TOKEN
+        self,
+        *,
+        a_minute: int = 1_000_000,
+        folds: bool = True,
+        codec: Codec | None = None,
+        token: str = TOKEN,
+        person: Principal = ADMIN,
     ) -> None:
         self.clock = FakeClock()
         self.telemetry = FakeTelemetry()
@@ -75,7 +82,7 @@ class FakeGateway:
         )
         self.app = build(
             self.desk,
-            tokens=Tokens(sha256(token.encode()).hexdigest()),
+            tokens=Tokens({sha256(token.encode()).hexdigest(): person}),
             limit=RateLimit(a_minute, self.clock),
             signer=lambda signed: "",
             fold_wait_s=0.05,

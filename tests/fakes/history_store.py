@@ -150,7 +150,10 @@ class FakeHistoryStore:
 
     def executions(self, query: ExecutionQuery) -> Page[Execution]:
         chosen = [row for row in self._held.rows.values() if self._wanted(row, query)]
-        page, more = _cut(chosen, query.cursor, query.limit, lambda row: (row.requested_at_ns, row.execution_id))
+        chosen.sort(key=lambda row: (row.requested_at_ns, row.execution_id), reverse=True)
+        before = position_of(query.cursor) if query.cursor else None
+        left = [row for row in chosen if before is None or (row.requested_at_ns, row.execution_id) < before]
+        page, more = _cut(left[query.offset :], "", query.limit, lambda row: (row.requested_at_ns, row.execution_id))
         return Page(tuple(self._bare(row.execution_id) for row in page), more)
 
     def undone_by(self, execution_id: ExecutionId) -> Execution | None:
@@ -246,6 +249,9 @@ class FakeHistoryStore:
             and (not query.container or short_container(query.container) in {row.container, *map(_container, events)})
             and (not query.workload or query.workload in {event.workload for event in events})
             and (not query.cluster or query.cluster in clusters | {event.cluster for event in events})
+            and (query.actions is None or row.action in query.actions)
+            and (not query.outcomes or row.outcome in query.outcomes)
+            and (not query.stages or row.stage in query.stages)
             and query.from_ns <= row.requested_at_ns
             and (not query.to_ns or row.requested_at_ns < query.to_ns)
         )

@@ -15,7 +15,8 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.gateway import TOKEN, FakeGateway
 from workers.core.audit import GENESIS
 from workers.gateway.http.edge import LARGEST_BODY
-from workers.gateway.principals import ADMIN, RateLimit, Tokens
+from workers.gateway.permissions import ADMIN
+from workers.gateway.principals import RateLimit, Tokens
 from workers.gateway.refusals import TooMany, Unauthorized
 
 ROUTES = [
@@ -33,6 +34,11 @@ ROUTES = [
     ("GET", "/api/v1/actions"),
     ("GET", "/api/v1/actions/x"),
     ("POST", "/api/v1/health"),
+    ("GET", "/secure/response-actions/v1alpha1/actions"),
+    ("GET", "/secure/response-actions/v1alpha1/action-executions"),
+    ("POST", "/secure/response-actions/v1alpha1/action-executions"),
+    ("GET", "/secure/response-actions/v1alpha1/action-executions/x"),
+    ("DELETE", "/secure/response-actions/v1alpha1/action-executions/x"),
     ("GET", "/nothing/here"),
 ]
 
@@ -73,7 +79,7 @@ def test_two_authorization_headers_are_none() -> None:
 
 @given(st.binary(max_size=700))
 def test_no_header_but_the_right_one_is_let_in(header: bytes) -> None:
-    tokens = Tokens("00" * 32)
+    tokens = Tokens({"00" * 32: ADMIN})
     with pytest.raises(Unauthorized):
         tokens.principal(header)
 

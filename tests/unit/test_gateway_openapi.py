@@ -16,15 +16,37 @@ def document() -> dict[str, Any]:
     return found
 
 
-def test_it_is_openapi_3_1_and_every_operation_is_described(document: dict[str, Any]) -> None:
+def test_it_is_openapi_3_1_and_every_operation_of_both_faces_is_described(document: dict[str, Any]) -> None:
     assert document["openapi"] == "3.1.0"
+    assert {path.split("/")[1] for path in document["paths"]} == {"api", "secure"}
     for path, operations in document["paths"].items():
-        assert path.startswith("/api/v1/")
         for operation in operations.values():
             assert operation["summary"], path
             assert operation["description"], path
             assert "422" not in operation["responses"], path
-            assert operation["responses"]["default"]["content"]["application/json"]["schema"], path
+            for answer in operation["responses"].values():
+                assert answer["content"]["application/json"]["schema"], path
+                assert "X-RateLimit-Limit" in answer["headers"], path
+
+
+def test_the_compatible_face_has_the_published_operations_and_statuses(document: dict[str, Any]) -> None:
+    root = "/secure/response-actions/v1alpha1"
+    statuses = {
+        f"{method} {path.removeprefix(root)}": set(operation["responses"])
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        if path.startswith(root) and not path.endswith("/acquired-file")
+    }
+    common = {"400", "401", "403", "429", "500"}
+    assert statuses == {
+        "get /actions": {"200", *common},
+        "post /action-executions": {"201", *common},
+        "get /action-executions": {"200", *common},
+        "get /action-executions/{execution_id}": {"200", "404", *common},
+        "delete /action-executions/{execution_id}": {"200", "404", *common},
+    }
+    retry = document["paths"][f"{root}/action-executions"]["post"]["responses"]["429"]["headers"]
+    assert "Retry-After" in retry
 
 
 def test_every_field_of_every_model_is_described(document: dict[str, Any]) -> None:

@@ -38,6 +38,7 @@ def gateway(settings: GatewaySettings) -> Runnable:
     from workers.gateway.desk import Desk
     from workers.gateway.http.app import build
     from workers.gateway.loop import Appender, Loop
+    from workers.gateway.permissions import ADMIN
     from workers.gateway.principals import RateLimit, Tokens
     from workers.gateway.trail import Trail
 
@@ -79,7 +80,7 @@ def gateway(settings: GatewaySettings) -> Runnable:
     return Loop(
         build(
             desk,
-            tokens=Tokens(settings.admin_token_sha256),
+            tokens=Tokens({settings.admin_token_sha256: ADMIN}),
             limit=RateLimit(settings.requests_per_minute, clock),
             signer=signer,
         ),

@@ -50,10 +50,18 @@ class ExecutionQuery:
     event_id: str = ""
     caller_id: str = ""
     undo_of: str = ""
+    actions: tuple[str, ...] | None = None
+    """One of these; None means any."""
+    outcomes: tuple[str, ...] = ()
+    """One of these, the empty text for none yet."""
+    stages: tuple[str, ...] = ()
+    """One of these."""
     from_ns: int = 0
     to_ns: int = 0
     limit: int = 25
     cursor: str = ""
+    offset: int = 0
+    """How many rows of what is left to pass over: it costs what reading them would, where a cursor costs nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,3 +93,5 @@ class ActionRequest:
     cooldown_key: str = ""
     """Set by the responder: one automated action per rule and target incarnation within the rule's cooldown."""
     cooldown_s: int = 0
+    echo: Values = field(default_factory=lambda: NOTHING)
+    """What a client of the compatible API sent as parameters, as it came; echoed, and nothing acts on it."""

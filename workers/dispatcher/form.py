@@ -88,6 +88,8 @@ def _bounds(request: ActionRequest) -> None:
     for name, text in texts.items():
         if len(text) > MAX_TEXT:
             raise NotARequest("invalid_request", f"{name} has {len(text)} characters; at most {MAX_TEXT}")
+    if len(request.echo) > MAX_PARAMETERS:
+        raise NotARequest("invalid_request", f"{len(request.echo)} parameters to echo; at most {MAX_PARAMETERS}")
     if not request.actor.name:
         raise NotARequest("invalid_request", "actor.name is empty: nobody asks")
 

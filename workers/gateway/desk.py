@@ -5,7 +5,7 @@ checked before the first record leaves, so that a refusal means that nothing was
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from workers.core import topics
@@ -27,6 +27,7 @@ from workers.core.outcome import Values
 from workers.core.record import Headers, OutRecord
 from workers.core.request import ActionRequest
 from workers.gateway import requests
+from workers.gateway.permissions import Access, permit
 from workers.gateway.principals import Principal
 from workers.gateway.refusals import Conflict, Invalid, NotFound, TooLarge
 from workers.gateway.requests import Catalogue, Wish
@@ -95,9 +96,11 @@ class Desk:
 
         Raises:
             Invalid: what is wrong with which field.
+            Forbidden: this person may not.
             Conflict: the key was used for something else.
             TransientFailure: the log did not acknowledge in time; asking again under the same key is safe.
         """
+        permit(person, requests.action_of(wish.action, self.catalogue), Access.EXEC)
         with self.telemetry.span("gateway ask", parent=parent) as span:
             now_ns = self.clock.now_ns()
             event = self._event(wish.event_id)
@@ -110,19 +113,22 @@ class Desk:
             self._write("asked", request, execution_id, person, span.headers())
             return Asked(execution_id, request)
 
-    def undo(self, execution_id: str, *, person: Principal, reason: str = "", parent: Headers = ()) -> Asked:
+    def undo(
+        self, execution_id: str, *, person: Principal, reason: str = "", caller_id: str = "", parent: Headers = ()
+    ) -> Asked:
         """Write a request to undo an execution; the answer names the new execution that undoes it.
 
         Raises:
-            NotFound, Conflict, TransientFailure: as named.
+            NotFound, Forbidden, Conflict, TransientFailure: as named.
         """
         with self.telemetry.span("gateway undo", parent=parent) as span:
-            done = self.found(execution_id)
+            done = self.found(execution_id, person=person, access=Access.EXEC)
             now_ns = self.clock.now_ns()
             new_id = ExecutionId(uuid7(now_ns, self.chance.bytes(RANDOM_BYTES)))
             request = requests.undo(
                 done, self.catalogue, person=person, execution_id=new_id, now_ns=now_ns, reason=reason
             )
+            request = replace(request, caller_id=caller_id)
             undone = self.history.undone_by(done.execution_id)
             if undone is not None:
                 raise Conflict(f"undone already by {undone.execution_id}", code="undone")
@@ -135,23 +141,25 @@ class Desk:
         """Write a request to cancel an execution; the execution as it is now.
 
         Raises:
-            NotFound, Conflict, TransientFailure: as named.
+            NotFound, Forbidden, Conflict, TransientFailure: as named.
         """
         with self.telemetry.span("gateway cancel", parent=parent) as span:
-            running = self.found(execution_id)
+            running = self.found(execution_id, person=person, access=Access.EXEC)
             request = requests.cancel(running, person=person, now_ns=self.clock.now_ns(), reason=reason, force=force)
             self._write("asked_cancel", request, running.execution_id, person, span.headers())
             return running
 
-    def found(self, execution_id: str) -> Execution:
+    def found(self, execution_id: str, *, person: Principal, access: Access = Access.READ) -> Execution:
         """An execution with its steps.
 
         Raises:
             NotFound: there is none.
+            Forbidden: this person may not do that with it.
         """
         known = self.history.execution(ExecutionId(execution_id)) if is_execution_id(execution_id) else None
         if known is None:
             raise NotFound(f"there is no execution {execution_id[:64]!r}")
+        permit(person, self.catalogue.get(known.action), access)
         return known
 
     def _read(self, body: bytes) -> Sequence[RuntimeEvent]:

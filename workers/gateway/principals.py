@@ -7,6 +7,7 @@ blocks or awaits, which is what makes ``take`` atomic. Tokens are known by their
 import hashlib
 import hmac
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,18 +25,16 @@ class Principal:
     """Somebody who may call."""
 
     name: str
-
-
-ADMIN: Final = Principal("admin")
-"""The one principal of the admin token, until roles come."""
+    rights: frozenset[str] = frozenset()
+    """See ``permissions``; nothing where nothing was given."""
 
 
 class Tokens:
     """The tokens that open the door."""
 
-    def __init__(self, admin_token_sha256: str) -> None:
-        """``admin_token_sha256`` is the hex digest of the admin's token."""
-        self._admin = bytes.fromhex(admin_token_sha256)
+    def __init__(self, principals: Mapping[str, Principal]) -> None:
+        """Whose token has which SHA-256, in hex."""
+        self._principals = tuple((bytes.fromhex(digest), principal) for digest, principal in principals.items())
 
     def principal(self, authorization: bytes | None) -> Principal:
         """Whose token an ``Authorization`` header carries, compared in constant time.
@@ -49,9 +48,12 @@ class Tokens:
         token = token.strip()
         if scheme.lower() != b"bearer" or not token or len(token) > LONGEST_TOKEN:
             raise Unauthorized("not a bearer token: send the header `Authorization: Bearer <token>`")
-        if not hmac.compare_digest(hashlib.sha256(token).digest(), self._admin):
+        digest = hashlib.sha256(token).digest()
+        # Every one is compared, so that the time tells nothing about which.
+        known = [principal for mine, principal in self._principals if hmac.compare_digest(digest, mine)]
+        if not known:
             raise Unauthorized("this token is not known here")
-        return ADMIN
+        return known[0]
 
 
 class RateLimit:

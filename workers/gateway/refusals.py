@@ -36,6 +36,13 @@ class Unauthorized(Refused):
     status = 401
 
 
+class Forbidden(Refused):
+    """Who is calling may not."""
+
+    code = "forbidden"
+    status = 403
+
+
 class NotFound(Refused):
     """There is no such thing."""
 

@@ -66,6 +66,8 @@ class Wish:
     ttl_s: int = 0
     undo_after_s: int = 0
     caller_id: str = ""
+    echo: Values = field(default_factory=lambda: NOTHING)
+    """What a client of the compatible face sent as parameters; echoed, never acted on."""
 
 
 def action_of(name: str, catalogue: Catalogue) -> Action[Any]:
@@ -120,6 +122,7 @@ def execute(
         caller_id=wish.caller_id,
         causation=Causation(event.event_id) if event is not None else Causation(),
         detected_at_ns=event.occurred_at_ns if event is not None else 0,
+        echo=wish.echo,
     )
 
 
@@ -223,14 +226,14 @@ def _named(named: Named | None, now_ns: int) -> Target:
                 raise Invalid(f"no kernel gives out the process id {pid}", field="target.process.pid")
             if start is not None and not is_time_ns(start):
                 raise Invalid(
-                    "start_time_ns is nanoseconds since the epoch, or -1", field="target.process.start_time_ns"
+                    "a start time is nanoseconds since the epoch, or -1", field="target.process.start_time_ns"
                 )
             return ProcessTarget((ProcessRef(pid, start),), now_ns)
         case NamedContainer(id=container_id):
             return ContainerTarget(_container_id(container_id, "target.container.id"), now_ns)
         case NamedFile(path=path, container_id=inside):
             if not is_path(path):
-                raise Invalid("path must be absolute, whole and without NUL", field="target.file.path")
+                raise Invalid("a path must be absolute, whole and without NUL", field="target.file.path")
             inside = _container_id(inside, "target.file.container_id") if inside else ""
             return FileTarget(path.encode("utf-8", "surrogateescape"), now_ns, inside)
         case None:

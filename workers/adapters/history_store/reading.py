@@ -22,6 +22,12 @@ def chosen_executions(connection: Connection, query: ExecutionQuery) -> Select[s
     columns = tables.executions.c
     wanted = [columns[name] == indexed(getattr(query, name)) for name in _PLAIN if getattr(query, name)]
     wanted += _context(connection, query)
+    if query.actions is not None:
+        wanted.append(columns.action.in_(query.actions))
+    if query.outcomes:
+        wanted.append(columns.outcome.in_(query.outcomes))
+    if query.stages:
+        wanted.append(columns.stage.in_(query.stages))
     if query.from_ns:
         wanted.append(columns.requested_at_ns >= query.from_ns)
     if query.to_ns:
@@ -33,6 +39,7 @@ def chosen_executions(connection: Connection, query: ExecutionQuery) -> Select[s
         .where(*wanted)
         .order_by(columns.requested_at_ns.desc(), columns.execution_id.desc())
         .limit(checked_limit(query.limit) + 1)
+        .offset(query.offset)
     )
 
 

@@ -1,5 +1,5 @@
 """HTTP, and nothing but HTTP: turns requests into calls of the room and answers into JSON.
 
-``app.build`` is called by bootstrap. ``native`` is the native face; a compatible face stands beside it later. Decides
-nothing, writes nothing, and never shows a traceback.
+``app.build`` is called by bootstrap. ``native`` and ``compatible`` are the two faces, side by side over the same room.
+Decides nothing, writes nothing, and never shows a traceback.
 """

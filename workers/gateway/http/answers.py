@@ -6,6 +6,7 @@ Called by the edge and by the application's exception handlers.
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from fastapi.exceptions import RequestValidationError
@@ -14,19 +15,33 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from workers.core.errors import TransientFailure
+from workers.gateway.http.room import COMPATIBLE
 from workers.gateway.refusals import Refused, TooMany, Unauthorized
 
 LONGEST_MESSAGE: Final = 8192
 """Characters; the compatible API's own limit."""
 
-MOST_DETAILS: Final = 20
-"""Faults named of one request."""
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a face says no."""
+
+    most_details: int
+    """Faults named of one request."""
+    statuses: Mapping[int, int]
+    """Statuses that the face does not know, and what it says instead."""
+
+
+_NATIVE: Final = Manner(20, {})
+_COMPATIBLE: Final = Manner(1, {409: 400, 413: 400, 415: 400, 503: 500})
+"""The published contract has 400, 401, 403, 404, 429 and 500."""
 
 _IN_BRACES: Final = re.compile(r"\{\w+\}")
 
 _TYPES: Final[Mapping[int, str]] = {
     400: "invalid_request",
     401: "unauthorized",
+    403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
     408: "timeout",
@@ -36,58 +51,63 @@ _TYPES: Final[Mapping[int, str]] = {
 
 
 def answer(
-    status: int, type_: str, message: str, details: Sequence[Mapping[str, str]] = (), **headers: str
+    path: str, status: int, type_: str, message: str, details: Sequence[Mapping[str, str]] = (), **headers: str
 ) -> Response:
-    """An error's answer."""
-    body = {"type": type_, "message": _printable(message[:LONGEST_MESSAGE]), "details": list(details)}
+    """An error's answer, in the manner of the face that ``path`` belongs to."""
+    manner = _COMPATIBLE if path.startswith(f"{COMPATIBLE}/") else _NATIVE
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return JSONResponse(body, status_code=status, headers=named)
+    body = {
+        "type": type_,
+        "message": _printable(message[:LONGEST_MESSAGE]),
+        "details": list(details)[: manner.most_details],
+    }
+    return JSONResponse(body, status_code=manner.statuses.get(status, status), headers=named)
 
 
-def of_error(error: Refused | TransientFailure) -> Response:
+def of_error(error: Refused | TransientFailure, path: str) -> Response:
     """The answer to a refusal or an error of ours."""
     match error:
         case TooMany():
-            return answer(429, error.reason, error.message, retry_after=_seconds(error.retry_after_s))
+            return answer(path, 429, error.reason, error.message, retry_after=_seconds(error.retry_after_s))
         case Unauthorized():
-            return answer(401, error.reason, error.message, www_authenticate="Bearer")
+            return answer(path, 401, error.reason, error.message, www_authenticate="Bearer")
         case Refused():
             details = [{name: _printable(value) for name, value in error.details.items()}] if error.details else []
-            return answer(error.status, error.reason, error.message, details)
+            return answer(path, error.status, error.reason, error.message, details)
         case TransientFailure():
-            return answer(503, error.reason, error.message, retry_after=_seconds(error.retry_after_s))
+            return answer(path, 503, error.reason, error.message, retry_after=_seconds(error.retry_after_s))
 
 
-def internal() -> Response:
+def internal(path: str) -> Response:
     """The answer to a fault of ours: what went wrong is in the log, not here."""
-    return answer(500, "internal", "something went wrong here; it is in the gateway's log")
+    return answer(path, 500, "internal", "something went wrong here; it is in the gateway's log")
 
 
-def of_validation(error: RequestValidationError) -> Response:
+def of_validation(error: RequestValidationError, path: str) -> Response:
     """What was wrong with which field."""
     faults = [
         {"field": _printable(".".join(str(part) for part in fault["loc"][1:]) or "body"), "problem": str(fault["msg"])}
         for fault in error.errors()
-    ][:MOST_DETAILS]
+    ]
     first = faults[0] if faults else {"field": "body", "problem": "cannot be read"}
-    return answer(400, "invalid_request", f"{first['field']}: {first['problem']}", faults)
+    return answer(path, 400, "invalid_request", f"{first['field']}: {first['problem']}", faults)
 
 
 def of_http(request: Request, error: HTTPException) -> Response:
     """A route's or the framework's own refusal."""
-    path = _printable(request.url.path[:200])
+    path = request.url.path
+    named = _printable(path[:200])
     allow = ", ".join(sorted(_methods(request))) if error.status_code == 405 else ""
     match error.status_code:
         case 404:
-            message = f"there is nothing at {path}; /openapi.json says what there is"
+            message = f"there is nothing at {named}; /openapi.json says what there is"
         case 405:
-            message = f"{request.method} is not possible on {path}; possible: {allow}"
+            message = f"{request.method} is not possible on {named}; possible: {allow}"
         case _:
             message = str(error.detail)
     type_ = _TYPES.get(error.status_code, "invalid_request")
-    return (
-        answer(error.status_code, type_, message, allow=allow) if allow else answer(error.status_code, type_, message)
-    )
+    headers = {"allow": allow} if allow else {}
+    return answer(path, error.status_code, type_, message, (), **headers)
 
 
 def _methods(request: Request) -> set[str]:

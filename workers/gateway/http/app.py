@@ -15,6 +15,7 @@ from workers import __version__
 from workers.core.errors import TransientFailure
 from workers.gateway.desk import Desk
 from workers.gateway.http import answers, openapi
+from workers.gateway.http.compatible import add_compatible
 from workers.gateway.http.edge import OPENAPI, App, Edge
 from workers.gateway.http.native import add_native
 from workers.gateway.http.room import FOLD_WAIT_S, Room
@@ -34,7 +35,9 @@ def build(desk: Desk, *, tokens: Tokens, limit: RateLimit, signer: Signer, fold_
         redoc_url=None,
         redirect_slashes=False,
     )
-    add_native(app, Room(desk, desk.history, desk.clock, signer, fold_wait_s))
+    room = Room(desk, desk.history, desk.clock, signer, fold_wait_s)
+    add_native(app, room)
+    add_compatible(app, room)
     app.add_exception_handler(Refused, _named)
     app.add_exception_handler(TransientFailure, _named)
     app.add_exception_handler(RequestValidationError, _validation)
@@ -47,16 +50,16 @@ def build(desk: Desk, *, tokens: Tokens, limit: RateLimit, signer: Signer, fold_
 
 
 async def _named(request: Request, error: Exception) -> Response:
-    return answers.of_error(cast("Refused | TransientFailure", error))
+    return answers.of_error(cast("Refused | TransientFailure", error), request.url.path)
 
 
 async def _validation(request: Request, error: Exception) -> Response:
-    return answers.of_validation(cast(RequestValidationError, error))
+    return answers.of_validation(cast(RequestValidationError, error), request.url.path)
 
 
 async def _fault(request: Request, error: Exception) -> Response:
     """The framework raises it again behind this answer, so that the edge logs it."""
-    return answers.internal()
+    return answers.internal(request.url.path)
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -75,11 +75,11 @@ class Edge:
         except _Gone:
             return
         except (Refused, TransientFailure) as error:
-            await answers.of_error(error)(scope, receive, reply)
+            await answers.of_error(error, scope["path"])(scope, receive, reply)
         except Exception as error:  # noqa: BLE001 - the outermost place: whatever it is, the client gets a 500 and the log the rest
             self._telemetry.log("gateway_internal", level="error", error=_traced(error), path=scope["path"])
             if not answered:
-                await answers.internal()(scope, receive, reply)
+                await answers.internal(scope["path"])(scope, receive, reply)
         took_s = (self._clock.monotonic_ns() - started_ns) / 1e9
         self._telemetry.count("gateway.answers", labels={"status": str(answered[0]) if answered else "none"})
         self._telemetry.observe("gateway.answer.duration", took_s)

@@ -12,15 +12,23 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic.alias_generators import to_camel
 
 from workers.gateway import views
+from workers.gateway.http.compatible import bodies as compatible
 from workers.gateway.http.edge import HEALTH
 from workers.gateway.http.native import bodies, lists
+from workers.gateway.http.room import COMPATIBLE
 
 _SCHEME: Final = "bearer"
 _ERROR: Final = {
     "description": "Why it was not served; the same body on every status.",
     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorView"}}},
+}
+
+
+_RATE: Final = {
+    "X-RateLimit-Limit": {"description": "Requests a minute that a caller may make.", "schema": {"type": "integer"}}
 }
 
 
@@ -46,16 +54,20 @@ def _made(app: FastAPI) -> dict[str, Any]:
     for path, operations in document["paths"].items():
         for operation in operations.values():
             operation["responses"].pop("422", None)
-            operation["responses"]["default"] = _ERROR
+            if not path.startswith(f"{COMPATIBLE}/"):
+                operation["responses"]["default"] = _ERROR
+            for answered in operation["responses"].values():
+                answered["headers"] = {**answered.get("headers", {}), **_RATE}
             if path == HEALTH:
                 operation["security"] = [{_SCHEME: []}, {}]
     schemas = document["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    for module in (views, bodies, lists):
+    for module in (views, bodies, lists, compatible):
         for owner, field, description in _descriptions(module):
             for name in (each for each in schemas if each == owner or each.startswith(f"{owner}_")):
-                schemas[name]["properties"].get(field, {})["description"] = description
+                properties = schemas[name]["properties"]
+                properties.get(field, properties.get(to_camel(field), {}))["description"] = description
     return document
 
 

@@ -26,6 +26,9 @@ T = TypeVar("T")
 PREFIX: Final = "/api/v1"
 """Of the native face."""
 
+COMPATIBLE: Final = "/secure/response-actions/v1alpha1"
+"""Of the compatible face."""
+
 FOLD_WAIT_S: Final = 2.0
 """How long an answer waits for history to know of what was asked (DESIGN section 3)."""
 

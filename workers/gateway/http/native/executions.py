@@ -13,6 +13,7 @@ from workers.gateway import showing
 from workers.gateway.http.native.lists import Cursor, Filter, Limit, Listed, Moment, Since, one_of, page
 from workers.gateway.http.room import PREFIX, Room, caller, ended
 from workers.gateway.moments import moment, since
+from workers.gateway.permissions import readable
 from workers.gateway.views import ExecutionView
 
 Id = Annotated[str, Path(max_length=128, description="An execution id.")]
@@ -47,7 +48,7 @@ def add(app: FastAPI, room: Room) -> None:
         cursor: Cursor = "",
     ) -> Listed[ExecutionView]:
         """Every filter narrows; ``host`` is a node id or host name. Steps are left out: ask for one execution."""
-        caller(request)
+        person = caller(request)
         start = since(since_, now_ns=room.clock.now_ns()) if since_ else moment(from_, field="from")
         query = ExecutionQuery(
             host=host,
@@ -62,6 +63,7 @@ def add(app: FastAPI, room: Room) -> None:
             event_id=event_id,
             caller_id=caller_id,
             undo_of=undo_of,
+            actions=readable(person, room.desk.catalogue),
             from_ns=start,
             to_ns=moment(to, field="to"),
             limit=limit,
@@ -73,8 +75,8 @@ def add(app: FastAPI, room: Room) -> None:
     @app.get(f"{PREFIX}/executions/{{execution_id}}", tags=["executions"], summary="One execution, with its steps")
     async def one(request: Request, execution_id: Id, wait_s: Wait = 0.0) -> ExecutionView:
         """What was asked, how far it is, how it ended, and the proof."""
-        caller(request)
-        known = await run_in_threadpool(room.desk.found, execution_id)
+        person = caller(request)
+        known = await run_in_threadpool(lambda: room.desk.found(execution_id, person=person))
         if wait_s and not ended(known):
             known = await room.until(ended, known.execution_id, wait_s) or known
         return showing.execution(known, signer=room.signer)
@@ -82,8 +84,9 @@ def add(app: FastAPI, room: Room) -> None:
     @app.get(f"{PREFIX}/contained", tags=["executions"], summary="What is contained right now")
     def contained(request: Request) -> Listed[ExecutionView]:
         """Executions whose effect holds and was not undone."""
-        caller(request)
-        return Listed(data=[_shown(row) for row in room.history.contained()])
+        actions = readable(caller(request), room.desk.catalogue)
+        holding = [row for row in room.history.contained() if actions is None or row.action in actions]
+        return Listed(data=[_shown(row) for row in holding])
 
     def _shown(execution: Execution) -> ExecutionView:
         return showing.execution(execution, signer=room.signer)

@@ -1,0 +1,89 @@
+"""``GET /actions``: what this caller can have executed, in this context, now."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from fastapi import FastAPI
+from starlette.requests import Request
+
+from workers.action import Action
+from workers.core.event_bounds import is_container_id
+from workers.core.queries import StoredNode
+from workers.core.target import ContainerTarget, FileTarget, ProcessTarget
+from workers.gateway.http.compatible import contexts, showing, words
+from workers.gateway.http.compatible.answers import ANSWERS
+from workers.gateway.http.compatible.bodies import ResponseActions
+from workers.gateway.http.room import COMPATIBLE, Room, caller
+from workers.gateway.permissions import Access, may, permit_any
+
+SILENT_NS: Final = 600_000_000_000
+"""A node that was not heard for twice the longest interval between heartbeats executes nothing now."""
+
+_CONTEXT: Final = {
+    "parameters": [
+        {
+            "name": "context",
+            "in": "query",
+            "required": False,
+            "style": "deepObject",
+            "explode": True,
+            "description": "Labels: host.id, container.id, process.id. As context[host.id]=…, as JSON text, or plain "
+            "(host.id=…).",
+            "schema": {"type": "object", "additionalProperties": {"type": "string", "maxLength": 1024}},
+        }
+    ]
+}
+
+
+def add(app: FastAPI, room: Room) -> None:
+    """Add the route."""
+
+    @app.get(
+        f"{COMPATIBLE}/actions",
+        tags=["compatible"],
+        summary="List the actions that can be executed in a context",
+        response_model_exclude_none=True,
+        openapi_extra=_CONTEXT,
+        responses=ANSWERS,
+    )
+    def actions(request: Request) -> ResponseActions:
+        """Only those that this caller may have executed, and that nothing in the context stands against: a node that is
+        silent, unknown or has the action switched off, or a label that names no container or process."""
+        person = caller(request)
+        permit_any(person, Access.EXEC)
+        labels = contexts.labels_of(request.query_params.multi_items())
+        host = labels.get(words.HOST, "")
+        nodes = [each for each in room.history.nodes() if host in _names(each)] if host else ()
+        return ResponseActions(
+            data=[
+                showing.action(action)
+                for action in room.desk.catalogue.values()
+                if not action.undo_only
+                and may(person, action.permission, Access.EXEC)
+                and (not host or _runs(action, nodes, room.clock.now_ns()))
+                and _fits(action, labels)
+            ]
+        )
+
+
+def _names(node: StoredNode) -> tuple[str, ...]:
+    return (node.state.node_id, *node.state.host_names)
+
+
+def _runs(action: Action[Any], nodes: Sequence[StoredNode], now_ns: int) -> bool:
+    """Whether the one node that the context names has the action switched on; two of one name are none."""
+    if len(nodes) != 1:
+        return False
+    (node,) = nodes
+    return node.verified and now_ns - node.folded_at_ns < SILENT_NS and action.name in node.state.actions
+
+
+def _fits(action: Action[Any], labels: Mapping[str, str]) -> bool:
+    """Whether the labels, where they are there, name what the action acts on."""
+    container, process = labels.get(words.CONTAINER), labels.get(words.PROCESS)
+    if action.target is ContainerTarget:
+        return container is None or is_container_id(container.lower())
+    if action.target is ProcessTarget:
+        return process is None or (process.isascii() and process.isdigit())
+    assert action.target is FileTarget
+    return container in (None, words.NO_CONTAINER) or is_container_id(container.lower())

@@ -1,0 +1,58 @@
+"""The list's ``filter``: ``name = value`` terms, joined by ``and``. Pure.
+
+Called by ``executions``. Every term narrows; a term that is not understood is refused, never ignored.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from workers.action import Action
+from workers.core.queries import ExecutionQuery
+from workers.gateway.http.compatible import words
+from workers.gateway.http.compatible.words import Status
+from workers.gateway.refusals import Invalid
+
+_AND: Final = re.compile(r"\s+and\s+", re.IGNORECASE)
+_TERM: Final = re.compile(r"""([A-Za-z.]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'=]+))""")
+
+_Narrow = Callable[[ExecutionQuery, str], ExecutionQuery]
+
+
+def narrowed(query: ExecutionQuery, text: str, catalogue: Mapping[str, Action[Any]]) -> ExecutionQuery:
+    """The query, narrowed by a filter; by nothing where it is empty.
+
+    Raises:
+        Invalid: a term that is none, or a name or value that is not known.
+    """
+    seen: set[str] = set()
+    for term in _AND.split(text.strip()) if text.strip() else ():
+        parts = _TERM.fullmatch(term)
+        if parts is None or parts[1] not in _NAMES or parts[1] in seen:
+            known = ", ".join(_NAMES)
+            raise Invalid(f'filter is name = "value" and …, each name once, of {known}', field="filter")
+        seen.add(parts[1])
+        value = next((part for part in parts.groups()[1:] if part is not None), "")
+        if parts[1] == "actionType" and value.lower() not in catalogue:
+            raise Invalid(f"filter: there is no action {value[:64]!r}", field="filter")
+        if value:
+            query = _NAMES[parts[1]](query, value)
+    return query
+
+
+def _status(query: ExecutionQuery, value: str) -> ExecutionQuery:
+    if value.upper() not in Status.__members__:
+        raise Invalid(f"filter: status is one of {', '.join(Status)}", field="filter")
+    stages, outcomes = words.standing_of(Status(value.upper()))
+    return replace(query, stages=stages, outcomes=outcomes)
+
+
+_NAMES: Final[Mapping[str, _Narrow]] = {
+    "actionType": lambda query, value: replace(query, action=value.lower()),
+    "status": _status,
+    "callerId": lambda query, value: replace(query, caller_id=value),
+    words.HOST: lambda query, value: replace(query, host=value),
+    words.CONTAINER: lambda query, value: replace(query, container=value),
+    "actionExecutionIdBeingUndone": lambda query, value: replace(query, undo_of=value),
+}
