@@ -1,26 +1,40 @@
 """How long a kill takes: from the claim to a confirmed death, against the least that it could be.
 
 Run by ``make bench``. The baseline is what no careful killer can do without: hold the process by a pidfd, make the
-intent durable (one fsync), signal, and wait for the kernel's word. Both run in turns, in one process.
+intent durable (one commit of a database, or at the very least one fsync), signal, and wait for the kernel's word. All
+run in turns, in one process.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import statistics
+import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
 from io import FileIO
 from pathlib import Path
 
 import pytest
 
+from tests.bench.board import Board, percentile
 from tests.detections import Kill, falco_json, target_in, this_machine
+from tests.e2e.fleet import Fleet
 from tests.victims import Victims, victims
+from workers.adapters import yaml_files
+from workers.bootstrap.node import _equipment, _Opened
+from workers.cli.up.data_dir import DataDir
+from workers.core.ids import RANDOM_BYTES, ExecutionId, uuid7
+from workers.core.journal_entry import EntryState, JournalEntry
 from workers.core.outcome import Outcome
+from workers.node.attempts import Attempts
+from workers.node.binding import Binder
+from workers.node.gate import Gate
+from workers.node.register import Register
+from workers.node.watch import Watch
+from workers.settings import NodeSettings, parse
 
 ROUNDS = 200
 SETTLE_S = 0.03
@@ -46,17 +60,18 @@ class Times:
         yield
         self.taken.append((time.perf_counter_ns() - before) / 1e6)
 
-    @property
-    def median(self) -> float:
-        return statistics.median(self.taken)
+    def blocks(self) -> list[list[float]]:
+        """Five rounds of it, without the first ten."""
+        warm = self.taken[10:]
+        return [warm[number::5] for number in range(5)]
 
     def __str__(self) -> str:
         ordered = sorted(self.taken)
         p99 = ordered[len(ordered) * 99 // 100]
-        return f"{self.name:<46} p50 {self.median:6.2f} ms   p99 {p99:6.2f} ms   (n={len(ordered)})"
+        return f"{self.name:<46} p50 {ordered[len(ordered) // 2]:6.2f} ms   p99 {p99:6.2f} ms   (n={len(ordered)})"
 
 
-def test_claim_to_confirmed_death_against_pidfd_and_fsync(started: Victims, tmp_path: Path) -> None:
+def test_bind_and_kill_against_pidfd_and_fsync(started: Victims, tmp_path: Path, board: Board) -> None:
     host = this_machine()
     bare, whole = Times("bare: pidfd, fsync, signal, confirmed"), Times("kill_process: bind, fsync, execute, confirmed")
     bind, durable, execute = (
@@ -81,7 +96,57 @@ def test_claim_to_confirmed_death_against_pidfd_and_fsync(started: Victims, tmp_
                 with execute.one():
                     report = kill.execute()
             assert report.outcome is Outcome.COMPLETED
-    print("", bare, whole, bind, durable, execute, f"ratio of medians: {whole.median / bare.median:.2f}", sep="\n")
+    print("", bare, whole, bind, durable, execute, sep="\n")
+    board.compare(
+        "kill by identity, bind to confirmed dead, p50",
+        "ms",
+        [percentile(block, 0.5) for block in whole.blocks()],
+        "bare pidfd kill + one fsync",
+        [percentile(block, 0.5) for block in bare.blocks()],
+    )
+
+
+def test_claim_to_confirmed_death_against_pidfd_and_one_commit(started: Victims, tmp_path: Path, board: Board) -> None:
+    """The node's own way, with its journal, its signed intent and its audit record; bound before, as the node does."""
+    with Fleet(DataDir(tmp_path / "data"), "127.0.0.1:9") as fleet, ExitStack() as stack:
+        settings = parse(NodeSettings, yaml_files.read_mapping(fleet.data.config("node")))
+        opened = _Opened()
+        stack.callback(opened.close)
+        at = _equipment(settings, opened, committed=lambda: None)
+        gate, register = Gate(at), Register(at)
+        attempts = Attempts(at, gate, register, Watch(at, register))
+        binder = Binder(at, gate)
+        bare = stack.enter_context(closing(_journal(tmp_path / "bare.sqlite")))
+        ours, theirs = Times("kill_process: claim, execute, confirmed"), Times("bare: pidfd, commit, signal, confirmed")
+        for number in range(ROUNDS + 10):
+            pid = started.spawn()
+            time.sleep(SETTLE_S)
+            with theirs.one():
+                held = os.pidfd_open(pid)
+                with bare:
+                    bare.execute("INSERT INTO intents VALUES (?, ?)", (number, bytes(700)))
+                _finish(held)
+            pid = started.spawn()
+            time.sleep(SETTLE_S)
+            command = replace(
+                Kill(at.host, target_in(falco_json(pid))).job().command,
+                command_id=ExecutionId(uuid7(time.time_ns(), os.urandom(RANDOM_BYTES))),
+            )
+            bound = binder.bind(command)
+            entry = JournalEntry(
+                command.command_id, EntryState.RECEIVED, bytes(700), "0" * 64, at.time.now_ns(), command.expires_at_ns
+            )
+            with ours.one():
+                report = attempts.run(entry, bound, claimed=False, trace=())
+            assert report.outcome is Outcome.COMPLETED
+    for what, share in (("p50", 0.5), ("p99", 0.99)):
+        board.compare(
+            f"kill by identity, claim to confirmed dead, {what}",
+            "ms",
+            [percentile(block, share) for block in ours.blocks()],
+            "bare pidfd kill + one SQLite commit",
+            [percentile(block, share) for block in theirs.blocks()],
+        )
 
 
 def test_holding_and_describing_a_process(started: Victims) -> None:
@@ -101,6 +166,20 @@ def test_holding_and_describing_a_process(started: Victims) -> None:
 def _bare(pid: int, intent: FileIO) -> None:
     held = os.pidfd_open(pid)
     _make_durable(b"kill", intent)
+    _finish(held)
+
+
+def _journal(path: Path) -> sqlite3.Connection:
+    """The settings that make a commit durable, and no more."""
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("CREATE TABLE intents (number INTEGER PRIMARY KEY, intent BLOB)")
+    connection.commit()
+    return connection
+
+
+def _finish(held: int) -> None:
     signal.pidfd_send_signal(held, signal.SIGKILL)
     os.waitid(os.P_PIDFD, held, os.WEXITED | os.WNOWAIT)
     os.close(held)

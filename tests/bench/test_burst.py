@@ -1,0 +1,97 @@
+"""Ten thousand rehearsals and five hundred kills in one go for one node, and somebody urgent among them (SAFETY F26).
+
+On a real Kafka: the embedded broker would forget half of such a partition. A person asks for one kill a second while
+the flood is being worked off; each is timed from the request's writing to the kernel's word that the process died.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.bench.board import Board
+from tests.bench.through_kafka import Client, ended, kill_request
+from tests.e2e.fleet import Fleet, make_topics
+from tests.e2e.ledger import Morgue, facts_of
+from tests.kafka.cluster import KafkaCluster
+from tests.kafka.distribution import Distribution
+from workers.adapters import yaml_files
+from workers.adapters.avro import AvroCodec
+from workers.cli.up.data_dir import DataDir
+from workers.core.request import ActorKind
+from workers.core.topics import REQUESTS_PEOPLE, REQUESTS_RULES, RESULTS
+
+REHEARSALS = 10_000
+KILLS = 500
+QUEUE = 20_000
+GIVE_UP_S = 240
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("flood", [ActorKind.RULE, ActorKind.PERSON])
+def test_an_urgent_kill_in_a_burst_of_ten_thousand(
+    kafka_distribution: Distribution, tmp_path: Path, board: Board, flood: ActorKind
+) -> None:
+    with (
+        KafkaCluster(kafka_distribution) as cluster,
+        Fleet(DataDir(tmp_path / "data"), cluster.bootstrap_servers, fetch_wait_ms=10_000) as fleet,
+        Morgue() as morgue,
+        ExitStack() as stack,
+    ):
+        make_topics(fleet.kafka, partitions=8)
+        _long_queues(fleet)
+        fleet.up()
+        codec, client = AvroCodec(), stack.enter_context(closing(Client(fleet.kafka, RESULTS)))
+        topic = REQUESTS_RULES if flood is ActorKind.RULE else REQUESTS_PEOPLE
+        rehearsed = [facts_of(morgue.spawn()) for _ in range(16)]
+        asked = [
+            kill_request(codec, fleet.node_id, rehearsed[number % 16], dry_run=True, by=flood)
+            for number in range(REHEARSALS)
+        ]
+        doomed = [facts_of(morgue.spawn()) for _ in range(KILLS)]
+        every = REHEARSALS // KILLS
+        for number, facts in enumerate(doomed):
+            asked.insert(number * (every + 1), kill_request(codec, fleet.node_id, facts, dry_run=False, by=flood))
+        processes = {role: psutil.Process(fleet.running[role].pid) for role in ("dispatcher", "node")}
+        before = {role: process.memory_info().rss for role, process in processes.items()}
+
+        began = time.monotonic()
+        for key, body in asked:
+            client.send(topic, body, key.encode())
+        open_ = {key for key, _ in asked}
+        urgent: list[tuple[float, int, float]] = []
+        while open_:
+            now = time.monotonic() - began
+            assert now < GIVE_UP_S, f"{len(open_)} are open\n{fleet.last_words()}"
+            if now >= len(urgent) + 1:
+                pid = morgue.spawn()
+                key, body = kill_request(codec, fleet.node_id, facts_of(pid), dry_run=False)
+                urgent.append((now, pid, time.time()))
+                client.send(REQUESTS_PEOPLE, body, key.encode())
+                open_.add(key)
+            open_.difference_update(ended(client.read(0.02)))
+        took = time.monotonic() - began
+        grown = {role: (process.memory_info().rss - before[role]) / 2**20 for role, process in processes.items()}
+        waits = [(morgue.died_ns(pid) or 0) / 1e9 - sent for _, pid, sent in urgent]
+        fleet.no_traceback()
+    name = f"burst of {REHEARSALS:,} + {KILLS} by a {flood.value}"
+    print(name, [f"{wait:.2f}" for wait in waits], grown)
+    board.alone(
+        f"{name}: all ended", "a second", (REHEARSALS + KILLS) / took, f"within {took:.1f} s; F26 asks for 60 s"
+    )
+    board.alone(f"{name}: urgent kill at 1 s", "s", waits[0], "F26 asks for 2 s")
+    board.alone(f"{name}: worst urgent kill", "s", max(waits), f"of {len(waits)}, one a second")
+    for role, megabytes in grown.items():
+        board.alone(f"{name}: {role} grew by", "MB", megabytes, "F26 asks for 200 MB at most")
+    assert min(waits) > 0
+
+
+def _long_queues(fleet: Fleet) -> None:
+    path = fleet.data.config("node")
+    settings = dict(yaml_files.read_mapping(path))
+    settings["features"]["respond"]["response_actions"]["queue_length"] = QUEUE
+    yaml_files.write(path, settings)
