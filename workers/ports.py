@@ -34,7 +34,7 @@ from workers.core.queries import (
     StoredNode,
     StoreHealth,
 )
-from workers.core.record import Delivery, Headers, LogPosition, OutRecord, Record, Start
+from workers.core.record import Delivery, Headers, LogPosition, OutRecord, Record, Start, TopicPartition
 from workers.core.result import ActionResult
 from workers.core.sequence import Ranges
 
@@ -395,8 +395,12 @@ class Executor(Protocol):
     """The seam between the feed (Kafka, unprivileged) and the executor (journal, keyset, gate, effects): bytes in,
     bytes out. The two may become two processes; nothing but these calls passes between them."""
 
+    def places(self) -> Sequence[TopicPartition]:
+        """What to read now: this node's partition of the newest generation of its command topic first, then of older
+        ones, then ``fleet.topology``. Does not block."""
+
     def starts(self, partitions: Sequence[LogPosition]) -> Mapping[LogPosition, Start]:
-        """Where to begin reading each partition of the command topic."""
+        """Where to begin reading each of them. Raises as ``take``."""
 
     def take(self, deliveries: Sequence[Delivery]) -> None:
         """Take in what was read: durable on return. Taking the same again is safe. Raises ``LimitExceeded`` or

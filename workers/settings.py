@@ -116,10 +116,18 @@ class WorkerSettings(_Frozen):
     telemetry: TelemetrySettings = TelemetrySettings()
 
 
+class OperatorKeys(_Frozen):
+    """Whom an operator's commands trust, and the key they sign with, which may be kept elsewhere until it is needed."""
+
+    keyset: Path
+    private_key: Path | None = None
+
+
 class ClusterSettings(_Frozen):
-    """What an operator's commands need to reach the brokers."""
+    """What an operator's commands need to reach the brokers, and to read and change how the fleet is cut."""
 
     kafka: KafkaSettings
+    keys: OperatorKeys | None = None
 
 
 def _upper(value: object) -> object:
@@ -226,6 +234,7 @@ class NodeIdentity(_Frozen):
     data_dir: Path = Path("/var/lib/douse")
     heartbeat_s: float = Field(default=10.0, gt=0, le=300)
     command_partitions: int = Field(default=64, ge=1, le=10_000)
+    """Of the zone's first command topic. Growth is told on ``fleet.topology``: leave this as it was."""
     drain_s: float = Field(default=10.0, ge=0, le=600)
 
 
@@ -247,7 +256,7 @@ class DispatcherSettings(WorkerSettings):
 
     ledger: Path = Path("/var/lib/douse/dispatcher/ledger.sqlite")
     zones: Mapping[str, int] = Field(default_factory=lambda: {"default": 64})
-    """Zone name to the number of partitions of its command topic."""
+    """Zone name to the number of partitions of its first command topic; growth is told on ``fleet.topology``."""
     silent_after_s: int = Field(default=60, ge=1, le=86_400)
     """How long after expiry and timeout a silent node raises an alarm."""
 

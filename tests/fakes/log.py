@@ -72,6 +72,12 @@ class FakeLog:
             self._partitions |= {(topic, number): Partition() for number in range(partitions)}
             self.changed.notify_all()
 
+    def remove_topic(self, topic: str) -> None:
+        """Delete it, and whatever it holds."""
+        with self.changed:
+            for place in [place for place in self._partitions if place[0] == topic]:
+                del self._partitions[place]
+
     def add_partitions(self, topic: str, partitions: int) -> None:
         """Let the topic have so many partitions from now on."""
         with self.changed:

@@ -43,11 +43,13 @@ from workers.core.node_state import DeadLetter, NodeState
 from workers.core.record import OutRecord, Record
 from workers.core.request import Actor, ActorKind
 from workers.core.result import ActionResult
-from workers.core.routing import command_topic, partition_for
+from workers.core.routing import command_topic
+from workers.core.topology import Topology, first
 from workers.node.equipment import Equipment, Identity
 from workers.node.executor import Executor
 from workers.node.feed import Feed
 from workers.node.gate import Gate
+from workers.node.generations import Generations
 from workers.node.health import Health
 from workers.node.heartbeat import Heartbeat
 from workers.node.intake import Intake
@@ -65,7 +67,10 @@ TOPIC = command_topic("default")
 PARTITIONS = 4
 NODE_KEY = fake_key(NODE, KeyRole.NODE)
 DISPATCHER_KEY = fake_key("dispatcher", KeyRole.DISPATCHER)
-KEYSET = fake_keyset(NODE_KEY, DISPATCHER_KEY, fake_key("gateway", KeyRole.WORKER), fake_key("b" * 32, KeyRole.NODE))
+OPERATOR_KEY = fake_key("operator", KeyRole.OPERATOR)
+KEYSET = fake_keyset(
+    NODE_KEY, DISPATCHER_KEY, OPERATOR_KEY, fake_key("gateway", KeyRole.WORKER), fake_key("b" * 32, KeyRole.NODE)
+)
 
 
 class NodeBench:
@@ -89,13 +94,16 @@ class NodeBench:
         self.telemetry = FakeTelemetry()
         self.failpoints = FakeFailpoints()
         self.bus = FakeBus(
-            {TOPIC: PARTITIONS, topics.RESULTS: 1, topics.AUDIT: 1, topics.DEAD_LETTERS: 1, topics.NODES: 1},
+            {TOPIC: PARTITIONS}
+            | dict.fromkeys((topics.RESULTS, topics.AUDIT, topics.DEAD_LETTERS, topics.NODES, topics.TOPOLOGY), 1),
             clock=self.clock,
         )
         self.journal = FakeJournal(node_id=NODE, lock=lock)
         self.accepted: dict[ExecutionId, ActionCommand] = {}
         self.strangers: set[ExecutionId] = set()
         self.spare = FakeChained()
+        self.topology = first("default", PARTITIONS)
+        """Where commands go: what a dispatcher would have heard."""
         self.started = 0
         self.start()
 
@@ -132,12 +140,12 @@ class NodeBench:
         self.watch = Watch(self.equipment, self.register)
         self.runner = Runner(self.equipment, self.gate, self.register, self.watch)
         self.intake = Intake(self.equipment, self.gate, self.register, self.lanes)
-        self.executor = Executor(self.equipment, self.intake, self.register, self.lanes)
+        self.generations = Generations(self.equipment, self.register, partitions=PARTITIONS)
+        self.executor = Executor(self.equipment, self.intake, self.register, self.lanes, self.generations)
         self.recovery = Recovery(self.equipment, self.gate, self.register)
         self.heartbeat = Heartbeat(self.equipment, self.register, self.lanes, self.spare)
-        partition = partition_for(NODE, PARTITIONS)
         self.reader = self.bus.reader(waits=self._waits)
-        self.feed = Feed(self.reader, self.executor, self.telemetry, topic=TOPIC, partition=partition)
+        self.feed = Feed(self.reader, self.executor, self.telemetry, self.clock)
         self.lanes.push(self.recovery.start())
         self._commits_at_start = journal.commits
 
@@ -171,6 +179,7 @@ class NodeBench:
         until_ns = self.clock.monotonic_ns() + round(patience_s * 1e9)
         while True:
             self.feed.step(0.0)
+            self.feed.step(0.0)  # what the first heard of topologies, the second reads
             worked = [self.turn(lane) for lane in Lane]
             if any(worked) or self.relay():
                 continue
@@ -213,8 +222,21 @@ class NodeBench:
         return self.put(FakeSealer(key).seal(PayloadType.COMMAND, command).value)
 
     def put(self, value: bytes | None, *, key: bytes | None = NODE.encode()) -> Record:
-        """Any bytes, on this node's partition."""
-        return self.bus.append(OutRecord(TOPIC, key, value, _TRACE, partition_for(NODE, PARTITIONS)))
+        """Any bytes, on this node's partition of the newest generation."""
+        topic, partition = self.topology.place_of(NODE)
+        return self.bus.append(OutRecord(topic, key, value, _TRACE, partition))
+
+    def grow(self, partitions: int) -> Topology:
+        """The operator makes a generation, says so, and commands go there from now on."""
+        self.topology = self.topology.grown(partitions, at_ns=self.clock.now_ns())
+        self.bus.create_topic(self.topology.topic, partitions)
+        self.tell(self.topology)
+        return self.topology
+
+    def tell(self, topology: Topology, *, key: PublicKey = OPERATOR_KEY) -> Record:
+        """A record on `fleet.topology`, signed by whoever."""
+        value = FakeSealer(key).seal(PayloadType.TOPOLOGY, topology).value
+        return self.bus.append(OutRecord(topics.TOPOLOGY, topology.key, value))
 
     # --- what came out -----------------------------------------------------------------------------------------------
 

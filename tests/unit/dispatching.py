@@ -22,7 +22,7 @@ from workers.core.command import ActionCommand
 from workers.core.envelope import PayloadType
 from workers.core.event import ProcessRef
 from workers.core.ids import ExecutionId, Incarnation, InstanceId, KeyId, LogId, NodeId, id_from_cause
-from workers.core.keyset import KeyRole
+from workers.core.keyset import KeyRole, PublicKey
 from workers.core.node_state import CommandPosition, DeadLetter, NodeState
 from workers.core.outcome import NOTHING, Outcome, Report, Stage, Values
 from workers.core.record import LogPosition, OutRecord, Record
@@ -30,6 +30,7 @@ from workers.core.request import ActionRequest, Actor, ActorKind, Step, Verb
 from workers.core.result import ActionResult
 from workers.core.routing import partition_for
 from workers.core.target import ProcessTarget
+from workers.core.topology import Topology
 from workers.dispatcher.desk import Desk
 from workers.dispatcher.tails import Tails
 from workers.dispatcher.turn import Room
@@ -46,7 +47,8 @@ SECOND = 1_000_000_000
 
 DISPATCHER_KEY = fake_key("dispatcher", KeyRole.DISPATCHER)
 NODE_KEYS = {node: fake_key(node, KeyRole.NODE) for node in (NODE, OTHER)}
-KEYSET = fake_keyset(DISPATCHER_KEY, *NODE_KEYS.values())
+OPERATOR_KEY = fake_key("operator", KeyRole.OPERATOR)
+KEYSET = fake_keyset(DISPATCHER_KEY, OPERATOR_KEY, *NODE_KEYS.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +272,13 @@ class World:
 
     def node_says(self, execution_id: ExecutionId, outcome: Outcome | None = Outcome.COMPLETED, **more: Any) -> None:
         self.desk.take([self.said_record(execution_id, outcome, **more)])
+
+    def topology_record(self, topology: Topology, *, signed_by: PublicKey = OPERATOR_KEY) -> Record:
+        value = FakeSealer(signed_by, self.codec).seal(PayloadType.TOPOLOGY, topology).value
+        return self.record(topics.TOPOLOGY, value, key=topology.key)
+
+    def tell(self, topology: Topology, *, signed_by: PublicKey = OPERATOR_KEY) -> None:
+        self.desk.take([self.topology_record(topology, signed_by=signed_by)])
 
     # --- out ---
 

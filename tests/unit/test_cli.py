@@ -284,6 +284,8 @@ def test_the_access_rules_are_printed_as_kafkas_own_commands(douse: Douse) -> No
     assert f"{login} User:responder --operation Read --group douse-responder" in lines
     writers = [line for line in lines if line.endswith("--operation Write --topic response.commands.default")]
     assert len(writers) == 1
+    generations = "--operation Write --resource-pattern-type prefixed --topic response.commands.default.g"
+    assert f"{login} User:dispatcher {generations}" in lines
     assert len(set(lines)) == len(lines)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from workers.action import Action
 from workers.adapters.avro.mapping import RECORDS
@@ -61,9 +63,20 @@ def test_only_the_dispatcher_may_write_a_command_topic(zone: str) -> None:
 
 
 def test_a_node_reads_the_commands_of_its_own_zone_alone() -> None:
-    assert {acl.topic for acl in ALLOWED if acl.principal == "node/eu-1"} == {command_topic("eu-1")}
+    allowed = {(acl.topic, acl.prefix) for acl in ALLOWED if acl.principal == "node/eu-1"}
+    assert allowed == {(command_topic("eu-1"), False), (f"{command_topic('eu-1')}.g", True)}
     assert {acl.operation for acl in ALLOWED if acl.principal == "node/eu-1"} == {Operation.READ}
     assert not any(acl.topic.startswith("response.commands.") for acl in ALLOWED if acl.principal == "node")
+
+
+@given(
+    st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True), st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True)
+)
+def test_a_rule_for_generations_holds_for_those_of_its_own_zone_alone(zone: str, other: str) -> None:
+    (rule,) = {acl.topic for acl in acls(TOPICS, [zone]) if acl.prefix}
+    assert all(command_topic(zone, generation).startswith(rule) for generation in range(2, 30))
+    foreign = [*BY_NAME, command_topic(zone), *(command_topic(other, n) for n in range(1, 30) if other != zone)]
+    assert not [name for name in foreign if name.startswith(rule)]
 
 
 def test_nobody_but_nodes_reads_commands() -> None:

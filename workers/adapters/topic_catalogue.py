@@ -98,7 +98,8 @@ def readme(topics: Sequence[TopicSpec]) -> str:
             "",
             "## Who may do what",
             "",
-            "Derived from the same files; what is not here is denied. `node/<zone>` is a node in its own zone.",
+            "Derived from the same files; what is not here is denied. `node/<zone>` is a node in its own zone;",
+            "`*` stands for the generations that `douse topics grow` makes of a zone's command topic.",
             "",
             "| principal | writes | reads |",
             "|---|---|---|",
@@ -208,5 +209,6 @@ def _policy(topic: TopicSpec) -> str:
 
 
 def _allowed(allowed: Sequence[Acl], principal: str, operation: Operation) -> str:
-    names = [f"`{acl.topic}`" for acl in allowed if (acl.principal, acl.operation) == (principal, operation)]
+    own = [acl for acl in allowed if (acl.principal, acl.operation) == (principal, operation)]
+    names = [f"`{acl.topic}{'*' if acl.prefix else ''}`" for acl in own]
     return ", ".join(names) or "nothing"

@@ -1,18 +1,25 @@
-"""A real cluster's topics and access rules, held against the catalogue.
+"""A real cluster's topics and access rules, held against the catalogue and against what operators told of growth.
 
-Called by ``douse topics diff``, ``douse topics apply`` and ``douse topics acls``.
+Called by ``douse topics diff``, ``apply``, ``grow`` and ``acls``.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workers.core.topic_spec import Acl, TopicSpec, acls
+from workers.core.errors import ConfigError, Problem
+from workers.core.keyset import KeyRole
+from workers.core.topic_spec import ZONE, Acl, TopicSpec, acls
+from workers.core.topology import Topology, first
 
 if TYPE_CHECKING:
     from workers.adapters.kafka.access import AccessAdmin
     from workers.adapters.kafka.admin import Difference, TopicAdmin
+    from workers.adapters.kafka.topologies import Told, TopologyLog
+    from workers.ports import Failpoints, Opener, Sealer
+    from workers.settings import OperatorKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,21 +28,60 @@ class Cluster:
 
     topics: "TopicAdmin"
     access: "AccessAdmin"
-    wanted: Sequence[TopicSpec]
+    growth: "TopologyLog"
+    catalogue: Sequence[TopicSpec]
     zones: Sequence[str]
+    failpoints: "Failpoints"
 
-    def differences(self) -> "Sequence[Difference]":
+    def differences(self, told: "Told") -> "Sequence[Difference]":
         """Raises ``TransientFailure`` when the cluster is away."""
-        return self.topics.differences(self.wanted, zones=self.zones)
+        needed, past = self._wanted(told)
+        gone = {spec.name for spec in past}
+        found = self.topics.differences((*needed, *past), zones=())
+        return [each for each in found if each.topic not in gone or each.setting != "topic"]
 
-    def create(self) -> Sequence[str]:
+    def create(self, told: "Told") -> Sequence[str]:
         """Raises ``TransientFailure`` when the cluster is away or refuses a topic."""
-        return self.topics.create(self.wanted, zones=self.zones)
+        needed, _ = self._wanted(told)
+        return self.topics.create(needed, zones=())
 
     def grant(self) -> int:
         """Raises ``TransientFailure`` when the cluster is away or holds no access rules."""
-        rules = allowed(self.wanted, self.zones)
+        rules = allowed(self.catalogue, self.zones)
         return self.access.grant(rules.topics, groups=rules.groups)
+
+    def newest(self, told: "Told", zone: str) -> Topology | None:
+        """The generation that a zone's commands go to; None where there is no such zone. Raises as ``differences``."""
+        chain = told.chains.get(zone)
+        if chain:
+            return chain[-1]
+        (spec,) = (spec for spec in self.catalogue if ZONE in spec.name)
+        partitions = self.topics.partitions_of(spec.name_in(zone))
+        return first(zone, partitions) if partitions else None
+
+    def make(self, topology: Topology) -> int:
+        """Make a generation's topic, unless it is there; how many partitions it has. Raises as ``create``."""
+        (spec,) = (spec for spec in self.catalogue if ZONE in spec.name)
+        self.topics.create([_generation(spec, topology)], zones=())
+        return self.topics.partitions_of(topology.topic)
+
+    def _wanted(self, told: "Told") -> tuple[Sequence[TopicSpec], Sequence[TopicSpec]]:
+        """What must be there; and command topics of older generations, which may be removed one day."""
+        needed: list[TopicSpec] = []
+        past: list[TopicSpec] = []
+        for spec in self.catalogue:
+            for zone in self.zones if ZONE in spec.name else ("",):
+                *older, newest = (
+                    replace(spec, name=spec.name_in(zone)),
+                    *(_generation(spec, topology) for topology in told.chains.get(zone, ())),
+                )
+                needed.append(newest)
+                past += older
+        return needed, past
+
+
+def _generation(spec: TopicSpec, topology: Topology) -> TopicSpec:
+    return replace(spec, name=topology.topic, partitions=topology.partitions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,25 +125,53 @@ def _user(principal: str, zones: Sequence[str]) -> str:
     return f"{role}-{zone}" if zone and len(zones) > 1 else role
 
 
-def cluster(config: Path, zones: Sequence[str], replication: int) -> Cluster:
-    """The cluster that a file's ``kafka:`` section names.
+def cluster(config: Path, zones: Sequence[str], replication: int, *, signs: bool = False) -> Cluster:
+    """The cluster that a file's ``kafka:`` section names; with ``signs`` its ``keys:`` must hold an operator's key.
 
     Raises:
-        ConfigError: the file or a security file of it cannot be used.
+        ConfigError: the file, a security file or a key of it cannot be used.
     """
     from workers.adapters.clock import SystemClock
+    from workers.adapters.failpoints import failpoints
     from workers.adapters.kafka.access import AccessAdmin
     from workers.adapters.kafka.admin import TopicAdmin
+    from workers.adapters.kafka.topologies import TopologyLog
     from workers.adapters.telemetry import quiet
     from workers.adapters.topic_catalogue import load_topics
     from workers.adapters.yaml_files import read_mapping
     from workers.settings import ClusterSettings, parse
 
-    kafka = parse(ClusterSettings, read_mapping(config)).kafka
+    settings = parse(ClusterSettings, read_mapping(config))
+    kafka = settings.kafka
     telemetry, clock = quiet(), SystemClock()
+    opener, sealer = _signing(settings.keys, signs=signs)
     return Cluster(
         TopicAdmin(kafka, telemetry=telemetry, clock=clock, replication=replication),
         AccessAdmin(kafka, telemetry=telemetry, clock=clock),
+        TopologyLog(kafka, opener=opener, sealer=sealer, telemetry=telemetry, clock=clock),
         load_topics(),
         tuple(zones),
+        failpoints(os.environ),
     )
+
+
+def _signing(keys: "OperatorKeys | None", *, signs: bool) -> "tuple[Opener | None, Sealer | None]":
+    from workers.adapters.avro import AvroCodec
+    from workers.adapters.clock import SystemClock
+    from workers.adapters.keys import load_keyset, load_private_key
+    from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer
+
+    if signs and (keys is None or keys.private_key is None):
+        reason = "is missing; every worker verifies a growth, so an operator's key must sign it"
+        raise ConfigError((Problem("keys" if keys is None else "keys.private_key", reason),))
+    if keys is None:
+        return None, None
+    codec, keyset = AvroCodec(), load_keyset(keys.keyset)
+    opener = EnvelopeOpener(keyset, codec, clock=SystemClock())
+    if not signs or keys.private_key is None:
+        return opener, None
+    sealer = EnvelopeSealer(load_private_key(keys.private_key), codec)
+    known = keyset.keys.get(sealer.key_id)
+    if known is None or known.revoked or known.role is not KeyRole.OPERATOR:
+        raise ConfigError((Problem("keys.private_key", f"is no operator's key in keyset version {keyset.version}"),))
+    return opener, sealer

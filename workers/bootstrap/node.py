@@ -39,10 +39,10 @@ def _built(settings: NodeSettings, opened: "_Opened") -> Runnable:
     from workers.adapters.kafka.unsendable import Unsendable
     from workers.adapters.kafka.writer import KafkaLogWriter
     from workers.core.ids import ChainId
-    from workers.core.routing import command_topic, partition_for
     from workers.node.executor import Executor
     from workers.node.feed import Feed
     from workers.node.gate import Gate
+    from workers.node.generations import Generations
     from workers.node.heartbeat import Heartbeat
     from workers.node.intake import Intake
     from workers.node.janitor import Janitor
@@ -56,16 +56,11 @@ def _built(settings: NodeSettings, opened: "_Opened") -> Runnable:
     gate, register = Gate(at), Register(at)
     lanes = SharedLanes(at.settings.queue_length, at.clock.monotonic_ns)
     watch = Watch(at, register)
-    executor = Executor(at, Intake(at, gate, register, lanes), register, lanes)
+    generations = Generations(at, register, partitions=settings.node.command_partitions)
+    executor = Executor(at, Intake(at, gate, register, lanes), register, lanes, generations)
     reader = KafkaLogReader(settings.kafka, telemetry=at.telemetry, clock=at.clock)
     opened.on_close(reader.close)
-    feed = Feed(
-        reader,
-        executor,
-        at.telemetry,
-        topic=command_topic(settings.node.zone),
-        partition=partition_for(at.identity.node_id, settings.node.command_partitions),
-    )
+    feed = Feed(reader, executor, at.telemetry, at.clock)
     spare = MemoryOutbox(ChainId(f"node/{at.identity.node_id}/spare"))
     relays = []
     unsendable = Unsendable(register.commit, at.scribe, at.time.now_ns, at.telemetry)

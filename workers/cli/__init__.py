@@ -13,7 +13,7 @@ import typer
 
 from workers import __version__
 from workers.bootstrap import ROLES
-from workers.cli import asking, cluster, demo, doctor, handing, history, house, looking, roles, rules, tail, up
+from workers.cli import asking, cluster, demo, doctor, growth, handing, history, house, looking, roles, rules, tail, up
 from workers.cli.exits import LEGEND, Exit, Failure
 from workers.core.errors import ConfigError, TransientFailure, WorkerError
 
@@ -32,6 +32,7 @@ history.register(app)
 handing.register(app)
 tail.register(app)
 cluster.register(house.topics)
+growth.register(house.topics)
 house.register(app)
 roles.register(app)
 rules.register(app)

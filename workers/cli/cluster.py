@@ -18,6 +18,7 @@ from workers.core.topic_spec import REPLICATION
 
 if TYPE_CHECKING:
     from workers.adapters.kafka.admin import Difference
+    from workers.adapters.kafka.topologies import Told
 
 _ZONE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 
@@ -41,7 +42,8 @@ def register(topics: typer.Typer) -> None:
 
 def diff(config: ConfigOption, zone: ZoneOption = None, replication: CopiesOption = REPLICATION) -> None:
     """Where a cluster is not as the catalogue wants it; exit 1 when it is not."""
-    found = _cluster(config, zone, replication).differences()
+    asked = cluster(config, named_zones(zone), replication)
+    found = asked.differences(_told(asked))
     _tell(found)
     if found:
         raise typer.Exit(Exit.FAILED)
@@ -57,20 +59,21 @@ def apply(
     """Make missing topics and correct settings; exit 1 when something is left that this never changes."""
     if replication < REPLICATION:
         typer.echo(f"warning: {replication} of {REPLICATION} copies: what one broker loses is lost", err=True)
-    asked = _cluster(config, zone, replication)
-    made = asked.create()
+    asked = cluster(config, named_zones(zone), replication)
+    told = _told(asked)
+    made = asked.create(told)
     for name in made:
         typer.echo(f"made {name}")
-    for each in asked.topics.alter(asked.differences()):
+    for each in asked.topics.alter(asked.differences(told)):
         typer.echo(f"{each.topic}: {each.setting} is {each.wanted} now, was {each.found}")
     if acls:
         typer.echo(f"{asked.grant()} access rules are in place")
-    left = asked.differences()
+    left = asked.differences(told)
     _tell(left)
     if left:
         raise Failure(
             "partitions and copies of a topic that is there are never changed: keys would move to other partitions. "
-            "Move the topic by hand, or correct --replication",
+            "`douse topics grow` gives a zone's commands more; move any other topic by hand, or correct --replication",
             Exit.FAILED,
         )
     typer.echo("the cluster is as the catalogue wants it")
@@ -89,23 +92,37 @@ def acls(
     """Kafka's own commands that allow what `topics apply --acls` would, to read or to run elsewhere."""
     frame = ["kafka-acls.sh", "--bootstrap-server", server]
     frame += ["--command-config", str(command_config)] if command_config is not None else []
-    rules = access_rules(_zones(zone))
+    rules = access_rules(named_zones(zone))
     for rule in rules.topics:
-        _tell_rule(frame, rule.principal, rule.operation.value, ("--topic", rule.topic))
+        pattern = ("--resource-pattern-type", "prefixed") if rule.prefix else ()
+        _tell_rule(frame, rule.principal, rule.operation.value, (*pattern, "--topic", rule.topic))
     for user, group in rules.groups:
         _tell_rule(frame, user, "Read", ("--group", group))
 
 
-def _tell_rule(frame: list[str], user: str, operation: str, on: tuple[str, str]) -> None:
+def _tell_rule(frame: list[str], user: str, operation: str, on: tuple[str, ...]) -> None:
     words = [*frame, "--add", "--allow-principal", f"User:{user}", "--operation", operation, *on]
     typer.echo(shlex.join(words))
 
 
-def _cluster(config: Path, zones: list[str] | None, replication: int) -> Cluster:
-    return cluster(config, _zones(zones), replication)
+def _told(asked: Cluster) -> "Told":
+    told = asked.growth.told()
+    tell_ignored(told)
+    return told
 
 
-def _zones(zones: list[str] | None) -> list[str]:
+def tell_ignored(told: "Told") -> None:
+    """Say which records of ``fleet.topology`` nobody follows: somebody wrote them."""
+    for line in told.ignored:
+        typer.echo(line, err=True)
+
+
+def named_zones(zones: list[str] | None) -> list[str]:
+    """The zones that were named, or the one that everybody has.
+
+    Raises:
+        Failure: a name that no zone can have.
+    """
     named = zones or ["default"]
     wrong = [zone for zone in named if _ZONE.fullmatch(zone) is None]
     if wrong:

@@ -10,6 +10,9 @@ from workers.core.ids import LogId
 
 Headers: TypeAlias = tuple[tuple[str, bytes], ...]
 
+TopicPartition: TypeAlias = tuple[str, int]
+"""A partition by its topic's name, whichever log that is now."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class LogPosition:

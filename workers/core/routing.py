@@ -42,3 +42,12 @@ def partition_for(node_id: NodeId, partitions: int) -> int:
 def command_topic(zone: str, generation: int = 1) -> str:
     """The command topic of a zone; growth makes a new generation beside the old one."""
     return f"response.commands.{zone}" if generation == 1 else f"response.commands.{zone}.g{generation}"
+
+
+def generation_of(topic: str, zone: str) -> int:
+    """Which generation of a zone's command topic this is; 0 where it is none of them."""
+    if topic == command_topic(zone):
+        return 1
+    number = topic.removeprefix(f"{command_topic(zone)}.g")
+    generation = int(number) if number.isascii() and number.isdigit() and len(number) < 10 else 0
+    return generation if generation > 1 and topic == command_topic(zone, generation) else 0

@@ -5,7 +5,7 @@ Pure values and pure derivations: nobody writes an ACL by hand.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -105,6 +105,8 @@ class Acl:
     """A role; for what a node may do in its own zone only, ``node/<zone>``."""
     operation: Operation
     topic: str
+    prefix: bool = False
+    """Whether it holds for every topic whose name begins so."""
 
 
 def acls(topics: Iterable[TopicSpec], zones: Sequence[str]) -> tuple[Acl, ...]:
@@ -118,4 +120,7 @@ def _acls(topic: TopicSpec, zones: Sequence[str]) -> Iterator[Acl]:
         for principal in principals:
             for zone in zones if zonal else ("",):
                 own = zonal and principal is Principal.NODE
-                yield Acl(f"{principal}/{zone}" if own else principal.value, operation, topic.name_in(zone))
+                acl = Acl(f"{principal}/{zone}" if own else principal.value, operation, topic.name_in(zone))
+                yield acl
+                if zonal:  # the generations to come, so that no growth waits for a rule; no zone's name has a dot
+                    yield replace(acl, topic=f"{acl.topic}.g", prefix=True)

@@ -10,7 +10,7 @@ from typing import Final
 from workers.core import topics
 from workers.core.errors import MalformedMessage, TransientFailure, WorkerError
 from workers.core.record import Delivery, Gap, LogPosition, Record, Start
-from workers.dispatcher import follow, intake, starts, timers
+from workers.dispatcher import follow, intake, routes, starts, timers
 from workers.dispatcher.form import NotARequest
 from workers.dispatcher.rows import Rows
 from workers.dispatcher.turn import Room, Turn
@@ -74,6 +74,11 @@ class Desk:
         with self._ledger.begin() as tx:
             return starts.choose(self._turn(tx), known)
 
+    def command_topics(self) -> Sequence[tuple[str, bool]]:
+        """Every topic that may hold a command, and whether new ones go there."""
+        with self._ledger.begin() as tx:
+            return tuple(routes.command_topics(self._turn(tx)))
+
     def _turn(self, tx: LedgerTx) -> Turn:
         return Turn(self._room, tx, Rows(tx, self._room.codec), self._clock.now_ns())
 
@@ -118,6 +123,8 @@ class Desk:
                 self._heard(turn, delivery, follow.result)
             case Record() if delivery.position.topic == topics.NODES:
                 self._heard(turn, delivery, follow.heartbeat)
+            case Record() if delivery.position.topic == topics.TOPOLOGY:
+                self._topology(turn, delivery)
             case Record():
                 raise ValueError(f"the dispatcher does not read {delivery.position.topic}")
         self._advance(turn.tx, delivery)
@@ -135,10 +142,17 @@ class Desk:
         try:
             take(turn, record)
         except MalformedMessage as fault:
-            if fault.reason == "keyset_expired":
-                # Passing genuine records by would lose what nodes said; they are read again once it is renewed.
-                raise TransientFailure(fault.message, code=fault.reason) from fault
+            _await_keyset(fault)
             self._room.telemetry.count("dispatcher.unverified", labels={"reason": fault.reason})
+
+    def _topology(self, turn: Turn, record: Record) -> None:
+        """What does not verify or does not follow is never followed, and never silent: somebody wrote it."""
+        try:
+            routes.take(turn, record)
+        except MalformedMessage as fault:
+            _await_keyset(fault)
+            self._room.telemetry.log("topology_refused", level="error", reason=fault.reason, error=fault.message)
+            self._refuse(turn.tx, record, fault.reason, fault.message)
 
     def _refuse(self, tx: LedgerTx, record: Record, reason: str, message: str) -> None:
         self._room.telemetry.count("dispatcher.dead_letters", labels={"reason": reason})
@@ -157,3 +171,9 @@ class Desk:
     @staticmethod
     def _advance(tx: LedgerTx, delivery: Delivery) -> None:
         tx.advance(delivery.position, delivery.resumed_at if isinstance(delivery, Gap) else delivery.offset + 1)
+
+
+def _await_keyset(fault: MalformedMessage) -> None:
+    """Passing genuine records by would lose what was said; they are read again once the keyset is renewed."""
+    if fault.reason == "keyset_expired":
+        raise TransientFailure(fault.message, code=fault.reason) from fault

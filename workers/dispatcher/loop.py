@@ -9,8 +9,7 @@ from typing import Final
 
 from workers.core import topics
 from workers.core.errors import LimitExceeded, TransientFailure
-from workers.core.record import Delivery
-from workers.core.routing import command_topic
+from workers.core.record import Delivery, LogPosition
 from workers.dispatcher.desk import REQUESTS, Desk
 from workers.dispatcher.rows import Rows
 from workers.dispatcher.timers import LIMIT
@@ -18,6 +17,7 @@ from workers.dispatcher.turn import Room
 from workers.ports import Clock, Ledger, LogReader, Relay, StopSignal
 
 READ: Final = (topics.NODES, topics.RESULTS, *REQUESTS)
+"""``fleet.topology`` too, where it can be had: containment must not wait for a topic that changes once a year."""
 
 POLL_S: Final = 0.05
 """Longest wait for a record: acknowledgements and timers are looked at this often when nothing else happens."""
@@ -32,6 +32,9 @@ nodes that were there before."""
 
 LONGEST_SETTLE_NS: Final = 5_000_000_000
 """A large fleet is never silent."""
+
+LISTEN_AGAIN_NS: Final = 60_000_000_000
+"""Until ``fleet.topology`` is looked for again when it could not be had."""
 
 DRAIN_S: Final = 10.0
 
@@ -51,6 +54,9 @@ class Loop:
         self._clock = clock
         self._waiting: Sequence[Delivery] = ()
         self._last_tick_ns = 0
+        self._listen_again_ns: int | None = None
+        self._new_topics = False
+        """A growth was told, and how far the new topic is written is not known yet."""
 
     def run(self, stop: StopSignal) -> None:
         """Work until ``stop`` is set, then send what is left. Blocks.
@@ -70,8 +76,8 @@ class Loop:
             self._ledger.close()
 
     def _begin(self, stop: StopSignal) -> bool:
-        """Find the logs, hear the nodes, and only then read requests; False when stopped before that."""
-        steps = (self._find_logs, self._hear_nodes, self._read_all)
+        """Find the logs, hear of nodes and growth, and only then read requests; False when stopped before that."""
+        steps = (self._find_logs, self._hear_fleet, self._read_all)
         return all(self._insist(step, stop) for step in steps)
 
     def _insist(self, step: Callable[[], None], stop: StopSignal) -> bool:
@@ -95,30 +101,79 @@ class Loop:
             known = Rows(tx, self._room.codec).tails()
         for position, next_offset in known:
             self._room.tails.note(position, next_offset)
-        for zone in self._room.zones:
-            for position in self._reader.partitions(command_topic(zone)):
-                self._room.tails.note(position, 0)
+        try:
+            self._find_command_topics()
+        except TransientFailure as failure:
+            if failure.reason != "unknown_topic":
+                raise
+            self._hear(self._topology())  # a new ledger, and a first generation that is long gone
+            self._find_command_topics()
         again = self._desk.send_again()
         if again:
             self._room.telemetry.log("commands_sent_again", level="warning", commands=again)
 
-    def _hear_nodes(self) -> None:
-        self._reader.assign(self._desk.starts(self._reader.partitions(topics.NODES)))
+    def _find_command_topics(self) -> None:
+        """Where new commands go must be there; what an older generation held may be gone for good."""
+        for topic, new in self._desk.command_topics():
+            try:
+                positions = self._reader.partitions(topic)
+            except TransientFailure as failure:
+                if new or failure.reason != "unknown_topic":
+                    raise
+                continue
+            for position in positions:
+                self._room.tails.note(position, 0)
+        self._new_topics = False
+
+    def _hear_fleet(self) -> None:
+        self._hear((*self._reader.partitions(topics.NODES), *self._topology()))
+
+    def _hear(self, positions: Sequence[LogPosition]) -> None:
+        """Take in what these partitions hold, before anything else is read."""
+        self._reader.assign(self._desk.starts(positions))
         until_ns = self._clock.monotonic_ns() + LONGEST_SETTLE_NS
         while self._clock.monotonic_ns() < until_ns and (deliveries := self._reader.poll(SETTLE_S)):
-            self._desk.take(deliveries)
+            self._take(deliveries)
+
+    def _take(self, deliveries: Sequence[Delivery]) -> None:
+        self._desk.take(deliveries)
+        if any(delivery.position.topic == topics.TOPOLOGY for delivery in deliveries):
+            self._new_topics = True
+            self._look_after_growth()
+
+    def _look_after_growth(self) -> None:
+        """Learn how far a new topic is written. Until then nothing can be proven of a command in it, no more."""
+        if not self._new_topics:
+            return
+        try:
+            self._find_command_topics()
+        except TransientFailure as failure:
+            self._room.telemetry.log("new_topic_away", level="warning", reason=failure.reason, error=failure.message)
 
     def _read_all(self) -> None:
         positions = [position for topic in READ for position in self._reader.partitions(topic)]
-        self._reader.assign(self._desk.starts(positions))
+        self._reader.assign(self._desk.starts((*positions, *self._topology())))
+
+    def _topology(self) -> Sequence[LogPosition]:
+        """None where it cannot be had: then what the ledger knows holds, and it is looked for again."""
+        self._listen_again_ns = None
+        try:
+            return self._reader.partitions(topics.TOPOLOGY)
+        except TransientFailure as failure:
+            self._room.telemetry.log("no_topology", level="warning", reason=failure.reason, error=failure.message)
+            self._listen_again_ns = self._clock.monotonic_ns() + LISTEN_AGAIN_NS
+            return ()
 
     def _turn(self) -> None:
         if not self._waiting:
             moved = self._relay.step()
             self._waiting = self._reader.poll(0.0 if moved else POLL_S)
         if self._waiting:
-            self._desk.take(self._waiting)
+            self._take(self._waiting)
             self._waiting = ()
             self._relay.step()
         if self._clock.monotonic_ns() - self._last_tick_ns >= TICK_NS and self._desk.tick() < LIMIT:
             self._last_tick_ns = self._clock.monotonic_ns()
+            self._look_after_growth()
+            if self._listen_again_ns is not None and self._clock.monotonic_ns() >= self._listen_again_ns:
+                self._read_all()

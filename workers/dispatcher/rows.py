@@ -1,4 +1,4 @@
-"""The dispatcher's rows in its ledger: executions, the requests they came from, nodes, cooldowns.
+"""The dispatcher's rows in its ledger: executions, the requests they came from, nodes, cooldowns, topologies.
 
 Called by every step function of this room, inside one ledger transaction. Turns typed rows into the ledger's bytes and
 back; decides nothing.
@@ -14,6 +14,7 @@ from workers.core.ids import NO_EXECUTION, ExecutionId, Incarnation, KeyId, Node
 from workers.core.outcome import Outcome, Stage
 from workers.core.record import Headers, LogPosition
 from workers.core.request import ActionRequest
+from workers.core.topology import Topology
 from workers.ports import Codec, LedgerTx
 
 FIRST_FREE_SEQ: Final = 3
@@ -207,6 +208,15 @@ class Rows:
     def sent(self) -> Sequence[tuple[ExecutionId, Sent]]:
         """Every command that has not ended."""
         return [(ExecutionId(key), _sent(data)) for key, data in self._tx.scan("sent")]
+
+    def topology(self, zone: str) -> Topology | None:
+        """The newest generation of a zone's command topic that was told; None before the first growth."""
+        data = self._tx.get("topology", zone)
+        return Topology(**json.loads(data)) if data is not None else None
+
+    def put_topology(self, topology: Topology) -> None:
+        """Replace it by the next one."""
+        self._tx.put("topology", topology.zone, _json(asdict(topology)))
 
     def log_of(self, topic: str, partition: int) -> str:
         """The log a partition was read from last; empty when it never was."""

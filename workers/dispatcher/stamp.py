@@ -15,7 +15,7 @@ from workers.core.errors import CommandRejected
 from workers.core.outcome import Stage
 from workers.core.record import OutRecord
 from workers.core.request import ActionRequest, Step
-from workers.core.routing import command_topic, partition_for
+from workers.dispatcher import routes
 from workers.dispatcher.rows import ExecutionRow, NodeRow, Sent
 from workers.dispatcher.turn import Turn
 
@@ -37,8 +37,8 @@ def dispatch(turn: Turn, row: ExecutionRow, request: ActionRequest, node: NodeRo
         CommandRejected: ``unknown_zone``.
     """
     action = turn.room.actions[row.action]
-    partitions = turn.room.zones.get(node.zone)
-    if partitions is None:
+    route = routes.newest(turn, node.zone)
+    if route is None:
         known = ", ".join(sorted(turn.room.zones))
         raise CommandRejected(
             f"node {node.node_id} is in zone {node.zone!r}, which this dispatcher does not serve ({known})",
@@ -46,7 +46,7 @@ def dispatch(turn: Turn, row: ExecutionRow, request: ActionRequest, node: NodeRo
         )
     command = _command(turn, row, request, node, approval_class=approval_class)
     sealed = turn.room.sealer.seal(PayloadType.COMMAND, command)
-    topic, partition = command_topic(node.zone), partition_for(node.node_id, partitions)
+    topic, partition = route.place_of(node.node_id)
     sent = Sent(topic, partition, node.node_id.encode(), sealed.value, row.trace)
     bound = turn.room.tails.bound(topic, partition)
     after = replace(

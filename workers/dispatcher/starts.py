@@ -4,15 +4,19 @@ Called by ``desk`` before every assignment. Offsets belong to a log: one of anot
 """
 
 from collections.abc import Mapping
+from typing import Final
 
 from workers.core import topics
 from workers.core.record import Earliest, LogPosition, Offset, Since, Start
 from workers.dispatcher.turn import Turn
 
+_STATE: Final = (topics.NODES, topics.TOPOLOGY)
+"""Topics that hold how things are, not what happens."""
+
 
 def choose(turn: Turn, next_offsets: Mapping[LogPosition, int | None]) -> Mapping[LogPosition, Start]:
-    """From the ledger where it knows the log. Nodes, and a log that replaced another, are read whole; else no further
-    back than the longest life of a command: what is older could only expire."""
+    """From the ledger where it knows the log. What says how things are, and a log that replaced another, is read whole;
+    else no further back than the longest life of a command: what is older could only expire."""
     longest_s = max((action.ttl_s for action in turn.room.actions.values()), default=0)
     starts: dict[LogPosition, Start] = {}
     for position, next_offset in next_offsets.items():
@@ -23,7 +27,7 @@ def choose(turn: Turn, next_offsets: Mapping[LogPosition, int | None]) -> Mappin
             turn.rows.put_log(position)
         if next_offset is not None:
             starts[position] = Offset(next_offset)
-        elif before not in ("", position.log_id) or position.topic == topics.NODES:
+        elif before not in ("", position.log_id) or position.topic in _STATE:
             starts[position] = Earliest()
         else:
             starts[position] = Since(turn.now_ns - longest_s * 1_000_000_000)

@@ -1,16 +1,18 @@
 """The executor: the privileged half of the node, behind one narrow port that carries bytes.
 
 Called by the feed (bytes in) and the relay (bytes out); calls intake, journal and lanes. Feed and executor may become
-two processes, the feed without privileges: nothing but these four calls passes between them, and nothing that comes
+two processes, the feed without privileges: nothing but these five calls passes between them, and nothing that comes
 through them is believed before its signature is.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from workers.core import topics
 from workers.core.outcome import Scalar
-from workers.core.record import Delivery, Earliest, LogPosition, Offset, Since, Start
+from workers.core.record import Delivery, Earliest, LogPosition, Offset, Record, Since, Start, TopicPartition
 from workers.node.equipment import Equipment
+from workers.node.generations import Generations
 from workers.node.intake import Intake
 from workers.node.lanes import Lanes
 from workers.node.register import Register
@@ -19,26 +21,39 @@ from workers.ports import OutboxRow
 RETENTION_NS: Final = 24 * 3600 * 1_000_000_000
 """The command topic's retention: the longest that a command can have waited for a node that was never here."""
 
+TOPOLOGY: Final[TopicPartition] = (topics.TOPOLOGY, 0)
+"""Its one partition."""
+
 
 class Executor:
     """The port ``Executor``."""
 
-    def __init__(self, equipment: Equipment, intake: Intake, register: Register, lanes: Lanes) -> None:
+    def __init__(
+        self, equipment: Equipment, intake: Intake, register: Register, lanes: Lanes, generations: Generations
+    ) -> None:
         """Shares the room's equipment."""
         self._at = equipment
         self._intake = intake
         self._register = register
         self._lanes = lanes
+        self._generations = generations
+
+    def places(self) -> Sequence[TopicPartition]:
+        """Every generation that may still hold a command, and where the operator says that there is a new one."""
+        return (*self._generations.places(), TOPOLOGY)
 
     def starts(self, partitions: Sequence[LogPosition]) -> Mapping[LogPosition, Start]:
-        """From the journal; for a log never read, from its beginning, and audited; on a node's first day, from the
-        oldest command that could still matter."""
+        """From the journal; for a log or a generation never read, from its beginning, and audited; on a node's first
+        day, from the oldest command that could still matter."""
         return {position: self._start(position) for position in partitions}
 
     def take(self, deliveries: Sequence[Delivery]) -> None:
         """Durable on return, and queued to run."""
-        for tickets in self._intake.step(deliveries):
+        told = [d for d in deliveries if isinstance(d, Record) and d.position.topic == topics.TOPOLOGY]
+        for tickets in self._intake.step([d for d in deliveries if d not in told] if told else deliveries):
             self._lanes.push(tickets)
+        for record in told:
+            self._generations.take(record)
 
     def outbox(self, *, after: int = 0, limit: int = 500) -> Sequence[OutboxRow]:
         """What waits for Kafka."""
@@ -50,19 +65,22 @@ class Executor:
         self._at.journal.acknowledge(row_ids)
 
     def _start(self, position: LogPosition) -> Start:
+        if position.topic == topics.TOPOLOGY:
+            return Earliest()
         next_offset = self._at.journal.next_offset(position)
         if next_offset is not None:
             return Offset(next_offset)
-        others = [other for other in self._at.journal.positions() if other.topic == position.topic]
-        if not others:
+        known = {other.topic for other in self._at.journal.positions()}
+        if not any(map(self._generations.of, known)):
             return Since(self._at.time.now_ns() - RETENTION_NS)
+        news = "new_log" if position.topic in known else "new_generation"
         detail: dict[str, Scalar] = {
             "topic": position.topic,
             "partition": position.partition,
             "log_id": position.log_id,
         }
         with self._register.commit() as tx:
-            self._at.scribe.audit(tx, "new_log", at_ns=self._at.time.now_ns(), detail=detail)
+            self._at.scribe.audit(tx, news, at_ns=self._at.time.now_ns(), detail=detail)
             tx.advance(position, 0)
-        self._at.telemetry.log("new_log", level="warning", **detail)
+        self._at.telemetry.log(news, level="warning", **detail)
         return Earliest()

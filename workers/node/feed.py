@@ -1,40 +1,47 @@
-"""The feed: Kafka's side of the node. Reads one partition and hands over what it read; knows nothing of commands.
+"""The feed: Kafka's side of the node. Reads the partitions it is told to and hands over what it read; knows nothing of
+commands.
 
 Stepped by the loop; calls the log reader and the executor. It filters, verifies and decides nothing, so that it can run
-as a process without any privilege. Offsets are the executor's: whatever was read and not taken in is read again.
+as a process without any privilege. Offsets are the executor's: whatever was read and not taken in is read again. What
+the executor wants to read may change at any time; what is not there is done without, and looked for again.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from workers.core.errors import LimitExceeded, PermanentFailure, TransientFailure
-from workers.core.record import LogPosition
+from workers.core.record import LogPosition, TopicPartition
 from workers.core.retry import backoff_s
-from workers.ports import Executor, LogReader, Telemetry
+from workers.ports import Clock, Executor, LogReader, Telemetry
 
 LIMIT: Final = 2_000
 """Records to a poll: what is genuine among them goes first, so a sitting reaches as far as the client's own queue."""
 
+LOOK_AGAIN_NS: Final = 1_000_000_000
+"""Until the newest command topic is looked for again when it is not there yet."""
+
+LOOK_AGAIN_RARELY_NS: Final = 300_000_000_000
+"""The same for any other: a command topic of old may be gone for good, and every node of a fleet would ask."""
+
 
 class Feed:
-    """One node's partition of its zone's command topic."""
+    """What one node reads."""
 
-    def __init__(
-        self, reader: LogReader, executor: Executor, telemetry: Telemetry, *, topic: str, partition: int
-    ) -> None:
-        """``partition`` is the one that ``core.routing`` gives this node."""
+    def __init__(self, reader: LogReader, executor: Executor, telemetry: Telemetry, clock: Clock) -> None:
+        """``executor`` says what to read, and from where."""
         self._reader = reader
         self._executor = executor
         self._telemetry = telemetry
-        self._topic = topic
-        self._partition = partition
-        self._assigned = False
+        self._clock = clock
+        self._wanted: Sequence[TopicPartition] = ()
+        self._assigned: Sequence[LogPosition] = ()
+        self._look_again_ns: int | None = None
         self._failures = 0
 
     def step(self, timeout_s: float) -> float:
         """Read what is there, waiting up to ``timeout_s`` for it; seconds to wait before the next step."""
         try:
-            if not self._assigned:
-                self._assign()
+            self._assign()
             deliveries = self._reader.poll(timeout_s, limit=LIMIT)
         except TransientFailure as error:
             return self._failed("broker_away", error)
@@ -44,7 +51,7 @@ class Feed:
             if deliveries:
                 self._executor.take(deliveries)
         except (LimitExceeded, PermanentFailure) as error:
-            self._assigned = False  # read again from what is durable
+            self._assigned = ()  # read again from what is durable
             return self._failed("executor_refuses", error)
         self._failures = 0
         return 0.0
@@ -54,12 +61,31 @@ class Feed:
         self._reader.close()
 
     def _assign(self) -> None:
-        found = [position for position in self._reader.partitions(self._topic) if position.partition == self._partition]
-        if not found:
-            raise TransientFailure(f"{self._topic} has no partition {self._partition}; check node.command_partitions")
-        self._reader.assign(self._executor.starts(found))
-        self._assigned = True
-        self._say("assigned", found[0])
+        wanted, now_ns = self._executor.places(), self._clock.monotonic_ns()
+        due = self._look_again_ns is not None and now_ns >= self._look_again_ns
+        if self._assigned and wanted == self._wanted and not due:
+            return
+        found = [position for place in wanted for position in self._positions(place)]
+        missing = [place for place in wanted if place not in {(at.topic, at.partition) for at in found}]
+        if len(missing) == len(wanted):
+            raise TransientFailure(_absent(wanted[0]), code="unknown_topic")
+        if found != self._assigned:
+            self._reader.assign(self._executor.starts(found))
+            for position in found:
+                self._say("assigned", position)
+        if missing and wanted != self._wanted:
+            self._telemetry.log("not_there", level="warning", message="; ".join(map(_absent, missing)))
+        pause_ns = LOOK_AGAIN_NS if wanted[0] in missing else LOOK_AGAIN_RARELY_NS
+        self._look_again_ns = now_ns + pause_ns if missing else None
+        self._wanted, self._assigned = wanted, found
+
+    def _positions(self, place: TopicPartition) -> Sequence[LogPosition]:
+        try:
+            return [at for at in self._reader.partitions(place[0]) if at.partition == place[1]]
+        except TransientFailure as error:
+            if error.reason != "unknown_topic":
+                raise
+            return ()
 
     def _say(self, event: str, position: LogPosition) -> None:
         self._telemetry.log(event, topic=position.topic, partition=position.partition, log_id=position.log_id)
@@ -69,3 +95,7 @@ class Feed:
         if self._failures == 1:
             self._telemetry.log(event, level="warning", reason=error.reason, message=error.message)
         return backoff_s(self._failures)
+
+
+def _absent(place: TopicPartition) -> str:
+    return f"there is no partition {place[1]} of {place[0]}; check node.command_partitions, and `douse topics diff`"

@@ -40,7 +40,10 @@ class AccessAdmin:
         Doing it again is safe. Raises ``TransientFailure`` when the cluster is away, or has no authorizer and so
         cannot hold rules.
         """
-        wanted = [_binding(ResourceType.TOPIC, acl.topic, acl.principal, _OPERATIONS[acl.operation]) for acl in acls]
+        wanted = [
+            _binding(ResourceType.TOPIC, acl.topic, acl.principal, _OPERATIONS[acl.operation], prefix=acl.prefix)
+            for acl in acls
+        ]
         wanted += [_binding(ResourceType.GROUP, group, principal, AclOperation.READ) for principal, group in groups]
         for binding, future in self._client.create_acls(wanted, request_timeout=_ASK_S).items():
             try:
@@ -50,7 +53,8 @@ class AccessAdmin:
         return len(wanted)
 
 
-def _binding(kind: ResourceType, name: str, principal: str, operation: AclOperation) -> AclBinding:
-    return AclBinding(
-        kind, name, ResourcePatternType.LITERAL, f"User:{principal}", "*", operation, AclPermissionType.ALLOW
-    )
+def _binding(
+    kind: ResourceType, name: str, principal: str, operation: AclOperation, *, prefix: bool = False
+) -> AclBinding:
+    pattern = ResourcePatternType.PREFIXED if prefix else ResourcePatternType.LITERAL
+    return AclBinding(kind, name, pattern, f"User:{principal}", "*", operation, AclPermissionType.ALLOW)

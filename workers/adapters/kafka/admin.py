@@ -113,6 +113,11 @@ class TopicAdmin:
                 raise away(f"the settings of topic {topic}", error) from error
         return altered
 
+    def partitions_of(self, topic: str) -> int:
+        """How many partitions a topic has; 0 where there is none. Raises ``TransientFailure`` when it is away."""
+        shape = self._shapes([topic])[topic]
+        return shape[0] if shape is not None else 0
+
     def _shapes(self, names: Iterable[str]) -> dict[str, tuple[int, int] | None]:
         """Partitions and replicas of each topic; None where there is none."""
         shapes: dict[str, tuple[int, int] | None] = {}
