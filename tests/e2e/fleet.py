@@ -132,9 +132,9 @@ class Fleet:
                 time.sleep(0.05)
 
     def spawn(self, role: str, failpoints: str = "") -> float:
-        """Start one worker; the monotonic moment it was started."""
+        """Start one worker; the monotonic moment it was started. `node-x` is a node more, with settings of its own."""
         assert role not in self.running or self.running[role].poll() is not None, f"{role} runs already"
-        command = [*self.prefixes.get(role, ()), sys.executable, "-m", "workers", role]
+        command = [*self.prefixes.get(role, ()), sys.executable, "-m", "workers", role.partition("-")[0]]
         with self.data.log(role).open("ab") as log:
             self.running[role] = subprocess.Popen(
                 [*command, "--config", str(self.data.config(role))],
@@ -205,7 +205,10 @@ def make_topics(kafka: KafkaSettings, *, replication: int = 1, partitions: int =
     """The catalogue, made by our own admin adapter."""
     specs = load_topics()
     if partitions:
-        specs = tuple(spec if "commands" in spec.name else replace(spec, partitions=partitions) for spec in specs)
+        specs = tuple(
+            spec if "commands" in spec.name else replace(spec, partitions=min(spec.partitions, partitions))
+            for spec in specs
+        )
     admin = TopicAdmin(kafka, telemetry=FakeTelemetry(), clock=SystemClock(), replication=replication)
     admin.create(specs, zones=[ZONE])
 

@@ -145,6 +145,10 @@ class Ledger:
 
     # --- asking ---------------------------------------------------------------------------------------------------
 
+    def host(self) -> str:
+        """Where a person wants it done."""
+        return self.fleet.node_id
+
     def kill(self, *, ttl_s: int = 0) -> Asked:
         """A person wants a process dead, by pid and start time."""
         pid = self.morgue.spawn()
@@ -306,7 +310,7 @@ class Ledger:
     ) -> Asked:
         body = {
             "action": "kill_process",
-            "host": self.fleet.node_id,
+            "host": self.host(),
             "target": {"process": {"pid": pid, "start_time_ns": facts_of(pid).started_at_ns}},
             "reason": f"test: {kind}",
             "dry_run": dry_run,

@@ -44,7 +44,7 @@ from workers.core.event import ProcessRef
 from workers.core.ids import RANDOM_BYTES, ExecutionId, NodeId, uuid7
 from workers.core.node_state import DeadLetter, NodeState
 from workers.core.outcome import Stage
-from workers.core.record import Earliest, OutRecord, Record
+from workers.core.record import Earliest, OutRecord, Record, TopicPartition
 from workers.core.request import Actor, ActorKind
 from workers.core.result import ActionResult
 from workers.core.routing import command_topic, partition_for
@@ -54,6 +54,7 @@ from workers.settings import KafkaSettings, parse
 NODE = NodeId("c0ffee" + "0" * 26)
 PARTITIONS = 4
 TOPIC = command_topic("default")
+PLACE: TopicPartition = (TOPIC, partition_for(NODE, PARTITIONS))
 _READ = (topics.RESULTS, topics.AUDIT, topics.DEAD_LETTERS, topics.NODES)
 
 
@@ -233,16 +234,17 @@ class NodeSite:
         )
         return replace(made, **more)
 
-    def send(self, command: ActionCommand) -> None:
+    def send(self, command: ActionCommand, *, at: TopicPartition = PLACE) -> None:
         """Sign it and put it on the bus."""
         self.accepted[command.command_id] = command
-        self.put(self.sealer.seal(PayloadType.COMMAND, command).value)
+        self.put(self.sealer.seal(PayloadType.COMMAND, command).value, at=at)
         self.flush()
 
-    def put(self, value: bytes | None, *, key: bytes = NODE.encode()) -> None:
-        """Any bytes on the node's partition."""
+    def put(self, value: bytes | None, *, key: bytes = NODE.encode(), at: TopicPartition = PLACE) -> None:
+        """Any bytes on the node's partition, or at any other place."""
+        topic, partition = at
         self._sent += 1
-        self._writer.send(OutRecord(TOPIC, key, value, (), partition_for(NODE, PARTITIONS)), token=self._sent)
+        self._writer.send(OutRecord(topic, key, value, (), partition), token=self._sent)
 
     def flush(self) -> None:
         """Everything put is on the bus."""

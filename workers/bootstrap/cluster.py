@@ -143,7 +143,7 @@ def cluster(config: Path, zones: Sequence[str], replication: int, *, signs: bool
 
     settings = parse(ClusterSettings, read_mapping(config))
     kafka = settings.kafka
-    telemetry, clock = quiet(), SystemClock()
+    telemetry, clock = quiet("error"), SystemClock()
     opener, sealer = _signing(settings.keys, signs=signs)
     return Cluster(
         TopicAdmin(kafka, telemetry=telemetry, clock=clock, replication=replication),
