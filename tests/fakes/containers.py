@@ -51,6 +51,7 @@ class FakeContainers:
     before: dict[str, Callable[[], None]] = field(default_factory=dict)
     """By call: what happens just before it, once."""
     unsettled: bool = False
+    graces: list[int] = field(default_factory=list)
     _waiting: list[Callable[[], None]] = field(default_factory=list)
     _ids: Any = field(default_factory=lambda: itertools.count(1))
     _pids: Any = field(default_factory=lambda: itertools.count(7000))
@@ -86,6 +87,10 @@ class FakeContainers:
         """Its run is over."""
         container.facts = replace(container.facts, state=ContainerState.ENDED, pid=0)
         container.removed = container.auto_remove
+
+    def running(self, container: FakeContainer) -> ContainerFacts:
+        """What it would be if it ran on."""
+        return replace(container.facts, state=ContainerState.RUNNING)
 
     def wake(self) -> None:
         """The daemon goes on: what waited is carried out."""
@@ -133,6 +138,7 @@ class FakeContainers:
         return self._do("kill", ref, self._kill, needs=tuple(ALIVE))
 
     def stop(self, ref: ContainerRef, *, grace_s: int) -> Refusal | None:
+        self.graces.append(grace_s)
         return self._do("stop", ref, self._kill)
 
     def start(self, ref: ContainerRef) -> Refusal | None:

@@ -31,7 +31,7 @@ from workers.adapters.yaml_files import read_mapping
 from workers.core.command import ActionCommand, parameters_digest
 from workers.core.errors import CommandRejected
 from workers.core.ids import EventId, ExecutionId, Incarnation, KeyId, NodeId
-from workers.core.outcome import Outcome, Report, Scalar, Values, code
+from workers.core.outcome import NOTHING, Outcome, Report, Scalar, Values, code
 from workers.core.request import Actor, ActorKind, Causation
 from workers.core.target import ContainerTarget, FileTarget, ProcessTarget, Target
 from workers.ports import Host
@@ -83,7 +83,12 @@ def _job(action: Action[Any], host: Host, target: Target | None = None, paramete
     command = _command(action, target or action.example["target"], given_parameters, now_ns=now)
     if action.undo_only:
         command = dataclasses.replace(command, undo_of=FORWARD)
-    return Job(command, action.parse(given_parameters), deadline_ns=now + action.timeout_s * 1_000_000_000)
+    undoes = _SAID.get(id(host), NOTHING) if action.undo_only else NOTHING
+    return Job(command, action.parse(given_parameters), now + action.timeout_s * 1_000_000_000, undoes)
+
+
+_SAID: dict[int, Values] = {}
+"""What the journal would know of the execution that is undone, by the host that it ran on."""
 
 
 def _staged(action: Action[Any]) -> Host:
@@ -126,7 +131,9 @@ def _run_forward(undo: Action[Any], host: Host) -> None:
     """What there is to undo."""
     (forward,) = (other for other in CATALOGUE if other.reversible_by == undo.name)
     job = _job(forward, host)
-    _run(forward, dataclasses.replace(job, command=dataclasses.replace(job.command, command_id=FORWARD)), host)
+    job = dataclasses.replace(job, command=dataclasses.replace(job.command, command_id=FORWARD))
+    claim = forward.bind(job, host)
+    _SAID[id(host)] = {**claim, **forward.execute(job, claim, host).outputs}
 
 
 def test_names_are_unique_and_found_by_name() -> None:

@@ -194,6 +194,12 @@ class Action(ABC, Generic[P]):
     def probe(self, job: Job[P], claim: Values, host: Host) -> Probe:
         """Whether the effect of ``claim`` is in place already. Touches nothing."""
 
+    def lost(self, held: Values, host: Host) -> str:
+        """Why an effect that was said to hold is no longer in place; empty while it is. ``held`` is its claim and its
+        outputs. Touches nothing. Raises ``TransientFailure`` when nobody can tell now."""
+        del held, host
+        return ""
+
     def rehearse(self, job: Job[P], claim: Values, host: Host) -> Report:
         """The report of a dry run: admitted and bound, nothing done."""
         return self.report(Outcome.DRY_RUN, "dry_run", "would have acted; nothing was touched", outputs=claim)

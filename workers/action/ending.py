@@ -6,26 +6,13 @@ the runtime shows, never by its answers. Must never end a run that the claim doe
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar, Final, TypeVar
+from typing import ClassVar, Final, TypeVar
 
-from workers.action import Action, Begun, Done, FieldSpec, Job, Lane, NotDone, Pending, Permission, Probe
-from workers.core.container import (
-    ALIVE,
-    ContainerFacts,
-    RestartPolicy,
-    bound,
-    called,
-    choose,
-    policy_of,
-    protection,
-    ref_of,
-    same_run,
-    will_return,
-)
-from workers.core.errors import CommandRejected, PermanentFailure, TransientFailure
+from workers.action import Begun, Done, FieldSpec, Job, NotDone, Pending, Probe
+from workers.action.containers import FACTS, MAY_ACT_YET, ContainerAction, outputs_of, refusal, returns, runtimes
+from workers.core.container import ContainerFacts, RestartPolicy, called, policy_of, ref_of, same_run
+from workers.core.errors import TransientFailure
 from workers.core.outcome import Outcome, PostCondition, Report, Values
-from workers.core.target import ContainerTarget
 from workers.ports import Containers, Host, Refusal
 
 P = TypeVar("P")
@@ -33,38 +20,11 @@ P = TypeVar("P")
 WAIT_S: Final = 5.0
 """How long a run that was killed may take to be over before the outcome is UNKNOWN."""
 
-EXAMPLE: Final[Mapping[str, Any]] = {
-    "target": ContainerTarget("4a7c0de5f1e1", observed_at_ns=1_783_198_004_180_672_852),
-    "parameters": {},
-}
 
-OUTPUTS: Final = (
-    FieldSpec("container_id", "string", "Its whole id"),
-    FieldSpec("name", "string", "What it is called"),
-    FieldSpec("image", "string", "The image it was made from"),
-    FieldSpec("runtime", "string", "The socket of the runtime that has it"),
-    FieldSpec("started_at", "integer", "When the run that was meant started, nanoseconds since the epoch"),
-    FieldSpec("pid", "integer", "Its init on this host"),
-    FieldSpec("state", "string", "What it did before"),
-    FieldSpec("restart_policy", "string", "Its restart policy before"),
-    FieldSpec("restart_maximum", "integer", "How often that restarts it at most; 0 is no limit"),
-    FieldSpec("restart_disabled", "boolean", "The policy was taken away, so that it stays as it is now"),
-    FieldSpec("orchestrator", "string", "Who else may bring it back: kubernetes, swarm, compose …; empty for nobody"),
-)
-
-
-class Ending(Action[P]):
+class Ending(ContainerAction[P]):
     """Ends one run of one container, and keeps it ended."""
 
-    permission = Permission.CONTAINMENT
-    lane = Lane.CONTAINMENT
-    target = ContainerTarget
-    outputs = OUTPUTS
-    privileges = ()
-    mounts = ("/var/run/docker.sock", "/run/podman/podman.sock")
-    ttl_s = 300
-    timeout_s = 60
-    example = EXAMPLE
+    outputs = (*FACTS, FieldSpec("restart_disabled", "boolean", "The policy was taken away, so that it stays ended"))
     done: ClassVar[str]
     """``killed``."""
 
@@ -77,26 +37,20 @@ class Ending(Action[P]):
         del claim
         return False
 
-    def admit(self, job: Job[P], host: Host) -> None:
-        """Refuse what needs no look at the container; ``bind`` looks, and refuses by identity and protection."""
-        _meant(job, host)
-
-    def bind(self, job: Job[P], host: Host) -> Values:
-        """The run that was meant."""
-        return bound(meant(job, host))
-
     def execute(self, job: Job[P], claim: Values, host: Host) -> Report:
         """Take its restarts away, look again, end it, and look whether it has ended."""
         containers, ref = runtimes(host), ref_of(claim)
         facts = containers.inspect(ref)
-        if facts is None or not facts.alive:
-            return self._nothing(claim, facts)
+        if facts is None:
+            return self.gone(claim)
+        if not facts.alive:
+            return self._nothing(claim)
         if not same_run(claim, facts):
             return self._superseded(claim, facts, containers)
         kept = ""
         if facts.policy.restarts:
-            refusal = containers.restrain(ref, RestartPolicy())
-            kept = refusal.message if refusal is not None else ""
+            refused = containers.restrain(ref, RestartPolicy())
+            kept = refused.message if refused is not None else ""
             host.failpoints.reach(f"{self.name}.restrained")
             facts = containers.inspect(ref)
             if facts is None or not facts.alive:
@@ -114,67 +68,55 @@ class Ending(Action[P]):
         if not same_run(claim, after):
             return self._back(claim, after, kept)
         if refused is not None:
-            raise _refusal(refused, claim)
+            raise refusal(refused, claim)
         return self._pending(claim, "it has not ended yet")
 
     def probe(self, job: Job[P], claim: Values, host: Host) -> Probe:
         """SAFETY section 4: ended or gone is done, another run is superseded, running is not done."""
-        if claim["state"] not in ALIVE:
-            return Done(self._nothing(claim, None))
+        if not self.alive_at_claim(claim):
+            return Done(self._nothing(claim))
         try:
             facts = runtimes(host).inspect(ref_of(claim))
         except TransientFailure as error:
-            return Pending(self._silent(claim, error.message))
+            return Pending(self.silent(claim, error.message))
         if facts is None or (same_run(claim, facts) and not facts.alive):
             return Done(self._ended(claim, facts, cause="unproven"))
         restrained = policy_of(claim).restarts and not facts.policy.restarts
         if not same_run(claim, facts):
-            return Begun() if restrained else Done(self._another_run(claim, facts))
+            return Begun() if restrained else Done(self.superseded(claim, facts))
         if facts.unsettled:
-            return Pending(self._silent(claim, "its runtime did not answer a moment ago, and may act on it yet"))
+            return Pending(self.silent(claim, MAY_ACT_YET))
         if waits := _kill_waits(facts, host):
             return Pending(self._pending(claim, waits))
         return Begun() if restrained else NotDone()
 
     def rehearse(self, job: Job[P], claim: Values, host: Host) -> Report:
         """What would be ended, and who would bring it back."""
-        if claim["state"] not in ALIVE:
+        if not self.alive_at_claim(claim):
             message = f"would do nothing: {called(claim)} does not run"
         else:
             policy = policy_of(claim)
             first = f", and its restart policy {policy.name!r} disabled first" if policy.restarts else ""
-            message = f"{called(claim)} would be {self.done}{first}{_returns(claim)}; nothing was touched"
+            message = f"{called(claim)} would be {self.done}{first}{returns(claim)}; nothing was touched"
         return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=outputs_of(claim))
 
     def _superseded(self, claim: Values, facts: ContainerFacts, containers: Containers) -> Report:
         """Another run: what an attempt before this one took from it is given back, and nothing else is done."""
         policy = policy_of(claim)
         if policy.restarts and not facts.policy.restarts:
-            refusal = containers.restrain(facts.ref, policy)
-            if refusal is not None:
-                raise _refusal(refusal, claim)
-        return self._another_run(claim, facts)
+            refused = containers.restrain(facts.ref, policy)
+            if refused is not None:
+                raise refusal(refused, claim)
+        return self.superseded(claim, facts)
 
-    def _another_run(self, claim: Values, facts: ContainerFacts) -> Report:
-        why = f"it was started again at {facts.started_at_ns} ns; the present run was not asked for, and is untouched"
-        return self.report(Outcome.FAILED, "superseded", f"{called(claim)}: {why}", outputs=outputs_of(claim))
-
-    def _nothing(self, claim: Values, facts: ContainerFacts | None) -> Report:
-        gone = facts is None and claim["state"] in ALIVE
-        why = "it was removed before it could be " + self.done if gone else "it does not run"
-        return self.report(
-            Outcome.NO_ACTION,
-            "target_gone" if gone else "already_ended",
-            f"{called(claim)}: {why}",
-            outputs=outputs_of(claim),
-            post_condition=PostCondition("run_over", holds=True, detail=why),
-        )
+    def _nothing(self, claim: Values) -> Report:
+        return self.nothing(claim, "already_ended", "it does not run")
 
     def _ended(self, claim: Values, facts: ContainerFacts | None, kept: str = "", *, cause: str = "action") -> Report:
         policy = policy_of(claim)
         disabled = policy.restarts and facts is not None and not facts.policy.restarts
         detail = "its runtime says that its run is over" if facts is not None else "its runtime has it no longer"
-        notes = _returns(claim)
+        notes = returns(claim)
         if policy.restarts and facts is not None and not disabled:
             notes += f"; its restart policy {policy.name!r} stays{f' ({kept})' if kept else ''}, and may bring it back"
         liftable = facts is not None and self.liftable(claim)
@@ -196,7 +138,7 @@ class Ending(Action[P]):
         return self.report(
             Outcome.PARTIAL,
             "started_again",
-            f"{called(claim)} was {self.done}, but {why}{_returns(claim)}",
+            f"{called(claim)} was {self.done}, but {why}{returns(claim)}",
             outputs=outputs_of(claim) | {"restart_disabled": not facts.policy.restarts and policy_of(claim).restarts},
             post_condition=PostCondition("run_over", holds=False, detail=why),
         )
@@ -209,55 +151,6 @@ class Ending(Action[P]):
             outputs=outputs_of(claim),
             post_condition=PostCondition("run_over", holds=False, detail=waits),
         )
-
-    def _silent(self, claim: Values, why: str) -> Report:
-        message = f"{called(claim)}: nobody knows yet: {why}"
-        return self.report(Outcome.UNKNOWN, "runtime_silent", message, outputs=outputs_of(claim))
-
-
-def meant(job: Job[Any], host: Host) -> ContainerFacts:
-    """The container that the command means, and may touch.
-
-    Raises:
-        CommandRejected, TransientFailure: as ``core.container.choose`` and ``Containers.find``, and protected ones.
-    """
-    target, containers = _meant(job, host)
-    found = containers.find(target.container_id)
-    now_ns = host.clock.now_ns()
-    facts = choose(found, target.container_id, observed_at_ns=target.observed_at_ns, now_ns=now_ns)
-    reason = protection(facts, own_ids=containers.own_ids(), own_line=host.processes.own_line())
-    if reason is not None:
-        raise CommandRejected(
-            f"container {facts.ref.id[:12]} is protected on this node: {reason}", code="protected_target"
-        )
-    return facts
-
-
-def runtimes(host: Host) -> Containers:
-    """The port.
-
-    Raises:
-        CommandRejected: this node asks no runtime.
-    """
-    if host.containers is None:
-        raise CommandRejected("this node asks no container runtime", code="no_runtime")
-    return host.containers
-
-
-def outputs_of(claim: Values) -> dict[str, str | int | bool]:
-    """What the catalogue promises, out of the claim."""
-    return {spec.name: claim[spec.name] for spec in OUTPUTS if spec.name in claim}
-
-
-def _meant(job: Job[Any], host: Host) -> tuple[ContainerTarget, Containers]:
-    if not isinstance(job.target, ContainerTarget):
-        raise CommandRejected(f"{job.command.action} needs a container as its target", code="invalid_target")
-    return job.target, runtimes(host)
-
-
-def _returns(claim: Values) -> str:
-    who = will_return(str(claim["orchestrator"]))
-    return f"; {who}" if who else ""
 
 
 def _kill_waits(facts: ContainerFacts, host: Host) -> str:
@@ -274,8 +167,3 @@ def _kill_waits(facts: ContainerFacts, host: Host) -> str:
     if init.kill_pending and init.state == "D":
         return "its init is in a call that nothing interrupts (state D): it dies when the call returns"
     return ""
-
-
-def _refusal(refused: Refusal, claim: Values) -> TransientFailure | PermanentFailure:
-    kind = TransientFailure if refused.may_pass else PermanentFailure
-    return kind(f"{called(claim)}: its runtime refused: {refused.message}", code="runtime_refused")

@@ -7,16 +7,34 @@ its line in ``CATALOGUE`` and its unit test.
 from typing import Any, Final
 
 from workers.action import Action
-from workers.actions import file_acquire, file_quarantine, file_unquarantine, kill_container, kill_process
+from workers.actions import (
+    file_acquire,
+    file_quarantine,
+    file_unquarantine,
+    kill_container,
+    kill_process,
+    pause_container,
+    start_container,
+    stop_container,
+    unpause_container,
+)
 from workers.actions.file_acquire import FileAcquire
 from workers.actions.file_quarantine import FileQuarantine
 from workers.actions.file_unquarantine import FileUnquarantine
 from workers.actions.kill_container import KillContainer
 from workers.actions.kill_process import KillProcess
+from workers.actions.pause_container import PauseContainer
+from workers.actions.start_container import StartContainer
+from workers.actions.stop_container import StopContainer
+from workers.actions.unpause_container import UnpauseContainer
 
 CATALOGUE: Final[tuple[Action[Any], ...]] = (
     KillProcess(),
     KillContainer(),
+    StopContainer(),
+    StartContainer(),
+    PauseContainer(),
+    UnpauseContainer(),
     FileQuarantine(),
     FileUnquarantine(),
     FileAcquire(),
@@ -26,6 +44,10 @@ CATALOGUE: Final[tuple[Action[Any], ...]] = (
 FAILPOINTS: Final = (
     *kill_process.FAILPOINTS,
     *kill_container.FAILPOINTS,
+    *stop_container.FAILPOINTS,
+    *start_container.FAILPOINTS,
+    *pause_container.FAILPOINTS,
+    *unpause_container.FAILPOINTS,
     *file_quarantine.FAILPOINTS,
     *file_unquarantine.FAILPOINTS,
     *file_acquire.FAILPOINTS,

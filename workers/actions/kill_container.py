@@ -7,6 +7,7 @@ the claim does not name.
 from typing import Final
 
 from workers.action import Job, NoParameters
+from workers.action.containers import runtimes
 from workers.action.ending import Ending
 from workers.core.container import ContainerFacts
 from workers.ports import Host, Refusal
@@ -31,5 +32,4 @@ class KillContainer(Ending[NoParameters]):
 
     def ask(self, job: Job[NoParameters], host: Host, facts: ContainerFacts) -> Refusal | None:
         """SIGKILL."""
-        assert host.containers is not None
-        return host.containers.kill(facts.ref)
+        return runtimes(host).kill(facts.ref)
