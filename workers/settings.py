@@ -266,6 +266,9 @@ class ResponderSettings(WorkerSettings):
 
     rules: tuple[Path, ...] = ()
     group: str = "douse-responder"
+    member: str = Field(default="", max_length=200, pattern=r"^[A-Za-z0-9._-]*$")
+    """A name that no other responder of the group has, kept over restarts. With one, a responder that was killed reads
+    on as soon as it is back; without, the group first waits 6 s for the dead one."""
     oldest_event_s: int = Field(default=300, ge=1, le=86_400)
     """Events older than this never trigger, and without a committed offset reading starts here."""
 

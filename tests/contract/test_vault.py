@@ -544,7 +544,7 @@ while True:
 """
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("rounds", [200, pytest.param(2000, marks=pytest.mark.faults)])
 def test_exchanging_directories_never_touches_the_protected_file(tmp_path: Path, rounds: int) -> None:
     """Rounds count only when they got past the binding, to the identity check."""

@@ -104,6 +104,8 @@ class Fleet:
         for role in ROLES:
             settings = dict(yaml_files.read_mapping(self.data.config(role)))
             settings["kafka"] = dict(settings["kafka"]) | {"fetch_wait_ms": self.fetch_wait_ms}
+            if role == "responder":
+                settings["member"] = "the-only-one"
             settings["telemetry"] = {"otlp_endpoint": self.otlp_endpoint, "log_level": "info"}
             yaml_files.write(self.data.config(role), settings)
 

@@ -148,10 +148,11 @@ def partition_of(fleet: Fleet) -> TopicPartition:
     return TopicPartition(COMMANDS, partition_for(fleet.node_id, COMMAND_PARTITIONS))
 
 
-def test_a_log_truncated_below_the_offset_is_an_audited_gap_and_never_an_outcome(
+def test_a_log_truncated_below_the_offset_is_an_audited_gap_and_what_it_took_expires_at_its_node(
     kafka_fleet: Fleet, kafka_cluster: KafkaCluster, client: Clients
 ) -> None:
-    """Nobody knows what was lost: its targets live, its executions stay open until the alarm, and the gap is told."""
+    """The gap is told, and ends nothing. Once they have expired, the node is asked again about the lost ones, and says
+    itself that it never ran them: their targets live."""
     fleet, ledger = kafka_fleet, client(kafka_fleet)
     ledger.kill()
     ledger.settled(SETTLE_S)
@@ -159,8 +160,6 @@ def test_a_log_truncated_below_the_offset_is_an_audited_gap_and_never_an_outcome
     lost = [ledger.kill(ttl_s=6) for _ in range(5)]
     ids = {each.execution_id for each in lost}
     _await_stage(ledger, ids, "DISPATCHED")
-    for each in lost:
-        ledger.asked.remove(each)
     place = partition_of(fleet)
     place.offset = -1  # up to the end
     kafka_cluster.admin.delete_records([place])[place].result(timeout=20)
@@ -171,7 +170,8 @@ def test_a_log_truncated_below_the_offset_is_an_audited_gap_and_never_an_outcome
     (gap,) = audited(ledger, "node", "gap")[gaps:]
     assert gap["detail"]["resumed_at"] - gap["detail"]["expected"] == len(lost), gap
     assert not [each for each in lost if ledger.morgue.died_ns(each.pid) is not None]
-    assert not [r for r in ledger.wire.results() if r["execution_id"] in ids and r["producer"] == "node"]
+    told = [r for r in ledger.wire.results() if r["execution_id"] in ids and r["stage"] == "ENDED"]
+    assert {(r["execution_id"], r["producer"], r["outcome"]) for r in told} == {(i, "node", "EXPIRED") for i in ids}
 
 
 @pytest.mark.parametrize("topic", [COMMANDS, "response.results"])

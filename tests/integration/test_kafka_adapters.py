@@ -18,6 +18,7 @@ from workers.adapters.kafka.memory_outbox import MemoryOutbox
 from workers.adapters.kafka.reader import KafkaLogReader
 from workers.adapters.kafka.relay import OutboxRelay
 from workers.adapters.kafka.writer import KafkaLogWriter
+from workers.core.errors import PermanentFailure
 from workers.core.ids import ChainId
 from workers.core.record import Delivery, Earliest, Gap, Offset, OutRecord, Record
 
@@ -26,7 +27,7 @@ pytestmark = [pytest.mark.slow]
 PRODUCTION_WAIT_S = 10.0
 
 
-def read(reader: KafkaLogReader, count: int, *, within_s: float = 60) -> list[Delivery]:
+def read(reader: KafkaLogReader | KafkaGroupReader, count: int, *, within_s: float = 60) -> list[Delivery]:
     found: list[Delivery] = []
     deadline = time.monotonic() + within_s
     while len(found) < count:
@@ -83,6 +84,42 @@ def test_a_member_of_a_group_says_when_its_topic_is_not_there(kafka: KafkaTarget
         assert time.monotonic() < deadline, telemetry.lines
         assert list(reader.poll(0.5)) == []
     reader.close()
+
+
+def until_refused(reader: KafkaGroupReader) -> PermanentFailure:
+    """Poll until it refuses for good; what it says then."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            reader.poll(0.2)
+        except PermanentFailure as refusal:
+            return refusal
+    raise AssertionError("it never refused")
+
+
+def test_whoever_joins_under_a_members_name_takes_its_place_and_the_other_is_told(
+    kafka: KafkaTarget, new_topic: Callable[..., str]
+) -> None:
+    """A responder that was killed comes back so; of two that were given one name by mistake, one ends."""
+    topic, group = new_topic("named", 2), unique_topic("g")
+    outbox = MemoryOutbox(ChainId("test"))
+    relay, writer = relay_on(kafka, outbox)
+    for number in range(2):
+        outbox.publish(OutRecord(topic, b"k", b"%d" % number, partition=number))
+    assert relay.drain(30) == 0
+    writer.close()
+    settings = loopback(kafka.bootstrap_servers, fetch_wait_ms=500)
+    first, second = (
+        KafkaGroupReader(settings, group, member="one", telemetry=FakeTelemetry(), clock=SystemClock())
+        for _ in range(2)
+    )
+    first.subscribe([topic], fresh=Earliest())
+    assert len(read(first, 2)) == 2
+    second.subscribe([topic], fresh=Earliest())
+    assert len(read(second, 2)) == 2
+    assert until_refused(first).reason == "member_fenced"
+    first.close()
+    second.close()
 
 
 def test_neither_a_new_assignment_nor_a_gap_waits_behind_a_parked_fetch(

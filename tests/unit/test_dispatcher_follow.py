@@ -34,7 +34,7 @@ from workers.core.ids import ExecutionId, LogId
 from workers.core.outcome import Outcome, Stage
 from workers.core.record import LogPosition, OutRecord
 from workers.core.request import Step, Verb
-from workers.dispatcher.follow import PROOF_MARGIN_NS
+from workers.dispatcher.follow import ASK_AT_ONCE, PROOF_MARGIN_NS
 from workers.ports import Opened
 
 T = TypeVar("T")
@@ -306,6 +306,95 @@ def test_the_bound_grows_with_what_the_log_acknowledged_and_survives_a_restart(w
     again.clock.advance(LATE_S)
     again.beat(positions=(position(3),))
     assert again.ends() == {ONE: (Outcome.EXPIRED, "kill_error_undelivered")}
+
+
+# --- no proof, so its node is asked again ----------------------------------------------------------------------------
+
+
+def copies(world: World) -> int:
+    return len(world.out(COMMANDS))
+
+
+def test_an_expired_command_behind_which_its_node_has_read_is_sent_once_more_byte_for_byte(world: World) -> None:
+    world.ask(execute())
+    world.clock.advance(LATE_S)
+    world.beat(positions=(position(50),))
+    first, again = world.out(COMMANDS)
+    assert again == first
+    assert world.ends() == {}
+    assert [record.kind for record in world.audit()].count("asked_again") == 1
+    world.node_says(ONE, Outcome.EXPIRED)
+    world.clock.advance(3600)
+    world.beat(positions=(position(51),))
+    assert copies(world) == 2
+
+
+def test_it_is_asked_three_times_a_minute_apart_and_then_the_alarm_stands(world: World) -> None:
+    world.ask(execute())
+    world.clock.advance(LATE_S)
+    asked_at = []
+    for second in range(300):
+        before = copies(world)
+        world.beat(positions=(position(50),))
+        world.desk.tick()
+        asked_at += [second] * (copies(world) - before)
+        world.clock.advance(1)
+    assert asked_at == [0, 60, 120]
+    assert [result.alarm for result in world.results(ONE) if result.alarm] == ["node_silent"]
+    assert world.ends() == {}
+
+
+def test_before_its_expiry_by_its_nodes_own_time_nothing_is_asked(world: World) -> None:
+    world.ask(execute())
+    world.clock.advance(LATE_S + 10)
+    world.beat(positions=(position(50),), at_ns=world.clock.now_ns() - 11 * SECOND)
+    assert copies(world) == 1
+
+
+def test_an_old_heartbeat_makes_nobody_ask(world: World) -> None:
+    """As a dispatcher reads them that was away, before the results beside them."""
+    world.ask(execute())
+    world.clock.advance(LATE_S)
+    old = world.heartbeat_record(positions=(position(50),))
+    world.clock.advance(600)
+    world.desk.take([old])
+    assert copies(world) == 1
+
+
+def test_a_heartbeat_makes_it_ask_about_so_many_and_the_next_about_the_others(world: World) -> None:
+    for number in range(ASK_AT_ONCE + 4):
+        world.ask(execute(number))
+    world.clock.advance(LATE_S)
+    for more in (ASK_AT_ONCE, 4, 0):
+        before = copies(world)
+        world.beat(positions=(position(50),))
+        assert copies(world) - before == more
+
+
+@pytest.mark.parametrize(("outcome", "times"), [(None, 1), (Outcome.UNKNOWN, 0), (Outcome.FAILED, 0)])
+def test_what_was_claimed_is_asked_for_and_what_is_looked_into_is_not(
+    world: World, outcome: Outcome | None, times: int
+) -> None:
+    """A claim without an end: the answer may have been lost. UNKNOWN: the node looks by itself."""
+    world.ask(execute())
+    world.node_says(ONE, None)
+    if outcome is not None:
+        world.node_says(ONE, outcome)
+    world.clock.advance(LATE_S)
+    world.beat(positions=(position(50),))
+    assert copies(world) == 1 + times
+
+
+def test_a_copy_in_another_log_ends_what_offsets_could_prove(world: World) -> None:
+    world.tails.note(LogPosition(LOG, COMMANDS, PARTITION), 10)
+    world.ask(execute())
+    world.tails.note(LogPosition(LogId("another"), COMMANDS, PARTITION), 0)
+    world.clock.advance(LATE_S)
+    world.beat(positions=(position(50),))
+    world.tails.note(LogPosition(LOG, COMMANDS, PARTITION), 10)
+    world.beat(positions=(position(10),))
+    assert copies(world) == 2
+    assert world.ends() == {}
 
 
 # --- silence ---------------------------------------------------------------------------------------------------------

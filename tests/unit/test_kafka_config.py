@@ -33,6 +33,13 @@ def test_a_reader_never_commits_and_never_jumps() -> None:
         assert config["fetch.wait.max.ms"] == 5
 
 
+def test_a_member_has_a_name_where_it_was_given_one_and_never_on_the_embedded_broker() -> None:
+    assert group_config(LOOPBACK, "g", "one")["group.instance.id"] == "one"
+    assert "group.instance.id" not in group_config(LOOPBACK, "g")
+    embedded = LOOPBACK.model_copy(update={"log_id": "this-run"})
+    assert "group.instance.id" not in group_config(embedded, "g", "one")
+
+
 def test_a_writer_is_idempotent_and_waits_for_all_replicas() -> None:
     config = writer_config(LOOPBACK)
     assert (config["acks"], config["enable.idempotence"], config["message.timeout.ms"]) == ("all", True, 0)

@@ -41,7 +41,7 @@ def responder(settings: ResponderSettings) -> Runnable:
     armed = failpoints(os.environ)
     sealer = EnvelopeSealer(load_private_key(settings.keys.private_key), codec)
     outgoing = MemoryOutbox(ChainId(f"responder/{instance}"))
-    reader = KafkaGroupReader(settings.kafka, settings.group, telemetry=told, clock=clock)
+    reader = KafkaGroupReader(settings.kafka, settings.group, member=settings.member, telemetry=told, clock=clock)
     writer = KafkaLogWriter(settings.kafka, telemetry=told, clock=clock)
     decider = Decider(
         rules=rules,

@@ -1,7 +1,8 @@
 """Follows what nodes say: their results end executions, their heartbeats fill the directory and prove two things.
 
 Called by ``desk`` for every record of ``response.results`` and ``fleet.nodes``. Believes only a node's own pinned key.
-From outside, an execution ends here in two ways only: UNKNOWN ``node_state_lost`` and EXPIRED ``undelivered``.
+From outside, an execution ends here in two ways only: UNKNOWN ``node_state_lost`` and EXPIRED ``undelivered``. What can
+be proven neither way is asked of its node again, and ends there (``is_unanswered``).
 """
 
 from dataclasses import replace
@@ -13,13 +14,25 @@ from workers.core.node_state import NodeState
 from workers.core.outcome import Outcome, Stage
 from workers.core.record import Record
 from workers.core.result import ActionResult
-from workers.dispatcher import hosts, release
+from workers.dispatcher import hosts, release, stamp
 from workers.dispatcher.rows import ExecutionRow
 from workers.dispatcher.turn import KEEP_NS, Turn
 
 PROOF_MARGIN_NS: Final = 5_000_000_000
 """A heartbeat proves non-delivery only from this long after the expiry: its time and its offsets are not read at one
 instant, and a command taken in between the two must not count as undelivered."""
+
+ASK_EVERY_NS: Final = 60_000_000_000
+ASK_MOST: Final = 3
+"""A copy can be lost as the first one was; what stays silent after three is for the alarm ``node_silent``."""
+
+ASK_AT_ONCE: Final = 16
+"""Commands asked about for one heartbeat: 5 ms of a node's time, so that a node with a long queue is not kept busy with
+what it has in hand anyway."""
+
+RECENT_NS: Final = 120_000_000_000
+"""How old a heartbeat may be that makes us ask, twice the clock error that is granted: a dispatcher that was away reads
+old heartbeats before the results that lie beside them."""
 
 
 def result(turn: Turn, record: Record) -> None:
@@ -64,12 +77,16 @@ def heartbeat(turn: Turn, record: Record) -> None:
     if not hosts.is_newer(state, known):
         return
     hosts.learn(turn.rows, state)
+    left = ASK_AT_ONCE if turn.now_ns - state.at_ns < RECENT_NS else 0
     for row in turn.rows.open_at(state.node_id):
         if row.incarnation != state.incarnation:
             _lost(turn, row)
         elif _is_there_still(turn, row) and is_undelivered(row, state):
             message = f"expired, and node {state.node_id} signed afterwards that it never took the command in"
             release.settle(turn, turn.ended(row, Outcome.EXPIRED, "undelivered", message))
+        elif left and is_unanswered(row, state):
+            _ask(turn, row)
+            left -= 1
 
 
 def is_undelivered(row: ExecutionRow, state: NodeState) -> bool:
@@ -82,6 +99,37 @@ def is_undelivered(row: ExecutionRow, state: NodeState) -> bool:
         and place.next_offset <= row.at_least
         for place in state.positions
     )
+
+
+def is_unanswered(row: ExecutionRow, state: NodeState) -> bool:
+    """Whether to send a command's exact bytes once more: by its node's own signed time it is over, and the node has
+    said nothing final of it.
+
+    A heartbeat cannot tell why. The log may have dropped the record before the node read it (then the next offset is
+    behind it and the journal has no row), the node may have refused bytes it could not verify then, or its answer was
+    lost. So nothing is concluded here: the node is asked, and asking is safe, because the node settles each case:
+
+    * its journal has the row: a duplicate, never run again; it repeats the answer it gave, or gives it when it has one;
+    * it has no row: it never ran the command. It takes it in now, after its expiry, and says EXPIRED. (Where its clock
+      was turned back in between, it judges by that clock, as it would have judged the first copy: still once.)
+    * it has forgotten the row (``admission.MEMORY_NS`` after the expiry): a dead letter, which is no answer, and the
+      alarm stands.
+    """
+    if row.asked >= ASK_MOST or row.outcome or row.stage not in (Stage.DISPATCHED, Stage.CLAIMED):
+        return False
+    return state.at_ns >= row.expires_at_ns + PROOF_MARGIN_NS + row.asked * ASK_EVERY_NS
+
+
+def _ask(turn: Turn, row: ExecutionRow) -> None:
+    sent = turn.rows.sent_to(row.execution_id)
+    if sent is None:
+        return
+    stamp.queue(turn, sent)
+    # The copy lies behind the bound of its own log; with copies in two logs no one offset proves anything any more.
+    log_id = row.log_id if _is_there_still(turn, row) else ""
+    asked = replace(row, asked=row.asked + 1, log_id=log_id)
+    turn.rows.put_execution(asked, due_ns=_silent_ns(turn, row))
+    turn.audit("asked_again", row, actor="", detail={"node_id": row.node_id, "times": asked.asked})
 
 
 def _is_there_still(turn: Turn, row: ExecutionRow) -> bool:

@@ -53,6 +53,8 @@ class ExecutionRow:
     partition: int = -1
     at_least: int = 0
     """Every copy of its command has at least this offset."""
+    asked: int = 0
+    """How often its node was sent it once more, because it had expired unanswered."""
     effect_holds: bool = False
     follows: bool = False
     """Whether its end sets something free: a step behind it, or a timed undo."""
@@ -204,6 +206,11 @@ class Rows:
         value = base64.b64encode(sent.value).decode()
         content = (sent.topic, sent.partition, sent.key.hex(), value, _headers_to(sent.headers))
         self._tx.put("sent", execution_id, _json(content))
+
+    def sent_to(self, execution_id: ExecutionId) -> Sent | None:
+        """One command that has not ended."""
+        data = self._tx.get("sent", execution_id)
+        return _sent(data) if data is not None else None
 
     def sent(self) -> Sequence[tuple[ExecutionId, Sent]]:
         """Every command that has not ended."""

@@ -46,8 +46,8 @@ class ClientEvents:
         )
 
     def error(self, error: KafkaError) -> None:
-        """The error callback."""
-        if error.fatal():
+        """The error callback; also what a consumer was handed instead of a record."""
+        if error.fatal() or error.name() == "_FATAL":
             self.fatal = True
             self._telemetry.log("kafka_client_fatal", level="error", text=error.str())
         elif error.name() in _UNREACHED:

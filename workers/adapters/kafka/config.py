@@ -48,13 +48,17 @@ def reader_config(settings: KafkaSettings) -> ClientConfig:
     }
 
 
-def group_config(settings: KafkaSettings, group: str) -> ClientConfig:
-    """A consumer that is a member of a group."""
-    return _consumer(settings, group) | {
-        # The least a broker allows by default: a member that was killed is replaced after this.
-        "session.timeout.ms": 6_000,
-        "heartbeat.interval.ms": 1_500,
-    }
+def group_config(settings: KafkaSettings, group: str, member: str = "") -> ClientConfig:
+    """A consumer that is a member of a group; under a name of its own where ``member`` is given."""
+    config = _consumer(settings, group)
+    if settings.log_id:
+        # The embedded broker lets a killed member's successor wait for this and its own rebalance on top (2 to 5 s
+        # measured, 5 to 11 s with 6 s), and longer still when it comes back under a name.
+        return config | {"session.timeout.ms": 3_000, "heartbeat.interval.ms": 750}
+    # The least a broker allows by default: a member that was killed is replaced after this. One with a name that is
+    # back before gets its partitions at once: measured, 0.2 s to its first record instead of 5.3 s.
+    named = {"group.instance.id": member} if member else {}
+    return config | named | {"session.timeout.ms": 6_000, "heartbeat.interval.ms": 1_500}
 
 
 def admin_config(settings: KafkaSettings) -> ClientConfig:

@@ -16,7 +16,7 @@ from workers.adapters.kafka.config import ClientConfig
 from workers.adapters.kafka.cursors import Cursors, Place
 from workers.adapters.kafka.failures import away, could_not_open
 from workers.adapters.kafka.log_facts import LogFacts
-from workers.core.errors import TransientFailure
+from workers.core.errors import PermanentFailure, TransientFailure
 from workers.core.record import Delivery, Earliest, Gap, LogPosition
 from workers.ports import Clock, Telemetry
 from workers.settings import KafkaSettings
@@ -62,7 +62,12 @@ class Consumption:
         self._closed = False
 
     def poll(self, timeout_s: float, limit: int) -> list[Delivery]:
-        """As ``LogReader.poll``."""
+        """As ``LogReader.poll`` and ``GroupReader.poll``."""
+        if self.events.fatal:
+            raise PermanentFailure(
+                "another member of the group has this one's name (`member`), or the client broke; give each its own",
+                code="member_fenced",
+            )
         self._look_at_topics()
         found: list[Delivery] = list(self._mend())
         if self._held:
@@ -143,7 +148,10 @@ class Consumption:
         if said.name() == "_PARTITION_EOF":
             self._looks_due = _LOOKS if self.facts.tells_logs_apart else 0
             return True
-        self.events.log(logging.WARNING, "%s [%s] %s", said.name(), message.topic(), said.str())
+        if said.name() == "_FATAL":
+            self.events.error(said)
+        else:
+            self.events.log(logging.WARNING, "%s [%s] %s", said.name(), message.topic(), said.str())
         return False
 
     def _tell(self) -> None:

@@ -23,9 +23,11 @@ _ASK_S = 5.0
 class KafkaGroupReader:
     """One member."""
 
-    def __init__(self, settings: KafkaSettings, group: str, *, telemetry: Telemetry, clock: Clock) -> None:
-        """Raises ``ConfigError``. Connects in the background."""
-        config = group_config(settings, group) | {"on_commit": self._take_answer}
+    def __init__(
+        self, settings: KafkaSettings, group: str, *, member: str = "", telemetry: Telemetry, clock: Clock
+    ) -> None:
+        """``member``: a name that nobody else in the group has. Raises ``ConfigError``. Connects in the background."""
+        config = group_config(settings, group, member) | {"on_commit": self._take_answer}
         self._consumption = Consumption(settings, config, member=True, telemetry=telemetry, clock=clock)
         self._answer: tuple[KafkaError | None, list[TopicPartition]] | None = None
         self._fresh: Start = Earliest()
