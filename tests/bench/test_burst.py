@@ -16,7 +16,7 @@ import pytest
 from tests.bench.board import Board
 from tests.bench.through_kafka import Client, ended, kill_request
 from tests.e2e.fleet import Fleet, make_topics
-from tests.e2e.ledger import Morgue, facts_of
+from tests.e2e.morgue import Morgue, facts_of
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.distribution import Distribution
 from workers.adapters import yaml_files

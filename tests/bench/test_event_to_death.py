@@ -18,7 +18,7 @@ import pytest
 from tests.bench.board import Board, percentile
 from tests.bench.through_kafka import Client, hop
 from tests.e2e.fleet import Fleet, embedded_zones, make_topics
-from tests.e2e.ledger import Morgue, facts_of
+from tests.e2e.morgue import Morgue, facts_of
 from tests.kafka.cluster import KafkaCluster
 from workers.adapters.kafka.embedded import EmbeddedBroker
 from workers.adapters.topic_catalogue import load_topics

@@ -21,7 +21,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from tests.bench.contest import NODES, Ask, Contestant
 from tests.e2e.fleet import COMMANDS, Fleet
-from tests.e2e.ledger import facts_of
+from tests.e2e.morgue import facts_of
 from tests.victims import Victims
 from workers.adapters import yaml_files
 from workers.adapters.avro import AvroCodec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.fleet import Fleet, embedded_zones, fleet_on
-from tests.e2e.ledger import Ledger, Morgue
+from tests.e2e.ledger import Ledger
+from tests.e2e.morgue import Morgue
+from tests.e2e.shelf import Shelf
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.distribution import Distribution
 from workers.bootstrap import one_machine
@@ -61,7 +64,8 @@ class Clients:
     def __call__(self, fleet: Fleet) -> Ledger:
         morgue = self._stack.enter_context(Morgue())
         wire = self._stack.enter_context(fleet.wire())
-        return self._stack.enter_context(Ledger(fleet, morgue, wire))
+        shelf = Shelf(fleet.data.root.parent / f"files-{secrets.token_hex(4)}", fleet.vault)
+        return self._stack.enter_context(Ledger(fleet, morgue, shelf, wire))
 
 
 @pytest.fixture

@@ -36,6 +36,20 @@ from workers.core.ids import NodeId
 from workers.core.routing import command_topic
 from workers.settings import KafkaSecurity, KafkaSettings
 
+DROPPED = "Something dropped a file"
+RULES = {
+    "rules": [
+        *RESPONSE["rules"],
+        {
+            "name": "quarantine-what-was-dropped",
+            "match": {"rules": [DROPPED]},
+            "steps": [{"action": "file_quarantine"}],
+            "reason": "a test's own file",
+        },
+    ]
+}
+"""What detectors report is answered with: a process is killed, a file goes into the vault."""
+
 READY_S = 60.0
 """For what takes a few seconds on an idle machine."""
 
@@ -64,7 +78,7 @@ class Fleet:
         node_id = one_machine.one_machine_keys(self.data.keys)
         (port,) = free_ports("127.0.0.1", 1)
         self._start = Start(self.bootstrap_servers, self.log_id, node_id, port, secrets.token_urlsafe(16))
-        yaml_files.write(self.data.rules, RESPONSE)
+        yaml_files.write(self.data.rules, RULES)
         self.configure()
         return self
 
@@ -86,6 +100,11 @@ class Fleet:
     def node_id(self) -> NodeId:
         """The one node."""
         return NodeId(self.start_words.node_id)
+
+    @property
+    def vault(self) -> Path:
+        """Where the node keeps what it took away."""
+        return self.data.root / "node" / "quarantine"
 
     @property
     def kafka(self) -> KafkaSettings:

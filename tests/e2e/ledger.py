@@ -1,128 +1,45 @@
 """What the test client asked for and what it saw for itself: the oracle of every test here.
 
-A victim's death is told by the kernel (pidfd, then waitpid), an outcome by the independent reader on the wire. History
-and gateway are the accused: they are asked last, and compared.
+A victim's death is told by the kernel (`morgue.py`), a file's fate by directories and vault (`shelf.py`), an outcome by
+the independent reader on the wire. History and gateway are the accused: they are asked last, and compared.
 """
 
 from __future__ import annotations
 
-import os
 import random
-import select
-import shutil
-import subprocess
 import threading
 import time
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 import httpx
 
-from tests.e2e.fleet import Fleet
+from tests.e2e import judging
+from tests.e2e.fleet import DROPPED, Fleet
+from tests.e2e.judging import Asked, Heard, Verdict
+from tests.e2e.morgue import Morgue, facts_of
+from tests.e2e.shelf import Shelf
 from tests.e2e.wire import Wire
-from workers.bootstrap import one_machine
 from workers.cli.demo.detection import falco_event
-from workers.core.process import ProcessFacts
 
-_SLEEP: Final = (shutil.which("sleep") or "/bin/sleep", "1000")
-STARTED_NS: Final = 250_000_000
-"""What has started before its expiry may end after it: a kill takes milliseconds, this morgue's thread has its turn a
-little later on a busy machine."""
 NOT_FINAL: Final = frozenset({None, "UNKNOWN"})
-
-
-class Morgue:
-    """Processes that die when somebody kills them, and the moment each did; reaped only at the end, so that no pid is
-    ever given out twice meanwhile."""
-
-    def __init__(self) -> None:
-        self._started: dict[int, subprocess.Popen[bytes]] = {}
-        self._fds: dict[int, int] = {}
-        self._died_ns: dict[int, int] = {}
-        self._poll = select.epoll()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._thread.join()
-        for process in self._started.values():
-            process.kill()
-            process.wait()
-        for fd in self._fds:
-            os.close(fd)
-        self._poll.close()
-
-    def spawn(self) -> int:
-        """One more."""
-        process = subprocess.Popen(_SLEEP)
-        self._started[process.pid] = process
-        fd = os.pidfd_open(process.pid)
-        self._fds[fd] = process.pid
-        self._poll.register(fd, select.EPOLLIN)
-        return process.pid
-
-    def died_ns(self, pid: int) -> int | None:
-        """When the kernel said that it ended, by the wall clock; None while it lives."""
-        return self._died_ns.get(pid)
-
-    def status(self, pid: int) -> int | None:
-        """Its exit status, by waitpid; None while it lives."""
-        return self._started[pid].poll()
-
-    def _watch(self) -> None:
-        while not self._over.is_set():
-            for fd, _ in self._poll.poll(0.2):
-                self._died_ns.setdefault(self._fds[fd], time.time_ns())
-                self._poll.unregister(fd)
-
-
-@dataclass(slots=True)
-class Asked:
-    """One thing that was asked for, and what may come of it."""
-
-    kind: str
-    pid: int
-    outcomes: frozenset[str]
-    dies: bool
-    key: str = ""
-    event_id: str = ""
-    execution_id: str = ""
-
-
-@dataclass(slots=True)
-class Verdict:
-    """What the judge found, for printing."""
-
-    asked: int
-    lost: int = 0
-    twice: int = 0
-    wire_repeats: int = 0
-    """The very same record more than once on the wire, which is allowed."""
-    outcomes: Counter[str] = field(default_factory=Counter)
-
-    def __str__(self) -> str:
-        said = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.outcomes.items()))
-        return f"{self.asked} asked: lost {self.lost}, done twice {self.twice}, repeats {self.wire_repeats} ({said})"
+TAKES: Final = frozenset({"quarantine", "quarantine detected"})
+LOOKED_AT: Final = 4
+"""How many quarantines are looked at in history when one to undo is wanted."""
 
 
 class Ledger:
     """One client of one fleet."""
 
-    def __init__(self, fleet: Fleet, morgue: Morgue, wire: Wire) -> None:
+    def __init__(self, fleet: Fleet, morgue: Morgue, shelf: Shelf, wire: Wire) -> None:
         self.fleet = fleet
         self.morgue = morgue
+        self.shelf = shelf
         self.wire = wire
         self.asked: list[Asked] = []
         self._client = fleet.client()
@@ -130,7 +47,9 @@ class Ledger:
         self._looked_at = 0
         self._finals: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
         self._expiries: dict[str, int] = {}
-        self._bodies: dict[str, Mapping[str, Any]] = {}
+        self._asks: dict[str, Callable[[], httpx.Response]] = {}
+        self._not_undone: list[Asked] = []
+        self._choosing = threading.Lock()
         wire.read_to_the_end()
         self._look()
         self._others = {execution_id for execution_id, finals in self._finals.items() if finals}
@@ -143,7 +62,7 @@ class Ledger:
     ) -> None:
         self._client.close()
 
-    # --- asking ---------------------------------------------------------------------------------------------------
+    # --- asking: processes ----------------------------------------------------------------------------------------
 
     def host(self) -> str:
         """Where a person wants it done."""
@@ -151,17 +70,15 @@ class Ledger:
 
     def kill(self, *, ttl_s: int = 0) -> Asked:
         """A person wants a process dead, by pid and start time."""
-        pid = self.morgue.spawn()
-        may = {"COMPLETED", "EXPIRED"} if ttl_s else {"COMPLETED"}
-        return self._person("kill", pid, may, dies=True, ttl_s=ttl_s)
+        return self._kill("kill", self.morgue.spawn(), _in_time(ttl_s), ttl_s=ttl_s)
 
     def rehearse(self) -> Asked:
         """A dry run: nothing may die."""
-        return self._person("dry_run", self.morgue.spawn(), {"DRY_RUN"}, dies=False, dry_run=True)
+        return self._kill("dry run", self.morgue.spawn(), {"DRY_RUN"}, dry_run=True)
 
     def protected(self) -> Asked:
         """Somebody wants the node worker dead."""
-        return self._person("protected", self.fleet.running["node"].pid, {"REJECTED"}, dies=False)
+        return self._kill("protected", self.fleet.running["node"].pid, {"REJECTED"})
 
     def brief(self) -> Asked:
         """A kill with one second to live: done in time, or never."""
@@ -169,32 +86,75 @@ class Ledger:
 
     def late(self) -> Asked:
         """Asked for with one second to live, while nobody can take it in: it must never be done."""
-        return self._person("late", self.morgue.spawn(), {"EXPIRED"}, dies=False, ttl_s=1)
+        return self._kill("late", self.morgue.spawn(), {"EXPIRED"}, ttl_s=1)
 
     def doubled(self) -> Asked:
         """The same request twice, under one idempotency key: one execution."""
         asked = self.kill()
-        self._submit(asked, self._bodies[asked.key])
+        self._submit(asked)
         return asked
 
-    def detected(self) -> Asked:
+    def detected(self, *, times: int = 1) -> Asked:
         """A detector reports a process; the responder's rule wants it dead."""
         pid = self.morgue.spawn()
         event = falco_event(facts_of(pid), ())
-        asked = Asked("event", pid, frozenset({"COMPLETED"}), dies=True, event_id=event["uuid"])
-        self.asked.append(asked)
-        self._insist(lambda: self._client.post("/api/v1/events", json=event))
-        return asked
+        return self._report(Asked("event", frozenset({"COMPLETED"}), pid=pid), event, times)
 
     def detected_twice(self) -> Asked:
         """The same alert twice, as a detector that was not sure would send it: one execution."""
-        pid = self.morgue.spawn()
-        event = falco_event(facts_of(pid), ())
-        asked = Asked("event twice", pid, frozenset({"COMPLETED"}), dies=True, event_id=event["uuid"])
-        self.asked.append(asked)
-        for _ in range(2):
-            self._insist(lambda: self._client.post("/api/v1/events", json=event))
+        return self.detected(times=2)
+
+    # --- asking: files --------------------------------------------------------------------------------------------
+
+    def quarantine(self, *, ttl_s: int = 0) -> Asked:
+        """A person wants a file away."""
+        asked = self._take("quarantine", self.shelf.spawn(), _in_time(ttl_s), ttl_s=ttl_s)
+        self._not_undone.append(asked)
         return asked
+
+    def quarantine_doubled(self) -> Asked:
+        """The same request twice, under one idempotency key: one execution."""
+        asked = self.quarantine()
+        self._submit(asked)
+        return asked
+
+    def quarantine_rehearsed(self) -> Asked:
+        """A dry run: nothing may be touched."""
+        return self._take("quarantine dry run", self.shelf.spawn(), {"DRY_RUN"}, dry_run=True)
+
+    def quarantine_brief(self) -> Asked:
+        """With one second to live: taken in time, or never touched."""
+        return self.quarantine(ttl_s=1)
+
+    def quarantine_absent(self) -> Asked:
+        """Nothing has the name."""
+        return self._take("absent", self.shelf.spawn().with_name("absent"), {"NO_ACTION"})
+
+    def quarantine_detected(self) -> Asked:
+        """A detector reports a file; the responder's rule wants it away."""
+        path = self.shelf.spawn()
+        event = falco_event(facts_of(self.fleet.running["node"].pid), ())
+        event |= {"rule": DROPPED, "output_fields": event["output_fields"] | {"fd.name": str(path), "fd.type": "file"}}
+        asked = self._report(Asked("quarantine detected", frozenset({"COMPLETED"}), path=path), event, 1)
+        self._not_undone.append(asked)
+        return asked
+
+    def undo(self) -> Asked:
+        """Somebody wants a file back, the first that is away as far as history knows; where none is, one more goes."""
+        subject = self._undoable()
+        return self.quarantine() if subject is None else self._give_back(subject)
+
+    def give_everything_back(self, within_s: float = 60.0) -> None:
+        """Undo every quarantine that holds, until all are undone; everything must have settled. Who asks in the moment
+        between the wire's news and the dispatcher's is told that it has not ended yet, and asks again."""
+        deadline = time.monotonic() + within_s
+        while held := self._held():
+            assert time.monotonic() < deadline, f"never given back: {[each.execution_id for each in held]}"
+            for each in held:
+                self._give_back(each)
+            self.settled(within_s)
+
+    # --- asking: all sorts ----------------------------------------------------------------------------------------
 
     def mixed(
         self,
@@ -209,8 +169,13 @@ class Ledger:
         requests for the node worker's own death, and some that may well expire."""
         kinds: list[Callable[[], Asked]] = [self.kill, self.detected, self.rehearse, self.doubled, self.detected_twice]
         weights = [4, 4, 1, 1, 1]
+        kinds += [self.quarantine, self.undo, self.quarantine_detected, self.quarantine_doubled]
+        weights += [3, 3, 1, 1]
+        kinds += [self.quarantine_rehearsed, self.quarantine_absent]
+        weights += [1, 1]
         if hard:
-            kinds, weights = [*kinds, self.protected, self.brief], [*weights, 1, 1]
+            kinds += [self.protected, self.brief, self.quarantine_brief]
+            weights += [1, 1, 1]
         chosen = chance.choices(kinds, weights, k=count)
 
         def one(ask: Callable[[], Asked]) -> None:
@@ -240,16 +205,25 @@ class Ledger:
                 f"of {len(waiting)}, history lacks {self._behind()[:3]}\n{self.fleet.last_words()}"
             )
 
+    def outcome(self, each: Asked) -> str:
+        """What was heard of it in the end; empty while nothing was."""
+        return next((str(final["outcome"]) for final in self._finals.get(self._id(each), {}).values()), "")
+
+    def nothing_lost(self) -> None:
+        """Every file's whole content is somewhere. To be asked while no node runs."""
+        lost = self.shelf.lost()
+        assert not lost, f"nowhere: {[str(path) for path in lost]}\n{self.fleet.last_words('node')}"
+
     def judge(self) -> Verdict:
         """Everything must have ended exactly once, in a way that is allowed, and the world must agree."""
         self.wire.read_to_the_end()
         self._look()
         verdict = Verdict(len(self.asked))
-        problems: list[str] = []
-        intents = {record["execution_id"] for record in self.wire.audit() if record["kind"] == "intent"}
+        problems = [f"half a copy in the vault: {name}" for name in self.shelf.litter()]
+        intents = self._intents()
         histories = self._histories()
         for each in self.asked:
-            execution_id = self._id(each)
+            each.execution_id = execution_id = self._id(each)
             finals = list(self._finals.get(execution_id, {}).values())
             if not finals:
                 verdict.lost += 1
@@ -258,9 +232,31 @@ class Ledger:
             # had expired: two tellings of one outcome. Two words of one producer, or two outcomes, are two ends.
             if len({final["outcome"] for final in finals}) > 1 or len({f["producer"] for f in finals}) < len(finals):
                 verdict.twice += 1
-            outcome = finals[0]["outcome"]
-            verdict.outcomes[outcome] += 1
-            problems += self._complaints(each, execution_id, outcome, intents, histories)
+            heard = Heard(
+                finals[0]["outcome"], finals[0]["code"], self._expiries.get(execution_id, 0), intents[execution_id]
+            )
+            verdict.outcomes[heard.outcome] += 1
+            verdict.taken += each.kind in TAKES and heard.outcome == "COMPLETED"
+            verdict.given_back += each.undoes is not None and heard.outcome == "COMPLETED"
+            said = (*self._complaints(each, heard), *judging.in_history(heard, histories.get(execution_id, {})))
+            problems += [f"{each.kind} {execution_id} {complaint}" for complaint in said]
+        problems += self._about_the_whole(histories)
+        told = Counter(each.value for each in self.wire.heard("response.results"))
+        verdict.wire_repeats = sum(told.values()) - len(told)
+        assert (verdict.lost, verdict.twice) == (0, 0), f"{verdict}\n{self.fleet.last_words()}"
+        assert not problems, f"{verdict}: {problems[:5]} of {len(problems)}\n{self.fleet.last_words()}"
+        return verdict
+
+    def _complaints(self, each: Asked, heard: Heard) -> Iterable[str]:
+        if each.undoes is not None:
+            return judging.of_undo(each, heard)
+        if each.path is None:
+            return judging.of_process(each, heard, self.morgue)
+        undone = [self.outcome(other) for other in self.asked if other.undoes is each]
+        return judging.of_file(each, heard, self.shelf, undone)
+
+    def _about_the_whole(self, histories: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        problems = []
         ids = {self._id(each) for each in self.asked}
         if len(ids) != len(self.asked):
             problems.append("two requests became one execution")
@@ -270,64 +266,79 @@ class Ledger:
         again = [other for other in self._others if len({f["outcome"] for f in self._finals[other].values()}) > 1]
         if again:
             problems.append(f"ended long ago, and now again: {again[:3]}")
-        told = Counter(each.value for each in self.wire.heard("response.results"))
-        verdict.wire_repeats = sum(told.values()) - len(told)
-        assert (verdict.lost, verdict.twice) == (0, 0), f"{verdict}\n{self.fleet.last_words()}"
-        assert not problems, f"{verdict}: {problems[:5]} of {len(problems)}\n{self.fleet.last_words()}"
-        return verdict
-
-    def _complaints(
-        self,
-        each: Asked,
-        execution_id: str,
-        outcome: str,
-        intents: set[str],
-        histories: Mapping[str, Mapping[str, Any]],
-    ) -> list[str]:
-        found = []
-        if outcome not in each.outcomes:
-            found.append(f"{each.kind} {execution_id} is {outcome}")
-        killed = each.kind != "protected" and self.morgue.died_ns(each.pid) is not None
-        should = outcome == "COMPLETED"
-        if killed != should:
-            found.append(f"{each.kind} {execution_id} says {outcome}, and its process is dead: {killed}")
-        if killed and self.morgue.status(each.pid) != -9:
-            found.append(f"{each.kind} {execution_id}: status {self.morgue.status(each.pid)}")
-        if killed and execution_id not in intents:
-            found.append(f"{each.kind} {execution_id} acted without an audited intent")
-        died, expires = self.morgue.died_ns(each.pid) if killed else None, self._expiries.get(execution_id, 0)
-        if died and expires and died > expires + STARTED_NS:
-            found.append(f"{each.kind} {execution_id} was done {(died - expires) / 1e9:.3f} s after its expiry")
-        in_history = histories.get(execution_id, {})
-        if in_history.get("outcome") != outcome or in_history.get("conflict"):
-            found.append(f"{each.kind} {execution_id} is {outcome}; history says {in_history.get('outcome')}")
-        return found
+        held = {each.execution_id for each in self._held()}
+        files = {each.execution_id for each in self.asked if each.kind in TAKES}
+        contained = {row["id"] for row in self._insist(lambda: self._client.get("/api/v1/contained")).json()["data"]}
+        if contained & files != held:
+            problems.append(f"contained in history {len(contained & files)} files, on disk {len(held)}")
+        return problems
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
-    def _person(
-        self, kind: str, pid: int, outcomes: Iterable[str], *, dies: bool, ttl_s: int = 0, dry_run: bool = False
-    ) -> Asked:
-        body = {
-            "action": "kill_process",
-            "host": self.host(),
-            "target": {"process": {"pid": pid, "start_time_ns": facts_of(pid).started_at_ns}},
-            "reason": f"test: {kind}",
-            "dry_run": dry_run,
-            "ttl_s": ttl_s,
-        }
-        asked = Asked(kind, pid, frozenset(outcomes), dies, key=uuid.uuid4().hex)
-        self._bodies[asked.key] = body
+    def _kill(self, kind: str, pid: int, outcomes: Iterable[str], **more: Any) -> Asked:
+        target = {"process": {"pid": pid, "start_time_ns": facts_of(pid).started_at_ns}}
+        return self._person(Asked(kind, frozenset(outcomes), pid=pid), "kill_process", target, more)
+
+    def _take(self, kind: str, path: Path, outcomes: Iterable[str], **more: Any) -> Asked:
+        target = {"file": {"path": str(path)}}
+        return self._person(Asked(kind, frozenset(outcomes), path=path), "file_quarantine", target, more)
+
+    def _person(self, asked: Asked, action: str, target: Mapping[str, Any], more: Mapping[str, Any]) -> Asked:
+        body = {"action": action, "host": self.host(), "target": target, "reason": f"test: {asked.kind}", **more}
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        asked.key = headers["Idempotency-Key"]
+        self._asks[asked.key] = lambda: self._client.post("/api/v1/executions", json=body, headers=headers)
         self.asked.append(asked)
-        self._submit(asked, body)
+        self._submit(asked)
         return asked
 
-    def _submit(self, asked: Asked, body: Mapping[str, Any]) -> None:
-        headers = {"Idempotency-Key": asked.key}
-        answer = self._insist(lambda: self._client.post("/api/v1/executions", json=body, headers=headers))
+    def _give_back(self, subject: Asked) -> Asked:
+        path, headers = f"/api/v1/executions/{self._id(subject)}", {"Idempotency-Key": uuid.uuid4().hex}
+        may = frozenset({"COMPLETED", "REJECTED"})
+        asked = Asked("undo", may, path=subject.path, undoes=subject, key=headers["Idempotency-Key"])
+        self._asks[asked.key] = lambda: self._client.delete(path, headers=headers)
+        self.asked.append(asked)
+        self._submit(asked)
+        return asked
+
+    def _undoable(self) -> Asked | None:
+        """The first quarantine that history knows to be done, and that nobody was asked to undo; it is taken off."""
+        with self._choosing:
+            for each in self._not_undone[:LOOKED_AT]:
+                execution_id = self._id(each)
+                answer = self._client.get(f"/api/v1/executions/{execution_id}") if execution_id else None
+                outcome = answer.json().get("outcome") if answer is not None and answer.is_success else None
+                if outcome not in NOT_FINAL:
+                    self._not_undone.remove(each)
+                if outcome == "COMPLETED":
+                    return each
+        return None
+
+    def _held(self) -> list[Asked]:
+        """Quarantines that were done and not undone, as heard on the wire."""
+        back = [id(each.undoes) for each in self.asked if each.undoes is not None and self.outcome(each) == "COMPLETED"]
+        done = [each for each in self.asked if each.kind in TAKES and self.outcome(each) == "COMPLETED"]
+        return [each for each in done if id(each) not in back]
+
+    def _report(self, asked: Asked, event: Mapping[str, Any], times: int) -> Asked:
+        asked.event_id = event["uuid"]
+        self.asked.append(asked)
+        for _ in range(times):
+            self._insist(lambda: self._client.post("/api/v1/events", json=event))
+        return asked
+
+    def _submit(self, asked: Asked) -> None:
+        answer = self._insist(self._asks[asked.key])
         found = answer.json()["id"]
         assert asked.execution_id in ("", found), f"{asked.kind}: one key, two executions"
         asked.execution_id = found
+
+    def _intents(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = defaultdict(list)
+        for record in self.wire.audit():
+            if record["kind"] == "intent":
+                found[record["execution_id"]].append(record["at_ns"])
+        return found
 
     def _insist(self, ask: Callable[[], httpx.Response], within_s: float = 90.0) -> httpx.Response:
         """Ask again until it was taken, as a client that does not know what became of its request does."""
@@ -388,17 +399,9 @@ class Ledger:
         return self._insist(lambda: self._client.get("/api/v1/executions", params={"limit": 200, "cursor": cursor}))
 
 
-def facts_of(pid: int) -> ProcessFacts:
-    """A living process's facts, as our own adapter reads them: the start time is what a detector would print."""
-    handle = _PROCESSES.open(pid)
-    assert handle is not None, f"{pid} is gone"
-    try:
-        return handle.facts
-    finally:
-        handle.close()
-
-
-_PROCESSES: Final = one_machine.local_processes()
+def _in_time(ttl_s: int) -> set[str]:
+    """What may come of something that has so long to live; 0 is long enough."""
+    return {"COMPLETED", "EXPIRED"} if ttl_s else {"COMPLETED"}
 
 
 def percentiles(seconds: Iterable[float]) -> str:

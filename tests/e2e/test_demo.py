@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from tests.components import require
-from tests.e2e.ledger import Morgue, facts_of
+from tests.e2e.morgue import Morgue, facts_of
 from workers.adapters.yaml_files import read_mapping
 from workers.cli.exits import Exit
 from workers.cli.up.data_dir import ROLES, DataDir

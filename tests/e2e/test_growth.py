@@ -18,7 +18,10 @@ from typing import Any, Final
 import pytest
 
 from tests.e2e.fleet import ZONE, Fleet, fleet_on
-from tests.e2e.ledger import Asked, Ledger, Morgue
+from tests.e2e.judging import Asked
+from tests.e2e.ledger import Ledger
+from tests.e2e.morgue import Morgue
+from tests.e2e.shelf import Shelf
 from tests.e2e.test_broker_faults import SETTLE_S, meanwhile
 from tests.e2e.wire import Wire
 from tests.fakes.telemetry import FakeTelemetry
@@ -285,7 +288,8 @@ _KILLS: Any = _Kills()
 def _asking(fleet: Fleet) -> Iterator[OfAllNodes]:
     with ExitStack() as stack:
         morgue, wire = stack.enter_context(Morgue()), stack.enter_context(fleet.wire())
-        yield stack.enter_context(OfAllNodes(fleet, morgue, wire))
+        shelf = Shelf(fleet.data.root.parent / "files", fleet.vault)
+        yield stack.enter_context(OfAllNodes(fleet, morgue, shelf, wire))
 
 
 def _await_nodes(fleet: Fleet) -> None:

@@ -16,7 +16,8 @@ import pytest
 
 from tests.e2e.conftest import Clients
 from tests.e2e.fleet import COMMANDS, Fleet
-from tests.e2e.ledger import Ledger, facts_of
+from tests.e2e.ledger import Ledger
+from tests.e2e.morgue import facts_of
 from tests.e2e.wire import Put, put
 from workers.adapters.avro import AvroCodec
 from workers.adapters.keys import load_private_key

@@ -19,6 +19,7 @@ from workers.adapters.avro import AvroCodec
 from workers.adapters.history_store.store import open_history
 from workers.adapters.yaml_files import read_mapping
 from workers.bootstrap.projector import rebuild_history
+from workers.projector.projector import FAILPOINTS as PROJECTOR_FAILPOINTS
 from workers.settings import ProjectorSettings, parse
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -57,15 +58,30 @@ def at_the_end(fleet: Fleet, wire: Wire) -> str:
         time.sleep(0.1)
 
 
+def until_dead(ledger: Ledger, role: str) -> None:
+    """Until an armed worker has reached its place; something more may have to happen for that."""
+    deadline = time.monotonic() + SETTLE_S
+    while not ledger.fleet.died_at_failpoint(role):
+        ledger.detected()
+        assert time.monotonic() < deadline, f"{role} never came there"
+
+
 @pytest.mark.parametrize("broker", ["embedded", "kafka"])
 def test_the_whole_log_ten_times_changes_nothing_and_a_rebuild_equals_the_store(
     request: pytest.FixtureRequest, client: Clients, broker: str
 ) -> None:
+    """Folded by a projector that was killed in the middle of batches, with quarantines and undos in it."""
     fleet: Fleet = request.getfixturevalue(f"{broker}_fleet")
     ledger = client(fleet)
-    ledger.mixed(30, chance=random.Random(3))
-    ledger.settled()
+    for place in PROJECTOR_FAILPOINTS:
+        fleet.stop("projector")
+        fleet.spawn("projector", f"{place}=kill:3")
+        ledger.mixed(30, chance=random.Random(3))
+        until_dead(ledger, "projector")
+        fleet.spawn("projector")
+        ledger.settled()
     before = ledger.judge()
+    assert before.taken, "no quarantine in it"
     # Everybody but the projector rests, so that all that is new in the log is what is put there.
     fleet.stop("gateway", "responder", "node", "dispatcher")
     with Wire(fleet.bootstrap_servers, FOLDED, fetch_wait_ms=fleet.fetch_wait_ms) as wire:
@@ -163,7 +179,7 @@ def test_a_thousand_old_commands_do_nothing_not_after_a_restart_nor_after_the_jo
         for path in (fleet.data.root / "node").glob("journal.sqlite*"):
             path.unlink()
         for each in orphans:
-            each.outcomes, each.dies = frozenset({"UNKNOWN"}), False
+            each.outcomes = frozenset({"UNKNOWN"})
             ledger.asked.remove(each)
         fleet.spawn("node")
         replay(fleet, commands, REPLAYED)

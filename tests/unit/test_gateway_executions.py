@@ -222,6 +222,23 @@ def test_a_key_that_stands_for_something_else_is_refused(change: dict[str, Any])
     assert len(gateway.written) == 1
 
 
+def test_an_undo_under_one_key_is_one_execution_also_when_it_is_over() -> None:
+    gateway = FakeGateway(folds=False)
+    taken = Story(7, action="file_quarantine")
+    gateway.history.put(*taken.whole(effect_holds=True))
+    ids = {gateway.send("DELETE", f"{PATH}/{taken.id}", headers=_headers("k")).json()["id"] for _ in range(2)}
+    assert len(ids) == 1
+    (first, _) = gateway.requests()
+    undo = Story(8, action="file_unquarantine", undo_of=taken.id)
+    asked = replace(undo.requested(), execution_id=first.steps[0].execution_id, request=first)
+    gateway.history.put(asked, *(replace(step, execution_id=asked.execution_id) for step in undo.whole()[1:]))
+    again = gateway.send("DELETE", f"{PATH}/{taken.id}", headers=_headers("k"))
+    assert (again.status_code, again.json()["id"]) == (200, asked.execution_id)
+    says_no(gateway.send("DELETE", f"{PATH}/{taken.id}", headers=_headers("another")), 409, "undone")
+    says_no(gateway.post(PATH, json=KILL, headers=_headers("k")), 409, "idempotency_key_reused")
+    assert len(gateway.written) == 2
+
+
 # Following, undoing, cancelling.
 
 

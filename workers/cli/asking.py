@@ -89,7 +89,8 @@ def undo(
 ) -> None:
     """Undo an execution; the undo is an execution of its own."""
     with connected(data) as client:
-        execution = client.delete("executions", execution_id, json={"reason": reason})
+        headers = {"Idempotency-Key": _new_key()}
+        execution = client.delete("executions", execution_id, json={"reason": reason}, headers=headers)
         _finish(client, execution, output, wait_s=timeout if wait else 0.0)
 
 

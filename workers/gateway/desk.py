@@ -114,9 +114,17 @@ class Desk:
             return Asked(execution_id, request)
 
     def undo(
-        self, execution_id: str, *, person: Principal, reason: str = "", caller_id: str = "", parent: Headers = ()
+        self,
+        execution_id: str,
+        *,
+        person: Principal,
+        reason: str = "",
+        caller_id: str = "",
+        key: str = "",
+        parent: Headers = (),
     ) -> Asked:
-        """Write a request to undo an execution; the answer names the new execution that undoes it.
+        """Write a request to undo an execution; the answer names the new execution that undoes it. ``key`` as in
+        ``ask``.
 
         Raises:
             NotFound, Forbidden, Conflict, TransientFailure: as named.
@@ -124,11 +132,13 @@ class Desk:
         with self.telemetry.span("gateway undo", parent=parent) as span:
             done = self.found(execution_id, person=person, access=Access.EXEC)
             now_ns = self.clock.now_ns()
-            new_id = ExecutionId(uuid7(now_ns, self.chance.bytes(RANDOM_BYTES)))
+            new_id, known = self._id_for(person, key, now_ns)
             request = requests.undo(
                 done, self.catalogue, person=person, execution_id=new_id, now_ns=now_ns, reason=reason
             )
             request = replace(request, caller_id=caller_id)
+            if known is not None:
+                return self._again(request, known)
             undone = self.history.undone_by(done.execution_id)
             if undone is not None:
                 raise Conflict(f"undone already by {undone.execution_id}", code="undone")

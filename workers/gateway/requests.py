@@ -155,6 +155,8 @@ def cancel(running: Execution, *, person: Principal, now_ns: int, reason: str, f
 def differs(wish: ActionRequest, known: ActionRequest) -> str:
     """The first field in which a request under a used idempotency key wants something else; empty when none does."""
     pairs: tuple[tuple[str, object, object], ...] = (
+        ("verb", wish.verb, known.verb),
+        ("subject", wish.subject, known.subject),
         ("action", wish.steps[0].action, known.steps[0].action),
         ("host", wish.host, known.host),
         ("target", _identity(wish.steps[0].target), _identity(known.steps[0].target)),

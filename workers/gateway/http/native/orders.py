@@ -60,12 +60,17 @@ def add(app: FastAPI, room: Room) -> None:
         responses=_CONFLICT,
     )
     async def undo(
-        request: Request, response: Response, execution_id: Id, body: Annotated[UndoBody, Body()] = UndoBody()
+        request: Request,
+        response: Response,
+        execution_id: Id,
+        body: Annotated[UndoBody, Body()] = UndoBody(),
+        key: IdempotencyKey = "",
     ) -> ExecutionView:
-        """Undo, not cancel: the answer is a new execution. 409 where the action cannot be undone."""
+        """Undo, not cancel: the answer is a new execution. 409 where the action cannot be undone; 200 where the
+        idempotency key was used."""
         person, parent = caller(request), trace_of(request)
         asked = await room.writing(
-            lambda: room.desk.undo(execution_id, person=person, reason=body.reason, parent=parent)
+            lambda: room.desk.undo(execution_id, person=person, reason=body.reason, key=key, parent=parent)
         )
         return await answered(asked, response)
 

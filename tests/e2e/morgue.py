@@ -1,0 +1,85 @@
+"""Processes that die when somebody kills them, and tell the moment: the oracle of kills.
+
+Used by `ledger.py` and the demo's test. Deaths are told by the kernel, by pidfd and waitpid, and by nobody else.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import subprocess
+import threading
+import time
+from types import TracebackType
+from typing import Final, Self
+
+from workers.bootstrap import one_machine
+from workers.core.process import ProcessFacts
+
+_SLEEP: Final = (shutil.which("sleep") or "/bin/sleep", "1000")
+
+
+class Morgue:
+    """Processes that die when somebody kills them, and the moment each did; reaped only at the end, so that no pid is
+    ever given out twice meanwhile."""
+
+    def __init__(self) -> None:
+        self._started: dict[int, subprocess.Popen[bytes]] = {}
+        self._fds: dict[int, int] = {}
+        self._died_ns: dict[int, int] = {}
+        self._poll = select.epoll()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+        for process in self._started.values():
+            process.kill()
+            process.wait()
+        for fd in self._fds:
+            os.close(fd)
+        self._poll.close()
+
+    def spawn(self) -> int:
+        """One more."""
+        process = subprocess.Popen(_SLEEP)
+        self._started[process.pid] = process
+        fd = os.pidfd_open(process.pid)
+        self._fds[fd] = process.pid
+        self._poll.register(fd, select.EPOLLIN)
+        return process.pid
+
+    def died_ns(self, pid: int) -> int | None:
+        """When the kernel said that it ended, by the wall clock; None while it lives."""
+        return self._died_ns.get(pid)
+
+    def status(self, pid: int) -> int | None:
+        """Its exit status, by waitpid; None while it lives."""
+        return self._started[pid].poll()
+
+    def _watch(self) -> None:
+        while not self._over.is_set():
+            for fd, _ in self._poll.poll(0.2):
+                self._died_ns.setdefault(self._fds[fd], time.time_ns())
+                self._poll.unregister(fd)
+
+
+def facts_of(pid: int) -> ProcessFacts:
+    """A living process's facts, as our own adapter reads them: the start time is what a detector would print."""
+    handle = _PROCESSES.open(pid)
+    assert handle is not None, f"{pid} is gone"
+    try:
+        return handle.facts
+    finally:
+        handle.close()
+
+
+_PROCESSES: Final = one_machine.local_processes()
