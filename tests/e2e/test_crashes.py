@@ -22,10 +22,11 @@ from workers.responder.responder import FAILPOINTS as RESPONDER_FAILPOINTS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-FILES: Final = tuple(place for place in ACTION_FAILPOINTS if place.startswith("file_"))
+FILES: Final = tuple(p for p in ACTION_FAILPOINTS if p.startswith(("file_quarantine.", "file_unquarantine.")))
 """Every step of a quarantine and of a restore."""
+KILL: Final = tuple(p for p in ACTION_FAILPOINTS if p.startswith("kill_process."))
 PLACES: Final = {
-    "node": (*NODE_FAILPOINTS, *(set(ACTION_FAILPOINTS) - set(FILES)), *RELAY_FAILPOINTS, *FILES),
+    "node": (*NODE_FAILPOINTS, *KILL, *RELAY_FAILPOINTS, *FILES),
     "dispatcher": (*DISPATCHER_FAILPOINTS, *RELAY_FAILPOINTS),
     "projector": PROJECTOR_FAILPOINTS,
     "responder": (*RESPONDER_FAILPOINTS, *RELAY_FAILPOINTS),
