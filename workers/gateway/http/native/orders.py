@@ -25,6 +25,14 @@ IdempotencyKey = Annotated[
 _CONFLICT: Final[dict[int | str, dict[str, Any]]] = {
     409: {"model": ErrorView, "description": "What is there does not allow it; the message says why."}
 }
+_WRITTEN: Final[dict[int | str, dict[str, Any]]] = {
+    202: {"model": ExecutionView, "description": "The log has it, and history does not know of it yet."},
+    **_CONFLICT,
+}
+_ASKED: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"model": ExecutionView, "description": "This key was used for the same before; nothing was written."},
+    **_WRITTEN,
+}
 
 
 def add(app: FastAPI, room: Room) -> None:
@@ -42,7 +50,7 @@ def add(app: FastAPI, room: Room) -> None:
         return showing.execution(known, signer=room.signer)
 
     @app.post(
-        f"{PREFIX}/executions", tags=["executions"], status_code=201, summary="Ask for an action", responses=_CONFLICT
+        f"{PREFIX}/executions", tags=["executions"], status_code=201, summary="Ask for an action", responses=_ASKED
     )
     async def ask(request: Request, response: Response, body: ExecutionBody, key: IdempotencyKey = "") -> ExecutionView:
         """Answered once the log has the request and history knows of it (202 where history takes longer than 2 s);
@@ -57,7 +65,7 @@ def add(app: FastAPI, room: Room) -> None:
         tags=["executions"],
         status_code=201,
         summary="Undo an execution",
-        responses=_CONFLICT,
+        responses=_WRITTEN,
     )
     async def undo(
         request: Request,
