@@ -18,6 +18,7 @@ from tests.kafka.fixtures import (  # noqa: F401 - a fixture is found by its nam
     new_topic,
     start_kafka,
 )
+from tests.postgresql import new_url, postgresql  # noqa: F401
 
 # A shared 2-core machine stalls for longer than Hypothesis' 200 ms; a slow example is no fault of the code.
 settings.register_profile("douse", deadline=None, suppress_health_check=[HealthCheck.too_slow])

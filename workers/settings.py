@@ -277,6 +277,7 @@ class ProjectorSettings(WorkerSettings):
     """The projector."""
 
     history: str = "sqlite:////var/lib/douse/history.sqlite"
+    """Where history is kept: ``sqlite:////path`` or ``postgresql+psycopg://user@host/database?schema=douse``."""
     batch: int = Field(default=1000, ge=1, le=100_000)
 
 

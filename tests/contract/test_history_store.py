@@ -14,6 +14,7 @@ import pytest
 from tests.fakes.clock import START_NS
 from tests.fakes.codec import FakeCodec
 from tests.fakes.history_store import FakeHistoryStore
+from tests.postgresql import Cluster, NewUrl
 from tests.stories import BORN, NODE, OTHER_NODE, REBORN, SECOND, Story, event, heartbeat, step_of
 from workers.adapters.history_store.store import open_history
 from workers.core.audit import AuditRecord, ChainHead, advance
@@ -36,17 +37,19 @@ RESULTS = LogPosition(LogId("log"), "response.results", 0)
 LONG_ID = "0123456789ab" + "c" * 52
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     """Opens an empty store at each call. Another database joins the suite by another parameter."""
     opened: list[HistoryStore] = []
+    server: Cluster | None = request.getfixturevalue("postgresql") if request.param == "postgresql" else None
 
     def open_one() -> HistoryStore:
         store: HistoryStore
         if request.param == "memory":
             store = FakeHistoryStore()
         else:
-            store = open_history(f"sqlite:///{tmp_path}/history-{len(opened)}.sqlite", CODEC)
+            url = server.url() if server is not None else f"sqlite:///{tmp_path}/history-{len(opened)}.sqlite"
+            store = open_history(url, CODEC)
         opened.append(store)
         return store
 
@@ -464,8 +467,8 @@ def test_the_digest_is_of_what_was_folded_not_of_the_order_or_the_repetitions(ma
     assert len(digests) == 1
 
 
-def test_memory_and_sql_agree_on_the_digest(tmp_path: Path) -> None:
-    stores: list[HistoryStore] = [FakeHistoryStore(), open_history(f"sqlite:///{tmp_path}/h.sqlite", CODEC)]
+def test_memory_and_sql_agree_on_the_digest(new_url: NewUrl) -> None:
+    stores: list[HistoryStore] = [FakeHistoryStore(), open_history(new_url(), CODEC)]
     for store in stores:
         for number in range(3):
             put(store, *Story(number).whole())
@@ -502,8 +505,8 @@ def test_hostile_text_is_stored_and_found(store: HistoryStore) -> None:
         assert found(store, ExecutionQuery(actor=text)) == [Story(number, actor=text).id]
 
 
-def test_readers_of_another_connection_see_whole_transactions_while_the_writer_writes(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/h.sqlite"
+def test_readers_of_another_connection_see_whole_transactions_while_the_writer_writes(new_url: NewUrl) -> None:
+    url = new_url()
     writer, reader = open_history(url, CODEC), open_history(url, CODEC)
     put(writer, Story(1).requested())
     with writer.begin() as tx:

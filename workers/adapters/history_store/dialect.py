@@ -1,31 +1,29 @@
-"""All that differs between databases: how to connect, how a write transaction begins, and the upsert.
+"""What differs between databases, seen from outside: which one a URL names, the upserts, and errors as ours.
 
-Called by ``store``, ``writing`` and ``schema``. Another database is another entry here and nothing anywhere else.
+Called by ``store``, ``writing``, ``schema`` and ``rebuilding``. How a database is connected to, and how one store there
+takes the place of another, stands in ``sqlite_home`` and ``postgresql_home``; a third would be a third module.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import URL, ColumnElement, Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy import ColumnElement, Connection, Engine, Table, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, NoSuchModuleError, OperationalError
 from sqlalchemy.sql.dml import Insert
 
+from workers.adapters.history_store.home import BUSY_S, SNAPSHOT, Home
+from workers.adapters.history_store.postgresql_home import PostgresqlHome
+from workers.adapters.history_store.sqlite_home import SqliteHome
 from workers.core.errors import ConfigError, PermanentFailure, TransientFailure
 
-WRITE: Final = "douse_write"
-"""Execution option of a connection whose transaction will write."""
-
-BUSY_S: Final = 5.0
-"""Seconds that a connection waits for SQLite's one writer before it gives up."""
-
+_HOMES: Final[dict[str, Callable[..., Home]]] = {"sqlite": SqliteHome, "postgresql": PostgresqlHome}
 _INSERT: Final[dict[str, Callable[[Table], Any]]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
-def open_engine(url: str, *, busy_s: float = BUSY_S) -> Engine:
-    """An engine for a store's URL: ``sqlite:////absolute/path`` or ``postgresql+psycopg://…``.
+def home_of(url: str, *, busy_s: float = BUSY_S) -> Home:
+    """Where a store's URL says it lives: ``sqlite:////absolute/path`` or ``postgresql+psycopg://…``.
 
     Raises:
         ConfigError: not such a URL, or its driver is not installed.
@@ -35,12 +33,24 @@ def open_engine(url: str, *, busy_s: float = BUSY_S) -> Engine:
         backend = parsed.get_backend_name()
     except (ArgumentError, NoSuchModuleError):
         raise ConfigError("history: this is no database URL; write sqlite:////path or postgresql+psycopg://…") from None
-    if backend not in _INSERT:
+    if backend not in _HOMES:
         raise ConfigError(f"history: {backend} is not supported; use sqlite or postgresql+psycopg")
     try:
-        return _sqlite(parsed, busy_s) if backend == "sqlite" else create_engine(parsed, pool_pre_ping=True)
+        return _HOMES[backend](parsed, busy_s)
     except (NoSuchModuleError, ModuleNotFoundError):
-        raise ConfigError(f"history: the driver of {parsed.drivername} is not installed") from None
+        raise ConfigError(
+            f"history: the driver of {parsed.drivername} is not installed; for PostgreSQL write "
+            "postgresql+psycopg://… and install douse[postgresql]"
+        ) from None
+
+
+@contextmanager
+def snapshot(engine: Engine) -> Iterator[Connection]:
+    """A connection whose every answer is of one moment."""
+    with engine.connect() as plain:
+        chosen = plain.execution_options(**SNAPSHOT[plain.dialect.name])
+        with chosen.begin():
+            yield chosen
 
 
 def insert_new(connection: Connection, table: Table) -> Insert:
@@ -82,35 +92,3 @@ def translated() -> Iterator[None]:
 
 def _cause(error: DatabaseError | InterfaceError) -> str:
     return str(error.orig).strip().splitlines()[0] if error.orig is not None else type(error).__name__
-
-
-def _sqlite(url: URL, busy_s: float) -> Engine:
-    database = url.database or ""
-    if database in ("", ":memory:"):
-        raise ConfigError(f"history: {str(url)!r} names no file; write sqlite:////absolute/path")
-    _private_file(Path(database))
-    engine = create_engine(url, connect_args={"timeout": busy_s})
-
-    @event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _record: Any) -> None:
-        # The driver's own transactions begin late and never IMMEDIATE; ours begin in _begin.
-        connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "temp_store=MEMORY"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        # A deferred transaction that turns into a writer fails at once when another wrote in between.
-        writes = connection.get_execution_options().get(WRITE, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
-
-
-def _private_file(path: Path) -> None:
-    """History holds command lines and file names: its file belongs to its user alone."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.touch(mode=0o600, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"history: {path} cannot be used: {error.strerror}") from None

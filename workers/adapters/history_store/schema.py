@@ -8,16 +8,17 @@ from typing import Final
 
 from sqlalchemy import Connection, Engine, column, inspect, select, table
 
-from workers.adapters.history_store.dialect import WRITE, translated
+from workers.adapters.history_store.dialect import translated
+from workers.adapters.history_store.home import WRITE, Home
 from workers.core.errors import ConfigError
 
-NEWEST: Final = "v0001"
+NEWEST: Final = "v0002"
 """The revision of this version; a test holds it against ``migrations``."""
 
 _VERSION = table("alembic_version", column("version_num"))
 
 
-def migrate(engine: Engine) -> None:
+def migrate(home: Home, engine: Engine) -> None:
     """Make or mend the schema; nothing at all when it is this version's. Safe to call in several processes at once.
 
     Raises:
@@ -29,10 +30,11 @@ def migrate(engine: Engine) -> None:
             if _revision(connection) == NEWEST:
                 return
         with engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
-            _upgrade(connection, engine)
+            home.prepare(connection)
+            _upgrade(connection, home.name)
 
 
-def _upgrade(connection: Connection, engine: Engine) -> None:
+def _upgrade(connection: Connection, name: str) -> None:
     # Asked again: another process may have migrated while this one waited for the lock.
     found = _revision(connection)
     if found == NEWEST:
@@ -47,7 +49,7 @@ def _upgrade(connection: Connection, engine: Engine) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if found and found not in known:
         raise ConfigError(
-            f"history: {engine.url.render_as_string()} has schema {found}, written by a newer Douse (this one knows "
+            f"history: {name} has schema {found}, written by a newer Douse (this one knows "
             f"{NEWEST}); upgrade Douse, or name another store"
         )
     command.upgrade(config, "head")

@@ -12,7 +12,8 @@ from sqlalchemy import Connection, Engine, select
 
 from workers.adapters.history_store import reading, rows, tables
 from workers.adapters.history_store.comparing import digest_of
-from workers.adapters.history_store.dialect import BUSY_S, WRITE, open_engine, translated
+from workers.adapters.history_store.dialect import home_of, snapshot, translated
+from workers.adapters.history_store.home import BUSY_S, WRITE, Home
 from workers.adapters.history_store.schema import migrate
 from workers.adapters.history_store.writing import SqlHistoryTx
 from workers.core.audit import GENESIS, AuditRecord
@@ -41,9 +42,14 @@ def open_history(url: str, codec: Codec, *, busy_s: float = BUSY_S) -> "SqlHisto
         ConfigError: the URL cannot be used, or a newer Douse wrote the store.
         TransientFailure: the database is away or busy.
     """
-    engine = open_engine(url, busy_s=busy_s)
+    return opened(home_of(url, busy_s=busy_s), codec)
+
+
+def opened(home: Home, codec: Codec) -> "SqlHistoryStore":
+    """The live store of a home. Raises as ``open_history``."""
+    engine = home.engine()
     try:
-        migrate(engine)
+        migrate(home, engine)
     except BaseException:
         engine.dispose()
         raise
@@ -144,15 +150,15 @@ class SqlHistoryStore:
     def health(self) -> StoreHealth:
         """How far it has come."""
         with self._reading() as connection:
-            offsets = connection.execute(select(tables.offsets)).all()
+            # A topic that was read under two log ids shows the newest log's offset: it is last.
+            offsets = connection.execute(select(tables.offsets).order_by(tables.offsets.c.born)).all()
             executions, unverified, conflicts, gaps = reading.counted(connection)
-        # A topic read under two log ids shows the newest log's offset: its row was written last.
         next_offsets = {f"{row.topic}/{row.partition}": row.next_offset for row in offsets}
         return StoreHealth(next_offsets, executions, unverified, conflicts, gaps)
 
     def digest(self) -> str:
         """As the port says."""
-        with self._reading() as connection:
+        with translated(), snapshot(self._engine) as connection:
             return digest_of(connection)
 
     def close(self) -> None:

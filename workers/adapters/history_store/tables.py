@@ -7,6 +7,7 @@ Texts that come from outside are cut to ``INDEXED`` characters where they are se
 from typing import Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, text
+from sqlalchemy.dialects.postgresql import VARCHAR
 from sqlalchemy.types import TypeEngine
 
 INDEXED: Final = 512
@@ -16,7 +17,9 @@ metadata = MetaData()
 
 _long: Final[TypeEngine[int]] = BigInteger()
 _number: Final[TypeEngine[int]] = BigInteger().with_variant(Integer(), "sqlite")
-_text: Final[TypeEngine[str]] = String(INDEXED)
+# Ordered by their bytes in every database, as Python orders them: keyset pages and the comparison of stores rely on it.
+_text: Final[TypeEngine[str]] = String(INDEXED).with_variant(VARCHAR(INDEXED, collation="C"), "postgresql")
+_hash: Final[TypeEngine[str]] = String(64).with_variant(VARCHAR(64, collation="C"), "postgresql")
 
 
 def _place() -> tuple[Column[str], Column[str], Column[int]]:
@@ -27,7 +30,14 @@ def _place() -> tuple[Column[str], Column[str], Column[int]]:
     )
 
 
-offsets = Table("offsets", metadata, *_place(), Column("next_offset", _long, nullable=False))
+offsets = Table(
+    "offsets",
+    metadata,
+    *_place(),
+    Column("next_offset", _long, nullable=False),
+    Column("born", _long, nullable=False, server_default="0"),
+)
+"""``born`` counts the logs in the order in which they were first read: of two of one topic the later is today's."""
 
 steps = Table(
     "steps",
@@ -36,7 +46,7 @@ steps = Table(
     Column("producer", _text, primary_key=True),
     Column("attempt", _long, primary_key=True, autoincrement=False),
     Column("seq", _long, primary_key=True, autoincrement=False),
-    Column("digest", String(64), primary_key=True),
+    Column("digest", _hash, primary_key=True),
     Column("sender", _text, nullable=False),
     Column("record_no", _long, nullable=False),
     Column("payload", LargeBinary, nullable=False),
@@ -81,7 +91,7 @@ events = Table(
     metadata,
     Column("arrival", _number, primary_key=True, autoincrement=True),
     Column("event_id", _text, nullable=False),
-    Column("digest", String(64), nullable=False),
+    Column("digest", _hash, nullable=False),
     Column("occurred_at_ns", _long, nullable=False),
     *(Column(name, _text, nullable=False) for name in ("host", "rule", "container", "workload", "cluster")),
     Column("value", LargeBinary, nullable=False),
@@ -100,7 +110,7 @@ nodes = Table(
     Column("node_id", _text, primary_key=True),
     Column("incarnation", _text, primary_key=True),
     Column("record_no", _long, nullable=False),
-    Column("digest", String(64), nullable=False),
+    Column("digest", _hash, nullable=False),
     Column("at_ns", _long, nullable=False),
     Column("folded_at_ns", _long, nullable=False),
     Column("verified", Boolean, nullable=False),
@@ -121,7 +131,7 @@ audit = Table(
     metadata,
     Column("chain_id", _text, primary_key=True),
     Column("record_no", _long, primary_key=True, autoincrement=False),
-    Column("digest", String(64), primary_key=True),
+    Column("digest", _hash, primary_key=True),
     Column("previous", LargeBinary, nullable=False),
     Column("hash", LargeBinary, nullable=False),
     Column("at_ns", _long, nullable=False),
@@ -132,6 +142,23 @@ audit = Table(
     Index("audit_by_execution", "execution_id"),
     Index("audit_by_time", "at_ns"),
 )
+
+audit_anchors = Table(
+    "audit_anchors",
+    metadata,
+    Column("chain_id", _text, primary_key=True),
+    Column("record_no", _long, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary, primary_key=True),
+)
+"""Of audit records that retention took: what the next record of the chain must name as the hash before it."""
+
+forgotten = Table(
+    "forgotten",
+    metadata,
+    Column("kind", _hash, primary_key=True),
+    Column("before_ns", _long, nullable=False),
+)
+"""How far retention has come with each kind of row; it never goes back."""
 
 senders = Table(
     "senders",
@@ -148,7 +175,7 @@ unverified = Table(
     Column("reason", _text, nullable=False),
     Column("at_ns", _long, nullable=False),
     Column("size", _long, nullable=False),
-    Column("sha256", String(64), nullable=False),
+    Column("sha256", _hash, nullable=False),
     Column("value", LargeBinary, nullable=False),
 )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, func, or_, select, tuple_, update
 
 from workers.adapters.history_store import rows, tables
 from workers.adapters.history_store.dialect import insert_new, insert_or_replace
@@ -54,8 +54,11 @@ class SqlHistoryTx:
         """As the port says: the fence against a second owner."""
         place = rows.place_row(position)
         if expected is None:
+            born = select(func.coalesce(func.max(tables.offsets.c.born), 0) + 1).scalar_subquery()
             done = self._connection.execute(
-                insert_new(self._connection, tables.offsets).values(**place, next_offset=next_offset)
+                insert_new(self._connection, tables.offsets)
+                .values(**place, next_offset=next_offset, born=born)
+                .execution_options(preserve_rowcount=True)
             )
         else:
             columns = tables.offsets.c
