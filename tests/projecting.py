@@ -30,8 +30,10 @@ from workers.core.keyset import KeyRole
 from workers.core.node_state import NodeState
 from workers.core.record import OutRecord, Record
 from workers.core.result import ActionResult
+from workers.core.retention import Retention
 from workers.ports import HistoryStore, LogReader, Opener, Scribe
 from workers.projector.alarms import Alarms
+from workers.projector.forgetting import Forgetting
 from workers.projector.projector import Projector
 from workers.projector.reading import TOPICS, Reading
 
@@ -89,6 +91,18 @@ class World:
             telemetry=self.telemetry,
             failpoints=self.failpoints,
             limit=self.limit,
+        )
+
+    def forgetting(self, retention: Retention) -> Forgetting:
+        """Retention as the same process would have it."""
+        scribe = ChainScribe("projector", sealer=SIGNERS[PROJECTOR_KEY.key_id], codec=CODEC)
+        return Forgetting(
+            store=self.store,
+            retention=retention,
+            alarms=Alarms(scribe=scribe, outbox=self.outbox, telemetry=self.telemetry, clock=self.clock),
+            clock=self.clock,
+            telemetry=self.telemetry,
+            failpoints=self.failpoints,
         )
 
     def run(self, projector: Projector | None = None) -> Projector:

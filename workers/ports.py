@@ -36,6 +36,7 @@ from workers.core.queries import (
 )
 from workers.core.record import Delivery, Headers, LogPosition, OutRecord, Record, Start, TopicPartition
 from workers.core.result import ActionResult
+from workers.core.retention import Cutoffs, Forgotten
 from workers.core.sequence import Ranges
 
 T = TypeVar("T")
@@ -920,6 +921,13 @@ class HistoryTx(Protocol):
 
     def put_gap(self, position: LogPosition, *, expected: int, resumed_at: int, reason: str, at_ns: int) -> None:
         """A gap in what could be read. Idempotent."""
+
+    def forgotten(self) -> Cutoffs:
+        """How far retention has come."""
+
+    def forget(self, cutoffs: Cutoffs, *, limit: int) -> Forgotten:
+        """Move retention on (it never goes back) and forget at most ``limit`` rows of each kind that are older and
+        that nobody needs any more, as ``core.retention`` says. Call again until nothing went."""
 
 
 class HistoryStore(Protocol):

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from workers.core.errors import ConfigError, Problem
+from workers.core.retention import Retention
 
 
 class _Frozen(BaseModel):
@@ -273,12 +274,30 @@ class ResponderSettings(WorkerSettings):
     """Events older than this never trigger, and without a committed offset reading starts here."""
 
 
+class RetentionSettings(_Frozen):
+    """For how many days history keeps what; null is for ever. What is still open is kept however old it is."""
+
+    events_days: float | None = Field(default=30, ge=1)
+    """What detectors saw. An event stays as long as an execution that it led to."""
+    executions_days: float | None = Field(default=400, ge=1)
+    """What was asked and done, since its newest step. Kept longer: what has not ended, or holds and can be undone."""
+    audit_days: float | None = Field(default=400, ge=1)
+    """The audit records, and what was put aside because it does not verify."""
+    nodes_days: float | None = Field(default=90, ge=1)
+    """Nodes not heard for so long. A node stays as long as an execution on it."""
+
+    def retention(self) -> Retention:
+        """In the core's words."""
+        return Retention(self.events_days, self.executions_days, self.audit_days, self.nodes_days)
+
+
 class ProjectorSettings(WorkerSettings):
     """The projector."""
 
     history: str = "sqlite:////var/lib/douse/history.sqlite"
     """Where history is kept: ``sqlite:////path`` or ``postgresql+psycopg://user@host/database?schema=douse``."""
     batch: int = Field(default=1000, ge=1, le=100_000)
+    retention: RetentionSettings = RetentionSettings()
 
 
 class GatewaySettings(WorkerSettings):

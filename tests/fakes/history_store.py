@@ -33,6 +33,7 @@ from workers.core.queries import (
 )
 from workers.core.record import LogPosition
 from workers.core.result import ActionResult
+from workers.core.retention import Cutoffs, Forgotten, is_old, is_open
 from workers.core.search import HistoryDigest, SearchRow, lifts, search_row, short_container
 from workers.core.sequence import Ranges, sender_of
 
@@ -49,8 +50,10 @@ class _Tables:
     names: set[tuple[str, str]] = field(default_factory=set)
     audit: dict[tuple[ChainId, int, str], tuple[AuditRecord, bytes, bool]] = field(default_factory=dict)
     senders: dict[str, Ranges] = field(default_factory=dict)
-    unverified: dict[tuple[LogPosition, int], tuple[bytes, str]] = field(default_factory=dict)
-    gaps: set[tuple[LogPosition, int, int]] = field(default_factory=set)
+    unverified: dict[tuple[LogPosition, int], tuple[bytes, str, int]] = field(default_factory=dict)
+    gaps: dict[tuple[LogPosition, int, int], int] = field(default_factory=dict)
+    anchors: set[tuple[ChainId, int, bytes]] = field(default_factory=set)
+    forgotten: list[Cutoffs] = field(default_factory=lambda: [Cutoffs()])
 
     def copied(self) -> _Tables:
         """Sharing no container with this one; the values in them are frozen."""
@@ -114,10 +117,70 @@ class FakeHistoryTx:
         return {place: frozenset(digests) for place, digests in found.items()}
 
     def put_unverified(self, position: LogPosition, offset: int, *, value: bytes, reason: str, at_ns: int) -> None:
-        self._held.unverified.setdefault((position, offset), (value, reason))
+        self._held.unverified.setdefault((position, offset), (value, reason, at_ns))
 
     def put_gap(self, position: LogPosition, *, expected: int, resumed_at: int, reason: str, at_ns: int) -> None:
-        self._held.gaps.add((position, expected, resumed_at))
+        self._held.gaps.setdefault((position, expected, resumed_at), at_ns)
+
+    def forgotten(self) -> Cutoffs:
+        return self._held.forgotten[0]
+
+    def forget(self, cutoffs: Cutoffs, *, limit: int) -> Forgotten:
+        self._held.forgotten[0] = cutoffs = self.forgotten().with_later(cutoffs)
+        rows = self._held.rows
+        lifted = {row.undo_of for row in rows.values() if lifts(row)}
+        return Forgotten(
+            executions=self._forget_executions(cutoffs.executions, limit),
+            events=self._forget_events(cutoffs.events, limit),
+            audit=self._forget_audit(cutoffs.audit, lifted, limit),
+            nodes=self._forget_nodes(cutoffs.nodes, limit),
+        )
+
+    def _forget_executions(self, before_ns: int, limit: int) -> int:
+        rows = self._held.rows
+        old = [row for row in rows.values() if is_old(row, before_ns)]
+        lifted = {row.undo_of for row in old if lifts(row)}
+        gone = [row for row in old if row.undo_of not in rows and (not row.effect_holds or row.execution_id in lifted)]
+        gone = sorted(gone, key=lambda row: (row.requested_at_ns, row.execution_id))[:limit]
+        for row in gone:
+            del rows[row.execution_id], self._held.steps[row.execution_id]
+        return len(gone)
+
+    def _forget_events(self, before_ns: int, limit: int) -> int:
+        named = {row.event_id for row in self._held.rows.values()}
+        gone = [
+            (event_id, digest)
+            for event_id, contents in self._held.events.items()
+            for digest, event in contents.items()
+            if event.occurred_at_ns < before_ns and event_id not in named
+        ][:limit]
+        for event_id, digest in gone:
+            del self._held.events[event_id][digest]
+            if not self._held.events[event_id]:
+                del self._held.events[event_id]
+        return len(gone)
+
+    def _forget_audit(self, before_ns: int, lifted: set[ExecutionId], limit: int) -> int:
+        held = self._held
+        still_open = {id_ for id_, row in held.rows.items() if is_open(row, lifted=id_ in lifted)}
+        old = [key for key, (record, _, _) in held.audit.items() if record.at_ns < before_ns]
+        gone = [key for key in old if held.audit[key][0].execution_id not in still_open][:limit]
+        for key in gone:
+            record, payload, _ = held.audit.pop(key)
+            held.anchors.add((record.chain_id, record.record_no, link(payload, record.previous)))
+        held.unverified = {place: kept for place, kept in held.unverified.items() if kept[2] >= before_ns}
+        held.gaps = {place: at_ns for place, at_ns in held.gaps.items() if at_ns >= before_ns}
+        return len(gone)
+
+    def _forget_nodes(self, before_ns: int, limit: int) -> int:
+        held = self._held
+        busy = {row.node_id for row in held.rows.values()}
+        gone = [key for key, (state, *_) in held.nodes.items() if state.at_ns < before_ns and state.node_id not in busy]
+        for key in gone[:limit]:
+            del held.nodes[key]
+        known = {node_id for node_id, _ in held.nodes}
+        held.names = {(name, node_id) for name, node_id in held.names if node_id in known}
+        return len(gone[:limit])
 
 
 class FakeHistoryStore:
@@ -184,7 +247,7 @@ class FakeHistoryStore:
         hashes = {
             (record.chain_id, record.record_no + 1, link(payload, record.previous))
             for record, payload, _ in self._held.audit.values()
-        }
+        } | {(chain_id, record_no + 1, hash_) for chain_id, record_no, hash_ in self._held.anchors}
         found = []
         for record, _, verified in self._held.audit.values():
             first = record.record_no == 0 and record.previous == GENESIS
@@ -204,6 +267,7 @@ class FakeHistoryStore:
             len(held.unverified),
             sum(row.conflict for row in held.rows.values()),
             len(held.gaps),
+            max((state.at_ns for state, *_ in held.nodes.values()), default=0),
         )
 
     def digest(self) -> str:

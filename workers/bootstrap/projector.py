@@ -36,6 +36,8 @@ def projector(settings: ProjectorSettings) -> Runnable:
     from workers.adapters.scribe import ChainScribe
     from workers.adapters.signing import EnvelopeSealer
     from workers.adapters.telemetry import telemetry
+    from workers.projector.alarms import Alarms
+    from workers.projector.forgetting import Forgetting
     from workers.projector.loop import Loop
 
     clock, codec = SystemClock(), AvroCodec()
@@ -50,6 +52,14 @@ def projector(settings: ProjectorSettings) -> Runnable:
     scribe = ChainScribe("projector", sealer=sealer, codec=codec)
     return Loop(
         projector=_over(settings, store, reader, scribe=scribe, outbox=outbox, told=told, armed=armed),
+        forgetting=Forgetting(
+            store=store,
+            retention=settings.retention.retention(),
+            alarms=Alarms(scribe=scribe, outbox=outbox, telemetry=told, clock=clock),
+            clock=clock,
+            telemetry=told,
+            failpoints=armed,
+        ),
         relay=OutboxRelay(
             outbox,
             writer,

@@ -112,6 +112,8 @@ class StoreHealth:
     unverified: int = 0
     conflicts: int = 0
     gaps: int = 0
+    heard_ns: int = 0
+    """The time of the newest heartbeat, by the clock of its node; 0 where none was ever heard."""
 
 
 def cursor_after(at_ns: int, row_id: str) -> str:

@@ -6,13 +6,15 @@ trusts would answer itself for ever.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Final
 
 from workers.core import topics
 from workers.core.errors import TransientFailure
 from workers.core.outcome import Values
 from workers.core.record import Gap, LogPosition
+from workers.core.retention import Cutoffs
 from workers.ports import Chained, Clock, Scribe, Telemetry
 from workers.projector.reading import Suspect
 
@@ -40,6 +42,13 @@ class Alarms:
         """A topic that was read before under another log id starts over."""
         self._telemetry.log("new_log", level="error", topic=position.topic, partition=position.partition)
         self._audit("new_log", {"topic": position.topic, "partition": position.partition, "log_id": position.log_id})
+
+    def forgotten(self, counts: Mapping[str, int], cutoffs: Cutoffs) -> None:
+        """Retention took rows: how many of each kind, and from before which moments."""
+        before = {f"{each.name}_before_ns": getattr(cutoffs, each.name) for each in fields(cutoffs)}
+        detail: Values = {**counts, **before}
+        self._telemetry.log("forgotten", level="info", **detail)
+        self._audit("forgotten", detail)
 
     def suspects(self, suspects: Sequence[Suspect]) -> None:
         """Records that are not believed; those that cannot be read also become dead letters."""

@@ -4,7 +4,7 @@ Called by ``projector`` inside ``HistoryStore.begin``; calls the transaction and
 anybody: what it found out on the way is its answer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +14,7 @@ from workers.core.record import LogPosition
 from workers.core.sequence import Ranges
 from workers.ports import HistoryTx
 from workers.projector.batch import Batch
+from workers.projector.reading import Told
 
 _KEPT_APART: Final = frozenset({topics.RESULTS, topics.AUDIT, topics.NODES})
 """Topics whose suspects are kept: somebody claimed to be one of us. A detector's broken JSON goes to the dead letters
@@ -38,9 +39,11 @@ def write(tx: HistoryTx, batch: Batch, *, expected: Mapping[LogPosition, int | N
     """
     for position, next_offset in batch.next_offsets.items():
         tx.advance(position, expected=expected[position], next_offset=next_offset)
-    findings = _senders(tx, batch)
-    tx.put_steps(told.step for told in batch.told)
-    for execution_id, steps in tx.steps({told.step.result.execution_id for told in batch.told}).items():
+    known = tx.senders(batch.record_numbers())
+    findings = _senders(tx, batch, known)
+    news = _without_forgotten(tx, batch.told, known)
+    tx.put_steps(told.step for told in news)
+    for execution_id, steps in tx.steps({told.step.result.execution_id for told in news}).items():
         tx.put_execution(fold(execution_id, steps))
     for logged in batch.logged:
         tx.put_audit(logged.record, payload=logged.payload, signed=logged.signed, verified=True)
@@ -63,9 +66,24 @@ def _put_aside(tx: HistoryTx, batch: Batch, now_ns: int) -> None:
         tx.put_gap(gap.position, expected=gap.expected, resumed_at=gap.resumed_at, reason=gap.reason, at_ns=now_ns)
 
 
-def _senders(tx: HistoryTx, batch: Batch) -> Findings:
+def _without_forgotten(tx: HistoryTx, told: Sequence[Told], known: Mapping[str, Ranges]) -> Sequence[Told]:
+    """Without the replays of steps that retention took: each would be an execution again that never ends. They are
+    old, their numbers were seen before, and yet nothing of their execution is there."""
+    before_ns = tx.forgotten().executions if told else 0
+    old = [
+        each
+        for each in told
+        if each.step.result.at_ns < before_ns and each.step.result.record_no in known.get(each.sender, Ranges())
+    ]
+    if not old:
+        return told
+    there = tx.steps({each.step.result.execution_id for each in old})
+    gone = {each.step.digest for each in old if each.step.result.execution_id not in there}
+    return [each for each in told if each.step.digest not in gone]
+
+
+def _senders(tx: HistoryTx, batch: Batch, known: Mapping[str, Ranges]) -> Findings:
     numbers = batch.record_numbers()
-    known = tx.senders(numbers)
     digests: dict[tuple[str, int], set[str]] = {}
     for told in batch.told:
         digests.setdefault((told.sender, told.step.result.record_no), set()).add(told.step.digest)

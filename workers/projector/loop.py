@@ -7,6 +7,7 @@ from typing import Final
 
 from workers.core.errors import TransientFailure
 from workers.ports import HistoryStore, LogReader, LogWriter, Relay, StopSignal, Telemetry
+from workers.projector.forgetting import Forgetting
 from workers.projector.projector import Projector
 
 _POLL_S: Final = 0.25
@@ -25,6 +26,7 @@ class Loop:
         self,
         *,
         projector: Projector,
+        forgetting: Forgetting,
         relay: Relay,
         store: HistoryStore,
         reader: LogReader,
@@ -33,6 +35,7 @@ class Loop:
     ) -> None:
         """Owns all of them: they are closed at the end."""
         self._projector = projector
+        self._forgetting = forgetting
         self._relay = relay
         self._store = store
         self._reader = reader
@@ -61,6 +64,7 @@ class Loop:
                     self._projector.start()
                     started = True
                 self._projector.step(_POLL_S)
+                self._forgetting.step()
                 self._relay.step()
             except TransientFailure as error:
                 self._telemetry.log("away", level="warning", reason=error.reason, message=error.message)

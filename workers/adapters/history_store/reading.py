@@ -109,11 +109,17 @@ def holding() -> Select[str]:
 
 def chosen_audit(execution_id: str, chain_id: str, limit: int) -> Select[bytes, bool, bool]:
     """(payload, signature verified, the record before it is there and has the hash it names), newest first."""
-    columns, before = tables.audit.c, tables.audit.alias("before")
-    linked = exists().where(
-        before.c.chain_id == columns.chain_id,
-        before.c.record_no == columns.record_no - 1,
-        before.c.hash == columns.previous,
+    columns = tables.audit.c
+    # The record before may have been forgotten; then its hash is still known.
+    linked = or_(
+        *(
+            exists().where(
+                before.c.chain_id == columns.chain_id,
+                before.c.record_no == columns.record_no - 1,
+                before.c.hash == columns.previous,
+            )
+            for before in (tables.audit.alias("before"), tables.audit_anchors.alias("anchor"))
+        )
     )
     wanted: list[ColumnElement[bool]] = []
     if execution_id:
@@ -142,8 +148,8 @@ def newest_heartbeats() -> Select[bytes, bool, int, str]:
     )
 
 
-def counted(connection: Connection) -> tuple[int, int, int, int]:
-    """How many executions, unverified records, conflicts and gaps."""
+def counted(connection: Connection) -> tuple[int, int, int, int, int]:
+    """How many executions, unverified records, conflicts and gaps; and the time of the newest heartbeat."""
     executions = tables.executions
     rows = select(func.count())
     return (
@@ -151,6 +157,7 @@ def counted(connection: Connection) -> tuple[int, int, int, int]:
         connection.execute(rows.select_from(tables.unverified)).scalar_one(),
         connection.execute(rows.select_from(executions).where(executions.c.conflict.is_(True))).scalar_one(),
         connection.execute(rows.select_from(tables.gaps)).scalar_one(),
+        connection.execute(select(func.coalesce(func.max(tables.nodes.c.at_ns), 0))).scalar_one(),
     )
 
 

@@ -152,9 +152,9 @@ class SqlHistoryStore:
         with self._reading() as connection:
             # A topic that was read under two log ids shows the newest log's offset: it is last.
             offsets = connection.execute(select(tables.offsets).order_by(tables.offsets.c.born)).all()
-            executions, unverified, conflicts, gaps = reading.counted(connection)
+            counted = reading.counted(connection)
         next_offsets = {f"{row.topic}/{row.partition}": row.next_offset for row in offsets}
-        return StoreHealth(next_offsets, executions, unverified, conflicts, gaps)
+        return StoreHealth(next_offsets, *counted)
 
     def digest(self) -> str:
         """As the port says."""

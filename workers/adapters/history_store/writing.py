@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Table, and_, func, or_, select
 
 from workers.adapters.history_store import rows, tables
 from workers.adapters.history_store.dialect import insert_new, insert_or_replace
+from workers.adapters.history_store.forgetting import cutoffs_of, forget, set_cutoffs
 from workers.core.audit import AuditRecord
 from workers.core.errors import PermanentFailure
 from workers.core.event import RuntimeEvent
@@ -19,6 +20,7 @@ from workers.core.history import Execution, FoldedStep, StepKey
 from workers.core.ids import ExecutionId
 from workers.core.node_state import NodeState
 from workers.core.record import LogPosition
+from workers.core.retention import Cutoffs, Forgotten
 from workers.core.search import search_row
 from workers.core.sequence import Ranges
 from workers.ports import Codec
@@ -159,6 +161,19 @@ class SqlHistoryTx:
                 "at_ns": at_ns,
             }
         )
+
+    def forgotten(self) -> Cutoffs:
+        """How far retention has come."""
+        return cutoffs_of(self._connection)
+
+    def forget(self, cutoffs: Cutoffs, *, limit: int) -> Forgotten:
+        """As the port says."""
+        self.flush()
+        before = self.forgotten()
+        now = before.with_later(cutoffs)
+        if now != before:
+            set_cutoffs(self._connection, now)
+        return forget(self._connection, now, limit)
 
     def flush(self) -> None:
         """Write what was gathered, still inside the transaction."""
