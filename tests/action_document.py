@@ -12,6 +12,7 @@ from typing import Any
 
 from workers.action import Action, FieldSpec
 from workers.actions import CATALOGUE
+from workers.gateway.http.compatible.words import parameters_of
 
 _HEAD = """\
 # The actions
@@ -43,10 +44,17 @@ def actions_document(actions: Sequence[Action[Any]] = CATALOGUE) -> str:
     return _HEAD + overview + "".join(_section(action) for action in actions)
 
 
+def _compatible(action: Action[Any]) -> str:
+    if action.undo_only:
+        return f"`{action.api_type}`, by `DELETE` on the execution that it undoes"
+    needed = ", ".join(f"`{spec.name}`" for spec in parameters_of(action) if spec.required)
+    return f"`{action.api_type}` with {needed}"
+
+
 def _section(action: Action[Any]) -> str:
     lines = [
         f"\n## {action.name}\n",
-        f"{action.summary}. On the HTTP API it is `{action.api_type}`. {_SWITCH.format(action.name)}\n",
+        f"{action.summary}. {_SWITCH.format(action.name)}\n",
         _table(
             ("", ""),
             (
@@ -54,6 +62,7 @@ def _section(action: Action[Any]) -> str:
                 ("must start within", f"{action.ttl_s} s of being asked for, unless the request says otherwise"),
                 ("may run for", f"{action.timeout_s} s"),
                 ("privileges (without `CAP_`)", _privileges(action)),
+                ("on the compatible API", _compatible(action)),
                 ("mounts", ", ".join(f"`{mount}`" for mount in action.mounts) or "none"),
             ),
         ),

@@ -254,6 +254,7 @@ def test_delete_is_undo_and_answers_a_new_execution(more: dict[str, Any]) -> Non
     assert shown["actionExecutionIdBeingUndone"] == story.id
     assert (shown["actionType"], shown["status"]) == ("FILE_UNQUARANTINE", "ENQUEUED")
     assert shown["parameters"] == {"host.id": NODE, "path.absolute": "/tmp/dropper", **vaulted}
+    assert shown["executionContext"] == {"host.id": NODE, "host.hostName": "web-1"}
     assert shown.get("callerId") == (more.get("json") or {}).get("callerId")
     (request,) = gateway.requests()
     assert (request.verb, request.subject) == (Verb.UNDO, story.id)
@@ -333,6 +334,8 @@ def test_without_the_right_of_the_class_nothing_is_shown_or_done_on_either_face(
     else:
         says_no(listed, 403, "forbidden")
     assert bool(gateway.written) is may_exec
+    refusals = [status, one.status_code, listed.status_code].count(403) + (not may_exec)
+    assert gateway.telemetry.labelled["gateway.refused", (("reason", "forbidden"),)] == refusals
 
 
 # What can be executed.
@@ -371,6 +374,7 @@ def test_in_a_context_only_what_that_node_has_switched_on_is_listed() -> None:
     context = json.dumps({"host.id": state.node_id, "process.id": "4711"})
     spellings = [f"?context={context}", f"?context[host.id]={host}", f"?host.id={host}&container.id=host"]
     assert [actions(gateway, query) for query in spellings] == [["KILL_PROCESS"]] * 3
+    assert actions(gateway, f"?host.hostName={host}") == ["KILL_PROCESS"]
     assert actions(gateway, "?host.id=elsewhere") == []
     assert actions(gateway, f"?host.id={host}&process.id=none") == []
     gateway.clock.advance(601)

@@ -141,12 +141,30 @@ def test_the_ten_outcomes_become_the_four_statuses_as_published() -> None:
     assert words.status_of(Stage.CLAIMED, None) is Status.IN_PROGRESS
 
 
-def test_every_action_has_its_place_in_this_api_and_the_published_parameters() -> None:
-    required = {
-        action.api_type: {spec.name for spec in words.parameters_of(action) if spec.required} for action in CATALOGUE
-    }
-    assert required["KILL_PROCESS"] == {"host.id", "process.id", "startTime"}
-    assert required["FILE_QUARANTINE"] == {"host.id", "path.absolute"}
+PUBLISHED = {
+    "KILL_PROCESS": ({"host.id", "process.id", "startTime"}, None),
+    "KILL_CONTAINER": ({"host.id", "container.id"}, None),
+    "STOP_CONTAINER": ({"host.id", "container.id"}, "START_CONTAINER"),
+    "PAUSE_CONTAINER": ({"host.id", "container.id"}, "UNPAUSE_CONTAINER"),
+    "FILE_QUARANTINE": ({"host.id", "path.absolute"}, "FILE_UNQUARANTINE"),
+    "FILE_ACQUIRE": ({"host.id", "path.absolute"}, None),
+}
+
+
+@pytest.mark.parametrize("api_type", PUBLISHED)
+def test_a_published_action_takes_the_published_parameters_and_has_the_published_undo(api_type: str) -> None:
+    required, undo = PUBLISHED[api_type]
+    action = BY_NAME[api_type.lower()]
+    specs = words.parameters_of(action)
+    assert {spec.name for spec in specs if spec.required} == required
+    assert (action.reversible_by or "").upper() == (undo or "")
+    if api_type.startswith("FILE"):
+        assert words.CONTAINER in {spec.name for spec in specs if not spec.required}
+    if undo is not None:
+        assert undo not in ASKABLE
+
+
+def test_every_action_has_its_place_in_this_api() -> None:
     for action in CATALOGUE:
         names = [spec.name for spec in words.parameters_of(action)]
         assert len(names) == len(set(names))

@@ -41,7 +41,7 @@ class Trail:
         self._write(what, actor=person.name, execution_id=execution_id, detail=detail, trace=trace)
 
     def refused(self, kind: str) -> None:
-        """Count a caller who was turned away (``unauthorized``, ``too_many_requests``)."""
+        """Count a caller who was turned away (``unauthorized``, ``forbidden``, ``too_many_requests``)."""
         with self._begin():
             self._refusals[kind] += 1
 

@@ -26,6 +26,8 @@ BODY_WAIT_S: Final = 30.0
 HEALTH: Final = f"{PREFIX}/health"
 OPENAPI: Final = "/openapi.json"
 
+FORBIDDEN: Final = 403
+
 _OPEN: Final = frozenset({HEALTH, OPENAPI})
 """Readable without a token; a wrong token is refused here too."""
 
@@ -67,6 +69,8 @@ class Edge:
         async def reply(message: Message) -> None:
             if message["type"] == "http.response.start":
                 answered.append(message["status"])
+                if message["status"] == FORBIDDEN:
+                    self._count_refusal("forbidden")
                 message["headers"] = [*message["headers"], *self._headers()]
             await send(message)
 

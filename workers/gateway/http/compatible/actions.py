@@ -48,11 +48,12 @@ def add(app: FastAPI, room: Room) -> None:
     )
     def actions(request: Request) -> ResponseActions:
         """Only those that this caller may have executed, and that nothing in the context stands against: a node that is
-        silent, unknown or has the action switched off, or a label that names no container or process."""
+        silent, unknown or has the action switched off, or a label that names no container or process. Needs
+        containment-response-actions.exec or data-gathering-response-actions.exec."""
         person = caller(request)
         permit_any(person, Access.EXEC)
         labels = contexts.labels_of(request.query_params.multi_items())
-        host = labels.get(words.HOST, "")
+        host = labels.get(words.HOST) or labels.get(words.HOST_NAME, "")
         nodes = [each for each in room.history.nodes() if host in _names(each)] if host else ()
         return ResponseActions(
             data=[

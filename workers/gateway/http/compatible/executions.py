@@ -71,7 +71,8 @@ def add(app: FastAPI, room: Room) -> None:
         responses=ANSWERS,
     )
     async def submit(request: Request, body: SubmitActionExecution, key: IdempotencyKey = "") -> ActionExecution:
-        """Answered once the log has the request; it runs asynchronously. What only undoes is refused: use DELETE."""
+        """Answered once the log has the request; it runs asynchronously. What only undoes is refused: use DELETE. Needs
+        containment-response-actions.exec or data-gathering-response-actions.exec, by the class of the action."""
         person, parent = caller(request), trace_of(request)
         wish = wish_of(body, room.desk.catalogue)
         return await answered(
@@ -94,7 +95,8 @@ def add(app: FastAPI, room: Room) -> None:
         from_: Annotated[Moment, Query(alias="from")] = 0,
         to: Moment = 0,
     ) -> ActionExecutions:
-        """Only what this caller may read. ``from`` is the first moment that belongs, ``to`` the first that does not."""
+        """Only what this caller may read: containment-response-actions.read, data-gathering-response-actions.read or
+        both. ``from`` is the first moment that belongs, ``to`` the first that does not."""
         person, catalogue = caller(request), room.desk.catalogue
         if to and from_ >= to:
             raise Invalid("from must be before to", field="from")
@@ -119,7 +121,8 @@ def add(app: FastAPI, room: Room) -> None:
         responses=MISSING,
     )
     def one(request: Request, execution_id: Id) -> ActionExecution:
-        """How far it is, and what it reports."""
+        """How far it is, and what it reports. Needs containment-response-actions.read or
+        data-gathering-response-actions.read, by the class of the action."""
         return shown(room.desk.found(execution_id, person=caller(request)))
 
     @app.delete(
@@ -132,7 +135,8 @@ def add(app: FastAPI, room: Room) -> None:
     async def undo(
         request: Request, execution_id: Id, body: Annotated[SubmitUndo | None, Body()] = None
     ) -> ActionExecution:
-        """Undo, not cancel: the answer is a new execution, whose actionExecutionIdBeingUndone is this one."""
+        """Undo, not cancel: the answer is a new execution, whose actionExecutionIdBeingUndone is this one. Needs
+        containment-response-actions.exec or data-gathering-response-actions.exec, by the class of the action."""
         person, parent = caller(request), trace_of(request)
         caller_id = (body.caller_id if body is not None else None) or ""
         return await answered(

@@ -52,11 +52,11 @@ def action(action: Action[Any]) -> ResponseAction:
 
 def _context(execution: Execution, undone: Execution | None) -> dict[str, str]:
     """Where it is done, as far as known: by the dispatcher's word, before that by the requester's."""
-    request = execution.request
-    named = request.host if request is not None else ""
-    target = _target(undone if undone is not None else execution)
+    subject = undone if undone is not None else execution
+    named = subject.request.host if subject.request is not None else ""
+    target = _target(subject)
     labels = {
-        words.HOST: execution.node_id or named,
+        words.HOST: execution.node_id or subject.node_id or named,
         words.HOST_NAME: "" if is_node_id(named) else named,
         words.CONTAINER: target.container_id if isinstance(target, ContainerTarget | FileTarget) else "",
     }
