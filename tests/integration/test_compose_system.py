@@ -134,6 +134,29 @@ def _await_dispatcher(system: System) -> None:
 
 
 def test_a_kill_goes_the_whole_way_with_no_more_rights_than_the_catalogue_grants(system: System) -> None:
+    assert _killed(system)
+
+
+def test_after_a_growth_a_kill_goes_the_new_way_with_the_rights_that_were_there_before_it(system: System) -> None:
+    config = str(system.directory / "operator.yaml")
+    grown = system.douse(
+        "topics", "grow", "--config", config, "--zone", "default", "--partitions", "256", "--replication", "1"
+    )
+    assert grown.returncode == 0, grown.stdout + grown.stderr
+    deadline = time.monotonic() + _UP_WITHIN_S
+    while '"event": "topology"' not in _said(system, "dispatcher"):
+        assert time.monotonic() < deadline, _said(system, "dispatcher")[-2000:]
+        time.sleep(0.1)
+    assert _killed(system)
+    assert "TOPIC_AUTH" not in _said(system, "dispatcher") + _said(system, "node")
+
+
+def _said(system: System, role: str) -> str:
+    return (system.directory / f"{role}.log").read_text()
+
+
+def _killed(system: System) -> bool:
+    """A process of ours is killed, by hand."""
     victim = subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(300)"])
     time.sleep(0.1)
     try:
@@ -142,7 +165,7 @@ def test_a_kill_goes_the_whole_way_with_no_more_rights_than_the_catalogue_grants
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert "COMPLETED" in done.stdout
-        assert victim.wait(10) == -9
+        return victim.wait(10) == -9
     finally:
         victim.kill()
         victim.wait()
