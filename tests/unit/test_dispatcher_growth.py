@@ -205,6 +205,14 @@ def test_a_growth_is_heard_before_the_requests_that_waited(station: Growing) -> 
     assert station.on(COMMANDS) == 0
 
 
+def test_a_new_ledger_hears_of_a_growth_of_long_ago(station: Growing) -> None:
+    station.grow(SECOND_G)
+    station.clock.advance(40 * 86_400)
+    station.beat()
+    station.ask(replace(execute(), requested_at_ns=station.clock.now_ns()))
+    station.run_until_sent(G2)
+
+
 def test_a_growth_while_it_runs_is_followed_and_what_is_sent_then_can_be_proven(station: Growing) -> None:
     script = [
         (lambda: station.on(COMMANDS) == 1, lambda: station.grow(SECOND_G)),

@@ -95,6 +95,26 @@ def test_a_node_that_was_off_finds_every_growth_at_its_next_start(bench: NodeBen
     check_all(bench.observation())
 
 
+def test_a_node_born_long_after_a_growth_finds_it_at_every_start(bench: NodeBench) -> None:
+    bench.grow(16)
+    bench.clock.advance(40 * 86_400)
+    for number in (1, 2):
+        bench.restart()
+        bench.settle()
+        assert read(bench) == [G2, TOPIC]
+        command = sent(bench, number)
+        bench.settle()
+        assert outcomes(bench, command) == [[Outcome.COMPLETED]]
+
+
+def test_a_growth_that_was_told_is_followed_by_the_next_start_though_no_command_came(bench: NodeBench) -> None:
+    bench.grow(16)
+    bench.settle()
+    bench.restart()
+    bench.settle()
+    assert read(bench) == [G2, TOPIC]
+
+
 def test_a_command_copied_into_the_new_generation_does_nothing_more(bench: NodeBench) -> None:
     command = sent(bench, 1)
     bench.settle()
