@@ -26,6 +26,9 @@ from workers.settings import KafkaSettings
 
 _ASK_S: Final = 20.0
 
+_TO_THE_END: Final = {"enable.partition.eof": True, "fetch.wait.max.ms": 100}
+"""A broker says that a partition ends when the wait is over: a node's ten seconds would be a person's too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -117,7 +120,7 @@ class TopologyLog:
         until_ns = self._clock.monotonic_ns() + round(_ASK_S * 1e9)
         events = ClientEvents(self._telemetry, self._clock)
         try:
-            consumer = Consumer(reader_config(self._kafka) | {"enable.partition.eof": True}, logger=events)
+            consumer = Consumer(reader_config(self._kafka) | _TO_THE_END, logger=events)
         except KafkaException as error:
             raise could_not_open(error) from error
         try:
