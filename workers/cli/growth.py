@@ -61,6 +61,8 @@ def _newest(asked: Cluster, zone: str) -> Topology:
 
 def _make(asked: Cluster, after: Topology) -> None:
     made = asked.make(after)
+    if not made:  # another broker than the one that was asked before
+        raise Failure(f"{after.topic} is not known everywhere yet: run this again", Exit.UNREACHABLE)
     if made != after.partitions:
         raise Failure(
             f"{after.topic} is there already with {made} partitions, though no record tells of it: "

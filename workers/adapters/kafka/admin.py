@@ -18,12 +18,16 @@ from confluent_kafka.cimpl import NewTopic
 from workers.adapters.kafka.client_events import ClientEvents
 from workers.adapters.kafka.config import admin_config
 from workers.adapters.kafka.failures import away, could_not_open, kafka_error
+from workers.core.errors import TransientFailure
 from workers.core.topic_spec import MIN_IN_SYNC, REPLICATION, ZONE, TopicSpec
 from workers.ports import Clock, Telemetry
 from workers.settings import KafkaSettings
 
 _ASK_S: Final = 20.0
 """A cluster creates a dozen topics of 64 partitions in a few seconds."""
+
+
+_LOOK_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class TopicAdmin:
     ) -> None:
         """``replication`` is smaller only where there are fewer brokers. Raises ``ConfigError``."""
         self._replication = replication
+        self._clock = clock
         try:
             self._client = AdminClient(admin_config(settings), logger=ClientEvents(telemetry, clock))
         except KafkaException as error:
@@ -57,7 +62,8 @@ class TopicAdmin:
     def create(self, specs: Iterable[TopicSpec], *, zones: Sequence[str]) -> tuple[str, ...]:
         """Make the topics that are missing; their names. Doing it again is safe.
 
-        Raises ``TransientFailure`` when the cluster is away or refuses one; those made before it stay.
+        Raises ``TransientFailure`` when the cluster is away or refuses one; those made before it stay. On return the
+        cluster answers for all of them.
         """
         wanted = self._wanted(specs, zones)
         new = [
@@ -73,6 +79,7 @@ class TopicAdmin:
                 cause = kafka_error(error)
                 if cause is None or cause.name() != "TOPIC_ALREADY_EXISTS":
                     raise away(f"topic {name}", error) from error
+        self._await_known(made)
         return tuple(sorted(made))
 
     def differences(self, specs: Iterable[TopicSpec], *, zones: Sequence[str]) -> tuple[Difference, ...]:
@@ -112,6 +119,14 @@ class TopicAdmin:
             except (KafkaException, TimeoutError) as error:
                 raise away(f"the settings of topic {topic}", error) from error
         return altered
+
+    def _await_known(self, made: Sequence[str]) -> None:
+        """A broker hears of a topic that its controller has just made a moment later."""
+        until_ns = self._clock.monotonic_ns() + round(_ASK_S * 1e9)
+        while made and None in self._shapes(made).values():
+            if self._clock.monotonic_ns() > until_ns:
+                raise TransientFailure(f"the cluster made {len(made)} topics and does not know them yet")
+            self._clock.sleep(_LOOK_S)
 
     def partitions_of(self, topic: str) -> int:
         """How many partitions a topic has; 0 where there is none. Raises ``TransientFailure`` when it is away."""
