@@ -306,7 +306,7 @@ def _continued(gateway: FakeGateway, outcome: Outcome) -> list[ActionResult]:
 
 
 def test_the_frame_pays_for_no_library_that_only_some_command_needs() -> None:
-    dear = "httpx rich pydantic fastapi uvicorn sqlalchemy confluent_kafka cryptography docker minio fastavro cattrs"
+    dear = "httpx rich pydantic msgspec fastapi sqlalchemy confluent_kafka cryptography docker minio workers.ports"
     program = f"import sys, workers.cli; print(*[name for name in {dear.split()} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

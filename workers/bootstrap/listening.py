@@ -5,19 +5,22 @@ Called by ``douse tail``.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workers.core.errors import ConfigError
-from workers.ports import Codec, EventReader, LogReader, Opener
+
+if TYPE_CHECKING:
+    from workers.ports import Codec, EventReader, LogReader, Opener
 
 
 @dataclass(frozen=True, slots=True)
 class Listening:
     """Ready to read; nothing is committed, nobody notices."""
 
-    reader: LogReader
-    codec: Codec
-    events: EventReader
-    opener: Opener | None
+    reader: "LogReader"
+    codec: "Codec"
+    events: "EventReader"
+    opener: "Opener | None"
     """None where no keyset is known: nothing can be verified then."""
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from workers.adapters import yaml_files
-from workers.adapters.falco import alerts_in
 from workers.adapters.machine_facts import read_facts
 from workers.bootstrap.rules import action_shapes, partitions_of, privileges_and_mounts
 from workers.cli.exits import Exit
@@ -89,6 +88,8 @@ def _machine(actions: "ResponseActions") -> Sequence[Finding]:
 
 
 def _events(paths: Sequence[Path]) -> Iterator[Finding]:
+    from workers.adapters.falco import alerts_in
+
     for path in paths:
         try:
             alerts = alerts_in(path.read_bytes())

@@ -11,7 +11,6 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from workers.adapters import yaml_files
-from workers.adapters.falco import alerts_in
 from workers.bootstrap.rules import load_rules
 from workers.cli.context import DEFAULT_DATA
 from workers.cli.exits import Exit
@@ -131,6 +130,8 @@ def _chosen(files: Sequence[Path] | None, data: Path) -> Sequence[Path]:
 
 
 def _alerts(path: Path) -> Sequence[Any]:
+    from workers.adapters.falco import alerts_in
+
     try:
         return alerts_in(path.read_bytes())
     except OSError as error:

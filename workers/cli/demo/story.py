@@ -10,15 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+import httpx
 
 from workers.cli.demo import detection, malware
 from workers.cli.demo.forgery import Forger
 from workers.cli.up.machine import Machine
 from workers.ports import Processes
-
-if TYPE_CHECKING:
-    import httpx
 
 SETTLE_S: Final = 10.0
 """How long an act may take before it counts as failed; each takes milliseconds on an idle machine."""
@@ -38,7 +37,7 @@ class Stage:
     """What every act needs: the machine, a client of its gateway, the local processes, a scratch directory."""
 
     machine: Machine
-    client: "httpx.Client"
+    client: httpx.Client
     processes: Processes
     forger: Forger
     scratch: Path

@@ -11,8 +11,6 @@ import typer
 
 from workers.cli.context import DEFAULT_DATA
 from workers.cli.stopping import stop_on_signals
-from workers.cli.up.data_dir import DataDir
-from workers.cli.up.machine import running
 
 
 def register(app: typer.Typer) -> None:
@@ -25,6 +23,9 @@ def up(
     port: Annotated[int, typer.Option("--port", help="The gateway's port on loopback; 0 takes a free one.")] = 8080,
 ) -> None:
     """All workers on this machine, with an embedded broker, until Ctrl-C or SIGTERM."""
+    from workers.cli.up.data_dir import DataDir
+    from workers.cli.up.machine import running
+
     stop = stop_on_signals()
     directory = DataDir(data.expanduser().absolute())
     typer.echo(f"starting on {directory.root} …")

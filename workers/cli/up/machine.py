@@ -10,16 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+
+import httpx
 
 from workers.bootstrap import one_machine
 from workers.cli.up.data_dir import COMMAND_PARTITIONS, ROLES, DataDir, Start
 from workers.cli.up.supervisor import Supervisor
 from workers.core.errors import ConfigError
 from workers.ports import StopSignal
-
-if TYPE_CHECKING:
-    import httpx
 
 READY_S = 60.0
 """Far above what a start takes (a few seconds), for machines under load."""
@@ -68,8 +66,6 @@ def _free_port(wanted: int) -> int:
 
 
 def _await_ready(start: Start, supervisor: Supervisor, say: Callable[[str], None], stop: StopSignal) -> None:
-    import httpx
-
     deadline = time.monotonic() + READY_S
     headers = {"Authorization": f"Bearer {start.token}"}
     with httpx.Client(base_url=start.url, headers=headers, timeout=5.0) as client:
@@ -85,9 +81,7 @@ def _await_ready(start: Start, supervisor: Supervisor, say: Callable[[str], None
     raise ConfigError(f"not ready after {READY_S:g} s: the node's heartbeat is not in history; see {logs}")
 
 
-def _heard_of(client: "httpx.Client", node_id: str) -> bool:
-    import httpx
-
+def _heard_of(client: httpx.Client, node_id: str) -> bool:
     try:
         answer = client.get(f"/api/v1/nodes/{node_id}")
     except httpx.TransportError:
