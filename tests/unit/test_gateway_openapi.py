@@ -25,7 +25,8 @@ def test_it_is_openapi_3_1_and_every_operation_of_both_faces_is_described(docume
             assert operation["description"], path
             assert "422" not in operation["responses"], path
             for answer in operation["responses"].values():
-                assert answer["content"]["application/json"]["schema"], path
+                assert all(content["schema"] for content in answer["content"].values()), path
+                assert answer["content"], path
                 assert "X-RateLimit-Limit" in answer["headers"], path
 
 
