@@ -119,7 +119,12 @@ class EngineRig:
                 auto_remove=auto_remove,
             )
             made = client.create_container(
-                image or self._image, list(command), host_config=host, name=name, labels=dict(labels or {})
+                image or self._image,
+                list(command),
+                host_config=host,
+                name=name,
+                labels=dict(labels or {}),
+                stop_timeout=1,  # what a daemon that ends grants it
             )
             if start:
                 client.start(made["Id"])
@@ -214,11 +219,12 @@ class DockerRig(EngineRig):
             *("-H", f"unix://{self.socket}"),
         ]
 
-    def kills(self, container_id: str) -> int:
-        """How often it was asked to kill or stop it, as its own event log tells."""
+    def told(self, container_id: str, event: str) -> int:
+        """How often it logged an event (``kill``, ``stop``, ``start`` …) of a container: what really happened to it."""
         with self.client() as client:
-            told = client.events(since=1, until=int(time.time()) + 1, decode=True, filters={"container": container_id})
-            return sum(event["Action"] in ("kill", "stop") for event in told)
+            since, until = 1, int(time.time()) + 1
+            seen = client.events(since=since, until=until, decode=True, filters={"container": container_id})
+            return sum(each["Action"] == event for each in seen)
 
 
 class PodmanRig(EngineRig):

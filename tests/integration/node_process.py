@@ -127,6 +127,8 @@ class NodeSite:
             "log_id": "one-log",
         }
         self.config = directory / "node.yaml"
+        self.actions: dict[str, Any] = {"file_quarantine": {"quarantine_path": str(directory / "quarantine")}}
+        """This node's own settings of its actions; call ``configure`` after a change."""
         self.configure()
         self._codec = AvroCodec()
         keyset = load_keyset(keys / "keyset.json")
@@ -157,11 +159,7 @@ class NodeSite:
                 "heartbeat_s": 0.2,
                 **node,
             },
-            "features": {
-                "respond": {
-                    "response_actions": {"file_quarantine": {"quarantine_path": str(self.directory / "quarantine")}}
-                }
-            },
+            "features": {"respond": {"response_actions": self.actions}},
         }
         self.config.write_text(yaml.safe_dump(settings))
 

@@ -86,11 +86,3 @@ def test_a_crash_at_any_step_leaves_what_the_undo_needs(world: World, place: str
     assert report.outputs["restart_policy"] == "always"
     assert report.outputs["restart_disabled"] is True
     assert container.calls.count("stop") == 1
-
-
-def test_that_somebody_started_it_again_is_noticed(world: World) -> None:
-    container = world.container()
-    held = world.run(container).outputs
-    assert world.action.lost(held, world.host) == ""
-    world.containers.restart(container)
-    assert "started again" in world.action.lost(held, world.host)

@@ -11,7 +11,7 @@ from typing import Final
 from workers.action import Job, parameter
 from workers.action.containers import runtimes
 from workers.action.ending import Ending
-from workers.core.container import ContainerFacts, ContainerState, ref_of
+from workers.core.container import ContainerFacts, ContainerState
 from workers.core.outcome import Values
 from workers.ports import Host, Refusal
 
@@ -56,8 +56,3 @@ class StopContainer(Ending[StopParameters]):
     def liftable(self, claim: Values) -> bool:
         """Not under Kubernetes: by then the kubelet has made another container, and would remove this one."""
         return claim["orchestrator"] != "kubernetes"
-
-    def lost(self, held: Values, host: Host) -> str:
-        """It runs again."""
-        facts = runtimes(host).inspect(ref_of(held))
-        return f"it was started again at {facts.started_at_ns} ns" if facts is not None and facts.alive else ""

@@ -1,0 +1,419 @@
+"""The actions on containers against a real dockerd: what stays contained, what is never touched, what a hung or dead
+daemon makes of it, and a real node that dies at each step.
+
+Oracle: dockerd's own event log and inspection, through a client of the test's own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engines import PATIENT, DockerRig, until
+from tests.fakes.failpoints import FakeFailpoints
+from tests.guarantees.node import check_all
+from tests.guarantees.observation import Effect
+from tests.integration.node_process import NodeSite, Victim, embedded_broker
+from workers.action import Action, Done, Job, Pending
+from workers.actions import FAILPOINTS, by_name
+from workers.adapters.clock import SystemClock
+from workers.adapters.docker_engine import EngineContainers
+from workers.adapters.failpoints import KILLED
+from workers.adapters.processes import SystemProcesses
+from workers.core.command import ActionCommand, parameters_digest
+from workers.core.container import ContainerRef
+from workers.core.errors import CommandRejected, Indeterminate, TransientFailure
+from workers.core.ids import ExecutionId, Incarnation, KeyId, NodeId
+from workers.core.outcome import NOTHING, Outcome, Report, Values
+from workers.core.request import Actor, ActorKind
+from workers.core.target import ContainerTarget
+from workers.ports import Host, Refusal
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+SECOND = 1_000_000_000
+
+
+@pytest.fixture
+def engine(docker_engine: DockerRig) -> Iterator[DockerRig]:
+    yield docker_engine
+    docker_engine.clear()
+
+
+class Desk:
+    """The node's side of one dockerd, without a node."""
+
+    def __init__(self, engine: DockerRig, containers: EngineContainers | None = None) -> None:
+        self.clock = SystemClock()
+        self.containers = containers or EngineContainers([str(engine.socket)], clock=self.clock)
+        self.failpoints = FakeFailpoints()
+        self.host = Host(SystemProcesses(), self.clock, self.failpoints, containers=self.containers)
+
+    def job(
+        self, name: str, container_id: str, *, undoes: Values = NOTHING, seen_ns: int = 0, **parameters: Any
+    ) -> Job[Any]:
+        """A person's order of this moment, about what was seen now or then."""
+        now = self.clock.now_ns()
+        command = ActionCommand(
+            command_id=ExecutionId("0199e0f7-0000-7000-8000-000000000001"),
+            node_id=NodeId("0" * 32),
+            node_key=KeyId("1" * 32),
+            incarnation=Incarnation("i"),
+            action=name,
+            target=ContainerTarget(container_id, seen_ns or now),
+            parameters=parameters,
+            parameters_sha256=parameters_digest(parameters),
+            issued_at_ns=now,
+            not_before_ns=now,
+            expires_at_ns=now + 300 * SECOND,
+            timeout_s=60,
+            actor=Actor(ActorKind.PERSON, "ada"),
+            undo_of=ExecutionId("0199e0f7-0000-7000-8000-000000000002" if undoes else ""),
+        )
+        return Job(command, action(name).parse(parameters), now + 60 * SECOND, undoes)
+
+    def bind(self, name: str, container_id: str, **more: Any) -> tuple[Job[Any], Values]:
+        """Admitted and bound."""
+        job = self.job(name, container_id, **more)
+        action(name).admit(job, self.host)
+        return job, action(name).bind(job, self.host)
+
+    def run(self, name: str, container_id: str, **more: Any) -> Report:
+        """From the order to the report."""
+        job, claim = self.bind(name, container_id, **more)
+        return action(name).execute(job, claim, self.host)
+
+
+def action(name: str) -> Action[Any]:
+    found = by_name(name)
+    assert found is not None
+    return found
+
+
+# --- what stays contained --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.faults)])
+def test_what_was_killed_or_stopped_stays_so_when_the_daemon_restarts_and_a_lost_pause_is_told(
+    engine: DockerRig, number: int
+) -> None:
+    desk = Desk(engine)
+    bare = engine.run(policy="always")
+    killed, stopped = engine.run(policy="always"), engine.run(policy="unless-stopped", command=PATIENT)
+    paused = engine.run()
+    reports = {name: desk.run(f"{name}_container", each) for name, each in [("kill", killed), ("stop", stopped)]}
+    held = desk.run("pause_container", paused)
+    with engine.client() as client:
+        client.kill(bare)  # what everybody else does: the baseline
+    assert {report.outcome for report in (*reports.values(), held)} == {Outcome.COMPLETED}
+    assert action("pause_container").lost(held.outputs, desk.host) == ""
+
+    engine.end(number)
+    with pytest.raises(TransientFailure):
+        action("pause_container").lost(held.outputs, desk.host)
+    engine.start()
+
+    until(lambda: engine.state(bare) == "running")
+    assert (engine.state(killed), engine.state(stopped)) == ("exited", "exited")
+    assert action("pause_container").lost(held.outputs, desk.host) != ""
+    undone = desk.run("start_container", stopped, undoes=reports["stop"].outputs)
+    assert undone.outcome is Outcome.COMPLETED
+    seen = engine.see(stopped)
+    assert seen is not None
+    assert seen["State"]["Running"]
+    assert seen["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+
+
+def test_a_container_that_crashes_and_restarts_all_the_time_is_dead_after_a_kill(engine: DockerRig) -> None:
+    looping = engine.run(policy="always", command=("true",))
+    until(lambda: engine.state(looping) == "restarting")
+    desk = Desk(engine)
+
+    def is_dead() -> bool:
+        try:
+            report = desk.run("kill_container", looping)
+        except CommandRejected as refused:  # a run that began between order and claim is another one, and left alone …
+            return refused.reason != "started_after"
+        if report.outcome is Outcome.FAILED:  # … and so is one that began between claim and act
+            assert report.code.endswith("superseded")
+            return False
+        assert report.outcome is Outcome.COMPLETED, report
+        return True
+
+    until(is_dead)
+    seen = engine.see(looping)
+    assert seen is not None
+    assert not seen["State"]["Running"]
+    assert seen["HostConfig"]["RestartPolicy"]["Name"] == "no"
+
+
+def test_a_paused_container_is_stopped_at_once_and_a_deaf_one_after_its_grace(engine: DockerRig) -> None:
+    desk = Desk(engine)
+    frozen, deaf = engine.run(), engine.run()
+    engine.pause(frozen)
+    assert desk.run("stop_container", frozen, grace_s=3600).outcome is Outcome.COMPLETED
+    assert desk.run("stop_container", deaf, grace_s=1).outcome is Outcome.COMPLETED
+    assert (engine.state(frozen), engine.state(deaf)) == ("exited", "exited")
+
+
+def test_pause_and_unpause_keep_the_run(engine: DockerRig) -> None:
+    desk = Desk(engine)
+    container_id = engine.run()
+    pid = engine.pid(container_id)
+    held = desk.run("pause_container", container_id[:12])
+    assert engine.state(container_id) == "paused"
+    assert desk.run("pause_container", container_id).outcome is Outcome.NO_ACTION
+    undone = desk.run("unpause_container", container_id, undoes=held.outputs)
+    assert (undone.outcome, engine.state(container_id), engine.pid(container_id)) == (Outcome.COMPLETED, "running", pid)
+    again = desk.run("unpause_container", container_id, undoes=held.outputs)
+    assert again.outcome is Outcome.NO_ACTION
+
+
+# --- what is never touched -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["kill_container", "stop_container", "pause_container"])
+def test_a_container_restarted_under_us_is_not_touched(engine: DockerRig, name: str) -> None:
+    container_id = engine.run(policy="always")
+    desk = Desk(engine)
+    job, claim = desk.bind(name, container_id)
+    first = engine.pid(container_id)
+    os.kill(first, signal.SIGKILL)
+    until(lambda: engine.state(container_id) == "running" and engine.pid(container_id) not in (0, first))
+    second = engine.pid(container_id)
+    report = action(name).execute(job, claim, desk.host)
+    assert report.code == f"{name}_error_superseded"
+    seen = engine.see(container_id)
+    assert seen is not None
+    assert (seen["State"]["Status"], seen["State"]["Pid"]) == ("running", second)
+    assert seen["HostConfig"]["RestartPolicy"]["Name"] == "always"
+    assert engine.told(container_id, "kill") == 0
+    with pytest.raises(CommandRejected) as refused:  # who asks for what was seen before the restart means the old run
+        desk.bind(name, container_id, seen_ns=int(claim["started_at"]))
+    assert refused.value.reason == "started_after"
+
+
+def test_a_container_named_like_the_id_of_another_is_never_acted_on(engine: DockerRig) -> None:
+    victim = engine.run()
+    decoy, stray = engine.run(name=victim[:12]), engine.run(name="deadbeef0123")
+    desk = Desk(engine)
+    assert desk.run("kill_container", victim[:12]).outputs["container_id"] == victim
+    for named in ("deadbeef0123", "f" * 64):
+        with pytest.raises(CommandRejected) as refused:
+            desk.bind("kill_container", named)
+        assert refused.value.reason == "container_unknown"
+    assert (engine.state(victim), engine.state(decoy), engine.state(stray)) == ("exited", "running", "running")
+    engine.remove(victim)
+    with pytest.raises(CommandRejected):  # now only the decoy answers to it
+        desk.bind("kill_container", victim[:12])
+    assert engine.state(decoy) == "running"
+
+
+def test_a_label_protects_where_the_creator_set_it_and_not_where_the_image_brought_it(engine: DockerRig) -> None:
+    desk = Desk(engine)
+    labels = {"douse.protected": "true"}
+    meant, sly = engine.run(labels=labels), engine.run(image=engine.labelled_image(labels))
+    with pytest.raises(CommandRejected) as refused:
+        desk.bind("kill_container", meant)
+    assert refused.value.reason == "protected_target"
+    assert desk.run("kill_container", sly).outcome is Outcome.COMPLETED
+    assert (engine.state(meant), engine.state(sly)) == ("running", "exited")
+
+
+# --- a daemon that hangs, or is not there ----------------------------------------------------------------------------
+
+
+class HangsAt(EngineContainers):
+    """The real adapter, whose daemon hangs just before it would take one call."""
+
+    def __init__(self, engine: DockerRig, call: str) -> None:
+        super().__init__([str(engine.socket)], clock=SystemClock(), timeout_s=1.0, stop_timeout_s=1.0)
+        self._engine_rig = engine
+        self._call = call
+
+    def kill(self, ref: ContainerRef) -> Refusal | None:
+        self._hang("kill")
+        return super().kill(ref)
+
+    def stop(self, ref: ContainerRef, *, grace_s: int) -> Refusal | None:
+        self._hang("stop")
+        return super().stop(ref, grace_s=grace_s)
+
+    def pause(self, ref: ContainerRef) -> Refusal | None:
+        self._hang("pause")
+        return super().pause(ref)
+
+    def _hang(self, call: str) -> None:
+        if call == self._call:
+            self._engine_rig.hang()
+
+
+@pytest.mark.parametrize(
+    ("call", "hung_s"),
+    [
+        ("kill", 5),
+        pytest.param("kill", 30, marks=pytest.mark.faults),
+        pytest.param("stop", 30, marks=pytest.mark.faults),
+        pytest.param("pause", 30, marks=pytest.mark.faults),
+    ],
+)
+def test_a_hung_daemon_is_asked_once_and_what_it_did_is_never_told_wrong(
+    engine: DockerRig, call: str, hung_s: float
+) -> None:
+    name = f"{call}_container"
+    desk = Desk(engine, HangsAt(engine, call))
+    container_id = engine.run()
+    job, claim = desk.bind(name, container_id, **({"grace_s": 0} if call == "stop" else {}))
+    with pytest.raises(Indeterminate) as silent:
+        action(name).execute(job, claim, desk.host)
+    assert silent.value.reason == "runtime_silent"
+    waking = threading.Timer(hung_s, engine.wake)
+    waking.start()
+    try:
+        said, wait_s = [], 0.2
+        while isinstance(found := action(name).probe(job, claim, desk.host), Pending):
+            said.append(found.report.outcome)
+            time.sleep(wait_s)
+            wait_s = min(2 * wait_s, 2.0)
+    finally:
+        waking.cancel()
+        engine.wake()
+        waking.join()
+    assert isinstance(found, Done), "it would have been asked twice"
+    assert found.report.outcome is Outcome.COMPLETED
+    assert set(said) == {Outcome.UNKNOWN}
+    event = {"kill": "kill", "stop": "stop", "pause": "pause"}[call]
+    assert engine.told(container_id, event) == 1
+    print(f"\n{call} while dockerd hung for {hung_s} s: asked once, UNKNOWN at {len(said)} looks, then COMPLETED")
+
+
+def test_one_daemon_that_hangs_does_not_hide_the_containers_of_another(engine: DockerRig, tmp_path: Path) -> None:
+    container_id = engine.run()
+    with DeafSocket(tmp_path / "deaf.sock") as deaf:
+        clock = SystemClock()
+        containers = EngineContainers([str(deaf), str(engine.socket)], clock=clock, timeout_s=0.5)
+        assert [facts.ref.id for facts in containers.find(container_id[:12])] == [container_id]
+        with pytest.raises(TransientFailure, match=r"deaf\.sock"):
+            containers.find("0" * 12)
+
+
+class DeafSocket:
+    """Takes connections, and never answers."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._socket = socket.socket(socket.AF_UNIX)
+
+    def __enter__(self) -> Path:
+        self._socket.bind(str(self.path))
+        self._socket.listen()
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+
+# --- a real node -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[NodeSite]:
+    with embedded_broker() as address, NodeSite(tmp_path, address) as made:
+        made.actions["docker"] = {"socket_path": [str(tmp_path / "docker.sock")]}
+        made.configure()
+        yield made
+
+
+def order(site: NodeSite, name: str, container_id: str, **more: Any) -> ActionCommand:
+    target = ContainerTarget(container_id, site.clock.now_ns())
+    return site.kill(0, **{"action": name, "target": target, **more})
+
+
+def test_without_a_daemon_a_kill_of_a_container_waits_and_a_kill_of_a_process_does_not(
+    engine: DockerRig, site: NodeSite, tmp_path: Path
+) -> None:
+    container_id = engine.run()
+    (victim,) = Victim.several(1)
+    try:
+        site.start()
+        site.heartbeat()
+        waits = order(site, "kill_container", container_id[:12])
+        expires = order(site, "pause_container", container_id, expires_at_ns=site.clock.now_ns() + 2 * SECOND)
+        site.send(expires)
+        site.send(waits)
+        site.send(site.kill(victim.pid))
+        victim.wait(60)
+        failed = site.ended(expires.command_id, timeout_s=60)
+        assert (failed.outcome, failed.code) == (Outcome.FAILED, "pause_container_error_unavailable")
+        assert not [r for r in site.seen.results if r.execution_id == waits.command_id and r.outcome is not None]
+        (tmp_path / "docker.sock").symlink_to(engine.socket)  # the runtime comes back
+        assert site.ended(waits.command_id, timeout_s=60).outcome is Outcome.COMPLETED
+        assert engine.state(container_id) == "exited"
+    finally:
+        victim.bury()
+
+
+_PLACES = [place for place in FAILPOINTS if "_container." in place]
+_SOON = ("kill_container.restrained", "start_container.started", "pause_container.asked")
+
+
+@pytest.mark.parametrize(
+    "places",
+    [_SOON, *(pytest.param((place,), marks=pytest.mark.faults, id=place) for place in _PLACES)],
+)
+def test_a_node_killed_at_a_step_acts_once_and_tells_the_truth(
+    engine: DockerRig, site: NodeSite, tmp_path: Path, places: tuple[str, ...]
+) -> None:
+    (tmp_path / "docker.sock").symlink_to(engine.socket)
+    site.start()
+    site.heartbeat()
+    assert site.stop() == 0
+    effects, settled_s = [], []
+    for place in places:
+        undo = place.partition(".")[0]
+        forward = {"start_container": "stop_container", "unpause_container": "pause_container"}.get(undo, undo)
+        container_id = engine.run(policy="always", command=PATIENT)
+        first = order(site, forward, container_id[:12])
+        commands = (
+            [first] if undo == forward else [first, site.kill(0, action=undo, target=None, undo_of=first.command_id)]
+        )
+        for command in commands:
+            if place.startswith(f"{command.action}."):
+                dying = site.start(f"{place}=kill:1")
+                site.send(command)
+                assert dying.wait(60) == KILLED, f"{place} was never reached"
+                began = time.monotonic()
+                site.start()
+                ended = site.ended(command.command_id, timeout_s=60)
+                settled_s.append(time.monotonic() - began)
+            else:
+                site.start()
+                site.send(command)
+                ended = site.ended(command.command_id, timeout_s=60)
+            assert ended.outcome is Outcome.COMPLETED, f"{place}: {ended}"
+            site.up()
+            assert site.stop() == 0
+            event = command.action.removesuffix("_container")
+            times = engine.told(container_id, event) - (event == "start")  # we started it once ourselves
+            assert times == 1, f"{place}: {event} {times} times"
+            effects.append(Effect(command.command_id, f"{container_id}/{event}"))
+        seen = engine.see(container_id)
+        assert seen is not None
+        wanted = {"kill_container": "exited", "stop_container": "exited", "pause_container": "paused"}
+        assert seen["State"]["Status"] == wanted.get(undo, "running"), place
+        restarts = seen["HostConfig"]["RestartPolicy"]["Name"]
+        assert restarts == ("no" if undo in ("kill_container", "stop_container") else "always"), place
+    check_all(site.observation(effects))
+    print(
+        f"\nnode killed at {len(places)} step(s) of actions on containers: done twice 0, told wrong 0; "
+        f"start to settled: median {statistics.median(settled_s):.2f} s, slowest {max(settled_s):.2f} s"
+    )
