@@ -160,7 +160,7 @@ node_states: SearchStrategy[NodeState] = _records(
         **dict.fromkeys(("zone", "version", "health", "cluster"), texts),
         **dict.fromkeys(("record_no", "queued", "running", "unpublished"), counts),
         **dict.fromkeys(("node_id", "node_key"), hexes),
-        **dict.fromkeys(("host_names", "actions"), _tuples(texts)),
+        **dict.fromkeys(("host_names", "actions", "runtimes"), _tuples(texts)),
         "at_ns": moments,
         "positions": _tuples(command_positions),
         "labels": values,

@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import Generic, Protocol, TypeVar
 
 from workers.core.audit import AuditRecord, ChainHead
-from workers.core.container import ContainerFacts, ContainerRef, RestartPolicy
+from workers.core.container import ContainerFacts, ContainerRef, RestartPolicy, Runtime
 from workers.core.custody import Custody
 from workers.core.envelope import PayloadType
 from workers.core.event import RuntimeEvent
@@ -760,17 +760,6 @@ class Refusal:
     """Whether the same call may work in a moment."""
 
 
-@dataclass(frozen=True, slots=True)
-class Runtime:
-    """One container runtime's socket, and what this node makes of it."""
-
-    socket: str
-    usable: bool
-    """Whether containers behind it are acted on."""
-    why: str = ""
-    """Why not; or whose it is, where it is a user's own."""
-
-
 class Containers(Protocol):
     """The containers of this host, of every runtime whose socket is to be trusted. Any thread; every method asks a
     runtime and blocks: looks up to 10 s for each runtime, ``stop`` its grace and 5 s.
@@ -813,7 +802,7 @@ class Containers(Protocol):
         """The containers that this worker itself runs in. Asks no runtime."""
 
     def runtimes(self) -> Sequence[Runtime]:
-        """The sockets that there are, trusted or not. Raises nothing."""
+        """The sockets that there are, trusted or not. Blocks at most a second for each that hangs; raises nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.fakes.clock import FakeClock
-from workers.core.container import ALIVE, ContainerFacts, ContainerRef, ContainerState, RestartPolicy
+from workers.core.container import ALIVE, ContainerFacts, ContainerRef, ContainerState, RestartPolicy, Runtime
 from workers.core.errors import Indeterminate, TransientFailure
-from workers.ports import Refusal, Runtime
+from workers.ports import Refusal
 
 SOCKET = "/run/docker.sock"
 

@@ -58,6 +58,7 @@ from workers.node.recover import Recovery
 from workers.node.register import Register
 from workers.node.run import Runner
 from workers.node.time_floor import TimeFloor
+from workers.node.vigil import Vigil
 from workers.node.watch import Watch
 from workers.ports import Host, OutboxRow
 from workers.settings import ResponseActions
@@ -139,6 +140,7 @@ class NodeBench:
         self.register = Register(self.equipment)
         self.watch = Watch(self.equipment, self.register)
         self.runner = Runner(self.equipment, self.gate, self.register, self.watch)
+        self.vigil = Vigil(self.equipment, self.register)
         self.intake = Intake(self.equipment, self.gate, self.register, self.lanes)
         self.generations = Generations(self.equipment, self.register, partitions=PARTITIONS)
         self.executor = Executor(self.equipment, self.intake, self.register, self.lanes, self.generations)

@@ -60,6 +60,10 @@ class World:
     during: Callable[[str], None] = lambda _: None
     """Called inside each execute: `before` and `after` its effect."""
     born: int = 0
+    silent: bool = False
+    """Nobody can tell whether an effect holds."""
+    looked: int = 0
+    """How often that was asked."""
 
     def spawn(self, number: int) -> int:
         """A new incarnation under this number."""
@@ -153,11 +157,18 @@ class QuickKill(_Scripted):
 
 
 class ScriptedStop(_Scripted):
-    """In the containment lane; reversible."""
+    """In the containment lane; reversible; lost when somebody spawns the number again."""
 
     name = "scripted_stop"
     lane = Lane.CONTAINMENT
     reversible_by = "scripted_start"
+    watched = True
+
+    def lost(self, held: Values, host: Host) -> str:
+        if self.world.silent:
+            raise TransientFailure("nobody answers")
+        self.world.looked += 1
+        return "it runs again" if int(held["number"]) in self.world.alive else ""
 
 
 class ScriptedStart(Action[NoParameters]):

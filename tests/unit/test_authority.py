@@ -12,7 +12,7 @@ from workers.core.authority import audit_objection, heartbeat_objection, result_
 from workers.core.ids import ChainId, ExecutionId, KeyId
 from workers.core.keyset import KeyRole, Signatory
 from workers.core.outcome import Outcome, Stage
-from workers.core.result import ActionResult
+from workers.core.result import NODE_ALARMS, ActionResult
 
 STORY = Story(1)
 KEY = KeyId("k" * 32)
@@ -27,6 +27,12 @@ OPERATOR = Signatory(KEY, KeyRole.OPERATOR, "alice")
 def test_a_node_may_end_its_own_executions_in_any_way(outcome: Outcome) -> None:
     assert result_objection(STORY.ended(outcome), NODE_KEY) == ""
     assert result_objection(STORY.claimed(), NODE_KEY) == ""
+
+
+@pytest.mark.parametrize("alarm", sorted(NODE_ALARMS))
+def test_a_node_may_raise_its_own_alarms(alarm: str) -> None:
+    assert result_objection(replace(STORY.claimed(), alarm=alarm), NODE_KEY) == ""
+    assert result_objection(replace(STORY.ended(), alarm=alarm), NODE_KEY) == "not_a_nodes_word"
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ from workers.core.ids import ExecutionId, LogId
 from workers.core.outcome import Outcome, Stage
 from workers.core.record import LogPosition, OutRecord
 from workers.core.request import Step, Verb
+from workers.core.result import EFFECT_LOST
 from workers.dispatcher.follow import ASK_AT_ONCE, PROOF_MARGIN_NS
 from workers.ports import Opened
 
@@ -491,6 +492,13 @@ def test_what_cannot_be_undone_is_rejected(world: World, action: str, outcome: O
     world.ask(about(Verb.UNDO, ONE))
     assert world.ends() == {an_id("undo", ONE): (Outcome.REJECTED, reason)}
     assert ids(world) == [ONE]
+
+
+def test_what_its_node_found_lost_cannot_be_undone(world: World) -> None:
+    halted(world)
+    world.node_says(ONE, None, alarm=EFFECT_LOST, seq=3)
+    world.ask(about(Verb.UNDO, ONE))
+    assert world.ends() == {an_id("undo", ONE): (Outcome.REJECTED, "go_on_error_nothing_to_undo")}
 
 
 def test_an_undo_of_nothing_known_is_rejected(world: World) -> None:

@@ -13,7 +13,7 @@ from tests.stories import BORN, NODE, OTHER_NODE, REBORN, Story, step_of
 from workers.core.history import STRANGER, Execution, FoldedStep, StepKey, fold
 from workers.core.ids import ExecutionId, NodeId
 from workers.core.outcome import Outcome, Stage
-from workers.core.result import ActionResult
+from workers.core.result import EFFECT_LOST, ActionResult
 
 STORY = Story(1)
 
@@ -154,6 +154,16 @@ def test_an_alarm_that_came_before_everything_else_is_no_end_either() -> None:
 def test_an_alarm_stays_told_after_the_end() -> None:
     execution = folded(STORY.alarmed(), *STORY.whole())
     assert (execution.outcome, execution.alarms, execution.conflict) == (Outcome.COMPLETED, ("node_silent",), False)
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_an_effect_that_its_node_found_lost_holds_no_more(late: bool) -> None:
+    whole = STORY.whole(effect_holds=True)
+    assert folded(*whole).effect_holds
+    alarm = replace(STORY.claimed(seq=3), alarm=EFFECT_LOST)
+    execution = folded(*whole, alarm) if late else folded(alarm, *whole)
+    assert (execution.outcome, execution.effect_holds, execution.conflict) == (Outcome.COMPLETED, False, False)
+    assert execution.alarms == (EFFECT_LOST,)
 
 
 @pytest.mark.parametrize("order", [1, -1])

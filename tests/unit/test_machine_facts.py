@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from workers.adapters.machine_facts import read_facts
+from workers.core.container import Runtime
 from workers.core.machine import CAPABILITIES, Finding, Level, MachineFacts, capabilities_of, examine
 
 FINE = MachineFacts(
@@ -19,7 +20,7 @@ FINE = MachineFacts(
     hidepid="0",
     ptrace_scope=1,
     protected_hardlinks=1,
-    sockets=("/run/containerd/containerd.sock",),
+    runtimes=(Runtime("/run/docker.sock", usable=True),),
     boot_id="b",
     sees_all_processes=True,
 )
@@ -43,7 +44,8 @@ def test_a_machine_that_lacks_nothing_has_only_good_findings() -> None:
         ({"sees_all_processes": False}, "/proc", Level.WARN),
         ({"capabilities": frozenset({"KILL"})}, "ptrace scope", Level.WARN),
         ({"protected_hardlinks": 0}, "hard links", Level.WARN),
-        ({"sockets": ()}, "container runtimes", Level.WARN),
+        ({"runtimes": ()}, "container runtimes", Level.WARN),
+        ({"runtimes": (Runtime("/x.sock", usable=False, why="user 7 listens"),)}, "container runtimes", Level.WARN),
         ({"capabilities": frozenset({"KILL"})}, "kill_process", Level.WARN),
     ],
 )
@@ -76,7 +78,7 @@ def test_facts_come_from_the_files_of_the_machine(tmp_path: Path) -> None:
     assert facts.kernel == "6.1.0-13-amd64"
     assert facts.capabilities == {"KILL", "SYS_PTRACE"}
     assert (facts.hidepid, facts.ptrace_scope, facts.protected_hardlinks) == ("2", 1, 0)
-    assert facts.sockets == (), "a file is no socket"
+    assert facts.runtimes == (), "a file is no socket"
     assert not facts.sees_all_processes
     assert facts.boot_id.startswith("1111")
 
@@ -88,7 +90,11 @@ def test_a_socket_is_found_once_under_whatever_names(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path / "run")  # a socket's path may have 107 bytes only
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("docker.sock")
-        assert read_facts(["/run/docker.sock", "/var/run/docker.sock"], root=tmp_path).sockets == ("/run/docker.sock",)
+        listening.listen()
+        (found,) = read_facts(["/run/docker.sock", "/var/run/docker.sock"], root=tmp_path).runtimes
+        assert found == Runtime(str(tmp_path / "run" / "docker.sock"), usable=True)
+        (unspoken,) = read_facts([], unspoken_globs=["/run/*.sock"], root=tmp_path).runtimes
+        assert not unspoken.usable
 
 
 def test_a_machine_without_any_of_the_files_is_still_described(tmp_path: Path) -> None:

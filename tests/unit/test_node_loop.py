@@ -75,6 +75,7 @@ def running(bench: NodeBench, *, drain_s: float = 5.0) -> Iterator[Running]:
         feed=bench.feed,
         runner=bench.runner,
         watch=bench.watch,
+        vigil=bench.vigil,
         heartbeat=bench.heartbeat,
         janitor=Janitor(bench.equipment),
         lanes=lanes,

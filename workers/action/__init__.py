@@ -127,6 +127,8 @@ class Action(ABC, Generic[P]):
     reversible_by: ClassVar[str | None] = None
     undo_only: ClassVar[bool] = False
     """Runs only as another action's undo, never on its own request."""
+    watched: ClassVar[bool] = False
+    """Its effect can be lost by itself: ``lost`` is asked as long as it is said to hold."""
     local: ClassVar[bool] = False
     """``admit`` and ``bind`` ask the kernel and nothing that may hang: then an idle node claims a command in the very
     commit that takes it in."""

@@ -29,6 +29,7 @@ class PauseContainer(ContainerAction[NoParameters]):
         "A restart of the daemon ends the pause, unless live-restore is on; the loss is reported, not prevented.",
     )
     parameters = NoParameters
+    watched = True
     reversible_by = "unpause_container"
 
     def execute(self, job: Job[NoParameters], claim: Values, host: Host) -> Report:

@@ -1,19 +1,24 @@
 """Facts about this machine, out of the kernel's own files.
 
-Called by ``douse doctor``. Reads and never changes anything; judging is ``core.machine``'s. Opens no socket.
+Called by ``douse doctor``. Reads and never changes anything; judging is ``core.machine``'s. Connects to the sockets of
+runtimes to see who listens, and sends nothing.
 """
 
 import os
 import signal
-import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from workers.adapters.runtime_sockets import look
+from workers.core.container import Runtime
 from workers.core.machine import MachineFacts, capabilities_of
 
 
-def read_facts(socket_globs: Iterable[str], *, root: Path = Path("/")) -> MachineFacts:
-    """What is so right now. ``root`` is where /proc, /run and /var are looked for."""
+def read_facts(
+    socket_globs: Iterable[str], *, unspoken_globs: Iterable[str] = (), root: Path = Path("/")
+) -> MachineFacts:
+    """What is so right now. ``root`` is where /proc, /run and /var are looked for; ``unspoken_globs`` find runtimes
+    whose API this version does not speak."""
     proc = root / "proc"
     return MachineFacts(
         kernel=_text(proc / "sys/kernel/osrelease"),
@@ -23,7 +28,7 @@ def read_facts(socket_globs: Iterable[str], *, root: Path = Path("/")) -> Machin
         hidepid=_hidepid(_text(proc / "self/mounts")),
         ptrace_scope=_number(proc / "sys/kernel/yama/ptrace_scope"),
         protected_hardlinks=_number(proc / "sys/fs/protected_hardlinks"),
-        sockets=_sockets(socket_globs, root),
+        runtimes=_runtimes(socket_globs, unspoken_globs, root),
         boot_id=_text(proc / "sys/kernel/random/boot_id"),
         sees_all_processes=bool(_text(proc / "1/stat")),
     )
@@ -61,22 +66,12 @@ def _hidepid(mounts: str) -> str | None:
     return found
 
 
-def _sockets(patterns: Iterable[str], root: Path) -> tuple[str, ...]:
-    """The sockets that globs find, each once: /var/run is mostly another name of /run."""
-    found: dict[tuple[int, int], str] = {}
-    for pattern in patterns:
-        for path in root.glob(pattern.lstrip("/")):
-            at = _status(path)
-            if at is not None and stat.S_ISSOCK(at.st_mode):
-                found.setdefault((at.st_dev, at.st_ino), f"/{path.relative_to(root)}")
-    return tuple(sorted(found.values()))
-
-
-def _status(path: Path) -> os.stat_result | None:
-    try:
-        return path.stat()
-    except OSError:
-        return None
+def _runtimes(spoken: Iterable[str], unspoken: Iterable[str], root: Path) -> tuple[Runtime, ...]:
+    """The sockets that globs find, each once."""
+    found = {at.path: Runtime(at.path, at.trusted and at.listening, at.why) for at in look(spoken, root=root)}
+    for at in look(unspoken, root=root):
+        found.setdefault(at.path, Runtime(at.path, usable=False, why="this version does not speak its API (CRI) yet"))
+    return tuple(found.values())
 
 
 def _number(path: Path) -> int | None:

@@ -16,7 +16,7 @@ from typing import Final
 
 _PEER: Final = struct.Struct("3i")
 """SO_PEERCRED: pid, uid, gid."""
-_CONNECT_S: Final = 2.0
+_CONNECT_S: Final = 1.0
 """A listener whose queue is full for so long does not answer either."""
 
 

@@ -49,6 +49,7 @@ def _built(settings: NodeSettings, opened: "_Opened") -> Runnable:
     from workers.node.loop import Bell, Loop, Pace, SharedLanes, Steps
     from workers.node.recover import Recovery
     from workers.node.run import Runner
+    from workers.node.vigil import Vigil
     from workers.node.watch import Watch
 
     bell = Bell()
@@ -79,6 +80,7 @@ def _built(settings: NodeSettings, opened: "_Opened") -> Runnable:
         feed=feed,
         runner=Runner(at, gate, register, watch),
         watch=watch,
+        vigil=Vigil(at, register),
         heartbeat=Heartbeat(at, register, lanes, spare),
         janitor=Janitor(at),
         lanes=lanes,

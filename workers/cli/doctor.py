@@ -82,9 +82,8 @@ def _part(settings: Mapping[str, Any], key: str, kind: type[S]) -> S:
 
 def _machine(actions: "ResponseActions") -> Sequence[Finding]:
     """The node's side: with a node's settings, its own sockets and its enabled actions."""
-    globs = (*actions.docker.socket_path, *actions.cri.socket_path)
     needed = {name: needs for name, (needs, _) in privileges_and_mounts().items() if actions.allows(name)}
-    return examine(read_facts(globs), needed)
+    return examine(read_facts(actions.docker.socket_path, unspoken_globs=actions.cri.socket_path), needed)
 
 
 def _events(paths: Sequence[Path]) -> Iterator[Finding]:

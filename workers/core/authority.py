@@ -12,7 +12,7 @@ from workers.core.ids import NodeId, is_execution_id
 from workers.core.keyset import KeyRole, Signatory
 from workers.core.node_state import NodeState
 from workers.core.outcome import Outcome, Stage
-from workers.core.result import ActionResult
+from workers.core.result import NODE_ALARMS, ActionResult
 
 NODE: Final = "node"
 DISPATCHER: Final = "dispatcher"
@@ -65,7 +65,9 @@ def heartbeat_objection(state: NodeState, signatory: Signatory) -> str:
 
 def _is_a_nodes_word(result: ActionResult) -> bool:
     # A stage of a newer version reads as REQUESTED, the lowest: harmless as long as no request comes with it.
-    return result.stage not in (Stage.HELD, Stage.DISPATCHED) and result.request is None and not result.alarm
+    if result.alarm and (result.alarm not in NODE_ALARMS or result.stage is not Stage.CLAIMED):
+        return False
+    return result.stage not in (Stage.HELD, Stage.DISPATCHED) and result.request is None
 
 
 def _is_the_dispatchers_word(result: ActionResult) -> bool:

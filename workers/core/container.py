@@ -56,6 +56,17 @@ class RestartPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class Runtime:
+    """One container runtime's socket, and what this node makes of it."""
+
+    socket: str
+    usable: bool
+    """Whether containers behind it are acted on."""
+    why: str = ""
+    """Why not."""
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerRef:
     """A container of one runtime, for good: the whole id, and the socket of the runtime that has it."""
 

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias, TypeVar
 from workers.core.ids import ExecutionId, Incarnation, NodeId, uuid7_time_ns
 from workers.core.outcome import NOTHING, Outcome, PostCondition, Stage, Values
 from workers.core.request import ActionRequest, Step
-from workers.core.result import ActionResult
+from workers.core.result import EFFECT_LOST, ActionResult
 
 StepKey: TypeAlias = tuple[str, int, int, str]
 """(producer, attempt, seq, sha256 of the payload): equal only for the very same step."""
@@ -98,8 +98,8 @@ class Execution:
 def fold(execution_id: ExecutionId, steps: Iterable[FoldedStep]) -> Execution:
     """The execution that a set of its steps amounts to.
 
-    An alarm is told but moves nothing; the word of a node that the dispatcher did not send it to is shown as a
-    conflict, and counts for nothing else.
+    An alarm is told but moves nothing, except that an effect which its node found lost holds no more; the word of a
+    node that the dispatcher did not send it to is shown as a conflict, and counts for nothing else.
 
     Raises:
         ValueError: no steps, or a step of another execution.
@@ -125,7 +125,7 @@ def fold(execution_id: ExecutionId, steps: Iterable[FoldedStep]) -> Execution:
         incarnation=_last([r.incarnation for r in results], Incarnation("")),
         outputs=top.outputs,
         post_condition=top.post_condition,
-        effect_holds=top.effect_holds,
+        effect_holds=top.effect_holds and not any(result.alarm == EFFECT_LOST for result in results),
         cause=top.cause,
         late=top.late,
         undo_of=_last([r.undo_of for r in results], ExecutionId("")),

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from workers.core.container import Runtime
+
 
 class Level(StrEnum):
     """How bad it is: ``fail`` means that something Douse is for cannot work here."""
@@ -41,7 +43,7 @@ class MachineFacts:
     """Mount option of /proc; ``0`` or ``off`` hides nothing."""
     ptrace_scope: int | None
     protected_hardlinks: int | None
-    sockets: tuple[str, ...]
+    runtimes: tuple[Runtime, ...]
     """Sockets of container runtimes that the settings' globs find."""
     boot_id: str
     sees_all_processes: bool
@@ -124,9 +126,19 @@ def _hardlinks(facts: MachineFacts) -> Iterator[Finding]:
 
 
 def _runtimes(facts: MachineFacts) -> Iterator[Finding]:
-    if facts.sockets:
-        yield Finding(Level.OK, "container runtimes", ", ".join(facts.sockets))
-    else:
+    for runtime in facts.runtimes:
+        if runtime.usable:
+            yield Finding(
+                Level.OK, "container runtimes", f"{runtime.socket} answers, and only root could have put it there"
+            )
+        else:
+            yield Finding(
+                Level.WARN,
+                "container runtimes",
+                f"{runtime.socket} is not used: {runtime.why}",
+                "root must listen on it, and own it and every directory above it, where nobody else may write",
+            )
+    if not facts.runtimes:
         yield Finding(
             Level.WARN,
             "container runtimes",

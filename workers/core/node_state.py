@@ -45,6 +45,8 @@ class NodeState:
     """``ok``, or what is wrong: ``journal``, ``draining``, ``stopping``."""
     labels: Values = field(default_factory=lambda: NOTHING)
     cluster: str = ""
+    runtimes: tuple[str, ...] = ()
+    """Sockets of container runtimes whose containers it acts on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,18 @@ Written by node and dispatcher, folded by ``core.history``, subscribed to by aud
 """
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from workers.core.ids import NO_EXECUTION, ExecutionId, Incarnation, NodeId
 from workers.core.outcome import NOTHING, Outcome, PostCondition, Stage, Values
 from workers.core.request import ActionRequest
+
+UNSETTLED: Final = "outcome_unsettled"
+"""The alarm of a node whose command stays UNKNOWN beyond its time."""
+EFFECT_LOST: Final = "effect_lost"
+"""The alarm of a node that found the effect of a command no longer in place, and not by an undo."""
+NODE_ALARMS: Final = frozenset({UNSETTLED, EFFECT_LOST})
+"""Every other alarm is the dispatcher's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from workers.core.ids import NodeId
 from workers.core.node_state import NodeState
 from workers.core.outcome import Outcome, Stage
 from workers.core.record import Record
-from workers.core.result import ActionResult
+from workers.core.result import EFFECT_LOST, ActionResult
 from workers.dispatcher import hosts, release, stamp
 from workers.dispatcher.rows import ExecutionRow
 from workers.dispatcher.turn import KEEP_NS, Turn
@@ -51,6 +51,8 @@ def result(turn: Turn, record: Record) -> None:
     if row is None or row.node_id != said.node_id:
         turn.room.telemetry.count("dispatcher.foreign_results")
         return
+    if said.alarm == EFFECT_LOST and row.settled and row.effect_holds:
+        turn.rows.put_execution(replace(row, effect_holds=False), due_ns=turn.now_ns + KEEP_NS)
     if row.settled:
         return
     if said.stage is Stage.CLAIMED and row.stage is Stage.DISPATCHED:

@@ -59,6 +59,7 @@ def node(stored: StoredNode) -> NodeView:
         cluster=state.cluster,
         version=state.version,
         actions=state.actions,
+        runtimes=state.runtimes,
         positions=tuple(PositionView(p.log_id, p.topic, p.partition, p.next_offset) for p in state.positions),
         queued=state.queued,
         running=state.running,

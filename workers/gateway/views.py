@@ -293,6 +293,8 @@ class NodeView:
     """The worker's version."""
     actions: tuple[str, ...]
     """Actions whose trigger is ALL."""
+    runtimes: tuple[str, ...]
+    """Sockets of the container runtimes that it uses."""
     positions: tuple[PositionView, ...]
     """How far it has read its commands."""
     queued: int

@@ -74,7 +74,12 @@ class Heartbeat:
             health=self._at.health.word,
             labels=me.labels,
             cluster=me.cluster,
+            runtimes=self._runtimes(),
         )
+
+    def _runtimes(self) -> tuple[str, ...]:
+        containers = self._at.host.containers
+        return () if containers is None else tuple(each.socket for each in containers.runtimes() if each.usable)
 
     def _journal(self) -> tuple[Mapping[LogPosition, int], int]:
         """How far it has read, and how many records wait (500 stands for "many"); nothing of a journal that cannot be

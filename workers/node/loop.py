@@ -1,9 +1,9 @@
 """The loop: the node's threads, its start, and its drain. The only place here that knows of threads and of waiting.
 
 Run by the command line through bootstrap. One thread feeds, eight contain, two gather, one relays, one beats, one
-watches; they meet in the lanes (under this file's lock) and in the journal. A start recovers before it reads anything
-new; SIGTERM stops intake first, lets what runs finish within the drain's time, leaves the rest claimed for the next
-start to probe, publishes, and says goodbye.
+watches, one keeps vigil; they meet in the lanes (under this file's lock) and in the journal. A start recovers before it
+reads anything new; SIGTERM stops intake first, lets what runs finish within the drain's time, leaves the rest claimed
+for the next start to probe, publishes, and says goodbye.
 """
 
 import threading
@@ -23,6 +23,7 @@ from workers.node.lanes import THREADS, Lanes, Ticket
 from workers.node.recover import Recovery
 from workers.node.register import Register
 from workers.node.run import Runner
+from workers.node.vigil import Vigil
 from workers.node.watch import Watch
 from workers.ports import Relay, StopSignal
 
@@ -129,6 +130,7 @@ class Steps:
     feed: Feed
     runner: Runner
     watch: Watch
+    vigil: Vigil
     heartbeat: Heartbeat
     janitor: Janitor
     lanes: SharedLanes
@@ -156,6 +158,7 @@ class Loop:
         working = [self._thread("feed", lambda: self._at.feed.step(_POLL_S), stop)]
         for lane, count in THREADS.items():
             working += [self._thread(f"{lane}-{n}", partial(self._turn, lane), stop) for n in range(count)]
+        working.append(self._thread("vigil", self._vigil, stop))
         serving = [
             self._thread("relay", self._relay, self._over),
             self._thread("heartbeat", self._beat, self._over),
@@ -199,6 +202,10 @@ class Loop:
             self._tidy_ns = now_ns + round(_TIDY_S * 1e9)
             self._at.heartbeat.tidy()
         return _WATCH_S
+
+    def _vigil(self) -> float:
+        self._at.vigil.step()
+        return self._pace.heartbeat_s
 
     # --- start and end -----------------------------------------------------------------------------------------------
 

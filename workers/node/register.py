@@ -17,7 +17,7 @@ from workers.core.ids import ExecutionId
 from workers.core.journal_entry import EntryState, JournalEntry
 from workers.core.outcome import NOTHING, Outcome, Report, Stage, Values
 from workers.core.record import OutRecord
-from workers.core.result import ActionResult
+from workers.core.result import EFFECT_LOST, ActionResult
 from workers.node.equipment import Equipment
 from workers.node.remembering import Remembering
 from workers.ports import JournalTx
@@ -31,6 +31,8 @@ class Register:
     def __init__(self, equipment: Equipment) -> None:
         """Shares the room's equipment."""
         self._at = equipment
+        self.holding: set[ExecutionId] = set()
+        """Executions whose effect is in place and can be lost by itself; the vigil's."""
         self._next_no = 0
         self._spent_to = 0
 
@@ -103,6 +105,7 @@ class Register:
         kind = _AUDIT_KIND.get(report.outcome, "outcome" if settled else "unknown")
         self._audit(tx, kind, ended, command, {"outcome": report.outcome.value, "code": report.code})
         tx.put(ended)
+        self.held(command, report)
         self._at.telemetry.count("node.outcomes", labels={"outcome": report.outcome.value})
         return ended
 
@@ -115,6 +118,24 @@ class Register:
         self._audit(tx, "alarm", raised, command, {"alarm": alarm})
         tx.put(raised)
         self._at.telemetry.log("alarm", level="error", alarm=alarm, execution_id=entry.execution_id)
+
+    def held(self, command: ActionCommand, report: Report) -> None:
+        """Keep in mind what an end says of effects that are in place; ``holding`` has them."""
+        action = self._at.catalogue.get(command.action)
+        if report.effect_holds and action is not None and action.watched:
+            self.holding.add(command.command_id)
+        if command.undo_of and report.outcome in (Outcome.COMPLETED, Outcome.NO_ACTION):
+            self.holding.discard(command.undo_of)
+
+    def lost(self, tx: JournalTx, entry: JournalEntry, command: ActionCommand, why: str) -> None:
+        """The effect of an execution that ended is no longer in place: an alarm, and nothing to undo any more."""
+        assert entry.report is not None
+        told = replace(entry, seq=entry.seq + 1, report=replace(entry.report, effect_holds=False))
+        alarm = replace(self._result(told, command, Stage.CLAIMED), alarm=EFFECT_LOST, message=why)
+        self._at.scribe.result(tx, alarm, trace=told.trace)
+        self._audit(tx, "alarm", told, command, {"alarm": EFFECT_LOST, "why": why})
+        tx.put(told)
+        self._at.telemetry.log("alarm", level="error", alarm=EFFECT_LOST, execution_id=entry.execution_id)
 
     def repeat(self, tx: JournalTx, entry: JournalEntry) -> None:
         """The stored answer, byte for byte, once more: its reader may have missed it."""

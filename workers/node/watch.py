@@ -14,6 +14,7 @@ from workers.core.command import ActionCommand
 from workers.core.errors import JournalAway
 from workers.core.ids import ExecutionId
 from workers.core.outcome import Outcome, Report, code
+from workers.core.result import UNSETTLED
 from workers.core.retry import settle_by_ns
 from workers.node.equipment import Equipment
 from workers.node.register import Register
@@ -21,7 +22,7 @@ from workers.node.register import Register
 GRACE_NS: Final = 2_000_000_000
 """What a run may take beyond its deadline to notice the deadline itself: two seconds, the granted heartbeat gap."""
 
-ALARM: Final = "outcome_unsettled"
+ALARM: Final = UNSETTLED
 
 
 @dataclass(slots=True)

@@ -14,9 +14,17 @@ from typing import Final
 from workers.adapters.docker_engine.engine import Engine
 from workers.adapters.docker_engine.reading import facts_of, image_id, labels_of_image
 from workers.adapters.runtime_sockets import RuntimeSocket, look
-from workers.core.container import TELLING_LABELS, WHOLE_ID, ContainerFacts, ContainerRef, RestartPolicy, without
+from workers.core.container import (
+    TELLING_LABELS,
+    WHOLE_ID,
+    ContainerFacts,
+    ContainerRef,
+    RestartPolicy,
+    Runtime,
+    without,
+)
 from workers.core.errors import TransientFailure
-from workers.ports import Clock, Refusal, Runtime
+from workers.ports import Clock, Refusal
 
 CALL_S: Final = 10.0
 STOP_S: Final = 5.0

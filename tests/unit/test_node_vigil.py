@@ -1,0 +1,104 @@
+"""The vigil: an effect that is lost is told once, and nothing else is."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.failpoints import Crash
+from tests.fakes.node import NodeBench
+from tests.guarantees.node import check_all
+from workers.core.command import ActionCommand
+from workers.core.outcome import Outcome
+from workers.core.result import EFFECT_LOST
+
+
+@pytest.fixture
+def bench() -> NodeBench:
+    made = NodeBench()
+    made.world.spawn(1)
+    return made
+
+
+def stopped(bench: NodeBench, action: str = "scripted_stop") -> ActionCommand:
+    """Something that holds."""
+    command = bench.command(action)
+    bench.send(command)
+    bench.settle()
+    return command
+
+
+def alarms(bench: NodeBench) -> list[str]:
+    bench.settle()
+    return [result.alarm for result in bench.results() if result.alarm]
+
+
+def test_what_holds_is_looked_at_and_nothing_is_said(bench: NodeBench) -> None:
+    stopped(bench)
+    bench.vigil.step()
+    bench.vigil.step()
+    assert (bench.world.looked, alarms(bench)) == (2, [])
+
+
+def test_what_is_lost_is_told_once_and_there_is_nothing_to_undo_any_more(bench: NodeBench) -> None:
+    command = stopped(bench)
+    bench.world.spawn(1)
+    for _ in range(3):
+        bench.vigil.step()
+    assert alarms(bench) == [EFFECT_LOST]
+    (alarm,) = [result for result in bench.results(command.command_id) if result.alarm]
+    assert alarm.message == "it runs again"
+    assert len(bench.audit("alarm")) == 1
+    undo = bench.command("scripted_start", undo_of=command.command_id, target=None)
+    bench.send(undo)
+    bench.settle()
+    assert bench.results(undo.command_id)[-1].code == "scripted_start_error_nothing_to_revert"
+    check_all(bench.observation())
+
+
+def test_a_restart_remembers_what_is_held_and_what_was_told(bench: NodeBench) -> None:
+    stopped(bench)
+    bench.start()
+    bench.world.spawn(1)
+    bench.vigil.step()
+    bench.start()
+    bench.vigil.step()
+    assert alarms(bench) == [EFFECT_LOST]
+
+
+def test_what_was_undone_is_not_lost(bench: NodeBench) -> None:
+    command = stopped(bench)
+    bench.send(bench.command("scripted_start", undo_of=command.command_id, target=None))
+    bench.settle()
+    bench.vigil.step()
+    bench.start()
+    bench.vigil.step()
+    assert alarms(bench) == []
+
+
+def test_what_is_being_undone_is_not_lost(bench: NodeBench) -> None:
+    command = stopped(bench)
+    undo = bench.command("scripted_start", undo_of=command.command_id, target=None)
+    bench.failpoints.arm("node.execute.after")
+    bench.send(undo)
+    with pytest.raises(Crash):
+        bench.settle()
+    bench.vigil.step()
+    assert alarms(bench) == []
+
+
+def test_what_nobody_can_tell_now_is_looked_at_again(bench: NodeBench) -> None:
+    stopped(bench)
+    bench.world.spawn(1)
+    bench.world.silent = True
+    bench.vigil.step()
+    assert alarms(bench) == []
+    bench.world.silent = False
+    bench.vigil.step()
+    assert alarms(bench) == [EFFECT_LOST]
+
+
+def test_only_actions_that_can_lose_their_effect_are_watched(bench: NodeBench) -> None:
+    assert bench.results(stopped(bench, "scripted_kill").command_id)[-1].outcome is Outcome.COMPLETED
+    bench.world.spawn(1)
+    bench.vigil.step()
+    assert (bench.world.looked, alarms(bench)) == (0, [])

@@ -1,0 +1,79 @@
+"""The vigil: looks again and again whether effects that were said to hold still do, and says so once when one does not.
+
+Stepped by the loop in a thread of its own, because a runtime that hangs may hold it up. Only actions whose effect can
+be lost by itself are watched (a pause ends with the daemon's restart). What an undo is lifting, or has lifted, is no
+loss. Acts on nothing.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from workers.action import Action
+from workers.core.command import ActionCommand
+from workers.core.errors import WorkerError
+from workers.core.ids import ExecutionId
+from workers.core.journal_entry import EntryState, JournalEntry
+from workers.node.equipment import Equipment
+from workers.node.register import Register
+
+
+class Vigil:
+    """One thread."""
+
+    def __init__(self, equipment: Equipment, register: Register) -> None:
+        """Shares the room's equipment."""
+        self._at = equipment
+        self._register = register
+        self._read = False
+
+    def step(self) -> None:
+        """Look at everything that is held. Blocks on runtimes.
+
+        Raises:
+            JournalAway, LimitExceeded, PermanentFailure: the journal is away; call again.
+        """
+        if not self._read:
+            self._recall(self._at.journal.entries(EntryState.OBSERVED, EntryState.PUBLISHED))
+            self._read = True
+        for execution_id in list(self._register.holding):
+            self._look(execution_id)
+
+    def _recall(self, entries: Iterable[JournalEntry]) -> None:
+        """What was held when this process started."""
+        for entry in entries:
+            if entry.report is not None:
+                self._register.held(self._command(entry), entry.report)
+
+    def _look(self, execution_id: ExecutionId) -> None:
+        entry = self._register.find(execution_id)
+        if entry is None or entry.report is None or not entry.report.effect_holds:
+            self._register.holding.discard(execution_id)
+            return
+        command = self._command(entry)
+        action: Action[Any] | None = self._at.catalogue.get(command.action)
+        if action is None:
+            return
+        try:
+            why = action.lost({**entry.claim, **entry.report.outputs}, self._at.host)
+        except WorkerError:
+            return  # nobody can tell now
+        if why:
+            self._tell(execution_id, command, why)
+
+    def _tell(self, execution_id: ExecutionId, command: ActionCommand, why: str) -> None:
+        """An undo that is under way, or ended meanwhile, explains it: whoever undoes claims first."""
+        with self._register.commit() as tx:
+            undone = {
+                self._command(each).undo_of
+                for each in self._at.journal.entries(EntryState.RECEIVED, EntryState.CLAIMED)
+            }
+            entry = tx.entry(execution_id)
+            if entry is None or entry.report is None or execution_id in undone:
+                return
+            if execution_id not in self._register.holding:
+                return
+            self._register.lost(tx, entry, command, why)
+        self._register.holding.discard(execution_id)
+
+    def _command(self, entry: JournalEntry) -> ActionCommand:
+        return self._at.codec.decode(entry.command, ActionCommand)
