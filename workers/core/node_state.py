@@ -11,7 +11,8 @@ from workers.core.outcome import NOTHING, Values
 
 @dataclass(frozen=True, slots=True)
 class CommandPosition:
-    """The next offset a node will take in from one command partition."""
+    """The next offset a node will take in from one partition: of its command topic's generations, and of
+    ``fleet.topology``, so that whoever looks can see which nodes have heard of a growth."""
 
     log_id: LogId
     topic: str

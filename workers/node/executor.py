@@ -49,10 +49,15 @@ class Executor:
 
     def take(self, deliveries: Sequence[Delivery]) -> None:
         """Durable on return, and queued to run."""
-        told = [d for d in deliveries if isinstance(d, Record) and d.position.topic == topics.TOPOLOGY]
-        for tickets in self._intake.step([d for d in deliveries if d not in told] if told else deliveries):
+        told, rest = list[Record](), list[Delivery]()
+        for delivery in deliveries:
+            if isinstance(delivery, Record) and delivery.position.topic == topics.TOPOLOGY:
+                told.append(delivery)
+            else:
+                rest.append(delivery)
+        for tickets in self._intake.step(rest):
             self._lanes.push(tickets)
-        for record in told:
+        for record in told:  # behind the commands: no growth is as urgent as a kill
             self._generations.take(record)
 
     def outbox(self, *, after: int = 0, limit: int = 500) -> Sequence[OutboxRow]:
