@@ -18,29 +18,35 @@ def holders(identity: FileIdentity, going_on: Callable[[], bool]) -> Holders:
     """Counted over all processes that we may look into, until ``going_on`` says no."""
     handles = mappings = 0
     pids: list[int] = []
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdecimal() or entry.name == str(os.getpid()):
+    for name in os.listdir("/proc"):  # noqa: PTH208 - names alone are wanted
+        if not name.isdecimal() or name == str(os.getpid()):
             continue
         if not going_on():
             break
-        process = Path(entry.path)
+        process = Path("/proc", name)
         opened, mapped = _handles(process, identity), _mappings(process, identity)
         handles, mappings = handles + opened, mappings + mapped
         if opened or mapped:
-            pids.append(int(entry.name))
+            pids.append(int(name))
     return Holders(handles, mappings, tuple(sorted(pids)[:MOST_PIDS]))
 
 
 def _handles(process: Path, identity: FileIdentity) -> int:
-    found = 0
     try:
-        for entry in os.scandir(process / "fdinfo"):
-            if _has_inode(Path(entry.path), identity.inode):
-                there = os.stat(process / "fd" / entry.name)  # noqa: PTH116 - a link of the kernel's, not of a disk
-                found += (there.st_dev, there.st_ino) == (identity.device, identity.inode)
+        names = os.listdir(process / "fdinfo")  # noqa: PTH208 - names alone are wanted
     except OSError:
-        return found
-    return found
+        return 0
+    return sum(_is_open(process, name, identity) for name in names)
+
+
+def _is_open(process: Path, name: str, identity: FileIdentity) -> bool:
+    if not _has_inode(process / "fdinfo" / name, identity.inode):
+        return False
+    try:
+        there = os.stat(process / "fd" / name)  # noqa: PTH116 - a link of the kernel's, not of a disk
+    except OSError:  # closed meanwhile
+        return False
+    return (there.st_dev, there.st_ino) == (identity.device, identity.inode)
 
 
 def _has_inode(fdinfo: Path, inode: int) -> bool:
