@@ -7,8 +7,11 @@ the flood is being worked off; each is timed from the request's writing to the k
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -22,7 +25,10 @@ from tests.kafka.distribution import Distribution
 from workers.adapters import yaml_files
 from workers.adapters.avro import AvroCodec
 from workers.cli.up.data_dir import DataDir
+from workers.core.envelope import Envelope
+from workers.core.ids import ExecutionId
 from workers.core.request import ActorKind
+from workers.core.result import ActionResult
 from workers.core.topics import REQUESTS_PEOPLE, REQUESTS_RULES, RESULTS
 
 REHEARSALS = 10_000
@@ -63,23 +69,27 @@ def test_an_urgent_kill_in_a_burst_of_ten_thousand(
         for key, body in asked:
             client.send(topic, body, key.encode())
         open_ = {key for key, _ in asked}
-        urgent: list[tuple[float, int, float]] = []
+        urgent: list[Urgent] = []
+        told: list[Any] = []
         while open_:
             now = time.monotonic() - began
             assert now < GIVE_UP_S, f"{len(open_)} are open\n{fleet.last_words()}"
             if now >= len(urgent) + 1:
                 pid = morgue.spawn()
                 key, body = kill_request(codec, fleet.node_id, facts_of(pid), dry_run=False)
-                urgent.append((now, pid, time.time()))
+                urgent.append(Urgent(key, pid, time.time_ns()))
                 client.send(REQUESTS_PEOPLE, body, key.encode())
                 open_.add(key)
-            open_.difference_update(ended(client.read(0.02)))
+            came = client.read(0.02)
+            told += came
+            open_.difference_update(ended(came))
         took = time.monotonic() - began
         grown = {role: (process.memory_info().rss - before[role]) / 2**20 for role, process in processes.items()}
-        waits = [(morgue.died_ns(pid) or 0) / 1e9 - sent for _, pid, sent in urgent]
+        waits = [each.seconds_to(morgue.died_ns(each.pid)) for each in urgent]
+        for each in urgent:
+            print(f"{each.stages(told, codec)}, died {each.seconds_to(morgue.died_ns(each.pid)):.2f} s")
         fleet.no_traceback()
     name = f"burst of {REHEARSALS:,} + {KILLS} by a {flood.value}"
-    print(name, [f"{wait:.2f}" for wait in waits], grown)
     board.alone(
         f"{name}: all ended", "a second", (REHEARSALS + KILLS) / took, f"within {took:.1f} s; F26 asks for 60 s"
     )
@@ -88,6 +98,29 @@ def test_an_urgent_kill_in_a_burst_of_ten_thousand(
     for role, megabytes in grown.items():
         board.alone(f"{name}: {role} grew by", "MB", megabytes, "F26 asks for 200 MB at most")
     assert min(waits) > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Urgent:
+    """One kill that a person asked for in the middle."""
+
+    key: ExecutionId
+    pid: int
+    sent_ns: int
+
+    def seconds_to(self, moment_ns: int | None) -> float:
+        """Since it was sent."""
+        return ((moment_ns or 0) - self.sent_ns) / 1e9
+
+    def stages(self, told: Sequence[Any], codec: AvroCodec) -> str:
+        """Where the time went, by what dispatcher and node said themselves."""
+        ours = [message.value() for message in told if self.key.encode() in (message.value() or b"")]
+        steps = sorted((codec.decode(codec.decode(v, Envelope).payload, ActionResult) for v in ours), key=_at)
+        return ", ".join(f"{step.stage} {self.seconds_to(step.at_ns):.2f} s" for step in steps)
+
+
+def _at(step: ActionResult) -> int:
+    return step.at_ns
 
 
 def _long_queues(fleet: Fleet) -> None:

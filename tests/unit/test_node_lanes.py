@@ -140,3 +140,16 @@ def test_every_ticket_is_given_out_exactly_once_and_never_two_of_a_key(plan: lis
             given_out.append(taken)
     assert sorted(t.execution_id for t in given_out) == sorted(t.execution_id for t in pushed)
     assert (lanes.queued, lanes.running) == (0, 0)
+
+
+def test_there_is_more_to_take_unless_only_rehearsals_wait_for_a_free_hand() -> None:
+    lanes = Lanes(10)
+    assert not lanes.more(Lane.CONTAINMENT)
+    lanes.push([ticket(rank=2) for _ in range(3)])
+    lanes.take(Lane.CONTAINMENT, 0)
+    assert lanes.more(Lane.CONTAINMENT)
+    lanes.take(Lane.CONTAINMENT, 0)
+    assert not lanes.more(Lane.CONTAINMENT)
+    lanes.push([ticket(rank=0)])
+    assert lanes.more(Lane.CONTAINMENT)
+    assert not lanes.more(Lane.GATHERING)

@@ -18,9 +18,11 @@ from tests.fakes.node import NodeBench
 from tests.guarantees.node import ContainmentNeverWaitsForGathering, check_all
 from workers.action import Lane
 from workers.core.errors import LimitExceeded
+from workers.core.ids import ExecutionId
 from workers.core.journal_entry import EntryState
 from workers.core.outcome import Outcome
 from workers.node.janitor import Janitor
+from workers.node.lanes import Ticket
 from workers.node.loop import Bell, Loop, Pace, SharedLanes, Steps
 
 
@@ -216,3 +218,16 @@ def test_waiting_for_a_ticket_ends_when_one_comes_or_falls_due() -> None:
     lanes.push([ticket])
     thread.join(5)
     assert got == [ticket]
+
+
+def test_one_push_wakes_as_many_hands_as_it_has_work_for() -> None:
+    lanes = SharedLanes(10, lambda: 0)
+    got: list[Ticket | None] = []
+    hands = [threading.Thread(target=lambda: got.append(lanes.wait(Lane.CONTAINMENT, 60))) for _ in range(4)]
+    for hand in hands:
+        hand.start()
+    wanted = [Ticket(ExecutionId(f"x{n}"), Lane.CONTAINMENT, f"key-{n}") for n in range(4)]
+    lanes.push(wanted)
+    for hand in hands:
+        hand.join(50)  # less than a hand would wait by itself
+    assert sorted(ticket.execution_id for ticket in got if ticket) == [ticket.execution_id for ticket in wanted]

@@ -80,7 +80,7 @@ def heartbeat(turn: Turn, record: Record) -> None:
         return
     hosts.learn(turn.rows, state)
     left = ASK_AT_ONCE if turn.now_ns - state.at_ns < RECENT_NS else 0
-    for row in turn.rows.open_at(state.node_id):
+    for row in turn.rows.open_at(state.node_id, state.incarnation, expired_ns=state.at_ns - PROOF_MARGIN_NS):
         if row.incarnation != state.incarnation:
             _lost(turn, row)
         elif _is_there_still(turn, row) and is_undelivered(row, state):

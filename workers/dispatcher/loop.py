@@ -14,6 +14,7 @@ from workers.dispatcher.desk import REQUESTS, Desk
 from workers.dispatcher.rows import Rows
 from workers.dispatcher.timers import LIMIT
 from workers.dispatcher.turn import Room
+from workers.dispatcher.waiting import Waiting
 from workers.ports import Clock, Ledger, LogReader, Relay, StopSignal
 
 READ: Final = (topics.NODES, topics.RESULTS, *REQUESTS)
@@ -21,6 +22,9 @@ READ: Final = (topics.NODES, topics.RESULTS, *REQUESTS)
 
 POLL_S: Final = 0.05
 """Longest wait for a record: acknowledgements and timers are looked at this often when nothing else happens."""
+
+READ_AT_ONCE: Final = 2_000
+"""Records to a poll: enough that whoever overtakes is seen, few enough that nobody waits for the reading."""
 
 TICK_NS: Final = 1_000_000_000
 PAUSE_S: Final = 0.5
@@ -52,7 +56,7 @@ class Loop:
         self._reader = reader
         self._relay = relay
         self._clock = clock
-        self._waiting: Sequence[Delivery] = ()
+        self._waiting = Waiting()
         self._last_tick_ns = 0
         self._listen_again_ns: int | None = None
         self._new_topics = False
@@ -151,6 +155,7 @@ class Loop:
             self._room.telemetry.log("new_topic_away", level="warning", reason=failure.reason, error=failure.message)
 
     def _read_all(self) -> None:
+        self._waiting.clear()
         positions = [position for topic in READ for position in self._reader.partitions(topic)]
         self._reader.assign(self._desk.starts((*positions, *self._topology())))
 
@@ -167,11 +172,14 @@ class Loop:
     def _turn(self) -> None:
         if not self._waiting:
             moved = self._relay.step()
-            self._waiting = self._reader.poll(0.0 if moved else POLL_S)
+            self._waiting.add(self._reader.poll(0.0 if moved else POLL_S, limit=READ_AT_ONCE))
         if self._waiting:
-            self._take(self._waiting)
-            self._waiting = ()
+            now = self._waiting.next()
+            self._take(now)
+            self._waiting.taken(now)
             self._relay.step()
+        if self._waiting and (room := self._waiting.room):
+            self._waiting.add(self._reader.poll(0.0, limit=min(room, READ_AT_ONCE)))
         if self._clock.monotonic_ns() - self._last_tick_ns >= TICK_NS and self._desk.tick() < LIMIT:
             self._last_tick_ns = self._clock.monotonic_ns()
             self._look_after_growth()

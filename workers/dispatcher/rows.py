@@ -111,17 +111,27 @@ class Rows:
                 self._tx.delete("open", f"{row.node_id}/{row.execution_id}")
                 self._tx.delete("sent", row.execution_id)
             else:
-                self._tx.put("open", f"{row.node_id}/{row.execution_id}", b"")
+                told = f"{row.incarnation} {row.expires_at_ns}"
+                self._tx.put("open", f"{row.node_id}/{row.execution_id}", told.encode())
 
     def due(self, now_ns: int, *, limit: int) -> Sequence[ExecutionRow]:
         """Executions that ``timers`` must look at."""
         return [_execution(data) for _, data in self._tx.due("execution", now_ns, limit=limit)]
 
-    def open_at(self, node_id: NodeId) -> Sequence[ExecutionRow]:
-        """Commands sent to a node and not ended."""
-        prefix = f"{node_id}/"
-        found = (self.execution(ExecutionId(key[len(prefix) :])) for key, _ in self._tx.scan("open", prefix))
-        return [row for row in found if row is not None]
+    def open_at(self, node_id: NodeId, incarnation: Incarnation, *, expired_ns: int) -> Sequence[ExecutionRow]:
+        """Commands sent to a node and not ended, save those of this very incarnation that had not expired by then.
+
+        A node in the middle of a burst has thousands of those, and every heartbeat of it asks.
+        """
+        prefix, spared = f"{node_id}/", f"{incarnation} "
+        found = []
+        for key, value in self._tx.scan("open", prefix):
+            told = value.decode()
+            if told.startswith(spared) and int(told[len(spared) :]) > expired_ns:
+                continue
+            row = self.execution(ExecutionId(key[len(prefix) :]))
+            found += [row] if row is not None else []
+        return found
 
     def step(self, request_id: ExecutionId, number: int) -> ExecutionRow | None:
         """The row of a request's step; None behind the last."""

@@ -111,6 +111,13 @@ class Lanes:
             return ticket
         return None
 
+    def more(self, lane: Lane) -> bool:
+        """Whether another hand might find something, now or when it falls due."""
+        queue = self._queues[lane]
+        if queue.ready and (queue.ready[0][0] != REHEARSAL or queue.rehearsing < REHEARSING):
+            return True
+        return bool(queue.later)
+
     def done(self, ticket: Ticket, again: Ticket | None = None) -> None:
         """Let go of the key; ``again`` is the same command's next turn."""
         queue = self._queues[ticket.lane]

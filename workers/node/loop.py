@@ -40,58 +40,70 @@ _BUG_S: Final = 60.0
 
 
 class SharedLanes(Lanes):
-    """The lanes under one lock, and waiting for a ticket."""
+    """The lanes under one lock, and waiting for a ticket.
+
+    A newcomer wakes one hand of each lane, and a hand that took a ticket wakes the next where there is more to take: to
+    wake all ten each time took half of a busy node's time.
+    """
 
     def __init__(self, queue_length: int, now_ns: Callable[[], int]) -> None:
         """``now_ns`` is the monotonic clock that due times are counted by."""
         super().__init__(queue_length)
         self._now_ns = now_ns
-        self._changed = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
+        self._changed = {lane: threading.Condition(self._lock) for lane in Lane}
 
     def push(self, tickets: Iterable[Ticket]) -> None:
         """As ``Lanes.push``; wakes who waits."""
-        with self._changed:
+        with self._lock:
             super().push(tickets)
-            self._changed.notify_all()
+            for changed in self._changed.values():
+                changed.notify()
 
     def full(self, lane: Lane, rank: int, *, coming: int = 0) -> bool:
         """As ``Lanes.full``."""
-        with self._changed:
+        with self._lock:
             return super().full(lane, rank, coming=coming)
 
     def idle(self, lane: Lane) -> bool:
         """As ``Lanes.idle``."""
-        with self._changed:
+        with self._lock:
             return super().idle(lane)
 
     @property
     def queued(self) -> int:
         """As ``Lanes.queued``."""
-        with self._changed:
+        with self._lock:
             return super().queued
 
     @property
     def running(self) -> int:
         """As ``Lanes.running``."""
-        with self._changed:
+        with self._lock:
             return super().running
 
     def done(self, ticket: Ticket, again: Ticket | None = None) -> None:
-        """As ``Lanes.done``; wakes who waits."""
-        with self._changed:
+        """As ``Lanes.done``. Wakes nobody: whoever is done asks for the next one."""
+        with self._lock:
             super().done(ticket, again)
-            self._changed.notify_all()
+
+    def more(self, lane: Lane) -> bool:
+        """As ``Lanes.more``."""
+        with self._lock:
+            return super().more(lane)
 
     def wait(self, lane: Lane, timeout_s: float) -> Ticket | None:
         """The next ticket, waiting up to ``timeout_s`` for one to come or to fall due."""
-        with self._changed:
+        with self._lock:
             now_ns = self._now_ns()
             ticket = self.take(lane, now_ns)
             if ticket is None:
                 due_ns = self.next_due_ns(lane)
                 wait_s = timeout_s if due_ns is None else min(timeout_s, max(0.0, (due_ns - now_ns) / 1e9))
-                self._changed.wait(wait_s)
+                self._changed[lane].wait(wait_s)
                 ticket = self.take(lane, self._now_ns())
+            if ticket is not None and self.more(lane):
+                self._changed[lane].notify()
             return ticket
 
 
