@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -196,6 +197,25 @@ def test_a_second_quarantine_finds_nothing_and_a_second_restore_does_nothing(fil
     assert rig.restore().outcome is Outcome.COMPLETED
     assert rig.restore(execution_id=id_from_cause(1, "once more")).outcome is Outcome.NO_ACTION
     assert path.read_bytes() == b"evil"
+
+
+def test_eight_hands_take_and_bring_back_at_once_and_none_stumbles_over_another(files: Path, tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "rig")
+    paths = [files / str(number) for number in range(40)]
+    for path in paths:
+        path.write_bytes(os.urandom(3000))
+    before = [seen(path).content for path in paths]
+
+    def both(number: int) -> list[Outcome]:
+        taken, back = (id_from_cause(1, what, str(number)) for what in ("taken", "back"))
+        first = rig.quarantine(os.fsencode(paths[number]), execution_id=taken)
+        return [first.outcome, rig.restore(of=taken, execution_id=back).outcome]
+
+    with ThreadPoolExecutor(8) as hands:
+        outcomes = list(hands.map(both, range(len(paths))))
+    assert outcomes == [[Outcome.COMPLETED] * 2] * len(paths)
+    assert [seen(path).content for path in paths] == before
+    assert litter(files) == []
 
 
 # --- what is refused, with one clear answer --------------------------------------------------------------------------

@@ -93,12 +93,16 @@ class Shelf:
     def used(self, *, without: ExecutionId) -> int:
         """Bytes of all objects and parts but those of one execution. Raises ``OSError``."""
         own = {_named(without, OBJECT), _named(without, PART)}
-        total = 0
+        sizes: dict[str, int] = {}
         with os.scandir(self.directory) as entries:
-            for entry in entries:
-                if entry.name not in own and is_execution_id(entry.name.removesuffix(PART)):
-                    total += entry.stat(follow_symlinks=False).st_size
-        return total
+            names = [entry.name for entry in entries if is_execution_id(entry.name.removesuffix(PART))]
+        for name in names:
+            # Eight hands work here: what was a part when it was listed may be an object by now, or discarded.
+            for now in (name, name.removesuffix(PART)):
+                with contextlib.suppress(FileNotFoundError):
+                    sizes[now] = os.stat(now, dir_fd=self.directory, follow_symlinks=False).st_size
+                    break
+        return sum(size for name, size in sizes.items() if name not in own)
 
     def make_room(self, size: int) -> None:
         """Raises ``LimitExceeded``: ``refused_quota``, ``failed_enospc``."""
