@@ -97,7 +97,10 @@ class Ledger:
     def detected(self, *, times: int = 1) -> Asked:
         """A detector reports a process; the responder's rule wants it dead."""
         pid = self.morgue.spawn()
-        event = falco_event(facts_of(pid), ())
+        facts = facts_of(pid)
+        event = falco_event(facts, ())
+        # A detector's start time is never before the true one; ours may be, by its grain.
+        event["output_fields"]["proc.pid.ts"] = facts.started_at_ns + facts.start_grain_ns
         return self._report(Asked("event", frozenset({"COMPLETED"}), pid=pid), event, times)
 
     def detected_twice(self) -> Asked:
