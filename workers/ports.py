@@ -191,8 +191,8 @@ class GroupReader(Protocol):
         """Join; ``fresh`` is where a partition without a committed offset starts."""
 
     def poll(self, timeout_s: float, *, limit: int = 500) -> Sequence[Delivery]:
-        """As ``LogReader.poll``. Raises ``PermanentFailure`` (``member_fenced``) when somebody joined under this
-        member's own name: it reads no more."""
+        """As ``LogReader.poll``. Raises ``PermanentFailure`` (``member_fenced``) when somebody else keeps joining
+        under this member's own name."""
 
     def commit(self) -> None:
         """Everything polled so far is done with. Blocks. Raises ``TransientFailure``; calling again is safe."""

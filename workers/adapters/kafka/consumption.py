@@ -16,7 +16,7 @@ from workers.adapters.kafka.config import ClientConfig
 from workers.adapters.kafka.cursors import Cursors, Place
 from workers.adapters.kafka.failures import away, could_not_open
 from workers.adapters.kafka.log_facts import LogFacts
-from workers.core.errors import PermanentFailure, TransientFailure
+from workers.core.errors import TransientFailure
 from workers.core.record import Delivery, Earliest, Gap, LogPosition
 from workers.ports import Clock, Telemetry
 from workers.settings import KafkaSettings
@@ -62,12 +62,7 @@ class Consumption:
         self._closed = False
 
     def poll(self, timeout_s: float, limit: int) -> list[Delivery]:
-        """As ``LogReader.poll`` and ``GroupReader.poll``."""
-        if self.events.fatal:
-            raise PermanentFailure(
-                "another member of the group has this one's name (`member`), or the client broke; give each its own",
-                code="member_fenced",
-            )
+        """As ``LogReader.poll``. A client that ``events`` calls fatal gives nothing any more: replace it."""
         self._look_at_topics()
         found: list[Delivery] = list(self._mend())
         if self._held:

@@ -5,6 +5,7 @@ partition that is taken away and not committed is read again by its next owner. 
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -12,12 +13,15 @@ from workers.adapters.kafka.config import group_config
 from workers.adapters.kafka.consumption import Consumption
 from workers.adapters.kafka.cursors import Place
 from workers.adapters.kafka.failures import away
-from workers.core.errors import TransientFailure
+from workers.core.errors import PermanentFailure, TransientFailure
 from workers.core.record import Delivery, Earliest, LogPosition, Offset, Start
 from workers.ports import Clock, Telemetry
 from workers.settings import KafkaSettings
 
 _ASK_S = 5.0
+
+_GIVES_WAY_NS = 60_000_000_000
+"""Two of one name meet at the next heartbeat or commit of the other: within seconds."""
 
 
 class KafkaGroupReader:
@@ -28,7 +32,12 @@ class KafkaGroupReader:
     ) -> None:
         """``member``: a name that nobody else in the group has. Raises ``ConfigError``. Connects in the background."""
         config = group_config(settings, group, member) | {"on_commit": self._take_answer}
-        self._consumption = Consumption(settings, config, member=True, telemetry=telemetry, clock=clock)
+        self._open = partial(Consumption, settings, config, member=True, telemetry=telemetry, clock=clock)
+        self._consumption = self._open()
+        self._clock = clock
+        self._once_more_ns = 0
+        """When the client was last replaced, on the monotonic clock; 0 when it never was."""
+        self._topics: Sequence[str] = ()
         self._answer: tuple[KafkaError | None, list[TopicPartition]] | None = None
         self._fresh: Start = Earliest()
         self._given: list[TopicPartition] = []
@@ -37,19 +46,23 @@ class KafkaGroupReader:
 
     def subscribe(self, topics: Sequence[str], *, fresh: Start) -> None:
         """As ``GroupReader.subscribe``."""
-        self._fresh = fresh
+        self._topics, self._fresh = topics, fresh
         self._consumption.client.subscribe(
             list(topics), on_assign=self._give, on_revoke=self._take_away, on_lost=self._take_away
         )
 
     def poll(self, timeout_s: float, *, limit: int = 500) -> Sequence[Delivery]:
         """As ``GroupReader.poll``."""
+        if self._consumption.events.fatal:
+            self._join_again()
         if self._given:
             self._start_reading()
         return self._consumption.poll(timeout_s, limit)
 
     def commit(self) -> None:
         """As ``GroupReader.commit``. A partition that was taken away meanwhile is left out: it is its next owner's."""
+        if self._consumption.events.fatal:
+            self._join_again()
         offsets = [
             cursor
             for cursor in self._consumption.cursors.assignment()
@@ -67,6 +80,25 @@ class KafkaGroupReader:
         if not self._consumption.wait_for(lambda: self._answers(wanted), _ASK_S):
             raise TransientFailure("committing offsets: no answer in time", code="log_away")
         self._committed |= wanted
+
+    def _join_again(self) -> None:
+        """A broker that died and came back may take this member's own former self for somebody else of its name, and
+        the client is then broken for good; a new one helps. Of two that really have one name each would throw the
+        other out for ever: whoever is thrown out again so soon gives way.
+
+        Raises:
+            PermanentFailure: ``member_fenced``.
+        """
+        now_ns = self._clock.monotonic_ns()
+        if self._once_more_ns and now_ns - self._once_more_ns < _GIVES_WAY_NS:
+            raise PermanentFailure(
+                "another member of the group has this one's name (`member`); give each its own", code="member_fenced"
+            )
+        self._once_more_ns = now_ns
+        self._consumption.close()
+        self._consumption = self._open()
+        self._given, self._committed = [], {}
+        self.subscribe(self._topics, fresh=self._fresh)
 
     def _answers(self, wanted: dict[Place, int]) -> bool:
         """Whether the group answered this commit, and not one before. Raises ``TransientFailure`` when it refused."""
