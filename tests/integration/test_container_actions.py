@@ -146,14 +146,16 @@ def test_a_container_that_crashes_and_restarts_all_the_time_is_dead_after_a_kill
         if report.outcome is Outcome.FAILED:  # … and so is one that began between claim and act
             assert report.code.endswith("superseded")
             return False
-        assert report.outcome is Outcome.COMPLETED, report
+        # A run that ended just while its restarts were away, and got them back too late, has ended for good by itself.
+        assert report.outcome in (Outcome.COMPLETED, Outcome.NO_ACTION), report
         return True
 
     until(is_dead)
     seen = engine.see(looping)
     assert seen is not None
     assert not seen["State"]["Running"]
-    assert seen["HostConfig"]["RestartPolicy"]["Name"] == "no"
+    time.sleep(1.5)  # longer than any pause that the daemon makes between two of its first runs
+    assert engine.state(looping) == "exited"
 
 
 def test_a_paused_container_is_stopped_at_once_and_a_deaf_one_after_its_grace(engine: DockerRig) -> None:
