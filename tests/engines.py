@@ -55,13 +55,17 @@ class EngineRig:
         return os.environ
 
     def start(self) -> None:
-        """The daemon, until it answers."""
-        with (self.directory / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                self.arguments(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment()
-            )
-        until(lambda: self.process is not None and (self.process.poll() is not None or self._answers()))
-        assert self._answers(), (self.directory / "log").read_text()[-2000:]
+        """The daemon, until it answers. After a SIGKILL dockerd may give up on its containerd, which looks for shims
+        that are gone, before that is ready: then once more."""
+        for _ in range(3):
+            with (self.directory / "log").open("ab") as log:
+                self.process = subprocess.Popen(
+                    self.arguments(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment()
+                )
+            until(lambda: self.process is not None and (self.process.poll() is not None or self._answers()))
+            if self._answers():
+                return
+        raise AssertionError((self.directory / "log").read_text()[-2000:])
 
     def end(self, number: int = signal.SIGTERM) -> None:
         """End the daemon."""
@@ -91,9 +95,13 @@ class EngineRig:
 
     def close(self) -> None:
         """Remove every container, then end the daemon."""
-        self.wake()
-        self.clear()
-        self.end()
+        if self._answers():
+            self.wake()
+            self.clear()
+            self.end()
+        for pid in _processes_of(self.directory):  # what a daemon that was killed left behind
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         for mount in _mounts_under(self.directory):
             subprocess.run(["umount", "-l", mount], check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -281,6 +289,16 @@ def _rootfs() -> bytes:
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"
             archive.addfile(link)
     return made.getvalue()
+
+
+def _processes_of(directory: Path) -> list[int]:
+    """Whose command line names something in this directory: ours, or started by ours."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and f"{directory}/".encode() in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return found
 
 
 def _mounts_under(directory: Path) -> list[str]:
