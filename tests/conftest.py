@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -45,12 +47,15 @@ def docker_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRi
 
 
 @pytest.fixture(scope="session")
-def podman_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PodmanRig]:
+def podman_engine() -> Iterator[PodmanRig]:
     """A Podman service of the tests' own, as ``docker_engine``."""
     require_engine("podman")
-    rig = PodmanRig(tmp_path_factory.mktemp("podman"))
+    # Not among the tests' directories: Podman refuses a place for its run files of more than 50 characters.
+    directory = Path(tempfile.mkdtemp(prefix="podman"))
+    rig = PodmanRig(directory)
     yield rig
     rig.close()
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.hookimpl(tryfirst=True)
