@@ -1,4 +1,4 @@
-"""A TCP proxy that breaks the way to a server: refuses, swallows, slows down, resets after so many bytes.
+"""A TCP proxy that breaks the way to a server: refuses, swallows, slows down, stalls or resets after so many bytes.
 
 Used in front of the real S3 server. What a connection does is decided when it is made; `uploaded` counts what went
 towards the server, which is how a test knows whether an upload was gone on with or begun anew.
@@ -18,7 +18,7 @@ _CHUNK = 65_536
 
 
 class Way:
-    """Use as a context manager. Change `mode`, `reset_after` and `pause_s` at will."""
+    """Use as a context manager. Change `mode`, `reset_after`, `stall_after` and `pause_s` at will."""
 
     def __init__(self, port: int) -> None:
         self._onward = ("127.0.0.1", port)
@@ -26,6 +26,8 @@ class Way:
         """`pass`; `refuse` (a reset at once); `swallow` (nothing ever comes back)."""
         self.reset_after = 0
         """Bytes towards the server after which the next connection that gets so far is reset, once; 0 never."""
+        self.stall_after = 0
+        """Bytes towards the server after which nothing goes on, and nobody is told; 0 never."""
         self.pause_s = 0.0
         """Before each chunk towards the server."""
         self.uploaded = 0
@@ -93,6 +95,8 @@ class Way:
                     self.reset_after = 0
                     _reset(near)
                     break
+                while self.stall_after and self.uploaded >= self.stall_after:
+                    time.sleep(0.01)
                 far.sendall(data)
         with suppress(OSError):
             far.shutdown(socket.SHUT_RDWR)

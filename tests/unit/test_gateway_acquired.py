@@ -11,10 +11,14 @@ from tests.fakes.gateway import FakeGateway
 from tests.fakes.object_store import FakeStoredObject
 from tests.fakes.telemetry import FakeTelemetry
 from tests.stories import OTHER_NODE, Story
+from workers.action import Permission
 from workers.core.custody import object_key
 from workers.core.errors import PermanentFailure, TransientFailure
 from workers.core.outcome import Outcome, Values
 from workers.gateway.acquired import Download
+from workers.gateway.http.room import COMPATIBLE
+from workers.gateway.permissions import Access, right
+from workers.gateway.principals import Principal
 
 CONTENT = os.urandom(600_000)
 
@@ -35,8 +39,8 @@ def acquired(gateway: FakeGateway, content: bytes = CONTENT, *, number: int = 1,
     return story
 
 
-def path(story: Story) -> str:
-    return f"/api/v1/executions/{story.id}/acquired-file"
+def path(story: Story, prefix: str = "/api/v1/executions") -> str:
+    return f"{prefix}/{story.id}/acquired-file"
 
 
 @pytest.fixture
@@ -55,6 +59,27 @@ def test_it_is_the_content_with_its_digest_and_no_name_of_its_own(gateway: FakeG
     assert answer.headers["content-length"] == str(len(content))
     assert answer.headers["content-disposition"] == f'attachment; filename="{story.id}"'
     assert (answer.headers["x-content-type-options"], answer.headers["cache-control"]) == ("nosniff", "no-store")
+
+
+def test_the_compatible_face_serves_the_same(gateway: FakeGateway) -> None:
+    story = acquired(gateway)
+    answer = gateway.get(path(story, f"{COMPATIBLE}/action-executions"))
+    assert (answer.status_code, answer.content) == (200, CONTENT)
+    assert answer.headers["content-type"] == "application/octet-stream"
+    missing = gateway.get(path(Story(99), f"{COMPATIBLE}/action-executions"))
+    assert missing.status_code == 404
+    assert set(missing.json()) == {"type", "message", "details"}
+
+
+@pytest.mark.parametrize("prefix", ["/api/v1/executions", f"{COMPATIBLE}/action-executions"])
+def test_it_takes_the_right_to_read_what_is_gathered(prefix: str) -> None:
+    contain = {right(Permission.CONTAINMENT, access) for access in Access}
+    order = {right(Permission.GATHERING, Access.EXEC)}
+    gateway = FakeGateway(person=Principal("eve", frozenset(contain | order)))
+    assert gateway.get(path(acquired(gateway), prefix)).status_code == 403
+    assert gateway.audit() == []
+    gateway = FakeGateway(person=Principal("ada", frozenset({right(Permission.GATHERING, Access.READ)})))
+    assert gateway.get(path(acquired(gateway), prefix)).status_code == 200
 
 
 def test_who_downloaded_what_is_audited_before_a_byte_leaves(gateway: FakeGateway) -> None:
