@@ -70,15 +70,91 @@ def gateway_policy(bucket: str = BUCKET) -> dict[str, Any]:
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 
-class S3Server:
-    """Use as a context manager."""
+class SeaweedFS:
+    """The server's process, in `directory`, with the identities of a file; `more` of `start` are options of its own."""
 
-    def __init__(self, directory: Path, nodes: Sequence[NodeId]) -> None:
+    def __init__(self, directory: Path) -> None:
         require("seaweedfs", "a real S3 server judges credentials: say make seaweedfs", present=bool(weed()))
         self.directory = directory
-        self._nodes = nodes
         self._process: subprocess.Popen[bytes] | None = None
+        self._master = 0
         self.port = 0
+
+    def stop(self) -> None:
+        """End it, whatever it does."""
+        if self._process is not None:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            self._process.wait()
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+            self._process = None
+
+    def start(self, config: Path, *more: str) -> None:
+        """Start it; it is not ready yet."""
+        data = self.directory / "data"
+        data.mkdir(exist_ok=True)
+        rooms = ("master", "volume", "filer", "s3")
+        ports = {f"{room}.port{kind}": free_port() for room in rooms for kind in ("", ".grpc")}
+        self.port = ports["s3.port"]
+        self._master = ports["master.port"]
+        self._master_grpc = ports["master.port.grpc"]
+        command = [
+            weed(),
+            "-logtostderr=true",
+            "server",
+            f"-dir={data}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            "-master.volumeSizeLimitMB=64",
+            "-volume.max=50",
+            "-filer",
+            "-s3",
+            f"-s3.config={config}",
+            "-s3.port.lance=0",
+            "-s3.port.iceberg=0",
+            *(f"-{name}={port}" for name, port in ports.items()),
+            *more,
+        ]
+        # The keeper ends the server with us, however we end.
+        self._process = subprocess.Popen(
+            [sys.executable, str(keeper.__file__), str(self.directory / "log"), *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "TMPDIR": str(self.directory)},
+        )
+
+    def make_bucket(self, name: str) -> None:
+        """As the `bucket` service of docker-compose.yml does, until the server is ready for it."""
+        master = f"-master=127.0.0.1:{self._master}.{self._master_grpc}"
+        end = time.monotonic() + _READY_S
+        while time.monotonic() < end:
+            assert self._process is not None
+            assert self._process.poll() is None, self.said()
+            done = subprocess.run(
+                [weed(), "shell", master],
+                input=f"s3.bucket.create -name {name}\n",
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+            if "created bucket" in done.stdout + done.stderr or "already exists" in done.stdout + done.stderr:
+                return
+            time.sleep(0.2)
+        raise AssertionError(f"no bucket after {_READY_S:g} s: {self.said()}")
+
+    def said(self) -> str:
+        """The end of its log."""
+        return (self.directory / "log").read_text(errors="replace")[-2000:]
+
+
+class S3Server(SeaweedFS):
+    """A server with identities of its own. Use as a context manager."""
+
+    def __init__(self, directory: Path, nodes: Sequence[NodeId]) -> None:
+        super().__init__(directory)
+        self._nodes = nodes
 
     @property
     def endpoint(self) -> str:
@@ -116,7 +192,7 @@ class S3Server:
         written = [{"name": name, "content": json.dumps(policy)} for name, policy in policies.items()]
         config = self.directory / "s3.json"
         config.write_text(json.dumps({"identities": identities, "policies": written}))
-        self._start(config)
+        self.start(config)
         try:
             self._await_ready()
         except BaseException:
@@ -129,52 +205,12 @@ class S3Server:
     ) -> None:
         self.stop()
 
-    def stop(self) -> None:
-        """End it, whatever it does."""
-        if self._process is not None:
-            assert self._process.stdin is not None
-            self._process.stdin.close()
-            self._process.wait()
-            assert self._process.stdout is not None
-            self._process.stdout.close()
-            self._process = None
-
-    def _start(self, config: Path) -> None:
-        data = self.directory / "data"
-        data.mkdir(exist_ok=True)
-        rooms = ("master", "volume", "filer", "s3")
-        ports = {f"{room}.port{kind}": free_port() for room in rooms for kind in ("", ".grpc")}
-        self.port = ports["s3.port"]
-        command = [
-            weed(),
-            "-logtostderr=true",
-            "server",
-            f"-dir={data}",
-            "-ip=127.0.0.1",
-            "-ip.bind=127.0.0.1",
-            "-master.volumeSizeLimitMB=64",
-            "-volume.max=50",
-            "-filer",
-            "-s3",
-            f"-s3.config={config}",
-            "-s3.port.lance=0",
-            "-s3.port.iceberg=0",
-            *(f"-{name}={port}" for name, port in ports.items()),
-        ]
-        # The keeper ends the server with us, however we end.
-        self._process = subprocess.Popen(
-            [sys.executable, str(keeper.__file__), str(self.directory / "log"), *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "TMPDIR": str(self.directory)},
-        )
-
     def _await_ready(self) -> None:
         """Until the administrator can make the bucket: it answers long before it can store anything."""
         end = time.monotonic() + _READY_S
         while time.monotonic() < end:
             assert self._process is not None
-            assert self._process.poll() is None, self._said()
+            assert self._process.poll() is None, self.said()
             with contextlib.suppress(WorkerError, Exception):
                 administrator = self.bucket(ADMIN)
                 if not administrator.bucket_exists(BUCKET):
@@ -182,10 +218,7 @@ class S3Server:
                 if administrator.put("ready", b"ready", "") or administrator.head("ready"):
                     return
             time.sleep(0.1)
-        raise AssertionError(f"no S3 server after {_READY_S:g} s: {self._said()}")
-
-    def _said(self) -> str:
-        return (self.directory / "log").read_text(errors="replace")[-2000:]
+        raise AssertionError(f"no S3 server after {_READY_S:g} s: {self.said()}")
 
 
 def _secret(identity: str) -> str:
