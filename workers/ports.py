@@ -23,7 +23,7 @@ from workers.core.keyset import Signatory
 from workers.core.manifest import Manifest
 from workers.core.node_state import NodeState
 from workers.core.outcome import Values
-from workers.core.process import ProcessFacts
+from workers.core.process import ProcessFacts, ProcessIdentity
 from workers.core.protected_files import ProtectedPlaces
 from workers.core.queries import (
     EventQuery,
@@ -416,12 +416,8 @@ class Executor(Protocol):
         """As ``Outbox.acknowledge``."""
 
 
-class ProcessHandle(Protocol):
+class HeldProcess(Protocol):
     """A held process: a pidfd. Whatever happens to the pid, this never becomes another process."""
-
-    @property
-    def facts(self) -> ProcessFacts:
-        """Read after the handle was opened, so they are this process's. Raises nothing: read once at opening."""
 
     def refresh(self) -> ProcessFacts | None:
         """The facts now; None when it is gone (or a zombie)."""
@@ -437,6 +433,14 @@ class ProcessHandle(Protocol):
         """Idempotent."""
 
 
+class ProcessHandle(HeldProcess, Protocol):
+    """A held process of which is known what it is."""
+
+    @property
+    def facts(self) -> ProcessFacts:
+        """Read after the handle was opened, so they are this process's. Raises nothing: read once at opening."""
+
+
 class Processes(Protocol):
     """The processes of this host."""
 
@@ -444,6 +448,10 @@ class Processes(Protocol):
         """Hold the present holder of ``pid``; None when there is none, or only a zombie. Raises ``PermanentFailure``
         (``no_pidfd``, ``facts_hidden``) where the kernel has no pidfd or shows us nothing of it, ``TransientFailure``
         when descriptors are short."""
+
+    def reopen(self, pid: int, claimed: ProcessIdentity) -> HeldProcess | None:
+        """Hold the process that was bound earlier; None when it has ended, whoever has its pid now. Reads no more than
+        what tells the two apart: it is called between a claim and its signal. Raises as ``open``."""
 
     def boot_id(self) -> str:
         """This boot."""
