@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import httpx
 import pytest
 import uvicorn
 
@@ -19,6 +20,9 @@ from tests.fakes.gateway import TOKEN, FakeGateway
 from tests.stories import NODE, Story, event, heartbeat
 from tests.unit.test_gateway_acquired import CONTENT, acquired
 from workers.cli import main
+from workers.cli.asking import followed
+from workers.cli.client import Client
+from workers.cli.context import Context
 from workers.cli.exits import Exit
 from workers.core.custody import object_key
 from workers.core.outcome import Outcome
@@ -133,6 +137,21 @@ def test_wait_follows_to_the_outcome_and_ends_with_its_class(
     assert again.code == code
     assert str(outcome) in again.out
     assert again.err == ""
+
+
+def test_wait_is_patient_with_a_history_that_lacks_what_was_accepted_a_moment_ago() -> None:
+    asked = {"id": "e", "stage": "REQUESTED", "outcome": None}
+    answers = iter([(404, {"message": "there is no execution 'e'"})] * 2 + [(200, {**asked, "outcome": "COMPLETED"})])
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        code, body = next(answers)
+        return httpx.Response(code, json=body)
+
+    with httpx.Client(base_url="http://gateway", transport=httpx.MockTransport(answer)) as http:
+        seen = followed(Client(http, Context("http://gateway", "token")), asked, 60)
+        assert seen["outcome"] == "COMPLETED"
+    with httpx.Client(base_url="http://gateway", transport=httpx.MockTransport(lambda _: httpx.Response(404))) as http:
+        assert followed(Client(http, Context("http://gateway", "token")), asked, 0.01) == asked
 
 
 def test_the_same_key_is_the_same_execution_and_a_run_without_one_is_always_new(douse: Douse) -> None:

@@ -24,6 +24,8 @@ _COLUMNS: Final = ("id", "action", "stage", "outcome", "code", "message")
 _GOOD: Final = frozenset({"COMPLETED", "NO_ACTION", "DRY_RUN"})
 _POLL_S: Final = 10.0
 
+_LOOK_AGAIN_S: Final = 0.2
+
 _TARGETS: Final[Mapping[str, tuple[str, str]]] = {
     "pid": ("process", "pid"),
     "start_time_ns": ("process", "start_time_ns"),
@@ -125,7 +127,7 @@ def _finish(
 ) -> None:
     """Follow the execution if wanted, print it, and end with its outcome's exit code."""
     if wait_s:
-        execution = _followed(client, str(execution["id"]), wait_s)
+        execution = followed(client, execution, wait_s)
     if output is Output.TABLE:
         show([{**execution, "outcome": execution["outcome"] or ""}], output, columns=_COLUMNS)
     else:
@@ -138,13 +140,21 @@ def _finish(
         raise typer.Exit(Exit.REFUSED if execution["outcome"] == "REJECTED" else Exit.FAILED)
 
 
-def _followed(client: Client, execution_id: str, wait_s: float) -> Mapping[str, Any]:
-    """The execution once it has ended, or as it is when the time is over."""
-    until = time.monotonic() + wait_s
-    with _progress(f"waiting for {execution_id}"):
+def followed(client: Client, asked: Mapping[str, Any], wait_s: float) -> Mapping[str, Any]:
+    """The execution once it has ended, or as it is when the time is over.
+
+    It was accepted, so that history lacks it only until the projector comes to it.
+    """
+    until, seen, path = time.monotonic() + wait_s, asked, ("executions", str(asked["id"]))
+    with _progress(f"waiting for {asked['id']}"):
         while True:
             left = until - time.monotonic()
-            seen: Mapping[str, Any] = client.get("executions", execution_id, wait_s=min(max(left, 0.0), _POLL_S))
+            try:
+                seen = client.get(*path, wait_s=min(max(left, 0.0), _POLL_S))
+            except Failure as failure:
+                if failure.exit_code is not Exit.NOT_FOUND:
+                    raise
+                time.sleep(_LOOK_AGAIN_S)
             if _ended(seen) or left <= 0:
                 return seen
 
