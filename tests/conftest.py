@@ -21,6 +21,7 @@ from tests.kafka.fixtures import (  # noqa: F401 - a fixture is found by its nam
     start_kafka,
 )
 from tests.postgresql import new_url, postgresql  # noqa: F401
+from tests.s3.fixtures import s3_server  # noqa: F401 - a fixture is found by its name here
 
 # A shared 2-core machine stalls for longer than Hypothesis' 200 ms; a slow example is no fault of the code.
 settings.register_profile("douse", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -23,7 +23,7 @@ from workers.core.keyset import Signatory
 from workers.core.manifest import Manifest
 from workers.core.node_state import NodeState
 from workers.core.outcome import Values
-from workers.core.process import ProcessFacts
+from workers.core.process import ProcessFacts, ProcessIdentity
 from workers.core.protected_files import ProtectedPlaces
 from workers.core.queries import (
     EventQuery,
@@ -34,6 +34,7 @@ from workers.core.queries import (
     StoredNode,
     StoreHealth,
 )
+from workers.core.rebuilding import Carried, Reach
 from workers.core.record import Delivery, Headers, LogPosition, OutRecord, Record, Start, TopicPartition
 from workers.core.result import ActionResult
 from workers.core.retention import Cutoffs, Forgotten
@@ -415,12 +416,8 @@ class Executor(Protocol):
         """As ``Outbox.acknowledge``."""
 
 
-class ProcessHandle(Protocol):
+class HeldProcess(Protocol):
     """A held process: a pidfd. Whatever happens to the pid, this never becomes another process."""
-
-    @property
-    def facts(self) -> ProcessFacts:
-        """Read after the handle was opened, so they are this process's. Raises nothing: read once at opening."""
 
     def refresh(self) -> ProcessFacts | None:
         """The facts now; None when it is gone (or a zombie)."""
@@ -436,6 +433,14 @@ class ProcessHandle(Protocol):
         """Idempotent."""
 
 
+class ProcessHandle(HeldProcess, Protocol):
+    """A held process of which is known what it is."""
+
+    @property
+    def facts(self) -> ProcessFacts:
+        """Read after the handle was opened, so they are this process's. Raises nothing: read once at opening."""
+
+
 class Processes(Protocol):
     """The processes of this host."""
 
@@ -443,6 +448,10 @@ class Processes(Protocol):
         """Hold the present holder of ``pid``; None when there is none, or only a zombie. Raises ``PermanentFailure``
         (``no_pidfd``, ``facts_hidden``) where the kernel has no pidfd or shows us nothing of it, ``TransientFailure``
         when descriptors are short."""
+
+    def reopen(self, pid: int, claimed: ProcessIdentity) -> HeldProcess | None:
+        """Hold the process that was bound earlier; None when it has ended, whoever has its pid now. Reads no more than
+        what tells the two apart: it is called between a claim and its signal. Raises as ``open``."""
 
     def boot_id(self) -> str:
         """This boot."""
@@ -961,3 +970,51 @@ class HistoryStore(Protocol):
 
     def close(self) -> None:
         """Idempotent."""
+
+
+class LiveHistory(Protocol):
+    """The live store, of one moment, beside the one that is to take its place."""
+
+    @property
+    def positions(self) -> Mapping[LogPosition, int]:
+        """Every log it ever read, and its next offset."""
+
+    @property
+    def forgotten(self) -> Cutoffs:
+        """How far retention has come in it."""
+
+    def digest(self) -> str:
+        """As ``HistoryStore.digest``."""
+
+    def carry(self, reach: Reach) -> Carried:
+        """Copy into the new store what only this one has, as far as it is older than the log reaches. Idempotent."""
+
+    def settle(self, reach: Reach) -> None:
+        """Let the new store go on where this one stands: offsets, what was seen of each sender, how far retention has
+        come, and what was put aside that no log has any more. Idempotent."""
+
+    def replace(self, *, keep: bool) -> str:
+        """Let the new store take this one's place, in one step; only inside ``Rebuilding.held``, at its end. Where the
+        old one was kept, if ``keep``."""
+
+
+class Rebuilding(Protocol):
+    """A store in the making beside the live one, of one rebuild at a time. Until ``replace`` the live one is as it was;
+    a rebuild that was killed leaves the one or the other whole, and what else it left the next one removes."""
+
+    @property
+    def live(self) -> HistoryStore:
+        """The live store."""
+
+    @property
+    def fresh(self) -> HistoryStore:
+        """The store in the making; empty at first."""
+
+    def frozen(self) -> AbstractContextManager[LiveHistory]:
+        """The live store as it is now, whatever its projector goes on to write."""
+
+    def held(self) -> AbstractContextManager[LiveHistory]:
+        """The live store while nobody can write to it. Raises ``TransientFailure`` when another writer keeps it."""
+
+    def close(self) -> None:
+        """Remove what is not live. Idempotent."""

@@ -67,11 +67,32 @@ token() {
 }
 
 object_store() {
-    mkdir -p "$KEYS/seaweedfs"
-    [ -s "$KEYS/seaweedfs/s3.json" ] && return
+    # A node may add under its own name, see and end its own unfinished uploads, and nothing else: it can neither read
+    # nor delete, so whoever takes over a node gets no file that was acquired before.
+    [ -s "$KEYS/seaweedfs/s3.json" ] && [ -s "$KEYS/node/s3.secret" ] && [ -s "$KEYS/gateway/s3.secret" ] && return
     say "making the object store's credentials"
-    printf '{"identities":[{"name":"douse","credentials":[{"accessKey":"%s","secretKey":"%s"}],"actions":["Admin"]}]}\n' \
-        "$(openssl rand -hex 10)" "$(openssl rand -hex 20)" > "$KEYS/seaweedfs/s3.json"
+    for name in node gateway; do
+        openssl rand -hex 20 > "$KEYS/$name/s3.secret"
+    done
+    own="arn:aws:s3:::evidence/$NODE_ID/*"
+    put='"Action":["s3:PutObject","s3:AbortMultipartUpload","s3:ListMultipartUploadParts"]'
+    look='"Action":["s3:ListBucketMultipartUploads"],"Resource":["arn:aws:s3:::evidence"]'
+    mine="\"Condition\":{\"StringLike\":{\"s3:prefix\":[\"$NODE_ID/*\"]}}"
+    node="{\"Effect\":\"Allow\",$put,\"Resource\":[\"$own\"]},{\"Effect\":\"Allow\",$look,$mine}"
+    gateway='{"Effect":"Allow","Action":["s3:GetObject"],"Resource":["arn:aws:s3:::evidence/*"]}'
+    printf '{"identities":[%s,%s],"policies":[%s,%s]}\n' \
+        "$(identity node)" "$(identity gateway)" "$(policy node "$node")" "$(policy gateway "$gateway")" \
+        > "$KEYS/seaweedfs/s3.json"
+}
+
+identity() { # name: as SeaweedFS knows it
+    printf '{"name":"%s","credentials":[{"accessKey":"%s","secretKey":"%s"}],"policyNames":["%s"]}' \
+        "$1" "$1" "$(cat "$KEYS/$1/s3.secret")" "$1"
+}
+
+policy() { # name, statements: the document is a text inside the document
+    printf '{"name":"%s","content":"%s"}' "$1" \
+        "$(printf '{"Version":"2012-10-17","Statement":[%s]}' "$2" | sed 's/"/\\"/g')"
 }
 
 signing_keys() {
@@ -91,6 +112,8 @@ authority
 certificate kafka "extendedKeyUsage=serverAuth,clientAuth
 subjectAltName=DNS:kafka,DNS:localhost,IP:127.0.0.1"
 cat "$KEYS/kafka/tls.key" "$KEYS/kafka/tls.pem" > "$KEYS/kafka/broker.pem"
+certificate seaweedfs "extendedKeyUsage=serverAuth
+subjectAltName=DNS:seaweedfs,DNS:localhost,IP:127.0.0.1"
 for worker in $WORKERS; do
     certificate "$worker" extendedKeyUsage=clientAuth
 done

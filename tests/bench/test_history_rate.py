@@ -26,7 +26,7 @@ from workers.core.record import OutRecord
 from workers.projector.alarms import Alarms
 from workers.projector.projector import Projector
 from workers.projector.reading import TOPICS, Reading
-from workers.projector.rebuild import SilentScribe
+from workers.projector.silent import SilentScribe
 
 EXECUTIONS = 5000
 

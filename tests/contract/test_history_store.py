@@ -335,13 +335,20 @@ def test_of_two_contents_under_one_event_id_the_first_to_arrive_is_shown(store: 
         (EventQuery(host=NODE), [4, 2, 1]),
         (EventQuery(rule="Odd"), [2]),
         (EventQuery(container=LONG_ID), [3]),
+        (EventQuery(workload="shop"), [4]),
+        (EventQuery(cluster="north"), [3]),
+        (EventQuery(workload="shop", cluster="north"), []),
         (EventQuery(from_ns=START_NS + 2 * SECOND, to_ns=START_NS + 4 * SECOND), [3, 2]),
     ],
 )
 def test_events_are_searched_newest_first(store: HistoryStore, query: EventQuery, numbers: list[int]) -> None:
     put_node(store, heartbeat(1, name="web-1"))
     put_events(
-        store, event(1), event(2, rule="Odd"), event(3, host="db-1", container=LONG_ID[:12]), event(4, host=NODE)
+        store,
+        event(1),
+        event(2, rule="Odd"),
+        event(3, host="db-1", container=LONG_ID[:12], cluster="north"),
+        event(4, host=NODE, workload="shop"),
     )
     assert [row.event.event_id for row in store.events(query).rows] == [f"event-{number}" for number in numbers]
 

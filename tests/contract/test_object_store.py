@@ -13,6 +13,7 @@ import pytest
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.object_store import FakeObjectStore
+from tests.s3.rig import NODE, OTHER, S3Rig
 from workers.adapters.object_store.directory import DirectoryReader, DirectoryStore
 from workers.adapters.spool.sources import BytesSource
 from workers.core.custody import custody_key, object_key
@@ -20,7 +21,6 @@ from workers.core.errors import LimitExceeded, PermanentFailure, WorkerError
 from workers.core.ids import ExecutionId, NodeId, id_from_cause
 from workers.ports import ObjectReader, ObjectSource, ObjectStore, Written
 
-NODE, OTHER = NodeId("a0" * 16), NodeId("b0" * 16)
 FAR_NS = 1 << 62
 
 
@@ -105,13 +105,15 @@ class DirectoryRig:
         (self.path / NODE / f"{execution(name)}.part").write_bytes(b"half")
 
 
-@pytest.fixture(params=["fake", "directory"])
+@pytest.fixture(params=["fake", "directory", "s3"])
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     match request.param:
         case "fake":
             yield cast(Rig, FakeRig(FakeObjectStore(NODE)))
-        case _:
+        case "directory":
             yield cast(Rig, DirectoryRig(tmp_path / "objects", FakeClock()))
+        case _:
+            yield cast(Rig, S3Rig(request.getfixturevalue("s3_server")))
 
 
 def content(reader: ObjectReader, name: str) -> bytes | None:

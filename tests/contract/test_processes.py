@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -218,6 +219,52 @@ def test_a_held_process_never_becomes_whoever_gets_its_pid(stage: Stage) -> None
     assert not second.wait_gone(0)
     first.close()
     second.close()
+
+
+def test_what_was_bound_earlier_is_held_again_and_can_be_killed(stage: Stage) -> None:
+    pid = stage.spawn()
+    first = _open(stage, pid)
+    claimed = first.facts.identity
+    first.close()
+    for known in (claimed, replace(claimed, serial=0)):  # as bound on a kernel that numbers no processes
+        again = stage.processes.reopen(pid, known)
+        assert again is not None
+        facts = again.refresh()
+        assert facts is not None
+        assert facts.identity == claimed
+        again.close()
+    held = stage.processes.reopen(pid, claimed)
+    assert held is not None
+    assert held.signal(signal.SIGKILL)
+    assert held.wait_gone(30)
+    held.close()
+    assert stage.processes.reopen(pid, claimed) is None
+
+
+def test_another_process_or_another_boots_is_never_held_again(stage: Stage) -> None:
+    pid = stage.spawn()
+    handle = _open(stage, pid)
+    claimed = handle.facts.identity
+    handle.close()
+    other = claimed.start_ticks + 1
+    for stranger in (
+        replace(claimed, boot_id="another"),
+        replace(claimed, serial=0, start_ticks=other),
+        replace(claimed, serial=claimed.serial + 1, start_ticks=other),
+    ):
+        assert stage.processes.reopen(pid, stranger) is None
+    assert stage.processes.reopen(1 << 40, claimed) is None
+
+
+def test_whoever_has_the_pid_now_is_not_held_again(stage: Stage) -> None:
+    pid = stage.spawn()
+    handle = _open(stage, pid)
+    claimed = handle.facts.identity
+    handle.close()
+    stage.end(pid)
+    assert stage.processes.reopen(pid, claimed) is None
+    stage.reuse(pid)
+    assert stage.processes.reopen(pid, claimed) is None
 
 
 def test_executing_another_program_changes_the_evidence_and_not_the_identity(stage: Stage) -> None:

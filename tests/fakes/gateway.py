@@ -21,6 +21,7 @@ from tests.fakes.chance import FakeChance
 from tests.fakes.clock import FakeClock
 from tests.fakes.codec import FakeCodec
 from tests.fakes.history_store import FakeHistoryStore
+from tests.fakes.object_store import FakeObjectStore
 from tests.fakes.outbox import FakeOutbox
 from tests.fakes.signing import FakeSealer, fake_key
 from tests.fakes.telemetry import FakeTelemetry
@@ -58,6 +59,7 @@ class FakeGateway:
         codec: Codec | None = None,
         token: str = TOKEN,
         person: Principal = ADMIN,
+        stores: bool = True,
     ) -> None:
         self.clock = FakeClock()
         self.telemetry = FakeTelemetry()
@@ -66,6 +68,7 @@ class FakeGateway:
         self.codec = codec if codec is not None else FakeCodec()
         self.outbox = FakeOutbox()
         self.folds = folds
+        self.objects = FakeObjectStore()
         self.written: list[OutRecord] = []
         sealer = FakeSealer(fake_key("gateway", KeyRole.WORKER))
         self.trail = Trail(ChainScribe("gateway", sealer=sealer, codec=FakeCodec()), self.outbox.begin, self.clock)
@@ -79,6 +82,7 @@ class FakeGateway:
             telemetry=self.telemetry,
             clock=self.clock,
             chance=FakeChance(),
+            objects=self.objects if stores else None,
         )
         self.app = build(
             self.desk,

@@ -326,6 +326,8 @@ class FakeHistoryStore:
         return (
             (not query.host or event.host in names)
             and query.rule in ("", event.rule)
+            and query.workload in ("", event.workload)
+            and query.cluster in ("", event.cluster)
             and (not query.container or _container(event) == short_container(query.container))
             and query.from_ns <= event.occurred_at_ns
             and (not query.to_ns or event.occurred_at_ns < query.to_ns)

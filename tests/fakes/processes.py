@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from tests.fakes.clock import FakeClock
 from workers.core.errors import PermanentFailure
-from workers.core.process import ProcessFacts
+from workers.core.process import ProcessFacts, ProcessIdentity
+from workers.core.process_identity import is_same
 
 TICK_NS: Final = 10_000_000
 BOOT_ID: Final = "0f0e0d0c-0b0a-4908-8706-050403020100"
@@ -178,6 +179,13 @@ class FakeProcesses:
         handle = FakeHandle(process, self.clock)
         self.handles.append(handle)
         return handle
+
+    def reopen(self, pid: int, claimed: ProcessIdentity) -> FakeHandle | None:
+        handle = self.open(pid)
+        if handle is None or is_same(handle.facts.identity, claimed):
+            return handle
+        handle.close()
+        return None
 
     def boot_id(self) -> str:
         return self.boot

@@ -6,12 +6,14 @@ be tried without an engine is the images and the privileges of the containers.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from tests.integration.compose_broker import COMPOSE, admin_of, compose_broker
 from tests.integration.test_compose_prepare import prepare
 from tests.kafka.cluster import free_ports
 from tests.kafka.distribution import Distribution
+from tests.s3.server import SeaweedFS
 from workers.adapters.yaml_files import read_mapping
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -53,9 +56,12 @@ def system(kafka_distribution: Distribution, tmp_path_factory: pytest.TempPathFa
     prepare(keys)
     _take_back(keys)
     (port,) = free_ports("127.0.0.1", 1)
-    with compose_broker(kafka_distribution, keys, directory / "broker") as server:
+    with (
+        compose_broker(kafka_distribution, keys, directory / "broker") as server,
+        _compose_store(keys / "seaweedfs", directory / "store") as store,
+    ):
         for principal in (*_ROLES, "operator"):
-            _settle(directory, keys, principal, server, port)
+            _settle(directory, keys, principal, server, port, store)
         made = System(directory, keys)
         context = (keys / "operator" / "context.yaml").read_text().replace("gateway:8080", f"127.0.0.1:{port}")
         (directory / "context.yaml").write_text(context)
@@ -81,12 +87,28 @@ def _take_back(keys: Path) -> None:
         os.chown(path, os.geteuid(), os.getegid())
 
 
-def _settle(directory: Path, keys: Path, principal: str, server: str, port: int) -> None:
+@contextmanager
+def _compose_store(keys: Path, directory: Path) -> Iterator[str]:
+    """The object store with its keys, policies and options, and its bucket; where it is."""
+    directory.mkdir()
+    store = SeaweedFS(directory)
+    store.start(
+        keys / "s3.json", f"-s3.cert.file={keys / 'tls.pem'}", f"-s3.key.file={keys / 'tls.key'}", "-s3.ip.bind=0.0.0.0"
+    )
+    try:
+        store.make_bucket("evidence")
+        yield f"127.0.0.1:{store.port}"
+    finally:
+        store.stop()
+
+
+def _settle(directory: Path, keys: Path, principal: str, server: str, port: int, store: str) -> None:
     """The principal's own settings file, with this machine's places for compose's."""
     source = keys / "gateway" / "gateway.yaml" if principal == "gateway" else COMPOSE / f"{principal}.yaml"
     text = source.read_text()
     for there, here in (
         ("kafka:9092", server),
+        ("seaweedfs:8333", store),
         ("/run/douse/keys", str(keys / principal)),
         ("/var/lib/douse-node", str(directory / "node")),
         ("/var/lib/douse", str(directory)),
@@ -169,6 +191,33 @@ def _killed(system: System) -> bool:
     finally:
         victim.kill()
         victim.wait()
+
+
+def test_an_acquired_file_goes_through_the_store_with_no_more_rights_than_prepare_gives(
+    system: System, tmp_path: Path
+) -> None:
+    evidence = tmp_path / "evidence"
+    evidence.write_bytes(os.urandom(200_000))
+    host = ("--host", socket.gethostname())
+    done = system.douse(
+        "run", "file_acquire", *host, f"path={evidence}", "--reason", "compose", "--wait", "--output", "json"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    execution = json.loads(done.stdout)
+    assert execution["post_condition"]["detail"].endswith("this node may not read it back")
+    got = system.douse("download", execution["id"], "-o", str(tmp_path / "got"))
+    assert got.returncode == 0, got.stdout + got.stderr
+    assert (tmp_path / "got").read_bytes() == evidence.read_bytes()
+
+
+def test_the_doctor_finds_the_stores_credentials_as_they_should_be(system: System) -> None:
+    node = system.douse("doctor", "--config", str(system.directory / "node.yaml"), "--output", "json")
+    said = {found["message"]: found["level"] for found in json.loads(node.stdout) if found["about"] == "object store"}
+    assert set(said.values()) == {"ok"}, said
+    assert len(said) == 4, said
+    gateway = system.douse("doctor", "--config", str(system.directory / "gateway.yaml"), "--output", "json")
+    (found,) = (found for found in json.loads(gateway.stdout) if found["about"] == "object store")
+    assert found["level"] == "ok", found
 
 
 def test_a_cluster_that_was_applied_differs_in_nothing(system: System) -> None:

@@ -18,11 +18,13 @@ import uvicorn
 from tests.fakes.clock import START_NS
 from tests.fakes.gateway import TOKEN, FakeGateway
 from tests.stories import NODE, Story, event, heartbeat
+from tests.unit.test_gateway_acquired import CONTENT, acquired
 from workers.cli import main
 from workers.cli.asking import followed
 from workers.cli.client import Client
 from workers.cli.context import Context
 from workers.cli.exits import Exit
+from workers.core.custody import object_key
 from workers.core.outcome import Outcome
 from workers.core.result import ActionResult
 
@@ -252,8 +254,7 @@ def test_events_are_submitted_from_a_file_and_from_standard_input(
         (["event", "submit", __file__], Exit.USAGE, "line 1"),
         (["tail", "results", "--data", "/no/such/dir"], Exit.USAGE, "--config"),
         (["tail", "nonsense"], Exit.USAGE, "nonsense"),
-        (["history", "rebuild", "/no/such/new", "--data", "/no/such/dir"], Exit.USAGE, "--config"),
-        (["history", "rebuild", __file__, "--config", __file__], Exit.USAGE, "is there already"),
+        (["history", "rebuild", "--data", "/no/such/dir"], Exit.USAGE, "--config"),
         (["keys", "show", "--keyset", "/no/such/file"], Exit.USAGE, "/no/such/file"),
         (["keys", "init", "/tmp", "--node", "x=y"], Exit.USAGE, "NAME=NODE_ID"),
         (["nodes", "--data", "/no/such/dir"], Exit.USAGE, "douse up"),
@@ -329,3 +330,73 @@ def test_the_frame_pays_for_no_library_that_only_some_command_needs() -> None:
     program = f"import sys, workers.cli; print(*[name for name in {dear.split()} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+# --- downloads -------------------------------------------------------------------------------------------------------
+
+
+def test_a_download_is_the_file_verified_for_its_owner_alone(
+    gateway: FakeGateway, douse: Douse, tmp_path: Path
+) -> None:
+    story = acquired(gateway, number=900)
+    target = tmp_path / "evidence"
+    ended = douse("download", story.id, "-o", str(target))
+    assert ended.code == Exit.OK, ended.err
+    assert target.read_bytes() == CONTENT
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert "verified" in ended.out
+    assert [each.name for each in tmp_path.iterdir()] == ["evidence"]
+
+
+def test_without_a_name_a_download_is_called_as_its_execution(
+    gateway: FakeGateway, douse: Douse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = acquired(gateway, number=901, path="/tmp/../../etc/passwd")
+    monkeypatch.chdir(tmp_path)
+    assert douse("download", story.id).code == Exit.OK
+    assert [each.name for each in tmp_path.iterdir()] == [story.id]
+
+
+def test_a_download_replaces_nothing_unless_told_to(gateway: FakeGateway, douse: Douse, tmp_path: Path) -> None:
+    story = acquired(gateway, number=902)
+    target = tmp_path / "mine"
+    target.write_bytes(b"mine")
+    ended = douse("download", story.id, "-o", str(target))
+    assert ended.code == Exit.USAGE
+    assert "exists" in ended.said
+    assert target.read_bytes() == b"mine"
+    assert douse("download", story.id, "-o", str(target), "--force").code == Exit.OK
+    assert target.read_bytes() == CONTENT
+    assert [each.name for each in tmp_path.iterdir()] == ["mine"]
+
+
+def test_what_is_not_what_was_acquired_leaves_no_file(gateway: FakeGateway, douse: Douse, tmp_path: Path) -> None:
+    story = acquired(gateway, number=903)
+    gateway.objects.objects[object_key(story.node_id, story.id)] = bytes(len(CONTENT))
+    ended = douse("download", story.id, "-o", str(tmp_path / "x"))
+    assert ended.code == Exit.FAILED
+    assert "broke off" in ended.said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(("no-such-id",), Exit.NOT_FOUND), (("{id}", "-o", "/nonexistent/x"), Exit.FAILED)]
+)
+def test_a_download_that_cannot_be_says_why(
+    gateway: FakeGateway, douse: Douse, arguments: tuple[str, ...], code: Exit
+) -> None:
+    story = acquired(gateway, number=904)
+    ended = douse("download", *(each.format(id=story.id) for each in arguments))
+    assert ended.code == code
+    assert ended.said
+
+
+def test_an_execution_that_acquired_nothing_has_nothing_to_download(
+    gateway: FakeGateway, douse: Douse, tmp_path: Path
+) -> None:
+    story = Story(number=905)
+    gateway.history.put(*story.whole())
+    ended = douse("download", story.id, "-o", str(tmp_path / "x"))
+    assert ended.code == Exit.NOT_FOUND
+    assert "acquired no file" in ended.said
+    assert list(tmp_path.iterdir()) == []

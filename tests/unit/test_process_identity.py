@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.processes import BOOT_ID, TICK_NS, FakeProcesses
-from workers.core.process import ProcessFacts
+from workers.core.process import ProcessFacts, ProcessIdentity
 from workers.core.process_identity import (
     BTIME_GRAIN_NS,
     CLOCK_ERROR_NS,
@@ -158,4 +158,4 @@ def test_a_bound_process_is_known_again_by_serial_or_else_by_ticks(
     boot_id: str, ticks: int, serial: int, held_serial: int, same: bool
 ) -> None:
     holder = FakeProcesses().spawn(start_ticks=7, serial=held_serial).facts
-    assert is_same(holder, boot_id=boot_id, start_ticks=ticks, serial=serial) is same
+    assert is_same(holder.identity, ProcessIdentity(boot_id, ticks, serial)) is same

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.failpoints import Crash
-from tests.fakes.history_store import FakeHistoryStore
 from tests.fakes.signing import FakeOpener, FakeSealer, fake_keyset
 from tests.guarantees.history import ReplayChangesNothing
 from tests.projecting import CODEC, GATEWAY, KEYS, NODE_SIGNER, OTHER, REVOKED, STRANGER, World
@@ -27,7 +26,6 @@ from workers.core.outcome import Outcome, Stage
 from workers.ports import Opened
 from workers.projector.projector import AFTER_COMMIT, BEFORE_COMMIT, FAILPOINTS
 from workers.projector.reading import TOPICS
-from workers.projector.rebuild import SilentScribe, UpTo, rebuild
 
 T = TypeVar("T")
 
@@ -435,40 +433,6 @@ def test_one_trace_goes_from_the_record_to_its_folding() -> None:
     world.log.duplicate(traced)
     world.run()
     assert [(span.name, span.trace_id) for span in world.telemetry.spans][-1] == ("process response.results", 7)
-
-
-def test_a_rebuild_out_of_the_log_equals_the_live_history() -> None:
-    world = World(limit=7)
-    for number in range(9):
-        world.tell(*Story(number).whole())
-    world.tell(Story(3).ended(Outcome.FAILED), signer=STRANGER)
-    world.audit(f"node/{NODE}/{BORN}", 3)
-    world.detect(event(1))
-    world.run()
-    world.tell(*Story(99).whole())
-
-    fresh = World(FakeHistoryStore(), log=world.log, limit=4)
-    rebuilt = rebuild(
-        fresh.projector(reader=UpTo(world.log.reader(), world.store), scribe=SilentScribe()), fresh.store, world.store
-    )
-
-    assert rebuilt.equal
-    assert rebuilt.behind == {}
-    assert fresh.store.execution(Story(99).id) is None
-    assert fresh.outbox.published == []
-
-
-def test_a_rebuild_says_what_the_log_no_longer_holds() -> None:
-    world = World()
-    world.tell(*Story(1).whole())
-    world.run()
-    for partition in (0, 1):
-        world.log.truncate(topics.RESULTS, partition=partition, below=2)
-    fresh = World(log=world.log)
-    rebuilt = rebuild(
-        fresh.projector(reader=UpTo(world.log.reader(), world.store), scribe=SilentScribe()), fresh.store, world.store
-    )
-    assert not rebuilt.equal
 
 
 @settings(max_examples=40)

@@ -14,12 +14,12 @@ from workers.action import Action, Done, FieldSpec, Job, Lane, NotDone, Pending,
 from workers.core.errors import CommandRejected
 from workers.core.event import ProcessRef
 from workers.core.outcome import Outcome, PostCondition, Report, Values
-from workers.core.process import ProcessFacts
-from workers.core.process_identity import Judgement, Verdict, is_same, judge_event, judge_review
+from workers.core.process import ProcessFacts, ProcessIdentity
+from workers.core.process_identity import Judgement, Verdict, judge_event, judge_review
 from workers.core.protection import protection
 from workers.core.request import ActorKind
 from workers.core.target import MAX_ANCESTORS, ProcessTarget
-from workers.ports import Host, ProcessHandle
+from workers.ports import HeldProcess, Host
 
 FAILPOINTS: Final = ("kill_process.signalled",)
 """Right after the kernel took the signal, before anything is known of its effect."""
@@ -161,9 +161,11 @@ class KillProcess(Action[KillParameters]):
         if handle is None:
             return Done(self._killed(claim, "it is no longer there", cause="unproven"))
         try:
-            facts = handle.facts
+            facts = handle.refresh()
         finally:
             handle.close()
+        if facts is None:
+            return Done(self._killed(claim, "it is no longer there", cause="unproven"))
         waits = facts.kill_pending and (facts.frozen or facts.state == "D")
         return Pending(self._pending(claim, facts)) if waits else NotDone()
 
@@ -176,7 +178,7 @@ class KillProcess(Action[KillParameters]):
         )
         return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=_outputs(claim))
 
-    def _kill(self, job: Job[KillParameters], claim: Values, host: Host, handle: ProcessHandle) -> Report:
+    def _kill(self, job: Job[KillParameters], claim: Values, host: Host, handle: HeldProcess) -> Report:
         before = host.clock.monotonic_ns()
         if not handle.signal(signal.SIGKILL):
             return self._nothing_to_do(claim, "it ended by itself before it could be killed")
@@ -306,21 +308,10 @@ def _refuse_protected(facts: ProcessFacts, host: Host) -> None:
         raise CommandRejected(f"process {facts.pid} is protected on this node: {reason}", code="protected_target")
 
 
-def _reopen(claim: Values, host: Host) -> ProcessHandle | None:
+def _reopen(claim: Values, host: Host) -> HeldProcess | None:
     """Hold the claimed process; None when it has ended, whoever has its pid now."""
-    handle = host.processes.open(int(claim["pid"]))
-    if handle is None:
-        return None
-    same = is_same(
-        handle.facts,
-        boot_id=str(claim["boot_id"]),
-        start_ticks=int(claim["start_ticks"]),
-        serial=int(claim["serial"]),
-    )
-    if same:
-        return handle
-    handle.close()
-    return None
+    claimed = ProcessIdentity(str(claim["boot_id"]), int(claim["start_ticks"]), int(claim["serial"]))
+    return host.processes.reopen(int(claim["pid"]), claimed)
 
 
 def _outputs(claim: Values) -> Values:

@@ -63,6 +63,15 @@ class Machine:
         return hmac.digest(key, self._machine_id.encode(), "sha256").hex()[:32]
 
 
+def kept_node_id(data_dir: Path) -> str:
+    """The id that an earlier start kept; empty where there was none.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    return _read(data_dir / _KEPT_AS)
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="ascii").strip()

@@ -14,7 +14,7 @@ def gateway(settings: GatewaySettings) -> Runnable:
     """The HTTP gateway: its own key signs its audit chain and nothing else.
 
     Raises:
-        ConfigError: a key, the history store or the broker's settings cannot be used.
+        ConfigError: a key, the history store, the object store or the broker's settings cannot be used.
         TransientFailure: the history store is busy.
     """
     from workers.actions import CATALOGUE
@@ -29,6 +29,7 @@ def gateway(settings: GatewaySettings) -> Runnable:
     from workers.adapters.kafka.unsendable import Unsendable
     from workers.adapters.kafka.writer import KafkaLogWriter
     from workers.adapters.keys import load_private_key
+    from workers.adapters.object_store import open_reader
     from workers.adapters.scribe import ChainScribe
     from workers.adapters.signing import EnvelopeSealer
     from workers.adapters.telemetry import telemetry as open_telemetry
@@ -76,6 +77,7 @@ def gateway(settings: GatewaySettings) -> Runnable:
         telemetry=telemetry,
         clock=clock,
         chance=chance,
+        objects=open_reader(settings.storage),
     )
     return Loop(
         build(

@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable
 from contextlib import closing
 
-from workers.core.errors import ConfigError
 from workers.core.ids import RANDOM_BYTES, ChainId, uuid7
+from workers.core.rebuilding import Rebuilt
 from workers.ports import Chained, Failpoints, HistoryStore, LogReader, Runnable, Scribe, Telemetry
 from workers.projector.projector import Projector
-from workers.projector.rebuild import Rebuilt
+from workers.projector.rebuild import Choice as Choice
 from workers.settings import ProjectorSettings
 
 
@@ -76,35 +76,33 @@ def projector(settings: ProjectorSettings) -> Runnable:
 
 
 def rebuild_history(
-    settings: ProjectorSettings, fresh_url: str, *, progress: Callable[[int], None] = lambda records: None
+    settings: ProjectorSettings, choice: Choice, *, progress: Callable[[int], None] = lambda records: None
 ) -> Rebuilt:
-    """History made anew out of the log, in a store beside the live one; stop the projector first.
+    """History made anew out of the log, in a store beside the live one, which it replaces if ``choice`` says so.
 
     Raises:
-        ConfigError: as ``projector``; or the new store holds something already.
+        ConfigError: as ``projector``; or another rebuild is at work.
         TransientFailure: the log or a database is away or busy.
     """
     from workers.adapters.avro import AvroCodec
     from workers.adapters.clock import SystemClock
-    from workers.adapters.failpoints import NoFailpoints
-    from workers.adapters.history_store.store import open_history
+    from workers.adapters.failpoints import NoFailpoints, failpoints
+    from workers.adapters.history_store.rebuilding import open_rebuilding
     from workers.adapters.kafka.memory_outbox import MemoryOutbox
     from workers.adapters.kafka.reader import KafkaLogReader
     from workers.adapters.telemetry import quiet
-    from workers.projector.rebuild import SilentScribe, UpTo, rebuild
+    from workers.projector.rebuild import Rebuild
+    from workers.projector.silent import SilentScribe
+    from workers.projector.up_to import UpTo
 
-    told, codec = quiet(), AvroCodec()
+    told, codec, armed = quiet(), AvroCodec(), failpoints(os.environ)
     with (
-        closing(open_history(settings.history, codec)) as live,
-        closing(open_history(fresh_url, codec)) as fresh,
         closing(KafkaLogReader(settings.kafka, telemetry=told, clock=SystemClock())) as reader,
+        closing(open_rebuilding(settings.history, codec, armed)) as twin,
     ):
-        if fresh.health().next_offsets:
-            raise ConfigError(f"history: {fresh_url} holds a history already; name a new store")
-        upto = UpTo(reader, live)
-        outbox = MemoryOutbox(ChainId("rebuild"))
-        made = _over(settings, fresh, upto, scribe=SilentScribe(), outbox=outbox, told=told, armed=NoFailpoints())
-        return rebuild(made, fresh, live, progress=progress)
+        upto, outbox = UpTo(reader), MemoryOutbox(ChainId("rebuild"))
+        made = _over(settings, twin.fresh, upto, scribe=SilentScribe(), outbox=outbox, told=told, armed=NoFailpoints())
+        return Rebuild(made, upto, twin, failpoints=armed, progress=progress).run(choice)
 
 
 def _over(

@@ -13,7 +13,22 @@ import typer
 
 from workers import __version__
 from workers.bootstrap import ROLES
-from workers.cli import asking, cluster, demo, doctor, growth, handing, history, house, looking, roles, rules, tail, up
+from workers.cli import (
+    asking,
+    cluster,
+    demo,
+    doctor,
+    downloading,
+    growth,
+    handing,
+    history,
+    house,
+    looking,
+    roles,
+    rules,
+    tail,
+    up,
+)
 from workers.cli.exits import LEGEND, Exit, Failure
 from workers.core.errors import ConfigError, TransientFailure, WorkerError
 
@@ -29,6 +44,7 @@ demo.register(app)
 asking.register(app)
 looking.register(app)
 history.register(app)
+downloading.register(app)
 handing.register(app)
 tail.register(app)
 cluster.register(house.topics)

@@ -81,22 +81,48 @@ class Client:
             if not cursor:
                 return
 
+    @contextmanager
+    def stream(self, *path: str) -> Iterator["httpx.Response"]:
+        """An answer whose body is still arriving.
+
+        Raises:
+            Failure: no answer, one that is no success, or one that breaks off.
+        """
+        import httpx
+
+        try:
+            with self._http.stream("GET", _url(path)) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise _failure(answer)
+                yield answer
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from None
+
     def _ask(self, method: str, path: tuple[str, ...], **more: Any) -> Any:
         import httpx
 
-        url = "/api/v1/" + "/".join(quote(part, safe="") for part in path)
         try:
-            answer = self._http.request(method, url, **more)
-        except httpx.TimeoutException:
-            raise Failure(f"{self.context.url} did not answer in time; ask again", Exit.UNREACHABLE) from None
+            answer = self._http.request(method, _url(path), **more)
         except httpx.TransportError as error:
-            reason = str(error) or type(error).__name__
-            raise Failure(
-                f"{self.context.url} does not answer ({reason}); is `douse up` running?", Exit.UNREACHABLE
-            ) from None
+            raise self._unreachable(error) from None
         if answer.is_success:
             return self._read(answer)
         raise _failure(answer)
+
+    def _unreachable(self, error: "httpx.TransportError") -> Failure:
+        import httpx
+
+        match error:
+            case httpx.TimeoutException():
+                return Failure(f"{self.context.url} did not answer in time; ask again", Exit.UNREACHABLE)
+            case httpx.RemoteProtocolError():
+                return Failure(f"{self.context.url} broke off its answer; its log says why", Exit.FAILED)
+            case _:
+                reason = str(error) or type(error).__name__
+                return Failure(
+                    f"{self.context.url} does not answer ({reason}); is `douse up` running?", Exit.UNREACHABLE
+                )
 
     def _read(self, answer: "httpx.Response") -> Any:
         try:
@@ -122,6 +148,10 @@ def connected(data: Path | None) -> Iterator[Client]:
         raise Failure(f"{context.url!r} is no URL, or the token has characters that no token has", Exit.USAGE) from None
     with http:
         yield Client(http, context)
+
+
+def _url(path: tuple[str, ...]) -> str:
+    return "/api/v1/" + "/".join(quote(part, safe="") for part in path)
 
 
 def _failure(answer: "httpx.Response") -> Failure:

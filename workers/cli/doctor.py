@@ -13,6 +13,7 @@ import typer
 from workers.adapters import yaml_files
 from workers.adapters.machine_facts import read_facts
 from workers.bootstrap.rules import action_shapes, partitions_of, privileges_and_mounts
+from workers.bootstrap.storage_check import gateway_findings, node_findings, node_id_of
 from workers.cli.exits import Exit
 from workers.cli.listing import Output, OutputOption, legible, show
 from workers.core.errors import ConfigError, MalformedMessage, Problem, WorkerError
@@ -21,9 +22,9 @@ from workers.core.machine import Finding, Level, examine
 from workers.core.topics import AUDIT
 
 if TYPE_CHECKING:
-    from workers.settings import Features, KafkaSettings, ResponseActions
+    from workers.settings import Features, KafkaSettings, NodeIdentity, ResponseActions, StorageSettings
 
-S = TypeVar("S", "Features", "KafkaSettings")
+S = TypeVar("S", "Features", "KafkaSettings", "NodeIdentity", "StorageSettings")
 EVENTS = Annotated[
     list[Path] | None, typer.Option("--event", help="A detector's alert (JSON); says what it lacks.", metavar="FILE")
 ]
@@ -31,7 +32,10 @@ RULES = Annotated[
     list[Path] | None,
     typer.Option("--rules", help="Falco's rule files and falco.yaml; says what rules do not print.", metavar="FILE"),
 ]
-CONFIG = Annotated[Path | None, typer.Option("--config", help="A worker's settings; asks its brokers.", metavar="FILE")]
+CONFIG = Annotated[
+    Path | None,
+    typer.Option("--config", help="A worker's settings; asks its brokers and its object store.", metavar="FILE"),
+]
 PRIVILEGES = Annotated[
     bool, typer.Option("--privileges", help="Only print the capabilities and mounts that actions need.")
 ]
@@ -63,7 +67,8 @@ def doctor(
         show(rows, output, columns=("action", "capabilities", "mounts"))
         return
     asked = _brokers(_part(settings, "kafka", KafkaSettings)) if config is not None else ()
-    findings = [*_machine(actions), *_events(event or ()), *_rules(rules or ()), *asked]
+    kept = _storage(settings) if config is not None else ()
+    findings = [*_machine(actions), *_events(event or ()), *_rules(rules or ()), *asked, *kept]
     _print(findings, output)
     if any(found.level is Level.FAIL for found in findings):
         raise typer.Exit(Exit.FAILED)
@@ -147,6 +152,21 @@ def _brokers(settings: "KafkaSettings") -> Iterator[Finding]:
         yield Finding(Level.FAIL, "brokers", f"{where}: {error.message}", "check address, TLS and credentials")
     else:
         yield Finding(Level.OK, "brokers", f"{where} answers; {AUDIT} has {partitions} partition(s)")
+
+
+def _storage(settings: Mapping[str, Any]) -> Iterator[Finding]:
+    """A node's or a gateway's object store; a worker that has none has nothing to ask."""
+    from workers.settings import NodeIdentity, StorageSettings
+
+    storage = _part(settings, "storage", StorageSettings)
+    if "node" in settings:
+        node_id = node_id_of(_part(settings, "node", NodeIdentity))
+        if node_id:
+            yield from node_findings(storage, node_id)
+        else:
+            yield Finding(Level.WARN, "object store", "not asked: the node has no id yet", "start the node once")
+    elif "storage" in settings:
+        yield from gateway_findings(storage)
 
 
 def _print(findings: Sequence[Finding], output: Output) -> None:

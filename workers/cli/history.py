@@ -1,10 +1,10 @@
 """``douse history``, and ``history rebuild``: what was asked and done, and the proof that the log says the same.
 
-Called by the frame. The list comes from the gateway; a rebuild reads the log itself, over bootstrap, into a new store,
-and never touches the live one.
+Called by the frame. The list comes from the gateway; a rebuild reads the log itself, over bootstrap.
 """
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +16,7 @@ from workers.cli.context import DEFAULT_DATA
 from workers.cli.exits import Exit, Failure
 from workers.cli.listing import Output, OutputOption
 from workers.cli.looking import MostOption, SinceOption, show_executions
+from workers.core.rebuilding import Rebuilt
 
 commands = typer.Typer(
     name="history", help="What was asked and what was done, newest request first.", invoke_without_command=True
@@ -68,32 +69,45 @@ def history(
 
 @commands.command()
 def rebuild(
-    store: Annotated[Path, typer.Argument(help="The new store, a SQLite file that is not there yet.", metavar="FILE")],
+    check: Annotated[bool, typer.Option("--check", help="Only compare; leave the live store where it is.")] = False,
+    although_different: Annotated[
+        bool, typer.Option("--although-different", help="Replace it even if it differs; it is kept beside the new one.")
+    ] = False,
     config: Annotated[
         Path | None, typer.Option("--config", help="The projector's settings file.", metavar="FILE")
     ] = None,
     data: DataOption = None,
 ) -> None:
-    """Fold the log anew into a store beside the live one, and compare; exit 1 when they differ. Stop the projector
-    first: what it folds meanwhile is a difference too."""
-    from workers.bootstrap.projector import rebuild_history
+    """Fold the log anew into a store beside the live one, carry over what is older than the log, compare, and replace.
+
+    Projector and gateway may run meanwhile. Exit 1 when the two differ; then nothing is replaced, unless told to."""
+    from workers.bootstrap.projector import Choice, rebuild_history
     from workers.settings import ProjectorSettings, parse
 
     path = config or (data if data is not None else DEFAULT_DATA).expanduser() / "config" / "projector.yaml"
     if not path.exists():
         raise Failure(f"name --config FILE, or the --data of a `douse up` ({path} is not there)", Exit.USAGE)
-    if store.exists():
-        raise Failure(f"{store} is there already; name a new file", Exit.USAGE)
     settings = parse(ProjectorSettings, yaml_files.read_mapping(path))
-    made = rebuild_history(settings, f"sqlite:///{store.absolute()}", progress=_progress)
+    made = rebuild_history(settings, Choice(not check, although_different), progress=_progress)
+    for line in _told(made):
+        typer.echo(line)
+    if not made.equal and not made.replaced:
+        raise Failure(
+            "the live store differs and was left in place; --although-different replaces it and keeps it", Exit.FAILED
+        )
+
+
+def _told(made: Rebuilt) -> Iterator[str]:
+    yield f"{made.records} records folded; digest {made.digest}"
     for place, behind in sorted(made.behind.items()):
-        typer.echo(f"{place}: {behind} record(s) that history has are no longer in the log")
-    typer.echo(f"{made.records} records folded; digest {made.digest}")
-    if not made.equal:
-        lost = sum(made.behind.values())
-        why = f"; {lost} record(s) are only in it any more, so keep it" if lost else ""
-        raise Failure(f"the live store differs: its digest is {made.live_digest}{why}", Exit.FAILED)
-    typer.echo("the live store holds exactly the same")
+        yield f"{place}: {behind} record(s) that history has are no longer in the log"
+    if made.carried.carried:
+        yield f"carried over, older than the log: {made.carried.carried}"
+    if made.carried.left:
+        yield f"only in the old store, though young enough to be in the log, or no longer believed: {made.carried.left}"
+    yield "the old store held exactly the same" if made.equal else f"the old store's digest is {made.live_digest}"
+    if made.replaced:
+        yield f"the new store is live; the old one is kept as {made.kept}" if made.kept else "the new store is live"
 
 
 def _progress(records: int) -> None:

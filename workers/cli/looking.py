@@ -58,6 +58,9 @@ def events(
     host: Annotated[str, typer.Option("--host", help="Node id or host name.")] = "",
     rule: Annotated[str, typer.Option("--rule", help="The detector's rule.")] = "",
     container: Annotated[str, typer.Option("--container", help="Container id, 12 digits or more.")] = "",
+    workload: Annotated[str, typer.Option("--workload", help="Kubernetes pod or workload.")] = "",
+    cluster: Annotated[str, typer.Option("--cluster")] = "",
+    event: Annotated[str, typer.Option("--id", help="One event, in full.", metavar="ID")] = "",
     since: SinceOption = "",
     most: MostOption = 25,
     data: DataOption = None,
@@ -65,7 +68,11 @@ def events(
 ) -> None:
     """What detectors saw, newest first, and what it led to."""
     with connected(data) as client:
+        if event:
+            show_document(client.get("events", event), output)
+            return
         query = {"host": host, "rule": rule, "container": container, "since": since}
+        query |= {"workload": workload, "cluster": cluster}
         rows = list(client.pages("events", most=most, query=query))
     show(rows if output is not Output.TABLE else [_event_row(row) for row in rows], output, columns=_EVENTS)
 

@@ -8,6 +8,17 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """What tells a process from every other that ever had its pid."""
+
+    boot_id: str
+    start_ticks: int
+    """Start in clock ticks since boot: setting the clock does not change it."""
+    serial: int = 0
+    """The kernel's own number, never given twice in one boot (Linux 6.9); 0 where it has none."""
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessFacts:
     """One process, read while a pidfd held it. ``boot_id``, ``start_ticks`` and ``serial`` are identity; the rest is
     evidence, and most of it (exe, name, command line, cgroup) changes at the process's own will."""
@@ -47,3 +58,8 @@ class ProcessFacts:
     """A SIGKILL has been sent and not yet taken."""
     oldest_in_cgroup: bool = False
     """No process of its cgroup is older: a unit's own main process, and nothing that it started."""
+
+    @property
+    def identity(self) -> ProcessIdentity:
+        """The part of it that no process can change."""
+        return ProcessIdentity(self.boot_id, self.start_ticks, self.serial)

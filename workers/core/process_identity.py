@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from workers.core.process import ProcessFacts
+from workers.core.process import ProcessFacts, ProcessIdentity
 
 CLOCK_ERROR_NS: Final = 250_000
 """Between the detector's clock and ours on one machine: each reads two clocks one after the other, which takes
@@ -99,11 +99,11 @@ def judge_review(facts: ProcessFacts, *, asked_at_ns: int, named_start_ns: int |
     return Judgement(judged.verdict, Binding.PID_AT_INTAKE)
 
 
-def is_same(facts: ProcessFacts, *, boot_id: str, start_ticks: int, serial: int) -> bool:
+def is_same(holder: ProcessIdentity, claimed: ProcessIdentity) -> bool:
     """Whether a process that was bound earlier still holds its pid: by the kernel's own number where both have one,
     else by its start in ticks, which setting the clock does not change."""
-    if facts.boot_id != boot_id:
+    if holder.boot_id != claimed.boot_id:
         return False
-    if facts.serial and serial:
-        return facts.serial == serial
-    return facts.start_ticks == start_ticks
+    if holder.serial and claimed.serial:
+        return holder.serial == claimed.serial
+    return holder.start_ticks == claimed.start_ticks

@@ -66,11 +66,13 @@ class ExecutionQuery:
 
 @dataclass(frozen=True, slots=True)
 class EventQuery:
-    """Which events."""
+    """Which events; every field narrows, as in ``ExecutionQuery``."""
 
     host: str = ""
     rule: str = ""
     container: str = ""
+    workload: str = ""
+    cluster: str = ""
     from_ns: int = 0
     to_ns: int = 0
     limit: int = 25

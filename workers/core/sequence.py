@@ -23,8 +23,12 @@ class Ranges:
 
     def union(self, numbers: Iterable[int]) -> "Ranges":
         """With these numbers too."""
+        return self.merged(Ranges(tuple((number, number) for number in set(numbers))))
+
+    def merged(self, other: "Ranges") -> "Ranges":
+        """With those of another too."""
         spans: list[tuple[int, int]] = []
-        for first, last in sorted([*self.spans, *((number, number) for number in set(numbers))]):
+        for first, last in sorted([*self.spans, *other.spans]):
             if spans and first <= spans[-1][1] + 1:
                 spans[-1] = (spans[-1][0], max(last, spans[-1][1]))
             else:

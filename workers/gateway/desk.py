@@ -32,7 +32,7 @@ from workers.gateway.principals import Principal
 from workers.gateway.refusals import Conflict, Invalid, NotFound, TooLarge
 from workers.gateway.requests import Catalogue, Wish
 from workers.gateway.trail import Trail
-from workers.ports import Chance, Clock, Codec, HistoryStore, Telemetry
+from workers.ports import Chance, Clock, Codec, HistoryStore, ObjectReader, Telemetry
 
 LARGEST_RECORD: Final = 900_000
 """Bytes of one encoded record: under the producers' limit of 1,000,000 with room for key, headers and trace."""
@@ -72,6 +72,8 @@ class Desk:
     telemetry: Telemetry
     clock: Clock
     chance: Chance
+    objects: ObjectReader | None = None
+    """Where acquired files are; None where no object store is configured."""
 
     def hand_in(self, body: bytes, *, person: Principal, parent: Headers = ()) -> tuple[EventId, ...]:
         """Take in a detector's events, all of them or none; their ids, in order.

@@ -10,7 +10,9 @@ from workers.core.queries import StoredEvent, StoredNode, StoreHealth
 from workers.core.target import ContainerTarget, FileTarget, ProcessTarget
 from workers.gateway import showing
 from workers.gateway.moments import shown
-from workers.gateway.views import ActionView, EventView, FieldView, HealthView, NodeView, PositionView
+from workers.gateway.views.catalogue import ActionView, FieldView
+from workers.gateway.views.events import EventView
+from workers.gateway.views.fleet import HealthView, NodeView, PositionView
 
 _KINDS: Final = {ProcessTarget: "process", ContainerTarget: "container", FileTarget: "file"}
 

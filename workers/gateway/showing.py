@@ -14,15 +14,8 @@ from workers.core.request import ActionRequest
 from workers.core.result import ActionResult
 from workers.core.target import ContainerTarget, FileTarget, ProcessTarget, Target, describe
 from workers.gateway.moments import shown
-from workers.gateway.views import (
-    ExecutionView,
-    Flat,
-    PostConditionView,
-    StepView,
-    TargetProcessView,
-    TargetView,
-    TimingsView,
-)
+from workers.gateway.views.executions import ExecutionView, PostConditionView, StepView, TimingsView
+from workers.gateway.views.targets import Flat, TargetProcessView, TargetView
 
 Signer = Callable[[bytes], str]
 """The key id inside a signed envelope; empty where the bytes are none."""

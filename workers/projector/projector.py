@@ -59,7 +59,9 @@ class Projector:
         """Read, but not yet in the store: the next step tries it again."""
 
     def start(self) -> None:
-        """Begin. Raises ``TransientFailure`` when the log or the store is away; call again."""
+        """Begin, or begin anew from where the store stands. Raises ``TransientFailure`` when the log or the store is
+        away; call again."""
+        self._next.clear()
         self._assign(self._partitions())
         self._alarms.started({"partitions": len(self._next)})
 

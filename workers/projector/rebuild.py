@@ -1,127 +1,145 @@
-"""Makes history anew out of the log, into a store beside the live one, and says whether the two are equal.
+"""Makes history anew out of the log, in a store beside the live one, and lets it take that one's place.
 
-Called by bootstrap for ``douse history rebuild``; calls a projector on the new store. Never writes to the live store,
-and never alarms anybody: what was wrong then was told then.
+Called by bootstrap for ``douse history rebuild``; calls a projector on the new store. A projector may go on folding
+into the live store meanwhile: it loses nothing, and waits only while the last few records are folded and the stores are
+exchanged. Never alarms anybody: what was wrong with the log was told when it was first read.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from workers.core.ids import NO_EXECUTION, ExecutionId
-from workers.core.node_state import NodeState
-from workers.core.outcome import NOTHING, Values
-from workers.core.record import Delivery, Gap, Headers, LogPosition, Record, Start
-from workers.core.result import ActionResult
-from workers.ports import Chained, HistoryStore, LogReader
+from workers.core.rebuilding import Rebuilt
+from workers.core.record import LogPosition
+from workers.core.retention import Cutoffs
+from workers.ports import Failpoints, HistoryStore, LiveHistory, Rebuilding
 from workers.projector.projector import Projector
+from workers.projector.up_to import UpTo
+
+FOLDED: Final = "rebuild.folded"
+CARRIED: Final = "rebuild.carried"
+COMPARED: Final = "rebuild.compared"
+CAUGHT_UP: Final = "rebuild.caught_up"
+HELD: Final = "rebuild.held"
+SETTLED: Final = "rebuild.settled"
+REPLACED: Final = "rebuild.replaced"
+LET_GO: Final = "rebuild.let_go"
+FAILPOINTS: Final = (FOLDED, CARRIED, COMPARED, CAUGHT_UP, HELD, SETTLED, REPLACED, LET_GO)
 
 _POLL_S: Final = 1.0
 
 _PATIENCE: Final = 10
-"""Polls in a row that bring nothing before the log is taken for read."""
+"""Polls in a row that bring nothing before what is missing is taken for gone."""
 
+_BARREN: Final = 0.01
+"""What a poll counts for that only brought records from beyond the end: a thousand polls of a thousand records."""
 
-class SilentScribe:
-    """Implements ``Scribe`` by writing nothing."""
+_BATCH: Final = 1000
 
-    def result(self, tx: Chained, result: ActionResult, *, trace: Headers = ()) -> None:
-        """Nothing."""
+_CLOSE: Final = 5000
+"""Records behind the live store at which it is held: about a second of folding."""
 
-    def audit(
-        self,
-        tx: Chained,
-        kind: str,
-        *,
-        at_ns: int,
-        execution_id: ExecutionId = NO_EXECUTION,
-        actor: str = "",
-        detail: Values = NOTHING,
-        trace: Headers = (),
-    ) -> None:
-        """Nothing."""
-
-    def node_state(self, tx: Chained, state: NodeState) -> None:
-        """Nothing."""
-
-    def dead_letter(self, tx: Chained, record: Record, *, reason: str, message: str, at_ns: int) -> None:
-        """Nothing."""
-
-
-class UpTo:
-    """Implements ``LogReader`` by passing on what another reads, up to where the live store stands and no further."""
-
-    def __init__(self, reader: LogReader, live: HistoryStore) -> None:
-        """``live`` is asked once for every partition, at its first record."""
-        self._reader = reader
-        self._live = live
-        self._ends: dict[LogPosition, int] = {}
-
-    def partitions(self, topic: str) -> tuple[LogPosition, ...]:
-        """As the port says."""
-        return self._reader.partitions(topic)
-
-    def assign(self, starts: Mapping[LogPosition, Start]) -> None:
-        """As the port says."""
-        self._reader.assign(starts)
-
-    def poll(self, timeout_s: float, *, limit: int = 500) -> Sequence[Delivery]:
-        """As the port says; gaps pass."""
-        found = self._reader.poll(timeout_s, limit=limit)
-        return [each for each in found if isinstance(each, Gap) or each.offset < self._end(each.position)]
-
-    def close(self) -> None:
-        """As the port says."""
-        self._reader.close()
-
-    def _end(self, position: LogPosition) -> int:
-        if position not in self._ends:
-            self._ends[position] = self._live.next_offset(position) or 0
-        return self._ends[position]
+_ROUNDS: Final = 20
+"""Times to catch up with a live store that moves on, before it is held however far ahead it is."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rebuilt:
-    """What came of it."""
+class Choice:
+    """What to do when the new store is there."""
 
-    records: int
-    behind: Mapping[str, int]
-    """``topic/partition`` to the records that the live store has folded and the log did not give."""
-    digest: str
-    live_digest: str
-
-    @property
-    def equal(self) -> bool:
-        """Whether the new store holds exactly what the live one does."""
-        return self.digest == self.live_digest
+    replace: bool = True
+    """Let it take the place of the live one; else only compare."""
+    although_different: bool = False
+    """Even when the two differ. The old one is kept then."""
 
 
-def rebuild(
-    projector: Projector,
-    fresh: HistoryStore,
-    live: HistoryStore,
-    *,
-    progress: Callable[[int], None] = lambda records: None,
-) -> Rebuilt:
-    """Fold the log into ``fresh``, which ``projector`` writes to, until it has come as far as ``live`` is.
+class Rebuild:
+    """One rebuild."""
 
-    ``projector`` reads through ``UpTo``. Stop the live one first, or its store moves on meanwhile. What is older than
-    the log's retention is in neither place: then ``behind`` stays empty and ``equal`` is false.
+    def __init__(
+        self,
+        projector: Projector,
+        upto: UpTo,
+        twin: Rebuilding,
+        *,
+        failpoints: Failpoints,
+        progress: Callable[[int], None] = lambda records: None,
+    ) -> None:
+        """``projector`` reads through ``upto`` and writes to ``twin.fresh``."""
+        self._projector = projector
+        self._upto = upto
+        self._twin = twin
+        self._reach = failpoints.reach
+        self._progress = progress
+        self._records = 0
 
-    Raises:
-        TransientFailure: the log or a store is away.
-    """
-    projector.start()
-    records, idle = 0, 0
-    while (behind := _behind(fresh, live)) and idle < _PATIENCE:
-        taken = projector.step(_POLL_S)
-        records += taken
-        idle = 0 if taken else idle + 1
-        progress(records)
-    return Rebuilt(records, behind, fresh.digest(), live.digest())
+    def run(self, choice: Choice) -> Rebuilt:
+        """Fold, carry over, compare, replace.
+
+        Raises:
+            TransientFailure: the log or a database is away, or the live store is kept busy. Nothing was replaced.
+        """
+        # What retention has begun in the live store it would otherwise still have, and the new one not.
+        forget_all(self._twin.live, Cutoffs())
+        made = self._compared()
+        if not choice.replace or not (made.equal or choice.although_different):
+            return made
+        self._catch_up()
+        self._reach(CAUGHT_UP)
+        with self._twin.held() as live:
+            self._reach(HELD)
+            self._follow(live.positions)
+            self._finish(live)
+            self._reach(SETTLED)
+            kept = live.replace(keep=not made.equal)
+            self._reach(REPLACED)
+        self._reach(LET_GO)
+        return Rebuilt(self._records, made.behind, made.carried, made.digest, made.live_digest, True, kept)
+
+    def _compared(self) -> Rebuilt:
+        with self._twin.frozen() as live:
+            behind = self._follow(live.positions)
+            self._reach(FOLDED)
+            carried = live.carry(self._upto.reach())
+            self._finish(live)
+            self._reach(CARRIED)
+            made = Rebuilt(self._records, behind, carried, self._twin.fresh.digest(), live.digest())
+        self._reach(COMPARED)
+        return made
+
+    def _finish(self, live: LiveHistory) -> None:
+        live.settle(self._upto.reach())
+        forget_all(self._twin.fresh, live.forgotten)
+
+    def _catch_up(self) -> None:
+        """Without holding anybody up."""
+        for _ in range(_ROUNDS):
+            with self._twin.frozen() as live:
+                ends = live.positions
+            before = self._records
+            self._follow(ends)
+            if self._records - before < _CLOSE:
+                return
+
+    def _follow(self, ends: Mapping[LogPosition, int]) -> Mapping[str, int]:
+        """Fold what the log has up to there; how many records of each partition it did not give."""
+        self._upto.go_on(ends)
+        self._projector.start()
+        idle = 0.0
+        while (pending := self._upto.pending) and idle < _PATIENCE:
+            taken = self._projector.step(_POLL_S)
+            self._records += taken
+            if taken or self._upto.pending != pending:
+                idle = 0.0
+            else:
+                idle += _BARREN if self._upto.moved else 1.0
+            self._progress(self._records)
+        return self._upto.give_up()
 
 
-def _behind(fresh: HistoryStore, live: HistoryStore) -> Mapping[str, int]:
-    have = fresh.health().next_offsets
-    missing = {place: upto - have.get(place, 0) for place, upto in live.health().next_offsets.items()}
-    return {place: count for place, count in missing.items() if count > 0}
+def forget_all(store: HistoryStore, cutoffs: Cutoffs) -> None:
+    """Everything that is older and not needed."""
+    gone = 1
+    while gone:
+        with store.begin() as tx:
+            gone = tx.forget(cutoffs, limit=_BATCH).total

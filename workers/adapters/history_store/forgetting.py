@@ -8,17 +8,18 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Connection,
     FromClause,
     Table,
     and_,
+    bindparam,
     delete,
     exists,
     not_,
     or_,
     select,
-    tuple_,
 )
 
 from workers.adapters.history_store import tables
@@ -101,10 +102,7 @@ def _audit(connection: Connection, before_ns: int, limit: int) -> int:
     )
     gone = connection.execute(chosen).all()
     for chunk in _chunks(gone):
-        keys = [tuple(row[:3]) for row in chunk]
-        connection.execute(
-            delete(tables.audit).where(tuple_(columns.chain_id, columns.record_no, columns.digest).in_(keys))
-        )
+        _delete_each(connection, (columns.chain_id, columns.record_no, columns.digest), [row[:3] for row in chunk])
         connection.execute(
             insert_new(connection, tables.audit_anchors),
             [{"chain_id": row.chain_id, "record_no": row.record_no, "hash": row.hash} for row in chunk],
@@ -138,10 +136,9 @@ def _nodes(connection: Connection, before_ns: int, limit: int) -> int:
         .order_by(columns.node_id, columns.incarnation)
         .limit(limit)
     )
-    gone = [tuple(row) for row in connection.execute(chosen)]
-    for chunk in _chunks(gone):
-        connection.execute(delete(tables.nodes).where(tuple_(columns.node_id, columns.incarnation).in_(chunk)))
+    gone = connection.execute(chosen).all()
     if gone:
+        _delete_each(connection, (columns.node_id, columns.incarnation), gone)
         nameless = not_(exists().where(columns.node_id == names.node_id))
         connection.execute(delete(tables.node_names).where(nameless))
     return len(gone)
@@ -164,6 +161,15 @@ def _delete(connection: Connection, table: Table, key: ColumnElement[Any], value
     for chunk in _chunks(values):
         connection.execute(delete(table).where(key.in_(chunk)))
     return len(values)
+
+
+def _delete_each(connection: Connection, key: Sequence[Column[Any]], values: Sequence[Sequence[Any]]) -> None:
+    """By a key of several columns. One by one: SQLite reads the whole table to find a list of them."""
+    statement = delete(key[0].table).where(*(column == bindparam(f"wanted_{column.name}") for column in key))
+    connection.execute(
+        statement,
+        [{f"wanted_{column.name}": value for column, value in zip(key, row, strict=True)} for row in values],
+    )
 
 
 def _chunks(values: Sequence[Any]) -> list[Sequence[Any]]:

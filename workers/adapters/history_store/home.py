@@ -4,7 +4,7 @@ Called by ``store``, ``schema`` and ``rebuilding``. A home knows how its store i
 beside it, and how the new one takes its place in one step that a kill cannot halve.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from sqlalchemy import Connection, Engine
@@ -14,6 +14,9 @@ WRITE: Final = "douse_write"
 
 BUSY_S: Final = 5.0
 """Seconds that a transaction waits for the one writer before it gives up."""
+
+HALF_WAY: Final = "rebuild.replace.half_way"
+"""Failpoint: everything is ready for the one step, and it is not done."""
 
 SNAPSHOT: Final[Mapping[str, Mapping[str, Any]]] = {
     "sqlite": {},
@@ -43,10 +46,10 @@ class Home(Protocol):
     def beside(self) -> "Home":
         """The home of the store in the making: nothing is there yet. Only after ``claim``."""
 
-    def replace(self, connection: Connection, *, keep: bool) -> str:
+    def replace(self, connection: Connection, *, keep: bool, passing: Callable[[str], None]) -> str:
         """Let the store in the making, which nobody has open any more, take the live one's place. ``connection`` is in
         a ``WRITE`` transaction of the live store; the change is made when that transaction ends, if not before. Where
-        the old store was kept, if ``keep``; else empty."""
+        the old store was kept, if ``keep``; else empty. ``passing`` is told the failpoints on the way."""
 
     def release(self) -> None:
         """Remove what is not live any more; let the next rebuild in. Idempotent."""

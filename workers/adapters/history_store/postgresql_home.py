@@ -7,17 +7,20 @@ lock that is named after the schema, and finds its tables only then.
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, text
 
-from workers.adapters.history_store.home import WRITE
+from workers.adapters.history_store.home import HALF_WAY, WRITE
 from workers.core.errors import ConfigError
 
 _SCHEMA: Final = "douse"
-_NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
-"""Room for what is appended, under PostgreSQL's 63 bytes; nothing in it that SQL would have to quote."""
+_NAME: Final = re.compile(r"[a-z_][a-z0-9_]*")
+"""Nothing in it that SQL would have to quote."""
+
+_LONGEST: Final = 40
+"""Leaves room for what a rebuild appends, under PostgreSQL's 63 bytes."""
 
 _CONNECT_S: Final = 5
 
@@ -25,11 +28,11 @@ _CONNECT_S: Final = 5
 class PostgresqlHome:
     """Implements ``Home``."""
 
-    def __init__(self, url: URL, busy_s: float) -> None:
+    def __init__(self, url: URL, busy_s: float, longest: int = _LONGEST) -> None:
         """Raises ``ConfigError`` for a schema that is no plain name."""
         schema = url.query.get("schema", _SCHEMA)
-        if not isinstance(schema, str) or _NAME.fullmatch(schema) is None:
-            raise ConfigError("history: schema in the URL must be lower-case letters, digits and _, at most 40")
+        if not isinstance(schema, str) or _NAME.fullmatch(schema) is None or len(schema) > longest:
+            raise ConfigError(f"history: schema in the URL must be lower-case letters, digits and _, at most {longest}")
         self._url = url
         self._schema = schema
         self._busy_ms = round(busy_s * 1000)
@@ -85,15 +88,16 @@ class PostgresqlHome:
 
     def beside(self) -> "PostgresqlHome":
         """As ``Home.beside``."""
-        return PostgresqlHome(self._url.update_query_dict({"schema": self._new}), self._busy_ms / 1000)
+        return PostgresqlHome(self._url.update_query_dict({"schema": self._new}), self._busy_ms / 1000, 63)
 
-    def replace(self, connection: Connection, *, keep: bool) -> str:
+    def replace(self, connection: Connection, *, keep: bool, passing: Callable[[str], None]) -> str:
         """As ``Home.replace``: done when the transaction of ``connection`` commits."""
         old = self._kept if keep else self._old
         connection.execute(text(f"DROP SCHEMA IF EXISTS {old} CASCADE"))
         for grant in self._grants(connection):
             connection.execute(text(grant))
         connection.execute(text(f"ALTER SCHEMA {self._schema} RENAME TO {old}"))
+        passing(HALF_WAY)
         connection.execute(text(f"ALTER SCHEMA {self._new} RENAME TO {self._schema}"))
         return old if keep else ""
 

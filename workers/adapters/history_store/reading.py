@@ -54,6 +54,10 @@ def chosen_events(connection: Connection, query: EventQuery) -> Select[str, int,
         wanted.append(columns.rule == indexed(query.rule))
     if query.container:
         wanted.append(columns.container == short_container(query.container))
+    if query.workload:
+        wanted.append(columns.workload == indexed(query.workload))
+    if query.cluster:
+        wanted.append(columns.cluster == indexed(query.cluster))
     if query.from_ns:
         wanted.append(columns.occurred_at_ns >= query.from_ns)
     if query.to_ns:

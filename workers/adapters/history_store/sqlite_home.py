@@ -7,7 +7,7 @@ behind under the name of another database would be replayed into it.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,7 @@ from urllib.parse import quote
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 
-from workers.adapters.history_store.home import WRITE
+from workers.adapters.history_store.home import HALF_WAY, WRITE
 from workers.adapters.lockfile import LockFile
 from workers.core.errors import ConfigError, TransientFailure
 
@@ -93,13 +93,14 @@ class SqliteHome:
         new = live.with_name(f"{self._path.name}.rebuilt-{number}")
         return SqliteHome(self._url.set(database=str(new)), self._busy_s)
 
-    def replace(self, connection: Connection, *, keep: bool) -> str:
+    def replace(self, connection: Connection, *, keep: bool, passing: Callable[[str], None]) -> str:
         """As ``Home.replace``: done when it returns."""
         _number, new = max(self._numbered())
         kept = self._keep() if keep else ""
         link = self._path.with_name(f"{self._path.name}.link")
         link.unlink(missing_ok=True)
         link.symlink_to(os.path.relpath(new, self._path.parent))
+        passing(HALF_WAY)
         link.rename(self._path)
         _sync(self._path.parent)
         return kept

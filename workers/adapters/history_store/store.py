@@ -61,22 +61,29 @@ class SqlHistoryStore:
 
     def __init__(self, engine: Engine, codec: Codec) -> None:
         """Use ``open_history``."""
-        self._engine = engine
+        self.engine = engine
+        """For this room alone."""
         self._codec = codec
 
     @contextmanager
     def begin(self) -> Iterator[SqlHistoryTx]:
         """As the port says."""
-        with translated(), self._engine.connect() as plain:
+        with self.writing() as connection:
+            tx = SqlHistoryTx(connection, self._codec)
+            yield tx
+            tx.flush()
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A write transaction, for this room alone."""
+        with translated(), self.engine.connect() as plain:
             connection = plain.execution_options(**{WRITE: True})
             with connection.begin():
-                tx = SqlHistoryTx(connection, self._codec)
-                yield tx
-                tx.flush()
+                yield connection
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with translated(), self._engine.connect() as connection:
+        with translated(), self.engine.connect() as connection:
             yield connection
 
     def next_offset(self, position: LogPosition) -> int | None:
@@ -158,12 +165,12 @@ class SqlHistoryStore:
 
     def digest(self) -> str:
         """As the port says."""
-        with translated(), snapshot(self._engine) as connection:
+        with translated(), snapshot(self.engine) as connection:
             return digest_of(connection)
 
     def close(self) -> None:
         """Idempotent."""
-        self._engine.dispose()
+        self.engine.dispose()
 
     def _folded(self, connection: Connection, ids: Sequence[str], *, whole: bool) -> list[Execution]:
         """These executions, in this order; those that have no steps are left out."""

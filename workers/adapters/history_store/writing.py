@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, func, or_, select, update
 
 from workers.adapters.history_store import rows, tables
 from workers.adapters.history_store.dialect import insert_new, insert_or_replace
@@ -133,15 +133,19 @@ class SqlHistoryTx:
     def record_digests(self, places: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], frozenset[str]]:
         """The digests under each record number."""
         self.flush()
-        wanted = {(rows.indexed(sender), number): (sender, number) for sender, number in places}
+        wanted: dict[str, set[int]] = defaultdict(set)
+        for sender, number in places:
+            wanted[sender].add(number)
         found: dict[tuple[str, int], set[str]] = defaultdict(set)
         columns = tables.steps.c
-        for chunk in _chunks(wanted):
-            chosen = select(columns.sender, columns.record_no, columns.digest).where(
-                tuple_(columns.sender, columns.record_no).in_(chunk)
-            )
-            for sender, record_no, digest in self._connection.execute(chosen):
-                found[wanted[sender, record_no]].add(digest)
+        # Sender by sender: SQLite reads the whole table to find a list of pairs.
+        for sender, numbers in wanted.items():
+            for chunk in _chunks(numbers):
+                chosen = select(columns.record_no, columns.digest).where(
+                    columns.sender == rows.indexed(sender), columns.record_no.in_(chunk)
+                )
+                for record_no, digest in self._connection.execute(chosen):
+                    found[sender, record_no].add(digest)
         return {place: frozenset(digests) for place, digests in found.items()}
 
     def put_unverified(self, position: LogPosition, offset: int, *, value: bytes, reason: str, at_ns: int) -> None:

@@ -1,4 +1,4 @@
-"""One held process: a pidfd, what was read of it, and the two things that can be done to it.
+"""One held process: a pidfd, what was read of it where it was, and the two things that can be done to it.
 
 Made by ``system``, used by actions through the port ``ProcessHandle``. It must never signal a pid: only its descriptor,
 which never becomes another process.
@@ -13,25 +13,18 @@ from workers.core.errors import PermanentFailure
 from workers.core.process import ProcessFacts
 
 
-class PidfdHandle:
+class HeldPidfd:
     """One held process."""
 
-    def __init__(
-        self, descriptor: int, facts: ProcessFacts, *, read: Callable[[int, int], ProcessFacts | None]
-    ) -> None:
+    def __init__(self, descriptor: int, pid: int, *, read: Callable[[int, int], ProcessFacts | None]) -> None:
         """Takes ``descriptor`` over; ``read`` reads the facts of what it holds."""
         self._descriptor = descriptor
-        self._facts = facts
+        self._pid = pid
         self._read = read
-
-    @property
-    def facts(self) -> ProcessFacts:
-        """As read at opening."""
-        return self._facts
 
     def refresh(self) -> ProcessFacts | None:
         """The facts now; None when it has ended."""
-        return None if ended(self._descriptor) else self._read(self._facts.pid, self._descriptor)
+        return None if ended(self._descriptor) else self._read(self._pid, self._descriptor)
 
     def signal(self, number: int) -> bool:
         """Send a signal to this process; False when it has ended."""
@@ -40,9 +33,8 @@ class PidfdHandle:
         except ProcessLookupError:
             return False
         except PermissionError as error:
-            facts = self._facts
             raise PermanentFailure(
-                f"this worker (user {os.geteuid()}) may not signal process {facts.pid} of user {facts.uid}: "
+                f"this worker (user {os.geteuid()}) may not signal process {self._pid}: "
                 "run it as root or give it CAP_KILL",
                 code="permission",
             ) from error
@@ -57,6 +49,22 @@ class PidfdHandle:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+class PidfdHandle(HeldPidfd):
+    """One held process of which is known what it is."""
+
+    def __init__(
+        self, descriptor: int, facts: ProcessFacts, *, read: Callable[[int, int], ProcessFacts | None]
+    ) -> None:
+        """``facts`` were read while ``descriptor`` held it."""
+        super().__init__(descriptor, facts.pid, read=read)
+        self._facts = facts
+
+    @property
+    def facts(self) -> ProcessFacts:
+        """As read at opening."""
+        return self._facts
 
 
 def ended(descriptor: int, timeout_s: float = 0.0) -> bool:

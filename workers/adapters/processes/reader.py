@@ -6,7 +6,8 @@ and so are the facts.
 """
 
 import os
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from workers.adapters.processes import cgroups, procfs, texts
 from workers.adapters.processes.boot import Boot
@@ -14,7 +15,9 @@ from workers.adapters.processes.executable import Executable, executable
 from workers.adapters.processes.fine_start import FineStart
 from workers.adapters.processes.handle import ended
 from workers.core.errors import PermanentFailure
-from workers.core.process import ProcessFacts
+from workers.core.process import ProcessFacts, ProcessIdentity
+
+T = TypeVar("T")
 
 
 class Reader:
@@ -29,19 +32,20 @@ class Reader:
 
     def read_held(self, pid: int, descriptor: int) -> ProcessFacts | None:
         """The facts of the process that ``descriptor`` holds; None when it has ended before or meanwhile."""
-        try:
-            facts = self._read(pid, descriptor)
-        except (FileNotFoundError, ProcessLookupError, PermissionError) as error:
-            if ended(descriptor):
-                return None
-            raise PermanentFailure(
-                f"process {pid} lives, but /proc shows nothing of it ({error.strerror}): "
-                "mounted with hidepid? Let the worker's group see it (gid=), or run it as root",
-                code="facts_hidden",
-            ) from error
-        except ValueError as error:
-            raise PermanentFailure(f"/proc/{pid} cannot be read: {error}", code="facts_hidden") from error
-        return None if ended(descriptor) else facts
+        return _while_held(pid, descriptor, lambda: self._read(pid, descriptor))
+
+    def identity_held(self, pid: int, descriptor: int, *, with_ticks: bool) -> ProcessIdentity | None:
+        """What tells the process that ``descriptor`` holds from others; None when it has ended. Its start is read
+        ``with_ticks``, or where the kernel numbers no processes."""
+
+        def read() -> ProcessIdentity:
+            serial = self._serial(descriptor)
+            ticks = (
+                0 if serial and not with_ticks else procfs.parse_stat(texts.contents(f"/proc/{pid}/stat")).start_ticks
+            )
+            return ProcessIdentity(self._boot.id, ticks, serial)
+
+        return _while_held(pid, descriptor, read)
 
     def _read(self, pid: int, descriptor: int) -> ProcessFacts:
         stat = procfs.parse_stat(texts.contents(f"/proc/{pid}/stat"))
@@ -89,6 +93,23 @@ class Reader:
         if pid not in members or stat.parent_pid in members:
             return False
         return all(texts.start_ticks(other) >= stat.start_ticks for other in members if other != pid)
+
+
+def _while_held(pid: int, descriptor: int, read: Callable[[], T]) -> T | None:
+    """What was read of a process, if it still lived afterwards: else it may have been another's."""
+    try:
+        found = read()
+    except (FileNotFoundError, ProcessLookupError, PermissionError) as error:
+        if ended(descriptor):
+            return None
+        raise PermanentFailure(
+            f"process {pid} lives, but /proc shows nothing of it ({error.strerror}): "
+            "mounted with hidepid? Let the worker's group see it (gid=), or run it as root",
+            code="facts_hidden",
+        ) from error
+    except ValueError as error:
+        raise PermanentFailure(f"/proc/{pid} cannot be read: {error}", code="facts_hidden") from error
+    return None if ended(descriptor) else found
 
 
 def _has_serials() -> bool:

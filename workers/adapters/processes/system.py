@@ -10,9 +10,11 @@ from typing import Final
 
 from workers.adapters.processes import cgroups, texts
 from workers.adapters.processes.boot import Boot
-from workers.adapters.processes.handle import PidfdHandle
+from workers.adapters.processes.handle import HeldPidfd, PidfdHandle
 from workers.adapters.processes.reader import Reader
 from workers.core.errors import PermanentFailure, TransientFailure
+from workers.core.process import ProcessIdentity
+from workers.core.process_identity import is_same
 
 _SHORT: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 _NOBODY: Final = {errno.ESRCH, errno.ENOENT, errno.EINVAL}
@@ -31,21 +33,11 @@ class SystemProcesses:
         self._siblings = siblings
         self._own_cgroup = _own_cgroup()
 
-    def open(self, pid: int) -> "PidfdHandle | None":
+    def open(self, pid: int) -> PidfdHandle | None:
         """Hold the present holder of ``pid``: see the port."""
-        try:
-            descriptor = os.pidfd_open(pid)
-        except OverflowError:
+        descriptor = _hold(pid)
+        if descriptor is None:
             return None
-        except OSError as error:
-            if error.errno in _NOBODY:
-                return None
-            if error.errno in _SHORT:
-                raise TransientFailure(f"process {pid} cannot be held: {error.strerror}") from error
-            raise PermanentFailure(
-                f"this kernel or its seccomp profile gives no pidfd ({error.strerror}): Douse needs Linux 5.3 or newer",
-                code="no_pidfd",
-            ) from error
         try:
             facts = self._reader.read_held(pid, descriptor)
         except BaseException:
@@ -55,6 +47,21 @@ class SystemProcesses:
             os.close(descriptor)
             return None
         return PidfdHandle(descriptor, facts, read=self._reader.read_held)
+
+    def reopen(self, pid: int, claimed: ProcessIdentity) -> HeldPidfd | None:
+        """Hold the process that was bound earlier: see the port."""
+        descriptor = _hold(pid)
+        if descriptor is None:
+            return None
+        try:
+            holder = self._reader.identity_held(pid, descriptor, with_ticks=not claimed.serial)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if holder is None or not is_same(holder, claimed):
+            os.close(descriptor)
+            return None
+        return HeldPidfd(descriptor, pid, read=self._reader.read_held)
 
     def boot_id(self) -> str:
         """This boot."""
@@ -76,6 +83,23 @@ class SystemProcesses:
     def own_cgroup(self) -> str:
         """This process's cgroup where it is a unit or pod that runs nothing else; empty where it shares one."""
         return self._own_cgroup
+
+
+def _hold(pid: int) -> int | None:
+    """A pidfd; None when there is no such process."""
+    try:
+        return os.pidfd_open(pid)
+    except OverflowError:
+        return None
+    except OSError as error:
+        if error.errno in _NOBODY:
+            return None
+        if error.errno in _SHORT:
+            raise TransientFailure(f"process {pid} cannot be held: {error.strerror}") from error
+        raise PermanentFailure(
+            f"this kernel or its seccomp profile gives no pidfd ({error.strerror}): Douse needs Linux 5.3 or newer",
+            code="no_pidfd",
+        ) from error
 
 
 def _own_cgroup() -> str:

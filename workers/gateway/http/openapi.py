@@ -14,12 +14,13 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.alias_generators import to_camel
 
-from workers.gateway import views
 from workers.gateway.http.compatible import bodies as compatible
 from workers.gateway.http.edge import HEALTH
 from workers.gateway.http.native import bodies, lists
 from workers.gateway.http.room import COMPATIBLE
+from workers.gateway.views import catalogue, events, executions, fleet, refusals, targets
 
+_VIEWS: Final = (catalogue, events, executions, fleet, refusals, targets)
 _SCHEME: Final = "bearer"
 _ERROR: Final = {
     "description": "Why it was not served; the same body on every status.",
@@ -63,7 +64,7 @@ def _made(app: FastAPI) -> dict[str, Any]:
     schemas = document["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    for module in (views, bodies, lists, compatible):
+    for module in (*_VIEWS, bodies, lists, compatible):
         for owner, field, description in _descriptions(module):
             for name in (each for each in schemas if each == owner or each.startswith(f"{owner}_")):
                 properties = schemas[name]["properties"]

@@ -12,7 +12,7 @@ from workers.gateway.http.native.lists import Cursor, Filter, Limit, Listed, Mom
 from workers.gateway.http.room import PREFIX, Room, caller, trace_of
 from workers.gateway.moments import moment, since
 from workers.gateway.refusals import NotFound
-from workers.gateway.views import AcceptedEventView, EventView
+from workers.gateway.views.events import AcceptedEventView, EventView
 
 _FALCO = {
     "requestBody": {
@@ -57,6 +57,8 @@ def add(app: FastAPI, room: Room) -> None:
         host: Filter = "",
         rule: Filter = "",
         container: Filter = "",
+        workload: Filter = "",
+        cluster: Filter = "",
         since_: Annotated[Since, Query(alias="since")] = "",
         from_: Annotated[Moment, Query(alias="from")] = "",
         to: Moment = "",
@@ -66,7 +68,7 @@ def add(app: FastAPI, room: Room) -> None:
         """Every filter narrows; ``host`` is a node id or host name."""
         caller(request)
         start = since(since_, now_ns=room.clock.now_ns()) if since_ else moment(from_, field="from")
-        query = EventQuery(host, rule, container, start, moment(to, field="to"), limit, cursor)
+        query = EventQuery(host, rule, container, workload, cluster, start, moment(to, field="to"), limit, cursor)
         found = page(lambda: room.history.events(query))
         return Listed(data=[fleet_showing.event(row) for row in found.rows], next=found.next_cursor or None)
 

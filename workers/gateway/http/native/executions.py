@@ -14,7 +14,7 @@ from workers.gateway.http.native.lists import Cursor, Filter, Limit, Listed, Mom
 from workers.gateway.http.room import PREFIX, Room, caller, ended
 from workers.gateway.moments import moment, since
 from workers.gateway.permissions import readable
-from workers.gateway.views import ExecutionView
+from workers.gateway.views.executions import ExecutionView
 
 Id = Annotated[str, Path(max_length=128, description="An execution id.")]
 

@@ -12,7 +12,8 @@ from workers.gateway import fleet_showing
 from workers.gateway.http.native.lists import Filter, Listed
 from workers.gateway.http.room import PREFIX, Room, caller
 from workers.gateway.refusals import NotFound
-from workers.gateway.views import ActionView, HealthView, NodeView
+from workers.gateway.views.catalogue import ActionView
+from workers.gateway.views.fleet import HealthView, NodeView
 
 
 def add(app: FastAPI, room: Room) -> None:

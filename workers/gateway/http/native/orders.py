@@ -11,7 +11,8 @@ from workers.gateway import showing
 from workers.gateway.desk import Asked
 from workers.gateway.http.native.bodies import CancelBody, ExecutionBody, UndoBody
 from workers.gateway.http.room import PREFIX, Room, caller, trace_of
-from workers.gateway.views import ErrorView, ExecutionView
+from workers.gateway.views.executions import ExecutionView
+from workers.gateway.views.refusals import ErrorView
 
 Id = Annotated[str, Path(max_length=128, description="An execution id.")]
 IdempotencyKey = Annotated[

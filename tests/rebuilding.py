@@ -1,0 +1,40 @@
+"""A rebuild among fakes, on a real store: the log in memory, the two stores where a URL says.
+
+world = World(open_history(url, CODEC))
+world.tell(...)
+rebuild(world, url)
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from tests.fakes.failpoints import FakeFailpoints
+from tests.projecting import CODEC, World
+from workers.adapters.history_store.rebuilding import open_rebuilding
+from workers.core.rebuilding import Rebuilt
+from workers.ports import Failpoints, LogReader
+from workers.projector.rebuild import Choice, Rebuild
+from workers.projector.silent import SilentScribe
+from workers.projector.up_to import UpTo
+
+BUSY_S = 0.05
+
+
+def rebuild(
+    world: World,
+    url: str,
+    choice: Choice | None = None,
+    *,
+    failpoints: Failpoints | None = None,
+    reader: LogReader | None = None,
+) -> Rebuilt:
+    """As `douse history rebuild` would."""
+    armed = failpoints if failpoints is not None else FakeFailpoints()
+    with closing(open_rebuilding(url, CODEC, armed, busy_s=BUSY_S)) as twin:
+        upto = UpTo(reader if reader is not None else world.log.reader())
+        fresh = World(twin.fresh, log=world.log, limit=7)
+        projector = fresh.projector(reader=upto, scribe=SilentScribe())
+        made = Rebuild(projector, upto, twin, failpoints=armed).run(choice if choice is not None else Choice())
+        assert fresh.outbox.published == []
+        return made

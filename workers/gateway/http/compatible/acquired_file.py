@@ -1,0 +1,28 @@
+"""``/action-executions/{id}/acquired-file``: download what was acquired."""
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+
+from workers.gateway.acquired import download
+from workers.gateway.http.acquired import FILE, of_download
+from workers.gateway.http.compatible.answers import MISSING
+from workers.gateway.http.compatible.executions import PATH, Id
+from workers.gateway.http.room import Room, caller, trace_of
+
+
+def add(app: FastAPI, room: Room) -> None:
+    """Add the route."""
+
+    @app.get(
+        f"{PATH}/{{execution_id}}/acquired-file",
+        tags=["compatible"],
+        summary="Download an acquired file",
+        response_class=Response,
+        responses={**MISSING, **FILE},
+    )
+    async def acquired_file(request: Request, execution_id: Id) -> Response:
+        """Its content, which may be malware or a secret; who downloads it is in the audit log. 404 where the execution
+        acquired nothing."""
+        person, parent = caller(request), trace_of(request)
+        return of_download(await room.writing(lambda: download(room.desk, execution_id, person=person, parent=parent)))

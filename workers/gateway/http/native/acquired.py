@@ -1,0 +1,30 @@
+"""``/api/v1/executions/{id}/acquired-file``: download what was acquired."""
+
+from typing import Annotated
+
+from fastapi import FastAPI, Path
+from starlette.requests import Request
+from starlette.responses import Response
+
+from workers.gateway.acquired import download
+from workers.gateway.http.acquired import FILE, of_download
+from workers.gateway.http.room import PREFIX, Room, caller, trace_of
+
+Id = Annotated[str, Path(max_length=128, description="An execution id.")]
+
+
+def add(app: FastAPI, room: Room) -> None:
+    """Add the route."""
+
+    @app.get(
+        f"{PREFIX}/executions/{{execution_id}}/acquired-file",
+        tags=["executions"],
+        summary="Download an acquired file",
+        response_class=Response,
+        responses=FILE,
+    )
+    async def acquired_file(request: Request, execution_id: Id) -> Response:
+        """Its content, which may be malware or a secret; who downloads it is in the audit log. 404 where the execution
+        acquired nothing."""
+        person, parent = caller(request), trace_of(request)
+        return of_download(await room.writing(lambda: download(room.desk, execution_id, person=person, parent=parent)))
