@@ -26,7 +26,7 @@ def main() -> None:
         insecure_dev=True,
         fetch_wait_ms=int(fetch_wait_ms),
     )
-    reader = Consumer(reader_config(settings) | {"auto.offset.reset": "latest"})
+    reader = Consumer(reader_config(settings) | {"auto.offset.reset": "latest", "enable.partition.eof": False})
     reader.list_topics(topic, timeout=20)
     _, end = reader.get_watermark_offsets(TopicPartition(topic, int(partition)), timeout=20)
     reader.assign([TopicPartition(topic, int(partition), end)])

@@ -51,7 +51,7 @@ class Client:
     """Somebody who writes to a log and reads one topic of it, with our workers' own client settings."""
 
     def __init__(self, kafka: KafkaSettings, topic: str) -> None:
-        quiet = {"log_level": 0}
+        quiet = {"log_level": 0, "enable.partition.eof": False}
         self.writer = Producer(writer_config(kafka) | quiet)
         self.reader = Consumer(reader_config(kafka) | quiet)
         self._asker = Consumer(reader_config(kafka) | quiet)
