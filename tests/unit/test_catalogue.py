@@ -100,7 +100,10 @@ def _staged(action: Action[Any]) -> Host:
             for ref in line:
                 processes.spawn(pid=ref.pid, exe=ref.exe, name=ref.name, command_line=ref.command_line)
             clock.advance(11)
-            return Host(processes=processes, clock=clock, failpoints=FakeFailpoints())
+            host = Host(processes=processes, clock=clock, failpoints=FakeFailpoints())
+            if action.undo_only:
+                _run_forward(action, host)
+            return host
         case FileTarget(path=path, observed_at_ns=seen):
             clock, vault = FakeClock(seen), FakeVault()
             vault.put(path, b"malware")
@@ -250,6 +253,8 @@ def test_a_junk_target_is_only_ever_rejected_or_gone_and_nothing_is_touched(acti
     except CommandRejected:
         report = None
     effects = cast(FakeProcesses, host.processes).effects
+    if action.undo_only:
+        effects -= action.target is ProcessTarget
     if isinstance(host.vault, FakeVault):
         effects += host.vault.effects - action.undo_only
     if isinstance(host.objects, FakeObjectStore):
