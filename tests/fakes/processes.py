@@ -240,6 +240,9 @@ class FakeProcesses:
             return None
         if process.hidden:
             raise PermanentFailure(f"/proc shows nothing of process {pid}", code="facts_hidden")
+        parent = self._table.get(process.facts.parent_pid)
+        if parent is not None and not parent.alive:  # init takes it in
+            process.facts = replace(process.facts, parent_pid=1)
         handle = FakeHandle(process, self.clock, self._table)
         self.handles.append(handle)
         return handle
