@@ -254,6 +254,13 @@ class FakeProcesses:
         handle.close()
         return None
 
+    def child(self, pid: int, *, of: int) -> FakeHandle | None:
+        handle = self.open(pid)
+        if handle is None or handle.facts.parent_pid == of:
+            return handle
+        handle.close()
+        return None
+
     def boot_id(self) -> str:
         return self.boot
 

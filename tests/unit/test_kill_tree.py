@@ -174,11 +174,25 @@ def test_one_that_comes_to_light_only_then_saves_all_and_everybody_goes_on(famil
     report = family.action.execute(job, claim, family.host)
     assert (report.outcome, reason_of(report)) == (Outcome.FAILED, "protected_target")
     assert "kernel thread" in report.message
-    assert kernel[0].signals == []
+    assert signal.SIGKILL not in kernel[0].signals
     assert family.first.facts.state == "T"
-    assert [each.facts.state for each in (family.root, family.second, family.grandchild, born[0])] == ["S"] * 4
+    spared = (family.root, family.second, family.grandchild, born[0], kernel[0])
+    assert [each.facts.state for each in spared] == ["S"] * 5
     assert family.died == []
     assert all(handle.closed for handle in family.processes.handles) or again
+
+
+def test_this_worker_is_never_stopped_even_where_the_claim_did_not_name_it(family: Family) -> None:
+    """It could not let itself go on."""
+    job = family.order()
+    claim = family.bind(job)
+    own = family.child(family.second)
+    family.processes.line = (pid_of(own), 1)
+    report = family.action.execute(job, claim, family.host)
+    assert (report.outcome, reason_of(report)) == (Outcome.FAILED, "protected_target")
+    assert own.signals == []
+    assert [each.facts.state for each in family.all] == ["S"] * 4
+    assert family.died == []
 
 
 # --- some are left ----------------------------------------------------------------------------------------------------
@@ -308,11 +322,15 @@ def test_a_dry_run_says_how_many(family: Family) -> None:
 numbers = st.integers(1, (1 << 63) - 1)
 
 
-@given(st.dictionaries(st.integers(1, 1 << 22), st.tuples(numbers, numbers, st.booleans()), max_size=20))
-def test_what_a_claim_names_can_be_read_again(family_of: dict[int, tuple[int, int, bool]]) -> None:
-    words = [f"{pid}.{ticks}.{serial}{'T' * stopped}" for pid, (ticks, serial, stopped) in family_of.items()]
+people = st.tuples(st.integers(1, 1 << 22), numbers, numbers, st.booleans())
+
+
+@given(st.dictionaries(st.integers(1, 1 << 22), people, max_size=20))
+def test_what_a_claim_names_can_be_read_again(family_of: dict[int, tuple[int, int, int, bool]]) -> None:
+    words = [f"{pid}.{up}.{ticks}.{no}{'T' * stopped}" for pid, (up, ticks, no, stopped) in family_of.items()]
     claim: Values = {"boot_id": "boot", "descendants_named": " ".join(words)}
     read = {
-        pid: (one.identity.start_ticks, one.identity.serial, one.stopped_before) for pid, one in named(claim).items()
+        pid: (one.parent, one.identity.start_ticks, one.identity.serial, one.stopped_before)
+        for pid, one in named(claim).items()
     }
     assert read == family_of

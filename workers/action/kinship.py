@@ -14,10 +14,14 @@ from workers.action.sightings import guard_of
 from workers.core.errors import CommandRejected
 from workers.core.outcome import Values
 from workers.core.process import ProcessFacts, ProcessIdentity
-from workers.ports import HeldProcess, Host, ProcessHandle
+from workers.ports import HeldProcess, Host
 
 MOST_NAMED: Final = 256
-"""Descendants that a claim names, the nearest first: 10 KiB in the journal, and 0.1 s at most before the claim."""
+"""Descendants that a claim names, the nearest first: 10 KiB in the journal."""
+
+SURVEY_NS: Final = 250_000_000
+"""How long the look before a claim may take, since other commands may wait for it: 256 descendants take 0.1 s, and much
+longer beside a fork bomb."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +29,23 @@ class Named:
     """One descendant that a claim names."""
 
     pid: int
+    parent: int
+    """The pid of its parent, as it was then."""
     identity: ProcessIdentity
     stopped_before: bool
     """Somebody else had stopped it."""
 
 
-def children_of(pid: int, parent: HeldProcess, host: Host) -> Iterator[ProcessHandle]:
-    """The children of a held process, held; whoever gets one closes it. None where it has ended."""
+def children_of(pid: int, parent: HeldProcess, host: Host) -> Iterator[tuple[int, HeldProcess]]:
+    """The children of a held process, held, and their pids; whoever gets one closes it. None where it has ended."""
     for number in parent.children() or ():
-        child = host.processes.open(number)
+        child = host.processes.child(number, of=pid)
         if child is None:
             continue
-        if child.facts.parent_pid != pid or parent.wait_gone(0):
+        if parent.wait_gone(0):
             child.close()
             continue
-        yield child
+        yield number, child
 
 
 def survey(root: ProcessFacts, held: HeldProcess, host: Host) -> dict[str, str | int | bool]:
@@ -50,18 +56,21 @@ def survey(root: ProcessFacts, held: HeldProcess, host: Host) -> dict[str, str |
     """
     found: dict[int, Named] = {}
     whole = True
-    opened: list[ProcessHandle] = []
+    give_up_ns = host.clock.monotonic_ns() + SURVEY_NS
+    opened: list[HeldProcess] = []
     waiting: deque[tuple[int, HeldProcess]] = deque([(root.pid, held)])
     guard = guard_of(host)
     try:
         while waiting and whole:
             pid, parent = waiting.popleft()
-            for child in children_of(pid, parent, host):
+            for number, child in children_of(pid, parent, host):
                 opened.append(child)
-                facts = child.facts
-                whole = len(found) < MOST_NAMED
+                whole = len(found) < MOST_NAMED and host.clock.monotonic_ns() < give_up_ns
+                facts = child.refresh() if whole else None
                 if not whole:
                     break
+                if facts is None:
+                    continue
                 reason = guard(facts)
                 if reason is not None:
                     raise CommandRejected(
@@ -69,8 +78,8 @@ def survey(root: ProcessFacts, held: HeldProcess, host: Host) -> dict[str, str |
                         "none of them is killed. Kill the one process alone, or a smaller tree",
                         code="protected_target",
                     )
-                found[facts.pid] = Named(facts.pid, facts.identity, stopped_before=facts.state == "T")
-                waiting.append((facts.pid, child))
+                found[facts.pid] = Named(facts.pid, pid, facts.identity, stopped_before=facts.state == "T")
+                waiting.append((number, child))
     finally:
         for child in opened:
             child.close()
@@ -90,10 +99,10 @@ def named(claim: Values) -> Mapping[int, Named]:
 
 
 def _written(one: Named) -> str:
-    """``pid.ticks.serial``, and ``T`` behind it where it was stopped."""
-    return f"{one.pid}.{one.identity.start_ticks}.{one.identity.serial}{'T' if one.stopped_before else ''}"
+    """``pid.parent.ticks.serial``, and ``T`` behind it where it was stopped."""
+    return f"{one.pid}.{one.parent}.{one.identity.start_ticks}.{one.identity.serial}{'T' if one.stopped_before else ''}"
 
 
 def _read(word: str, boot_id: str) -> Named:
-    pid, ticks, serial = map(int, word.removesuffix("T").split("."))
-    return Named(pid, ProcessIdentity(boot_id, ticks, serial), stopped_before=word.endswith("T"))
+    pid, parent, ticks, serial = map(int, word.removesuffix("T").split("."))
+    return Named(pid, parent, ProcessIdentity(boot_id, ticks, serial), stopped_before=word.endswith("T"))

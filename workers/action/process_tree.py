@@ -45,6 +45,7 @@ class Member:
     parent: int
     """The pid of its parent, as it was found."""
     name: str
+    """Empty until it was judged."""
     handle: HeldProcess
     named: bool
     """The claim names it."""
@@ -54,6 +55,8 @@ class Member:
     """Why it cannot be signalled."""
     finished: bool = False
     """All its children are in the set."""
+    rested: bool = False
+    """It was waited for."""
 
 
 @dataclass(slots=True)
@@ -87,6 +90,7 @@ class Tree:
         self._begun = begun
         self._most = most
         self._guard: Callable[[ProcessFacts], str | None] = guard_of(host)
+        self._own_line = frozenset(host.processes.own_line())
         self._members: dict[int, Member] = {}
         self._fate = Fate()
 
@@ -126,83 +130,98 @@ class Tree:
     def _begin(self) -> None:
         """Stop the root, and whom the claim names: they may have lost their parents since."""
         if self._root is not None:
-            pid, name = int(self._claim["pid"]), str(self._claim["name"])
+            pid, name = int(self._claim["pid"]), str(self._claim["name"]) or "?"
             self._stop(Member(pid, 0, name, self._root, named=True, ours=not self._claim["stopped_before"]))
             self._host.failpoints.reach("kill_process.stopped")
         for one in named(self._claim).values():
             handle = self._host.processes.reopen(one.pid, one.identity)
-            facts = handle.refresh() if handle is not None else None
-            if handle is not None and facts is not None:
+            if handle is not None:
                 ours = not one.stopped_before
-                self._stop(Member(one.pid, facts.parent_pid, facts.name, handle, named=True, ours=ours))
-            elif handle is not None:
-                handle.close()
+                self._stop(Member(one.pid, one.parent, "", handle, named=True, ours=ours))
 
     def _gather(self, deadline_ns: int) -> bool:
         """Everybody, stopped; False when the set is not whole for want of time or room, or one must not be touched."""
         until_ns = min(deadline_ns, self._host.clock.now_ns() + round(REST_S * 1e9))
-        waiting = deque(self._members.values())
-        while True:
-            while waiting:
-                member = waiting.popleft()
-                self._await_rest(member)
-                self._adopt(member, waiting)
-                if self._fate.protected or self._host.clock.now_ns() >= until_ns:
-                    return False
+        whole = False
+        while not whole and not self._fate.protected and self._host.clock.now_ns() < until_ns:
+            self._flood(until_ns)
+            for member in self._members.values():
+                if self._host.clock.now_ns() < until_ns:
+                    self._await_rest(member)
+            known = len(self._members)
             for member in list(self._members.values()):
-                known = len(waiting)
-                self._adopt(member, waiting)
-                if len(waiting) > known:  # somebody let it go on meanwhile
-                    self._stop(member)
-                    waiting.append(member)
-            if not waiting:
-                return not self._fate.protected and all(each.finished for each in self._members.values())
+                before = len(self._members)
+                self._adopt(member)
+                member.rested = member.rested and len(self._members) == before  # or somebody let it go on meanwhile
+            whole = len(self._members) == known
+            if whole and not all(each.finished for each in self._members.values()):
+                break  # no room
+        self._judge()
+        return whole and not self._fate.protected and all(each.finished for each in self._members.values())
 
-    def _adopt(self, parent: Member, waiting: deque[Member]) -> None:
-        """Stop the children that are not known yet; all of them, unless one must not be touched or there is no room."""
+    def _flood(self, until_ns: int) -> None:
+        """Stop whoever can be found, without waiting for anybody to arrive: who is told to stop forks no more soon."""
+        waiting = deque(self._members.values())
+        while waiting and not self._fate.protected and self._host.clock.now_ns() < until_ns:
+            waiting.extend(self._adopt(waiting.popleft()))
+
+    def _adopt(self, parent: Member) -> list[Member]:
+        """Stop the children that are not known yet; all of them, unless one is of our own or there is no room."""
         parent.finished = False
+        found: list[Member] = []
         try:
-            for child in children_of(parent.pid, parent.handle, self._host):
-                facts = child.facts
-                if facts.pid in self._members:
+            for pid, child in children_of(parent.pid, parent.handle, self._host):
+                if pid in self._members:
                     child.close()
                     continue
-                reason = self._guard(facts)
-                if reason is not None:
-                    self._fate.protected = f"process {facts.pid}: {reason}"
-                if reason is not None or len(self._members) >= self._most:
+                if pid in self._own_line:  # to stop oneself is to stay so
+                    self._fate.protected = f"process {pid}: it is this worker, one of its ancestors, or one beside it"
+                if pid in self._own_line or len(self._members) >= self._most:
                     child.close()
-                    return
-                ours = self._begun or facts.state != "T"
-                member = Member(facts.pid, parent.pid, facts.name, child, named=False, ours=ours)
-                self._stop(member)
-                waiting.append(member)
+                    return found
+                ours = self._begun or not all_stopped(child.threads() or ())
+                found.append(self._stop(Member(pid, parent.pid, "", child, named=False, ours=ours)))
         except TransientFailure:  # no descriptors left: no room
-            return
+            return found
         parent.finished = True
+        return found
+
+    def _judge(self) -> None:
+        """Who they are, now that it is quiet; but for the root, which was judged before the claim."""
+        for member in self._members.values():
+            facts = member.handle.refresh() if not member.name else None
+            if facts is None:
+                continue
+            member.name = facts.name or "?"
+            reason = self._guard(facts)
+            if reason is not None and not self._fate.protected:
+                self._fate.protected = f"process {member.pid}: {reason}"
 
     def _closed(self) -> list[Member]:
         """All descendants under whom nobody can be that is not held."""
         open_pids: set[int] = set()
         closed = []
         for member in reversed(self._members.values()):  # children come after their parents
-            if member.finished and member.pid not in open_pids and member.pid != self._claim["pid"]:
+            if member.finished and member.rested and member.pid not in {*open_pids, self._claim["pid"]}:
                 closed.append(member)
             else:
                 open_pids.add(member.parent)
         return closed[::-1]
 
-    def _stop(self, member: Member) -> None:
+    def _stop(self, member: Member) -> Member:
         self._members[member.pid] = member
         try:
             member.handle.signal(signal.SIGSTOP)
         except PermanentFailure as error:
             member.denied, self._fate.denied = error.message, error
+        return member
 
     def _await_rest(self, member: Member) -> None:
         """Until no thread of it can run, if that is to be had."""
-        if member.denied:
+        if member.denied or member.rested:
             return
+        member.rested = True
+        member.handle.signal(signal.SIGSTOP)
         threads = member.handle.wait_threads(_at_rest, PROMPT_S)
         if threads is None or _at_rest(threads):
             return
