@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.fakes.failpoints import Crash
 from tests.fakes.processes import FakeProcess
-from tests.sighting import World, reason_of
+from tests.sighting import SECOND, World, reason_of
 from workers.action import Begun, Done, Job, NotDone, Pending
 from workers.action.kinship import MOST_NAMED, named
 from workers.actions.kill_process import FAILPOINTS, KillParameters, KillProcess
@@ -285,6 +285,12 @@ def test_a_claim_names_as_many_as_it_holds_and_the_rest_dies_too(family: Family)
     assert len(named(claim)) == MOST_NAMED
     assert not claim["descendants_named_all"]
     assert family.action.execute(job, claim, family.host).outputs["killed"] == len(family.all)
+    assert family.at_large == []
+
+
+def test_a_short_time_is_shared_between_looking_and_waiting(family: Family) -> None:
+    job = replace(family.order(), deadline_ns=family.clock.now_ns() + SECOND)
+    assert family.run(job).outcome is Outcome.COMPLETED
     assert family.at_large == []
 
 

@@ -93,9 +93,9 @@ def survey(root: ProcessFacts, held: HeldProcess, host: Host) -> dict[str, str |
 
 
 def named(claim: Values) -> Mapping[int, Named]:
-    """The descendants that a claim names, by pid, parents before their children."""
-    boot_id = str(claim["boot_id"])
-    return {each.pid: each for each in (_read(word, boot_id) for word in str(claim["descendants_named"]).split())}
+    """The descendants that a claim names, by pid, parents before their children; none where it is on one process."""
+    words = str(claim.get("descendants_named", "")).split()
+    return {each.pid: each for each in (_read(word, str(claim["boot_id"])) for word in words)}
 
 
 def _written(one: Named) -> str:

@@ -88,7 +88,8 @@ class KillProcess(SightedAction[KillParameters]):
             return Done(self.gone(claim))
         living = list(_living(claim, host))
         if not living:
-            return Done(self._killed(claim, "it is no longer there", cause="unproven"))
+            fate = Fate(killed=[str(claim["pid"]), *map(str, named(claim))])
+            return Done(self._killed(claim, "it is no longer there", cause="unproven", fate=fate))
         if all(_dies_when_it_wakes(facts) for facts, _ in living):
             return Pending(self._pending(claim, living[0][0], left=len(living)))
         half_done = job.parameters.tree and _stopped_by_us(living)
@@ -118,7 +119,9 @@ class KillProcess(SightedAction[KillParameters]):
     def _kill_tree(self, job: Job[KillParameters], claim: Values, host: Host, root: HeldProcess | None) -> Report:
         begun = _stopped_by_us(_living(claim, host))
         tree = Tree(claim, root, host, begun=begun, most=self.most_held)
-        fate = tree.kill(deadline_ns=job.deadline_ns - _SPARE_NS, wait_s=WAIT_S)
+        now_ns = host.clock.now_ns()
+        spare_ns = min(_SPARE_NS, (job.deadline_ns - now_ns) // 2)
+        fate = tree.kill(deadline_ns=job.deadline_ns - spare_ns, wait_s=min(WAIT_S, spare_ns / 1e9))
         if fate.protected:
             return self._spared(claim, fate)
         if not fate.killed and not fate.left:
@@ -127,8 +130,7 @@ class KillProcess(SightedAction[KillParameters]):
             raise fate.denied
         if fate.left or not fate.whole:
             return self._partly(claim, fate)
-        others = len(fate.killed) - 1
-        return self._killed(claim, f"it and {others} descendants have ended" if others else "it has ended", fate=fate)
+        return self._killed(claim, f"all of its tree have ended ({len(fate.killed)} processes)", fate=fate)
 
     def _outputs(self, claim: Values, fate: Fate) -> dict[str, str | int | bool]:
         others = [each for each in fate.killed if each.partition(" ")[0] != str(claim["pid"])]
@@ -192,7 +194,7 @@ class KillProcess(SightedAction[KillParameters]):
 
 
 _SPARE_NS: Final = 6_000_000_000
-"""Of a run's time, what the last round needs after everybody was stopped: ``WAIT_S`` and a little."""
+"""Of a run's time, what the last round needs after everybody was stopped: ``WAIT_S`` and a little; half of a short one."""
 
 
 def _living(claim: Values, host: Host) -> Iterator[tuple[ProcessFacts, bool]]:
@@ -208,9 +210,8 @@ def _living(claim: Values, host: Host) -> Iterator[tuple[ProcessFacts, bool]]:
 def _held(claim: Values, host: Host) -> Iterator[tuple[HeldProcess | None, bool]]:
     """Each in turn, the root first."""
     yield reopen(claim, host), bool(claim.get("stopped_before", False))
-    if "descendants_named" in claim:
-        for one in named(claim).values():
-            yield host.processes.reopen(one.pid, one.identity), one.stopped_before
+    for one in named(claim).values():
+        yield host.processes.reopen(one.pid, one.identity), one.stopped_before
 
 
 def _dies_when_it_wakes(facts: ProcessFacts) -> bool:
