@@ -194,7 +194,7 @@ class KillProcess(SightedAction[KillParameters]):
 
 
 _SPARE_NS: Final = 6_000_000_000
-"""Of a run's time, what the last round needs after everybody was stopped: ``WAIT_S`` and a little; half of a short one."""
+"""Of a run's time, what is left for the deaths after everybody was stopped: ``WAIT_S`` and a little, or half of it."""
 
 
 def _living(claim: Values, host: Host) -> Iterator[tuple[ProcessFacts, bool]]:
