@@ -9,7 +9,7 @@ import signal
 from collections.abc import Iterable
 from pathlib import Path
 
-from workers.adapters.runtime_sockets import look
+from workers.adapters.runtimes.sockets import look
 from workers.core.container import Runtime
 from workers.core.machine import MachineFacts, capabilities_of
 
