@@ -93,6 +93,8 @@ class ContainerFacts:
     """The user whose runtime it is."""
     unsettled: bool = False
     """A call to its runtime went unanswered a moment ago, and may still be carried out."""
+    starts_again: bool = True
+    """Whether its runtime can start it again once it has ended."""
 
     @property
     def alive(self) -> bool:
@@ -221,6 +223,7 @@ def bound(facts: ContainerFacts) -> dict[str, str | int | bool]:
         "restart_policy": facts.policy.name,
         "restart_maximum": facts.policy.maximum,
         "orchestrator": orchestrator(facts.labels),
+        "starts_again": facts.starts_again,
     }
 
 
