@@ -60,19 +60,32 @@ class ContainerdRig(DaemonRig):
 
     # --- the kubelet's part ---
 
-    def run(self, *, command: Sequence[str] = DEAF, labels: Mapping[str, str] | None = None, **pod: Any) -> str:
-        """A container in a pod of its own; its whole id. ``pod`` as of ``pod()``."""
-        return self.join(self.pod(**pod), command=command, labels=labels)
+    def run(
+        self,
+        *,
+        command: Sequence[str] = DEAF,
+        labels: Mapping[str, str] | None = None,
+        pod_labels: Mapping[str, str] | None = None,
+        name: str = "web",
+    ) -> str:
+        """A container in a pod of its own; its whole id."""
+        return self.join(self.pod(pod_labels), command=command, labels=labels, name=name)
 
-    def pod(self, *, labels: Mapping[str, str] | None = None, pod_labels: Mapping[str, str] | None = None) -> str:
+    def pod(self, labels: Mapping[str, str] | None = None) -> str:
         """A pod's sandbox; its whole id."""
-        del labels
-        return str(self._say("RunPodSandbox", "RunPodSandboxResponse", config=self._pod(pod_labels)).pod_sandbox_id)
+        return str(self._say("RunPodSandbox", "RunPodSandboxResponse", config=self._pod(labels)).pod_sandbox_id)
 
-    def join(self, sandbox_id: str, *, command: Sequence[str] = DEAF, labels: Mapping[str, str] | None = None) -> str:
+    def join(
+        self,
+        sandbox_id: str,
+        *,
+        command: Sequence[str] = DEAF,
+        labels: Mapping[str, str] | None = None,
+        name: str = "web",
+    ) -> str:
         """A container in that pod."""
         config = self._kinds["ContainerConfig"](
-            metadata={"name": "web", "attempt": next(self._attempts)},
+            metadata={"name": name, "attempt": next(self._attempts)},
             image={"image": _BUSYBOX},
             command=list(command),
             labels=dict(labels or {}),
