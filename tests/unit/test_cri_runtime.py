@@ -17,6 +17,7 @@ from tests.fakes.clock import FakeClock
 from workers.adapters import cri
 from workers.adapters.cri import CriContainers
 from workers.adapters.cri.proto import messages
+from workers.adapters.runtimes.behind_sockets import Sighted
 from workers.core.container import ContainerRef, ContainerState, protection
 from workers.core.errors import Indeterminate, TransientFailure
 
@@ -90,8 +91,8 @@ def test_a_containerd_without_cri_has_no_containers_and_says_why(
     serve: Callable[[Answers], CriContainers],
 ) -> None:
     containers = serve({})  # as dockerd's own
-    assert containers.sighted(ID[:12]) == ([], [])
-    assert containers.sighted(ID) == ([], [])
+    assert containers.sighted(ID[:12]) == Sighted()
+    assert containers.sighted(ID) == Sighted()
     (runtime,) = containers.runtimes()
     assert not runtime.usable
     assert "no CRI" in runtime.why

@@ -44,6 +44,7 @@ class StopContainer(Ending[StopParameters]):
     )
     parameters = StopParameters
     reversible_by = "start_container"
+    needs_runtime = True
     done = "stopped"
 
     def ask(self, job: Job[StopParameters], host: Host, facts: ContainerFacts) -> Refusal | None:

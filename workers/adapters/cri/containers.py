@@ -3,10 +3,13 @@
 Made by bootstrap; the sockets are ``adapters.runtimes``' affair, what is said to one of them is ``runtime``'s.
 """
 
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
+from workers.adapters.cri.endpoint import Endpoint
 from workers.adapters.cri.runtime import CriRuntime
 from workers.adapters.runtimes.behind_sockets import BehindSockets
+from workers.ports import Containers
 
 
 class CriContainers(BehindSockets):
@@ -14,6 +17,13 @@ class CriContainers(BehindSockets):
 
     scheme: ClassVar[str] = "cri:"
 
+    def __init__(self, socket_globs: Iterable[str], *, kernel: Containers | None = None, **more: Any) -> None:
+        """``kernel`` freezes where the runtime has no word for it (CRI-O); ``more`` as of every runtime."""
+        super().__init__(socket_globs, **more)
+        self._kernel = kernel
+
     def _meet(self, path: str) -> CriRuntime:
         timeout_s, stop_s = self._limits
-        return CriRuntime(path, self._clock, timeout_s=timeout_s, stop_timeout_s=stop_s, scheme=self.scheme)
+        endpoint = Endpoint(path, self._clock)
+        name = self.scheme + path
+        return CriRuntime(endpoint, name, kernel=self._kernel, timeout_s=timeout_s, stop_timeout_s=stop_s)

@@ -35,9 +35,15 @@ def info_of(info: Mapping[str, str]) -> Mapping[str, Any]:
 
 
 def facts_of(
-    status: Any, runtime: str, *, inside: Mapping[str, Any], pod: Mapping[str, str], task: Any
+    status: Any,
+    runtime: str,
+    *,
+    inside: Mapping[str, Any],
+    pod: Mapping[str, str],
+    task: Any,
+    known: ContainerFacts | None = None,
 ) -> ContainerFacts:
-    """One container; ``task`` is what containerd says of it, None where nobody says anything.
+    """One container; ``task`` is what containerd says of it, ``known`` what the kernel does, None where nobody does.
 
     Raises:
         TransientFailure: its runtime does not know its state.
@@ -48,6 +54,8 @@ def facts_of(
     pid = int(inside.get("pid") or 0)
     if task is not None:
         state, pid = _TASK_STATES.get(task.status, state), task.pid
+    elif known is not None and known.state is ContainerState.PAUSED:
+        state = known.state
     alive = state in (ContainerState.RUNNING, ContainerState.PAUSED)
     return ContainerFacts(
         ref=ContainerRef(runtime, status.id),

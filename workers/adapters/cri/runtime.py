@@ -10,7 +10,7 @@ from typing import Any, Final
 from workers.adapters.cri import reading
 from workers.adapters.cri.endpoint import CRI, TASKS, Endpoint
 from workers.core.container import WHOLE_ID, ContainerFacts, RestartPolicy
-from workers.ports import Clock, Refusal
+from workers.ports import Containers, Refusal
 
 _FAULT_S: Final = 1.0
 _NO_CRI: Final = "it speaks no CRI v1 (containerd's CRI plugin may be switched off)"
@@ -19,10 +19,14 @@ _NO_CRI: Final = "it speaks no CRI v1 (containerd's CRI plugin may be switched o
 class CriRuntime:
     """Any thread."""
 
-    def __init__(self, socket: str, clock: Clock, *, timeout_s: float, stop_timeout_s: float, scheme: str) -> None:
-        """Time limits are of one call, ``stop_timeout_s`` beyond the grace; ``scheme`` begins its name in refs."""
-        self._endpoint = Endpoint(socket, clock)
-        self._name = scheme + socket
+    def __init__(
+        self, endpoint: Endpoint, name: str, *, kernel: Containers | None, timeout_s: float, stop_timeout_s: float
+    ) -> None:
+        """``name`` is its own in refs; ``kernel`` freezes where there is no task service; time limits are of one call,
+        ``stop_timeout_s`` beyond the grace."""
+        self._endpoint = endpoint
+        self._name = name
+        self._kernel = kernel
         self._timeout_s = timeout_s
         self._stop_timeout_s = stop_timeout_s
 
@@ -42,8 +46,10 @@ class CriRuntime:
             return self._sandbox(container_id)
         inside = reading.info_of(told.info)
         pod = self._pod_labels(str(inside.get("sandboxID") or ""))
-        task = self._task(container_id) if told.status.state == reading.RUNNING else None
-        facts = reading.facts_of(told.status, self._name, inside=inside, pod=pod, task=task)
+        runs = told.status.state == reading.RUNNING
+        task = self._task(container_id) if runs else None
+        known = self._in_kernel(container_id) if runs and task is None else None
+        facts = reading.facts_of(told.status, self._name, inside=inside, pod=pod, task=task, known=known)
         return reading.unsettled(facts) if unsettled or self._endpoint.unsettled else facts
 
     def fault(self) -> str:
@@ -73,11 +79,20 @@ class CriRuntime:
 
     def pause(self, container_id: str) -> Refusal | None:
         """Freeze."""
-        return self._act_on_task("Pause", container_id)
+        refused = self._act_on_task("Pause", container_id)
+        known = self._in_kernel(container_id) if refused is not None and not refused.may_pass else None
+        return self._kernel.pause(known.ref) if self._kernel is not None and known is not None else refused
 
     def unpause(self, container_id: str) -> Refusal | None:
         """Thaw."""
-        return self._act_on_task("Resume", container_id)
+        refused = self._act_on_task("Resume", container_id)
+        known = self._in_kernel(container_id) if refused is not None and not refused.may_pass else None
+        return self._kernel.unpause(known.ref) if self._kernel is not None and known is not None else refused
+
+    def _in_kernel(self, container_id: str) -> ContainerFacts | None:
+        """The system's own cgroups of that id."""
+        found = self._kernel.find(container_id) if self._kernel is not None else ()
+        return next((facts for facts in found if facts.owner == 0), None)
 
     def _stop(self, container_id: str, grace_s: int, timeout_s: float) -> Refusal | None:
         return self._endpoint.act(

@@ -6,5 +6,6 @@ in a cgroup of that id, nor believe a user's cgroup where the system itself has 
 """
 
 from workers.adapters.kernel_containers.containers import KernelContainers
+from workers.adapters.kernel_containers.naming import SCHEME
 
-__all__ = ["KernelContainers"]
+__all__ = ["SCHEME", "KernelContainers"]

@@ -7,15 +7,14 @@ from cgroup to cgroup as he likes.
 """
 
 import os
-import re
 import signal
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from workers.adapters.kernel_containers import cgroup
 from workers.adapters.kernel_containers.hierarchies import Bearer, Hierarchies, ids_in
+from workers.adapters.kernel_containers.naming import Name, named
 from workers.adapters.kernel_containers.sightings import Sighting, borne_by, sightings
 from workers.adapters.processes import texts
 from workers.adapters.processes.boot import Boot
@@ -25,9 +24,6 @@ from workers.adapters.runtimes.behind_sockets import await_end
 from workers.core.container import ContainerFacts, ContainerRef, ContainerState, RestartPolicy, Runtime
 from workers.ports import Clock, Refusal
 
-SCHEME: Final = "kernel:"
-_NAME: Final = re.compile(rf"{SCHEME}(system|user)/(\d+)/(\d+)/(\d+)")
-"""Whose it is, the digits that were asked for, the number of its cgroup, its oldest process."""
 _FREEZE_S: Final = 2.0
 _KILL_S: Final = 5.0
 _POLL_S: Final = 0.01
@@ -59,7 +55,7 @@ class KernelContainers:
     def inspect(self, ref: ContainerRef) -> ContainerFacts | None:
         """As the port says; None when no process of it is left. Raises nothing."""
         seen = self._seen(ref)
-        return self._facts(seen, _named(ref).digits, claimed=ref) if seen is not None else None
+        return self._facts(seen, named(ref).digits, claimed=ref) if seen is not None else None
 
     def await_end(self, ref: ContainerRef, *, started_at_ns: int, timeout_s: float) -> ContainerFacts | None:
         """As the port says."""
@@ -136,10 +132,10 @@ class KernelContainers:
 
     def _seen(self, ref: ContainerRef) -> Sighting | None:
         """What goes by that id now: the system's where it was that, else whatever users call so."""
-        named = _named(ref)
-        found = self._sightings(ref.id[: named.digits])
+        name = named(ref)
+        found = self._sightings(ref.id[: name.digits])
         return next(
-            (seen for seen in found if seen.systems == named.systems and (seen.id == ref.id or not seen.systems)), None
+            (seen for seen in found if seen.systems == name.systems and (seen.id == ref.id or not seen.systems)), None
         )
 
     def _meant(self, ref: ContainerRef) -> tuple[Sighting | None, Refusal | None]:
@@ -158,10 +154,9 @@ class KernelContainers:
         if not living:
             return None
         oldest = min(living, key=lambda pid: (texts.start_ticks(pid), pid))
-        whose = "system" if seen.systems else "user"
-        ref, started_at_ns = ContainerRef(f"{SCHEME}{whose}/{digits}/{seen.bearers[0].inode}/{oldest}", seen.id), 0
+        ref, started_at_ns = ContainerRef(str(Name(seen.systems, digits, seen.bearers[0].inode, oldest)), seen.id), 0
         if claimed is not None and _same_run(seen, claimed):
-            ref, oldest = claimed, _named(claimed).pid if _named(claimed).pid in living else 0
+            ref, oldest = claimed, named(claimed).pid if named(claimed).pid in living else 0
         elif claimed is not None:
             started_at_ns = self._boot.time_ns() + texts.start_ticks(oldest) * self._boot.tick_ns
         return ContainerFacts(
@@ -200,7 +195,7 @@ class KernelContainers:
         if descriptor is None:
             return
         try:
-            now = borne_by(pid, self._hierarchies, ref.id[: _named(ref).digits], proc=self._proc)
+            now = borne_by(pid, self._hierarchies, ref.id[: named(ref).digits], proc=self._proc)
             if set(now) & set(seen.bearers) and not ended(descriptor):
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
         except ProcessLookupError:
@@ -210,7 +205,7 @@ class KernelContainers:
 
 
 def _same_run(seen: Sighting, ref: ContainerRef) -> bool:
-    return not seen.systems or _named(ref).inode in {bearer.inode for bearer in seen.bearers}
+    return not seen.systems or named(ref).inode in {bearer.inode for bearer in seen.bearers}
 
 
 def _freezable(seen: Sighting) -> list[Bearer]:
@@ -230,23 +225,6 @@ def _owner(seen: Sighting) -> int:
         return seen.bearers[0].directory.lstat().st_uid or 65_534
     except OSError:
         return 65_534
-
-
-@dataclass(frozen=True, slots=True)
-class _Named:
-    """What the name of a ref tells."""
-
-    systems: bool
-    digits: int
-    inode: int
-    pid: int
-
-
-def _named(ref: ContainerRef) -> _Named:
-    found = _NAME.fullmatch(ref.runtime)
-    if found is None:
-        return _Named(systems=True, digits=len(ref.id), inode=0, pid=0)
-    return _Named(found[1] == "system", int(found[2]), int(found[3]), int(found[4]))
 
 
 def _hold(pid: int) -> int | None:

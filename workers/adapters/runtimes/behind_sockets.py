@@ -7,6 +7,7 @@ inode, because it remembers whether that daemon left a call unanswered. Knows no
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import ClassVar, Final, Protocol
@@ -55,6 +56,17 @@ class Daemon(Protocol):
         """As the port's."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sighted:
+    """What the runtimes of one kind say of an id."""
+
+    found: tuple[ContainerFacts, ...] = ()
+    unheard: tuple[str, ...] = ()
+    """A line for each that may have it and did not answer."""
+    absent: str = ""
+    """Why there is none to ask; empty where there is one."""
+
+
 class BehindSockets(ABC):
     """Any thread."""
 
@@ -82,27 +94,27 @@ class BehindSockets(ABC):
     def _meet(self, path: str) -> Daemon:
         """The daemon behind a socket. Asks nothing yet."""
 
-    def sighted(self, container_id: str) -> tuple[Sequence[ContainerFacts], Sequence[str]]:
-        """What ``find`` finds, and what keeps it from knowing more: a line for each runtime that was not heard, or why
-        there is none. Raises nothing."""
+    def sighted(self, container_id: str) -> Sighted:
+        """What ``find`` finds, and what keeps it from knowing more. Raises nothing."""
+        try:
+            sockets = list(self._sockets())
+        except TransientFailure as error:
+            return Sighted(absent=error.message)
         found: list[ContainerFacts] = []
         unheard: list[str] = []
-        try:
-            for at in self._sockets():
-                try:
-                    found += self._daemon(at.path).matching(container_id)
-                except TransientFailure as error:
-                    unheard.append(error.message)
-        except TransientFailure as error:
-            unheard.append(error.message)
-        return found, unheard
+        for at in sockets:
+            try:
+                found += self._daemon(at.path).matching(container_id)
+            except TransientFailure as error:
+                unheard.append(error.message)
+        return Sighted(tuple(found), tuple(unheard))
 
     def find(self, container_id: str) -> Sequence[ContainerFacts]:
         """As the port says."""
-        found, unheard = self.sighted(container_id)
-        if not found and unheard:
-            raise TransientFailure("; ".join(unheard))
-        return found
+        seen = self.sighted(container_id)
+        if not seen.found and (seen.unheard or seen.absent):
+            raise TransientFailure("; ".join(seen.unheard) or seen.absent)
+        return seen.found
 
     def inspect(self, ref: ContainerRef) -> ContainerFacts | None:
         """As the port says."""
