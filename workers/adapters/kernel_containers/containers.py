@@ -15,7 +15,7 @@ from typing import Final
 from workers.adapters.kernel_containers import cgroup
 from workers.adapters.kernel_containers.hierarchies import Bearer, Hierarchies, ids_in
 from workers.adapters.kernel_containers.naming import Name, named
-from workers.adapters.kernel_containers.sightings import Sighting, borne_by, sightings
+from workers.adapters.kernel_containers.sightings import Sighting, borne_by, hold, sightings
 from workers.adapters.processes import texts
 from workers.adapters.processes.boot import Boot
 from workers.adapters.processes.handle import ended
@@ -25,6 +25,8 @@ from workers.core.container import ContainerFacts, ContainerRef, ContainerState,
 from workers.ports import Clock, Refusal
 
 _FREEZE_S: Final = 2.0
+_STILL_S: Final = 0.2
+"""How long a kill waits for a freezer: what hangs in a call of the kernel stops it, and is killed as it is."""
 _KILL_S: Final = 5.0
 _POLL_S: Final = 0.01
 
@@ -49,8 +51,7 @@ class KernelContainers:
 
     def find(self, container_id: str) -> Sequence[ContainerFacts]:
         """As the port says. Raises nothing."""
-        found = (self._facts(seen, len(container_id)) for seen in self._sightings(container_id))
-        return [facts for facts in found if facts is not None]
+        return [self._facts(seen, len(container_id)) for seen in self._sightings(container_id)]
 
     def inspect(self, ref: ContainerRef) -> ContainerFacts | None:
         """As the port says; None when no process of it is left. Raises nothing."""
@@ -101,12 +102,9 @@ class KernelContainers:
         faults = [fault for bearer in _freezable(seen) if (fault := cgroup.freeze(bearer))]
         if faults or not _freezable(seen):
             return Refusal(faults[0] if faults else "no freezer has it", may_pass=bool(faults))
-        until_ns = self._clock.monotonic_ns() + round(_FREEZE_S * 1e9)
-        while not _frozen(seen):
-            if self._clock.monotonic_ns() >= until_ns:
-                return Refusal("not all of it stands still yet: something is in a call of the kernel", may_pass=True)
-            self._clock.sleep(_POLL_S)
-        return None
+        if self._still(_freezable(seen), _FREEZE_S):
+            return None
+        return Refusal("not all of it stands still yet: something is in a call of the kernel", may_pass=True)
 
     def unpause(self, ref: ContainerRef) -> Refusal | None:
         """The freezer again."""
@@ -141,7 +139,7 @@ class KernelContainers:
     def _meant(self, ref: ContainerRef) -> tuple[Sighting | None, Refusal | None]:
         """What a claim names, still the same run and not us: or what is to be said."""
         seen = self._seen(ref)
-        if seen is None or not any(self._lives(pid) for pid in seen.pids):
+        if seen is None:
             return None, Refusal("no process of it is left", may_pass=False)
         if not _same_run(seen, ref):
             return seen, Refusal("it was started again since", may_pass=False)
@@ -149,14 +147,11 @@ class KernelContainers:
             return seen, Refusal("this worker, or the init of this machine, is in it", may_pass=False)
         return seen, None
 
-    def _facts(self, seen: Sighting, digits: int, *, claimed: ContainerRef | None = None) -> ContainerFacts | None:
-        living = [pid for pid in seen.pids if self._lives(pid)]
-        if not living:
-            return None
-        oldest = min(living, key=lambda pid: (texts.start_ticks(pid), pid))
+    def _facts(self, seen: Sighting, digits: int, *, claimed: ContainerRef | None = None) -> ContainerFacts:
+        oldest = min(seen.pids, key=lambda pid: (texts.start_ticks(pid), pid))
         ref, started_at_ns = ContainerRef(str(Name(seen.systems, digits, seen.bearers[0].inode, oldest)), seen.id), 0
         if claimed is not None and _same_run(seen, claimed):
-            ref, oldest = claimed, named(claimed).pid if named(claimed).pid in living else 0
+            ref, oldest = claimed, named(claimed).pid if named(claimed).pid in seen.pids else 0
         elif claimed is not None:
             started_at_ns = self._boot.time_ns() + texts.start_ticks(oldest) * self._boot.tick_ns
         return ContainerFacts(
@@ -168,30 +163,33 @@ class KernelContainers:
             starts_again=False,
         )
 
-    def _lives(self, pid: int) -> bool:
-        descriptor = _hold(pid)
-        if descriptor is None:
-            return False
-        try:
-            return not ended(descriptor)
-        finally:
-            os.close(descriptor)
-
     def _sweep(self, seen: Sighting, ref: ContainerRef) -> None:
+        """All of it once. Version 1 cannot kill whole: it is frozen first, so that nothing is born meanwhile."""
         freezers = [bearer for bearer in seen.bearers if cgroup.can_freeze(bearer)]
+        old = [bearer for bearer in freezers if bearer.hierarchy]
         for bearer in seen.bearers:
             cgroup.kill(bearer)
-        for bearer in freezers:
-            if bearer.hierarchy:  # so that nothing is born meanwhile: version 1 cannot kill whole
-                cgroup.freeze(bearer)
+        for bearer in old:
+            cgroup.freeze(bearer)
+        if self._still(old, _STILL_S):
+            seen = self._seen(ref) or seen
         for pid in seen.pids:
             self._kill(pid, ref, seen)
         for bearer in freezers:
             cgroup.thaw(bearer)
 
+    def _still(self, freezers: Sequence[Bearer], timeout_s: float) -> bool:
+        """Whether all of them stand still, at the latest after that time."""
+        until_ns = self._clock.monotonic_ns() + round(timeout_s * 1e9)
+        while not all(cgroup.is_frozen(bearer) for bearer in freezers):
+            if self._clock.monotonic_ns() >= until_ns:
+                return False
+            self._clock.sleep(_POLL_S)
+        return bool(freezers)
+
     def _kill(self, pid: int, ref: ContainerRef, seen: Sighting) -> None:
         """One member: held first, then looked at again, so that no other holder of its pid is hit."""
-        descriptor = _hold(pid)
+        descriptor = hold(pid)
         if descriptor is None:
             return
         try:
@@ -225,13 +223,6 @@ def _owner(seen: Sighting) -> int:
         return seen.bearers[0].directory.lstat().st_uid or 65_534
     except OSError:
         return 65_534
-
-
-def _hold(pid: int) -> int | None:
-    try:
-        return os.pidfd_open(pid)
-    except OSError:
-        return None
 
 
 def _text(path: str) -> str:

@@ -5,11 +5,13 @@ cgroup of that id, what users call by the same id does not count; where it has n
 together. A user cannot put anybody else's process into a cgroup of his, so whoever copies an id only adds his own.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from workers.adapters.kernel_containers.hierarchies import Bearer, Hierarchies
+from workers.adapters.processes.handle import ended as has_ended
 from workers.adapters.processes.procfs import parse_cgroups
 from workers.adapters.processes.texts import contents
 
@@ -22,7 +24,7 @@ class Sighting:
     systems: bool
     bearers: tuple[Bearer, ...]
     pids: tuple[int, ...]
-    """Everything in it, and the zombies."""
+    """All that lives in it: what has ended, and waits to be reaped, is in no container any more."""
 
 
 def sightings(hierarchies: Hierarchies, prefix: str, *, proc: Path = Path("/proc")) -> Sequence[Sighting]:
@@ -31,6 +33,8 @@ def sightings(hierarchies: Hierarchies, prefix: str, *, proc: Path = Path("/proc
     for pid in _pids(proc):
         for bearer in borne_by(pid, hierarchies, prefix, proc=proc):
             members.setdefault(bearer, []).append(pid)
+    ended = {pid for pid in {pid for pids in members.values() for pid in pids} if not _lives(pid)}
+    members = {bearer: left for bearer, pids in members.items() if (left := [pid for pid in pids if pid not in ended])}
     ids = {bearer.id for bearer in members if bearer.systems}
     if ids:
         return [_together(each, members, systems=True) for each in sorted(ids)]
@@ -44,6 +48,24 @@ def borne_by(pid: int, hierarchies: Hierarchies, prefix: str, *, proc: Path = Pa
     except OSError:
         return ()
     return tuple(hierarchies.bearers(paths, prefix))
+
+
+def _lives(pid: int) -> bool:
+    descriptor = hold(pid)
+    if descriptor is None:
+        return False
+    try:
+        return not has_ended(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def hold(pid: int) -> int | None:
+    """A pidfd; None when there is no such process."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
 
 
 def _pids(proc: Path) -> Iterator[int]:
