@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from workers.adapters.kernel_containers import cgroup
-from workers.adapters.kernel_containers.hierarchies import Bearer, Hierarchies, ids_in
+from workers.adapters.kernel_containers.hierarchies import Bearer, Hierarchies
 from workers.adapters.kernel_containers.naming import Name, named
 from workers.adapters.kernel_containers.sightings import Sighting, borne_by, hold, sightings
 from workers.adapters.processes import texts
@@ -21,6 +21,7 @@ from workers.adapters.processes.boot import Boot
 from workers.adapters.processes.handle import ended
 from workers.adapters.processes.procfs import parse_cgroups
 from workers.adapters.runtimes.behind_sockets import await_end
+from workers.core.cgroup_names import ids_in
 from workers.core.container import ContainerFacts, ContainerRef, ContainerState, RestartPolicy, Runtime
 from workers.ports import Clock, Refusal
 

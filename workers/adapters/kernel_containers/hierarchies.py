@@ -4,17 +4,12 @@ Called by ``sightings``. Who could have made a cgroup is told by who may write t
 directory of a user's, or inside another container's cgroup, an id is only a claim.
 """
 
-import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-_ID: Final = re.compile(r"(?:.*[^0-9a-f])?([0-9a-f]{64})(?:\.scope)?")
-"""As runtimes name their cgroups: ``<id>``, ``docker-<id>.scope``, ``cri-containerd-<id>.scope``, ``libpod-<id>`` …"""
-_MONITOR: Final = "conmon"
-"""``crio-conmon-<id>.scope`` is the cgroup of a container's monitor, which is no part of it."""
+from workers.core.cgroup_names import id_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +48,11 @@ class Hierarchies:
                 yield from _borne(name, mount.point, inside, prefix)
 
 
-def ids_in(path: str) -> list[str]:
-    """Every container's id that a cgroup's path names, outermost first."""
-    return [found for part in path.split("/") if (found := _id(part))]
-
-
 def _borne(hierarchy: str, point: Path, path: str, prefix: str) -> Iterator[Bearer]:
     """Along one path, outermost first; an id that is repeated further inside is the same container."""
     parts, seen = path.strip("/").split("/"), set[str]()
     for depth, part in enumerate(parts, 1):
-        found = _id(part)
+        found = id_in(part)
         if not found or found in seen:
             continue
         if found.startswith(prefix):
@@ -74,11 +64,6 @@ def _borne(hierarchy: str, point: Path, path: str, prefix: str) -> Iterator[Bear
             systems = not seen and _only_roots(point, parts[: depth - 1])
             yield Bearer(hierarchy, directory, found, inode, systems)
         seen.add(found)
-
-
-def _id(part: str) -> str:
-    found = _ID.fullmatch(part)
-    return found[1] if found is not None and _MONITOR not in part else ""
 
 
 def _only_roots(point: Path, parts: list[str]) -> bool:

@@ -13,7 +13,7 @@ from threading import Lock
 from typing import ClassVar, Final, Protocol
 
 from workers.adapters.runtimes.own import own_container_ids
-from workers.adapters.runtimes.sockets import RuntimeSocket, look
+from workers.adapters.runtimes.sockets import RuntimeSocket, judged, look
 from workers.core.container import ContainerFacts, ContainerRef, RestartPolicy, Runtime
 from workers.core.errors import TransientFailure
 from workers.ports import Clock, Refusal
@@ -177,8 +177,10 @@ class BehindSockets(ABC):
     def _reach(self, ref: ContainerRef) -> Daemon:
         """The daemon that has it, its socket judged again."""
         path = ref.runtime.removeprefix(self.scheme)
-        if any(at.path == path and at.listening for at in self._sockets()):
-            return self._daemon(path)
+        if Path(path).is_socket():
+            at = judged(Path(path))
+            if at.trusted and at.listening:
+                return self._daemon(path)
         raise TransientFailure(f"nobody answers at {path} any more, or it is not to be trusted")
 
     def _daemon(self, path: str) -> Daemon:
