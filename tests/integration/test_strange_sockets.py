@@ -224,8 +224,8 @@ def test_sockets_are_not_looked_for_in_the_file_systems_of_containers(started: V
     try:
         os.chown(theirs, ALICE, ALICE)
         found, *strange = [Liar(started, place, ID) for place in (mounted.parent, mounted, theirs)]
-        for each in (found, *strange):
-            each.listen()
+        for liar in (found, *strange):
+            liar.listen()
         seen = look([f"{open_tmp}/run/**/podman.sock"])
         assert [at.path for at in seen] == [str(found.socket)]
     finally:
