@@ -48,7 +48,8 @@ def rig(containerd: ContainerdRig) -> Iterator[ContainerdRig]:
 def desk_of(rig: ContainerdRig, *, timeout_s: float = 10.0) -> Desk:
     """A node that has containerd and the kernel, and no Docker."""
     clock = SystemClock()
-    kernel = KernelContainers(clock=clock)
+    bundles = (f"{rig.directory}/state/io.containerd.runtime.v2.task/*/{{id}}/config.json",)
+    kernel = KernelContainers(clock=clock, bundles=bundles)
     cri = CriContainers([str(rig.socket)], clock=clock, kernel=kernel, timeout_s=timeout_s, stop_timeout_s=timeout_s)
     docker = EngineContainers([str(rig.directory / "docker.sock")], clock=clock)
     return Desk(HostContainers(docker, cri, kernel=kernel, kernel_scheme=SCHEME, clock=clock))
@@ -79,6 +80,11 @@ def test_a_pods_sandbox_is_protected_by_runtime_or_kernel_and_so_are_pods_with_t
         with pytest.raises(CommandRejected) as refused:
             desk.bind("kill_container", each)
         assert refused.value.reason == "protected_target"
+    with rig.hung():
+        for each in (pod, pod[:12]):  # now only the kernel knows it, and its bundle tells
+            with pytest.raises(CommandRejected) as refused:
+                desk_of(rig, timeout_s=0.5).bind("kill_container", each)
+            assert refused.value.reason == "protected_target"
     assert (rig.state(meant), pod in rig.tasks("running")) == ("running", True)
 
 
@@ -136,12 +142,12 @@ def test_what_was_contained_is_so_after_a_restart_of_the_daemon(rig: ContainerdR
 
 @pytest.mark.parametrize("hung_s", [3, pytest.param(30, marks=pytest.mark.faults)])
 def test_while_the_daemon_hangs_a_kill_goes_by_the_kernel_and_a_stop_waits(rig: ContainerdRig, hung_s: float) -> None:
-    desk, killed, stopped = desk_of(rig, timeout_s=1), rig.run(), rig.run(command=PATIENT)
+    desk, killed, stopped = desk_of(rig, timeout_s=1), rig.run(labels=KUBELETS), rig.run(command=PATIENT)
     began = time.monotonic()
     with rig.hung():
         report = desk.run("kill_container", killed)
         assert (report.outcome, str(report.outputs["runtime"]).split(":")[0]) == (Outcome.COMPLETED, "kernel")
-        assert "does not answer" in report.message
+        assert "kubelet" in report.message
         with pytest.raises(TransientFailure, match="does not answer"):
             desk.bind("stop_container", stopped)
         time.sleep(max(0.0, began + hung_s - time.monotonic()))
