@@ -15,18 +15,21 @@ from pathlib import Path
 
 import pytest
 
+from tests.cgroups import cgroups
 from tests.containerd.rig import ContainerdRig
 from tests.engines import PATIENT, until
 from tests.guarantees.node import check_all
 from tests.guarantees.observation import Effect
 from tests.integration.container_desk import Desk, action, order
 from tests.integration.node_process import NodeSite, embedded_broker
+from tests.victims import victims
 from workers.action import Done, Pending
 from workers.adapters.clock import SystemClock
 from workers.adapters.cri import CriContainers
 from workers.adapters.docker_engine import EngineContainers
 from workers.adapters.failpoints import KILLED
 from workers.adapters.kernel_containers import SCHEME, KernelContainers
+from workers.adapters.processes import SystemProcesses
 from workers.adapters.runtimes.together import HostContainers
 from workers.core.container import ContainerRef
 from workers.core.errors import CommandRejected, Indeterminate, TransientFailure
@@ -45,11 +48,14 @@ def rig(containerd: ContainerdRig) -> Iterator[ContainerdRig]:
     containerd.clear()
 
 
+def bundles_of(rig: ContainerdRig) -> tuple[str, ...]:
+    return (f"{rig.directory}/state/io.containerd.runtime.v2.task/*/{{id}}/config.json",)
+
+
 def desk_of(rig: ContainerdRig, *, timeout_s: float = 10.0) -> Desk:
     """A node that has containerd and the kernel, and no Docker."""
     clock = SystemClock()
-    bundles = (f"{rig.directory}/state/io.containerd.runtime.v2.task/*/{{id}}/config.json",)
-    kernel = KernelContainers(clock=clock, bundles=bundles)
+    kernel = KernelContainers(clock=clock, bundles=bundles_of(rig))
     cri = CriContainers([str(rig.socket)], clock=clock, kernel=kernel, timeout_s=timeout_s, stop_timeout_s=timeout_s)
     docker = EngineContainers([str(rig.directory / "docker.sock")], clock=clock)
     return Desk(HostContainers(docker, cri, kernel=kernel, kernel_scheme=SCHEME, clock=clock))
@@ -86,6 +92,34 @@ def test_a_pods_sandbox_is_protected_by_runtime_or_kernel_and_so_are_pods_with_t
                 desk_of(rig, timeout_s=0.5).bind("kill_container", each)
             assert refused.value.reason == "protected_target"
     assert (rig.state(meant), pod in rig.tasks("running")) == ("running", True)
+
+
+def test_the_init_of_a_sandbox_is_known_as_one_and_a_copy_of_its_cgroups_name_is_not(rig: ContainerdRig) -> None:
+    container_id, pod = rig.run(), rig.tasks("running")
+    (sandbox,) = {each for each in pod if each != container_id}
+    processes = SystemProcesses(bundles=bundles_of(rig))
+
+    def is_sandbox(pid: int) -> bool:
+        handle = processes.open(pid)
+        assert handle is not None
+        try:
+            return handle.facts.pod_sandbox
+        finally:
+            handle.close()
+
+    (init,) = (int(row.split()[1]) for row in rig.ctr("tasks", "ls").splitlines() if row.startswith(sandbox))
+    assert is_sandbox(init)
+    assert not is_sandbox(rig.pid(container_id))
+    with victims() as started, cgroups("freezer") as groups:
+        alice, inside = 61_001, "a1" * 32
+        for path, owners in ((f"alice/docker-{sandbox}.scope", (alice, alice)), (f"docker/{inside}/{sandbox}", ())):
+            pid = started.spawn(["unshare", "--pid", "--fork", "--kill-child", "sleep", "1000"])
+            children = Path(f"/proc/{pid}/task/{pid}/children")
+            until(lambda children=children: children.read_text())  # type: ignore[misc]
+            copy = int(children.read_text())
+            groups.put(groups.make(path, *owners), copy)
+            assert not is_sandbox(copy)
+            started.end(pid)
 
 
 def test_pause_and_unpause_keep_the_run_and_a_frozen_one_dies(rig: ContainerdRig) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from workers.adapters.kernel_containers.bundles import labels_of
-from workers.adapters.kernel_containers.hierarchies import Hierarchies
 from workers.adapters.kernel_containers.naming import Name, named
+from workers.adapters.runtimes.bundles import labels_of
+from workers.adapters.runtimes.hierarchies import Hierarchies
 from workers.core.cgroup_names import ids_in
 from workers.core.container import ContainerFacts, ContainerRef, ContainerState, protection
 

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Final
 
 from workers.adapters.kernel_containers import cgroup
-from workers.adapters.kernel_containers.bundles import BUNDLES, labels_of
-from workers.adapters.kernel_containers.hierarchies import Bearer, Hierarchies
 from workers.adapters.kernel_containers.naming import Name, named
 from workers.adapters.kernel_containers.sightings import Sighting, borne_by, hold, sightings
 from workers.adapters.processes import texts
@@ -22,6 +20,8 @@ from workers.adapters.processes.boot import Boot
 from workers.adapters.processes.handle import ended
 from workers.adapters.processes.procfs import parse_cgroups
 from workers.adapters.runtimes.behind_sockets import await_end
+from workers.adapters.runtimes.bundles import BUNDLES, labels_of
+from workers.adapters.runtimes.hierarchies import Bearer, Hierarchies
 from workers.core.cgroup_names import ids_in
 from workers.core.container import ContainerFacts, ContainerRef, ContainerState, RestartPolicy, Runtime
 from workers.ports import Clock, Refusal
@@ -49,7 +49,7 @@ class KernelContainers:
         ``bundles`` are where runtimes keep what they know of a container."""
         self._clock = clock
         self._own_line = own_line
-        self._hierarchies = Hierarchies(_text("/proc/self/mountinfo") if mountinfo is None else mountinfo)
+        self._hierarchies = Hierarchies.of_this_machine() if mountinfo is None else Hierarchies(mountinfo)
         self._proc = proc
         self._boot = Boot()
         self._bundles = bundles

@@ -1,7 +1,7 @@
 """What a runtime left on disk of a container: its OCI bundle, in a directory that only root can write to.
 
-Called by ``containers``: so a sandbox is known for what it is, and a container of a pod for one, while no runtime
-answers. What is not there tells nothing.
+Called by ``kernel_containers`` and ``processes``: so a sandbox is known for what it is, and a container of a pod for
+one, without asking a runtime. What is not there tells nothing.
 """
 
 import json
@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from workers.adapters.processes.texts import contents
-
 BUNDLES: Final = (
     "/run/containerd/io.containerd.runtime.v2.task/*/{id}/config.json",
     "/run/docker/containerd/daemon/io.containerd.runtime.v2.task/moby/{id}/config.json",
@@ -21,6 +19,7 @@ BUNDLES: Final = (
 )
 """Of containerd, dockerd's own containerd, and of Podman and CRI-O."""
 
+_SANDBOX: Final[Mapping[str, str]] = {"io.cri-containerd.kind": "sandbox"}
 _MOST_BYTES: Final = 4 << 20
 _KINDS: Final = ("io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType")
 """containerd's and CRI-O's annotation: ``sandbox`` or ``container``."""
@@ -32,11 +31,16 @@ def labels_of(container_id: str, patterns: tuple[str, ...] = BUNDLES) -> Mapping
         annotations = _annotations(path)
         kind = next((annotations[name] for name in _KINDS if name in annotations), "")
         if kind == "sandbox":
-            return {"io.cri-containerd.kind": "sandbox"}
+            return _SANDBOX
         if kind:
             name = annotations.get("io.kubernetes.cri.sandbox-name") or annotations.get("io.kubernetes.pod.name")
             return {"io.kubernetes.pod.name": str(name or "")}
     return {}
+
+
+def is_sandbox(container_id: str, patterns: tuple[str, ...] = BUNDLES) -> bool:
+    """Whether it holds a pod's namespaces."""
+    return labels_of(container_id, patterns) == _SANDBOX
 
 
 def _found(container_id: str, patterns: tuple[str, ...]) -> Iterator[Path]:
@@ -47,9 +51,9 @@ def _found(container_id: str, patterns: tuple[str, ...]) -> Iterator[Path]:
 def _annotations(path: Path) -> Mapping[str, Any]:
     try:
         facts = path.lstat()
-        if not stat.S_ISREG(facts.st_mode) or facts.st_uid not in (0, os.geteuid()):
+        if not stat.S_ISREG(facts.st_mode) or facts.st_uid not in (0, os.geteuid()) or facts.st_size > _MOST_BYTES:
             return {}
-        found = json.loads(contents(str(path), most=_MOST_BYTES)).get("annotations")
+        found = json.loads(path.read_bytes()).get("annotations")
     except (OSError, ValueError, AttributeError):
         return {}
     return found if isinstance(found, dict) else {}
