@@ -17,7 +17,7 @@ from workers.adapters.kernel_containers.naming import Name, named
 from workers.adapters.kernel_containers.sightings import Sighting, borne_by, hold, sightings
 from workers.adapters.processes import texts
 from workers.adapters.processes.boot import Boot
-from workers.adapters.processes.handle import ended
+from workers.adapters.processes.holding import ended
 from workers.adapters.processes.procfs import parse_cgroups
 from workers.adapters.runtimes.behind_sockets import await_end
 from workers.adapters.runtimes.bundles import BUNDLES, labels_of
