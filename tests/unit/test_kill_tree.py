@@ -264,6 +264,17 @@ def test_a_wide_tree_dies_in_rounds(family: Family) -> None:
     assert family.died[-1] == pid_of(family.root)
 
 
+@pytest.mark.parametrize("walked", [True, False])
+def test_a_tree_dies_in_rounds_where_descriptors_are_short(family: Family, walked: bool) -> None:
+    family.all += [family.child(family.root) for _ in range(60)]
+    job = family.order()
+    claim = {**family.bind(job), "descendants_named": ""} if walked else family.bind(job)
+    family.processes.room = 30
+    report = family.action.execute(job, claim, family.host)
+    assert (report.outcome, report.outputs["killed"]) == (Outcome.COMPLETED, 64)
+    assert family.at_large == []
+
+
 def test_of_a_deep_tree_some_may_escape_and_it_is_said(family: Family) -> None:
     family.action = Few()
     chain = [family.root]
