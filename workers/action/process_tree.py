@@ -95,6 +95,8 @@ class Tree:
         self._guard: Callable[[ProcessFacts], str | None] = guard_of(host)
         self._own_line = frozenset(host.processes.own_line())
         self._members: dict[int, Member] = {}
+        self._given_up: set[int] = set()
+        """Who got SIGKILL, or could not be sent it, in an earlier round and is still there."""
         self._fate = Fate()
 
     def kill(self, *, deadline_ns: int, wait_s: float) -> Fate:
@@ -180,7 +182,7 @@ class Tree:
         parent.finished = False
         try:
             for pid, child in children_of(parent.pid, parent.handle, self._host):
-                if pid in self._members:
+                if pid in self._members or pid in self._given_up:
                     child.close()
                     continue
                 if pid in self._own_line:  # to stop oneself is to stay so
@@ -277,6 +279,7 @@ class Tree:
         if facts is None:
             self._fate.killed.append(f"{member.pid} {member.name}")
             return
+        self._given_up.add(member.pid)
         dies_later = member.named and not member.denied
         self._fate.pending = dies_later and (self._fate.pending or not self._fate.left)
         self._fate.left.append(f"{member.pid} {member.name}")
