@@ -23,7 +23,8 @@ mount -t overlay overlay -o "lowerdir=$1,upperdir=$2,workdir=$3" "$4"
 cd "$4"
 eval "$5"
 pivot_root . .old
-exec chroot . /bin/busybox sh -c '/bin/busybox umount -l /.old; echo up; exec /bin/busybox sleep 1000'
+cd /
+exec /bin/busybox sh -c '/bin/busybox umount -l /.old; echo up; exec /bin/busybox sleep 1000'
 """
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,6 @@ class AcquireRig(Rig):
     reserve: int = 0
     store: ObjectStore | None = None
     spool_at: Path | None = None
-    own: Mapping[Path, str] = field(default_factory=dict)
     reading: Reading | None = None
 
     def __post_init__(self) -> None:

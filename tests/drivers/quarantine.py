@@ -2,7 +2,8 @@
 
 `python -m tests.drivers.quarantine DIRECTORY quarantine|restore PATH`: like the node, it makes the claim durable first
 (a file stands for the journal), probes what an earlier run claimed, and runs only what the probe says is safe. Prints
-the outcome and its code. ``DRIVEN_CONTAINER`` names a container whose path it is. Also imported by tests, which drive the same rig in their own process.
+the outcome and its code. ``DRIVEN_CONTAINER`` names a container whose path it is. Also imported by tests, which drive
+the same rig in their own process.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class Rig:
     armed: Failpoints = field(default_factory=lambda: failpoints({}))
     kernel: Kernel = field(default_factory=Kernel)
     vault_at: Path | None = None
+    own: Mapping[Path, str] = field(default_factory=dict)
+    """Trees of the worker itself."""
     inside: Enclosure | None = None
     """A container that its runtime knows; every path is one of it."""
     approval_class: str = "auto"
@@ -78,7 +81,7 @@ class Rig:
             sealer=EnvelopeSealer(key, codec),
             opener=EnvelopeOpener(keyset, codec, clock=clock),
             clock=clock,
-            own={},
+            own=self.own,
             held_back=0 if self.limits.reserve == 0 else 256 * 1024,
             kernel=self.kernel,
         )

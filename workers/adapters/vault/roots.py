@@ -103,7 +103,10 @@ def _is_init(inside: Enclosure) -> bool:
 def _check_own(root: Root, inside: Enclosure) -> None:
     found, on = os.fstat(root.descriptor), mount_id(root.descriptor)
     for path in _HOSTS:
-        host = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            host = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except PermissionError:  # a sandbox around us: whose init we may not look into, nor any other process there
+            continue
         try:
             same = (os.fstat(host).st_dev, os.fstat(host).st_ino) == (found.st_dev, found.st_ino)
             if same or mount_id(host) == on:
