@@ -17,10 +17,13 @@ from typing import Any
 from tests.drivers.quarantine import MEGABYTE, NODE, NOON_NS, Rig, enclosed
 from workers.actions.file_acquire import FileAcquire
 from workers.adapters.avro import AvroCodec
+from workers.adapters.clock import SystemClock
 from workers.adapters.failpoints import failpoints
 from workers.adapters.object_store import open_store
 from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer, PrivateKey
 from workers.adapters.spool import SystemSpool
+from workers.adapters.spool.keeper import start_keeper
+from workers.adapters.spool.kept import KeptReading
 from workers.adapters.spool.reading import DirectReading, Reading
 from workers.core.custody import object_key
 from workers.core.ids import ExecutionId, id_from_cause
@@ -33,6 +36,8 @@ from workers.settings import StorageSettings, parse
 GATHER = id_from_cause(NOON_NS, "acquire")
 KEY = object_key(NODE, GATHER)
 STORE = "ACQUIRE_STORE"
+KEPT = "ACQUIRE_KEPT"
+"""Environment: the file is read by a reader process, as in a node."""
 
 
 @dataclass
@@ -91,7 +96,8 @@ def store_from(environment: Mapping[str, str], rig: Rig) -> ObjectStore | None:
 
 def main() -> None:
     directory, path = sys.argv[1:]
-    rig = AcquireRig(Path(directory), armed=failpoints(os.environ), inside=enclosed(os.environ))
+    reading = KeptReading(start_keeper(), SystemClock()) if os.environ.get(KEPT) else None
+    rig = AcquireRig(Path(directory), reading=reading, armed=failpoints(os.environ), inside=enclosed(os.environ))
     rig.host = replace(rig.host, objects=store_from(os.environ, rig) or rig.host.objects)
     report = rig.acquire(os.fsencode(path))
     print(report.outcome, report.code)
