@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +16,7 @@ from tests.adversaries.stuck_call import StuckCall
 from tests.drivers.acquire import AcquireRig
 from tests.engines import until
 from tests.integration.node_process import NodeSite, Victim, embedded_broker
-from workers.core.command import ActionCommand
+from workers.core.command import ActionCommand, parameters_digest
 from workers.core.outcome import Outcome
 from workers.core.target import FileTarget
 
@@ -42,8 +41,9 @@ def site(tmp_path: Path) -> Iterator[NodeSite]:
         yield made
 
 
-def order(site: NodeSite, action: str, path: Path, **more: Any) -> ActionCommand:
-    return site.kill(0, action=action, target=FileTarget(bytes(path), site.clock.now_ns()), **more)
+def order(site: NodeSite, action: str, path: Path, **chosen: bool) -> ActionCommand:
+    target, digest = FileTarget(bytes(path), site.clock.now_ns()), parameters_digest(chosen)
+    return site.kill(0, action=action, target=target, parameters=chosen, parameters_sha256=digest)
 
 
 def children(pid: int) -> list[int]:
@@ -82,8 +82,7 @@ def test_readers_that_are_stuck_hold_no_hand_and_no_heartbeat(stuck: StuckCall, 
     site.up()
     began = time.monotonic()
     commands = [
-        order(site, "file_acquire", stuck.path.with_name(f"x{number}"), parameters={"allow_remote": True})
-        for number in range(3)
+        order(site, "file_acquire", stuck.path.with_name(f"x{number}"), allow_remote=True) for number in range(3)
     ]
     for command in commands:
         site.send(command)
@@ -115,7 +114,7 @@ def test_readers_that_are_stuck_hold_no_hand_and_no_heartbeat(stuck: StuckCall, 
 def test_a_reader_that_dies_is_followed_by_another(stuck: StuckCall, site: NodeSite) -> None:
     site.start()
     site.up()
-    command = order(site, "file_acquire", stuck.path, parameters={"allow_remote": True})
+    command = order(site, "file_acquire", stuck.path, allow_remote=True)
     site.send(command)
     until(lambda: readers(site))
     (first,) = readers(site)
@@ -131,7 +130,7 @@ def test_a_reader_that_dies_is_followed_by_another(stuck: StuckCall, site: NodeS
 def test_nobody_outlives_a_worker_that_is_killed(stuck: StuckCall, site: NodeSite) -> None:
     process = site.start()
     site.up()
-    site.send(order(site, "file_acquire", stuck.path, parameters={"allow_remote": True}))
+    site.send(order(site, "file_acquire", stuck.path, allow_remote=True))
     until(lambda: readers(site))
     family = [*children(process.pid), *readers(site)]
     assert len(family) == 2
