@@ -113,6 +113,7 @@ def test_hard_links_of_the_image_that_copying_up_tears_apart_are_taken_all_the_s
     assert manifest.file.inode != before, "this overlay keeps the inode, and the test shows nothing"
     assert not cell.path(MAL).exists()
     assert cell.path("/tmp/other").read_bytes() == b"evil"
+    assert "1 more name(s) that it had in its image remain, as they were" in taken.message
 
 
 def test_what_the_container_saw_is_acquired(cell: Cell, tmp_path: Path) -> None:
