@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from workers.action import Action, Begun, Done, FieldSpec, Job, Lane, NotDone, Pending, Permission, Probe, parameter
+from workers.action.enclosing import CONTAINER, MOUNTS, enclosed, enclosure_of
 from workers.core.custody import Custody, custody_key, object_key
 from workers.core.errors import CommandRejected, LimitExceeded, PermanentFailure, WorkerError
-from workers.core.file import FileFacts, FileIdentity, FileKind, shown
+from workers.core.file import FileFacts, FileIdentity, FileKind, Location, shown
 from workers.core.outcome import NOTHING, Outcome, PostCondition, Report, Values
 from workers.core.protected_files import is_remote
 from workers.core.secret_files import secrecy, untouchable
@@ -68,9 +69,10 @@ class FileAcquire(Action[AcquireParameters]):
         FieldSpec("acquired_at", "integer", "When its last byte had been read, nanoseconds since the epoch"),
         FieldSpec("identity", "string", "By what it was recognised: reviewed or path_at_intake"),
         FieldSpec("content_changed", "boolean", "It was written to between intake and copy; it was taken as found"),
+        *CONTAINER,
     )
-    privileges = ("DAC_READ_SEARCH", "FOWNER")
-    mounts = ()
+    privileges = ("DAC_READ_SEARCH", "FOWNER", "SYS_PTRACE")
+    mounts = MOUNTS
     ttl_s = 300
     timeout_s = 60
     example: ClassVar[Mapping[str, Any]] = {
@@ -85,7 +87,8 @@ class FileAcquire(Action[AcquireParameters]):
     def bind(self, job: Job[AcquireParameters], host: Host) -> Values:
         """The file that has the path now."""
         target, spool, _ = _meant(job, host)
-        facts = spool.examine(target.path)
+        container = enclosed(target, host, spare_protected=False)
+        facts = spool.examine(_location(job, target, container))
         if facts is None:
             raise CommandRejected(f"nothing is called {shown(target.path)}", code="not_found")
         _refuse(facts, target.path, job, spool)
@@ -101,6 +104,7 @@ class FileAcquire(Action[AcquireParameters]):
             "modified_at": facts.mtime_ns,
             "changed_at": facts.ctime_ns,
             "identity": "path_at_intake" if target.reviewed is None else "reviewed",
+            **container,
         }
 
     def execute(self, job: Job[AcquireParameters], claim: Values, host: Host) -> Report:
@@ -180,7 +184,8 @@ class _Run:
         command, claim, reviewed = self.job.command, self.claim, self.target.reviewed
         self.spool.make_room(int(claim["size"]))
         expected = FileIdentity(_unsigned(claim["device"]), _unsigned(claim["inode"]))
-        copy = self.spool.copy(command.command_id, self.target.path, expected, deadline_ns=self.job.deadline_ns)
+        where = _location(self.job, self.target, claim)
+        copy = self.spool.copy(command.command_id, where, expected, deadline_ns=self.job.deadline_ns)
         if copy is None:
             raise PermanentFailure("another file, or none, has its name now; nothing was taken", code="target_changed")
         if reviewed is not None and (copy.sha256, copy.size) != (reviewed.sha256, reviewed.size):
@@ -207,6 +212,9 @@ class _Run:
             reason=command.reason,
             event_id=command.causation.event_id,
             content_changed=not copy.steady or as_claimed != (facts.size, facts.mtime_ns, facts.ctime_ns),
+            container_id=str(claim.get("container_id", "")),
+            run_started_at_ns=int(claim.get("container_started_at", 0)),
+            root=facts.root,
         )
         self.spool.seal(custody)
         self._reach(1)
@@ -276,16 +284,15 @@ def _meant(job: Job[AcquireParameters], host: Host) -> tuple[FileTarget, Spool, 
     target = job.target
     if not isinstance(target, FileTarget):
         raise CommandRejected("file_acquire needs a file as its target", code="invalid_target")
-    if target.container_id:
-        raise CommandRejected(
-            f"the file is inside container {target.container_id[:12]}; this version takes files of the host only",
-            code="container_files_unsupported",
-        )
     if host.spool is None or host.objects is None:
         raise CommandRejected(
             "this node has no object store (its own settings: storage); `douse doctor` checks one", code="no_store"
         )
     return target, host.spool, host.objects
+
+
+def _location(job: Job[AcquireParameters], target: FileTarget, claim: Values) -> Location:
+    return Location(target.path, enclosure_of(claim), job.parameters.allow_remote)
 
 
 def _refuse(facts: FileFacts, path: bytes, job: Job[AcquireParameters], spool: Spool) -> None:
@@ -342,6 +349,8 @@ def _outputs(claim: Values, custody: Custody) -> Values:
         "acquired_at": custody.taken_at_ns,
         "identity": claim["identity"],
         "content_changed": custody.content_changed,
+        "container_id": custody.container_id,
+        "container_started_at": custody.run_started_at_ns,
     }
 
 

@@ -7,7 +7,7 @@ stored beside the object. Pure values, and the names that objects have in the st
 from dataclasses import dataclass
 from typing import Final
 
-from workers.core.file import FileIdentity
+from workers.core.file import NO_FILE, FileIdentity
 from workers.core.ids import ExecutionId, NodeId, is_execution_id, is_node_id
 
 CUSTODY: Final = ".custody"
@@ -41,6 +41,12 @@ class Custody:
     event_id: str = ""
     content_changed: bool = False
     """Whether the file was written to between claim and copy: what was kept is what was read."""
+    container_id: str = ""
+    """The container whose path it is; empty for the host's."""
+    run_started_at_ns: int = 0
+    """When the run of it that was read in started."""
+    root: FileIdentity = NO_FILE
+    """The root that the path began at."""
 
 
 def object_key(node_id: NodeId, execution_id: ExecutionId) -> str:
