@@ -217,12 +217,12 @@ custodies: SearchStrategy[Custody] = _records(
     {
         **dict.fromkeys(("size", "mode", "uid", "gid", "links"), counts),
         **dict.fromkeys(("mtime_ns", "ctime_ns", "taken_at_ns"), moments),
-        **dict.fromkeys(("action", "sha256", "asked_by", "reason", "event_id"), texts),
+        **dict.fromkeys(("action", "sha256", "asked_by", "reason", "event_id", "source"), texts),
         "execution_id": execution_ids,
         "node_id": texts,
         "path": blobs,
         "file": identities,
-        "content_changed": st.booleans(),
+        **dict.fromkeys(("content_changed", "truncated"), st.booleans()),
     },
 )
 
