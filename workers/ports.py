@@ -16,6 +16,7 @@ from workers.core.custody import Custody
 from workers.core.envelope import PayloadType
 from workers.core.event import RuntimeEvent
 from workers.core.file import Extent, FileFacts, FileIdentity, Holders
+from workers.core.halting import ThreadFacts
 from workers.core.history import Execution, FoldedStep
 from workers.core.ids import EventId, ExecutionId, Incarnation, KeyId
 from workers.core.journal_entry import EntryState, JournalEntry
@@ -425,6 +426,23 @@ class HeldProcess(Protocol):
     def signal(self, number: int) -> bool:
         """Send a signal to exactly this process; False when it is gone already. Raises ``PermanentFailure``
         (``permission``)."""
+
+    def signal_each(self, number: int) -> None:
+        """Send a signal to each of its threads by itself. A signal to the whole process may wait for one thread that is
+        held in the kernel while the others run on. Does nothing before Linux 6.9. Raises as ``threads``."""
+
+    def threads(self) -> Sequence[ThreadFacts] | None:
+        """Its threads now; None when it has ended. Raises ``PermanentFailure`` (``facts_hidden``)."""
+
+    def wait_threads(
+        self, settled: Callable[[Sequence[ThreadFacts]], bool], timeout_s: float
+    ) -> Sequence[ThreadFacts] | None:
+        """Blocks until ``settled`` says so of its threads, or the time is over; what was seen last, None when it has
+        ended. Raises as ``threads``."""
+
+    def children(self) -> Sequence[int] | None:
+        """The pids of its children; None when it has ended. Complete only while none of its threads runs: who is told
+        must hold each and look whether it is a child of this one. Raises as ``threads``."""
 
     def wait_gone(self, timeout_s: float) -> bool:
         """Blocks until it has ended, or the time is over."""

@@ -191,6 +191,8 @@ class ResponseActions(_Frozen):
         )
     )
     kill_process: ActionSwitch = ActionSwitch()
+    suspend_process: ActionSwitch = ActionSwitch()
+    resume_process: ActionSwitch = ActionSwitch()
     kill_container: ActionSwitch = ActionSwitch()
     stop_container: ActionSwitch = ActionSwitch()
     start_container: ActionSwitch = ActionSwitch()

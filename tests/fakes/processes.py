@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import itertools
 import signal
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tests.fakes.clock import FakeClock
 from workers.core.errors import PermanentFailure
+from workers.core.halting import ThreadFacts
 from workers.core.process import ProcessFacts, ProcessIdentity
 from workers.core.process_identity import is_same
 
@@ -30,6 +32,16 @@ class FakeProcess:
     hidden: bool = False
     stuck: bool = False
     signals: list[int] = field(default_factory=list)
+    each: list[int] = field(default_factory=list)
+    """Which of ``signals`` went to its threads one by one."""
+    shielded: bool = False
+    """Its main thread is in a call that nothing interrupts, and takes the process's signals for its other one."""
+    traced: bool = False
+    """A tracer holds it at the first signal that it gets."""
+    guarded: bool = False
+    """Somebody lets it go on whenever it was stopped."""
+    stop_waits: bool = False
+    before_signal: Callable[[int], None] | None = None
 
     @property
     def holds_out(self) -> bool:
@@ -64,24 +76,54 @@ class FakeProcess:
         """It ends, for whatever reason."""
         self.alive = False
 
-    def take(self, number: int) -> None:
+    def take(self, number: int, *, by_thread: bool = False) -> None:
         """A signal arrives."""
-        self.signals.append(number)
+        if self.before_signal is not None:
+            self.before_signal(number)
+        (self.each if by_thread else self.signals).append(number)
         if number == signal.SIGKILL:
             self.facts = replace(self.facts, kill_pending=True)
             self._take_pending()
+        elif number == signal.SIGSTOP and not self.guarded:
+            self._stop(by_thread=by_thread)
+        elif number == signal.SIGCONT:
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Whatever stopped it is over, and no stop waits for it any more."""
+        self.stop_waits = False
+        if self.facts.state == "T":
+            self.facts = replace(self.facts, state="S")
+
+    @property
+    def threads(self) -> tuple[ThreadFacts, ...]:
+        """As the kernel would show them: one, or two where the main one is a shield."""
+        pid, state = self.facts.pid, self.facts.state
+        if not self.shielded:
+            return (ThreadFacts(pid, state, self.stop_waits),)
+        return (ThreadFacts(pid, "D", self.stop_waits), ThreadFacts(pid + 1, state, self.stop_waits and state != "T"))
+
+    def _stop(self, *, by_thread: bool) -> None:
+        if self.holds_out or (self.shielded and not by_thread):
+            self.stop_waits = True
+        else:
+            self.stop_waits = self.shielded
+            self.facts = replace(self.facts, state="t" if self.traced else "T")
 
     def _take_pending(self) -> None:
         if self.facts.kill_pending and not self.holds_out:
             self.alive = False
+        elif self.stop_waits and not self.holds_out:
+            self._stop(by_thread=True)
 
 
 class FakeHandle:
     """Holds one ``FakeProcess``."""
 
-    def __init__(self, process: FakeProcess, clock: FakeClock) -> None:
+    def __init__(self, process: FakeProcess, clock: FakeClock, table: dict[int, FakeProcess]) -> None:
         self._process = process
         self._clock = clock
+        self._table = table
         self._facts = process.facts
         self.closed = False
 
@@ -101,6 +143,26 @@ class FakeHandle:
             raise PermanentFailure(f"may not signal process {self._facts.pid}", code="permission")
         self._process.take(number)
         return True
+
+    def signal_each(self, number: int) -> None:
+        if self._process.alive:
+            self._process.take(number, by_thread=True)
+
+    def threads(self) -> tuple[ThreadFacts, ...] | None:
+        return self._process.threads if self._process.alive else None
+
+    def wait_threads(
+        self, settled: Callable[[Sequence[ThreadFacts]], bool], timeout_s: float
+    ) -> tuple[ThreadFacts, ...] | None:
+        if self._process.alive and not settled(self._process.threads):
+            self._clock.sleep(timeout_s)
+        return self.threads()
+
+    def children(self) -> tuple[int, ...] | None:
+        if not self._process.alive:
+            return None
+        own = self._facts.pid
+        return tuple(pid for pid, other in self._table.items() if other.alive and other.facts.parent_pid == own)
 
     def wait_gone(self, timeout_s: float) -> bool:
         if self._process.alive:
@@ -176,7 +238,7 @@ class FakeProcesses:
             return None
         if process.hidden:
             raise PermanentFailure(f"/proc shows nothing of process {pid}", code="facts_hidden")
-        handle = FakeHandle(process, self.clock)
+        handle = FakeHandle(process, self.clock, self._table)
         self.handles.append(handle)
         return handle
 

@@ -14,8 +14,10 @@ from workers.actions import (
     kill_container,
     kill_process,
     pause_container,
+    resume_process,
     start_container,
     stop_container,
+    suspend_process,
     unpause_container,
 )
 from workers.actions.file_acquire import FileAcquire
@@ -24,12 +26,16 @@ from workers.actions.file_unquarantine import FileUnquarantine
 from workers.actions.kill_container import KillContainer
 from workers.actions.kill_process import KillProcess
 from workers.actions.pause_container import PauseContainer
+from workers.actions.resume_process import ResumeProcess
 from workers.actions.start_container import StartContainer
 from workers.actions.stop_container import StopContainer
+from workers.actions.suspend_process import SuspendProcess
 from workers.actions.unpause_container import UnpauseContainer
 
 CATALOGUE: Final[tuple[Action[Any], ...]] = (
     KillProcess(),
+    SuspendProcess(),
+    ResumeProcess(),
     KillContainer(),
     StopContainer(),
     StartContainer(),
@@ -43,6 +49,8 @@ CATALOGUE: Final[tuple[Action[Any], ...]] = (
 
 FAILPOINTS: Final = (
     *kill_process.FAILPOINTS,
+    *suspend_process.FAILPOINTS,
+    *resume_process.FAILPOINTS,
     *kill_container.FAILPOINTS,
     *stop_container.FAILPOINTS,
     *start_container.FAILPOINTS,

@@ -1,16 +1,24 @@
-"""One held process: a pidfd, what was read of it where it was, and the two things that can be done to it.
+"""One held process: a pidfd, what was read of it where it was, and what can be done to it.
 
 Made by ``system``, used by actions through the port ``ProcessHandle``. It must never signal a pid: only its descriptor,
 which never becomes another process.
 """
 
 import os
-import select
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
 
+from workers.adapters.processes import kin
+from workers.adapters.processes.holding import ended, while_held
 from workers.core.errors import PermanentFailure
+from workers.core.halting import ThreadFacts
 from workers.core.process import ProcessFacts
+
+_FIRST_LOOK_S: Final = 0.0002
+"""Between looks at threads that are about to stop, doubled each time: most have stopped by the first."""
+_LAST_LOOK_S: Final = 0.02
 
 
 class HeldPidfd:
@@ -40,6 +48,32 @@ class HeldPidfd:
             ) from error
         return True
 
+    def signal_each(self, number: int) -> None:
+        """Send a signal to each thread by itself, where the kernel can."""
+        while_held(self._pid, self._descriptor, lambda: kin.signal_each(self._pid, self._descriptor, number))
+
+    def threads(self) -> tuple[ThreadFacts, ...] | None:
+        """Its threads; None when it has ended."""
+        return while_held(self._pid, self._descriptor, lambda: kin.threads(self._pid))
+
+    def wait_threads(
+        self, settled: Callable[[Sequence[ThreadFacts]], bool], timeout_s: float
+    ) -> tuple[ThreadFacts, ...] | None:
+        """Block until its threads look as wanted, or the time is over; what was seen last, None when it has ended."""
+        give_up = time.monotonic() + timeout_s
+        pause_s = _FIRST_LOOK_S
+        while (seen := self.threads()) is not None and not settled(seen):
+            left_s = give_up - time.monotonic()
+            if left_s <= 0:
+                break
+            time.sleep(min(pause_s, left_s))
+            pause_s = min(2 * pause_s, _LAST_LOOK_S)
+        return seen
+
+    def children(self) -> tuple[int, ...] | None:
+        """The pids of its children; None when it has ended."""
+        return while_held(self._pid, self._descriptor, lambda: kin.children(self._pid))
+
     def wait_gone(self, timeout_s: float) -> bool:
         """Block until every thread of it has ended, or the time is over."""
         return ended(self._descriptor, timeout_s)
@@ -65,10 +99,3 @@ class PidfdHandle(HeldPidfd):
     def facts(self) -> ProcessFacts:
         """As read at opening."""
         return self._facts
-
-
-def ended(descriptor: int, timeout_s: float = 0.0) -> bool:
-    """A pidfd becomes readable when the last thread has ended, whether or not somebody has reaped it."""
-    waiting = select.poll()
-    waiting.register(descriptor, select.POLLIN)
-    return bool(waiting.poll(max(0.0, timeout_s) * 1000))

@@ -5,12 +5,16 @@ Called by ``system``. Pure parsing; the caller makes sure that the process was h
 
 import os
 import re
+import signal
 from dataclasses import dataclass
 from typing import Final
 
+from workers.core.halting import ThreadFacts
+
 _KERNEL_THREAD: Final = 0x0020_0000  # PF_KTHREAD in include/linux/sched.h
 _SIGKILL_BIT: Final = 1 << 8
-_STATUS_LINES: Final = re.compile(rb"^(Pid|Uid|NSpid|SigPnd|ShdPnd):[ \t]*(.*)$", re.MULTILINE)
+_SIGSTOP_BIT: Final = 1 << (signal.SIGSTOP - 1)
+_STATUS_LINES: Final = re.compile(rb"^(State|Pid|Uid|NSpid|SigPnd|ShdPnd):[ \t]*(.*)$", re.MULTILINE)
 _CONTAINER_ID: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -63,7 +67,7 @@ def parse_status(text: bytes) -> Status:
     """
     lines: dict[bytes, bytes] = dict(_STATUS_LINES.findall(text))
     try:
-        pending = int(lines[b"SigPnd"], 16) | int(lines[b"ShdPnd"], 16)
+        pending = _pending(lines)
         return Status(
             uid=int(lines[b"Uid"].split()[0]),
             namespace_pid=int(lines.get(b"NSpid", lines[b"Pid"]).split()[-1]),
@@ -71,6 +75,25 @@ def parse_status(text: bytes) -> Status:
         )
     except (KeyError, IndexError) as error:
         raise ValueError(f"no {error} line") from error
+
+
+def parse_thread(text: bytes) -> ThreadFacts:
+    """One thread's own status.
+
+    Raises:
+        ValueError: a line is missing.
+    """
+    lines: dict[bytes, bytes] = dict(_STATUS_LINES.findall(text))
+    try:
+        state = lines[b"State"][:1].decode("ascii", "replace")
+        return ThreadFacts(int(lines[b"Pid"]), state, stop_pending=bool(_pending(lines) & _SIGSTOP_BIT))
+    except KeyError as error:
+        raise ValueError(f"no {error} line") from error
+
+
+def _pending(lines: dict[bytes, bytes]) -> int:
+    """Signals that wait for the thread or for its process, as bits."""
+    return int(lines[b"SigPnd"], 16) | int(lines[b"ShdPnd"], 16)
 
 
 def parse_cgroups(text: bytes) -> dict[str, str]:

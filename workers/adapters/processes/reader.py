@@ -1,23 +1,18 @@
 """Reads what a process is while a pidfd holds it.
 
-Called by ``system`` at opening and by the handle when asked again. The order is the point: descriptor first, facts
-second, and then the descriptor is asked whether the process still lives. If it does, its pid was its own all the while,
-and so are the facts.
+Called by ``system`` at opening and by the handle when asked again. That what is read by pid was read of the process
+that is held, ``holding`` sees to.
 """
 
 import os
-from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final
 
 from workers.adapters.processes import cgroups, procfs, texts
 from workers.adapters.processes.boot import Boot
 from workers.adapters.processes.executable import Executable, executable
 from workers.adapters.processes.fine_start import FineStart
-from workers.adapters.processes.handle import ended
-from workers.core.errors import PermanentFailure
+from workers.adapters.processes.holding import while_held
 from workers.core.process import ProcessFacts, ProcessIdentity
-
-T = TypeVar("T")
 
 
 class Reader:
@@ -32,7 +27,7 @@ class Reader:
 
     def read_held(self, pid: int, descriptor: int) -> ProcessFacts | None:
         """The facts of the process that ``descriptor`` holds; None when it has ended before or meanwhile."""
-        return _while_held(pid, descriptor, lambda: self._read(pid, descriptor))
+        return while_held(pid, descriptor, lambda: self._read(pid, descriptor))
 
     def identity_held(self, pid: int, descriptor: int, *, with_ticks: bool) -> ProcessIdentity | None:
         """What tells the process that ``descriptor`` holds from others; None when it has ended. Its start is read
@@ -45,7 +40,7 @@ class Reader:
             )
             return ProcessIdentity(self._boot.id, ticks, serial)
 
-        return _while_held(pid, descriptor, read)
+        return while_held(pid, descriptor, read)
 
     def _read(self, pid: int, descriptor: int) -> ProcessFacts:
         stat = procfs.parse_stat(texts.contents(f"/proc/{pid}/stat"))
@@ -93,23 +88,6 @@ class Reader:
         if pid not in members or stat.parent_pid in members:
             return False
         return all(texts.start_ticks(other) >= stat.start_ticks for other in members if other != pid)
-
-
-def _while_held(pid: int, descriptor: int, read: Callable[[], T]) -> T | None:
-    """What was read of a process, if it still lived afterwards: else it may have been another's."""
-    try:
-        found = read()
-    except (FileNotFoundError, ProcessLookupError, PermissionError) as error:
-        if ended(descriptor):
-            return None
-        raise PermanentFailure(
-            f"process {pid} lives, but /proc shows nothing of it ({error.strerror}): "
-            "mounted with hidepid? Let the worker's group see it (gid=), or run it as root",
-            code="facts_hidden",
-        ) from error
-    except ValueError as error:
-        raise PermanentFailure(f"/proc/{pid} cannot be read: {error}", code="facts_hidden") from error
-    return None if ended(descriptor) else found
 
 
 def _has_serials() -> bool:
