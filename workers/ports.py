@@ -25,6 +25,7 @@ from workers.core.manifest import Manifest
 from workers.core.node_state import NodeState
 from workers.core.outcome import Values
 from workers.core.process import ProcessFacts, ProcessIdentity
+from workers.core.process_snapshot import ProcessSnapshot
 from workers.core.protected_files import ProtectedPlaces
 from workers.core.queries import (
     EventQuery,
@@ -444,6 +445,10 @@ class HeldProcess(Protocol):
         """The pids of its children; None when it has ended. Complete only while none of its threads runs: who is told
         must hold each and look whether it is a child of this one. Raises as ``threads``."""
 
+    def snapshot(self, *, timeout_s: float) -> ProcessSnapshot | None:
+        """Everything the kernel shows of it, read while it is held; None when it has ended. Touches nothing. What takes
+        longer, or cannot be read, is left out and said. Raises ``PermanentFailure`` (``facts_hidden``)."""
+
     def wait_gone(self, timeout_s: float) -> bool:
         """Blocks until it has ended, or the time is over."""
 
@@ -722,6 +727,16 @@ class Copy:
     """Whether it looked the same before and after it was read."""
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What was kept of something that was made or streamed."""
+
+    size: int
+    sha256: str
+    whole: bool
+    """Whether nothing was left out."""
+
+
 class Spool(Protocol):
     """This node's shelf for what waits to be uploaded, and the way of files onto it. Any thread; blocks on disks.
 
@@ -751,6 +766,10 @@ class Spool(Protocol):
 
         Raises ``LimitExceeded`` (``too_large``, ``timed_out``).
         """
+
+    def keep(self, execution_id: ExecutionId, pieces: Iterable[bytes], *, deadline_ns: int) -> Kept:
+        """What is no file, durable here, in place of any earlier copy: all pieces up to the first that goes beyond
+        ``largest``. Raises ``LimitExceeded`` (``timed_out``), and what ``pieces`` raises."""
 
     def seal(self, custody: Custody) -> None:
         """The copy is complete: this says what it is, signed, and is durable on return."""

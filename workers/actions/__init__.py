@@ -15,6 +15,7 @@ from workers.actions import (
     kill_process,
     pause_container,
     resume_process,
+    snapshot_process,
     start_container,
     stop_container,
     suspend_process,
@@ -27,6 +28,7 @@ from workers.actions.kill_container import KillContainer
 from workers.actions.kill_process import KillProcess
 from workers.actions.pause_container import PauseContainer
 from workers.actions.resume_process import ResumeProcess
+from workers.actions.snapshot_process import SnapshotProcess
 from workers.actions.start_container import StartContainer
 from workers.actions.stop_container import StopContainer
 from workers.actions.suspend_process import SuspendProcess
@@ -44,6 +46,7 @@ CATALOGUE: Final[tuple[Action[Any], ...]] = (
     FileQuarantine(),
     FileUnquarantine(),
     FileAcquire(),
+    SnapshotProcess(),
 )
 """Every action there is. Closed: nothing is registered at run time."""
 
@@ -59,6 +62,7 @@ FAILPOINTS: Final = (
     *file_quarantine.FAILPOINTS,
     *file_unquarantine.FAILPOINTS,
     *file_acquire.FAILPOINTS,
+    *snapshot_process.FAILPOINTS,
 )
 """Every place inside an action where a fault test may end the worker."""
 

@@ -8,13 +8,14 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Final
+from typing import Final, TypeVar
 
 from workers.adapters.private_directory import open_private
 from workers.adapters.spool.copying import Copier, looks
+from workers.adapters.spool.keeping import Keeper
 from workers.adapters.spool.sources import BytesSource, FileSource
 from workers.adapters.vault import facts, paths, protected
 from workers.adapters.vault.faults import translated
@@ -25,7 +26,9 @@ from workers.core.file import FileFacts, FileIdentity
 from workers.core.ids import ExecutionId, NodeId, is_execution_id
 from workers.core.protected_files import ProtectedPlaces
 from workers.core.secret_files import SECRET_FILES, SECRET_TREES
-from workers.ports import Clock, Copy, ObjectSource, Opener, Sealer
+from workers.ports import Clock, Copy, Kept, ObjectSource, Opener, Sealer
+
+T = TypeVar("T")
 
 _DATA: Final = ".data"
 _TEMPORARY: Final = ".custody.tmp"
@@ -116,6 +119,18 @@ class SystemSpool:
                 return self._held(execution_id, directory, name, expected, deadline_ns)
         finally:
             os.close(directory)
+
+    def keep(self, execution_id: ExecutionId, pieces: Iterable[bytes], *, deadline_ns: int) -> Kept:
+        """As the port says."""
+
+        def filled(target: int) -> Kept:
+            keeper = Keeper(
+                target, limit=self._largest, deadline_ns=deadline_ns, clock=self._clock, make_room=self.make_room
+            )
+            return keeper.keep(pieces)
+
+        with translated("writing to the spool"):
+            return self._filled(execution_id, filled)
 
     def seal(self, custody: Custody) -> None:
         """As the port says."""
@@ -221,25 +236,34 @@ class SystemSpool:
             os.close(held)
 
     def _copied(self, execution_id: ExecutionId, held: int, known: FileFacts, deadline_ns: int) -> Copy:
-        self.discard(execution_id)
         source = facts.reopen(held)
         try:
             before = os.fstat(source)
+
+            def filled(target: int) -> tuple[int, str]:
+                return Copier(source, target, limit=self._largest, deadline_ns=deadline_ns, clock=self._clock).copy()
+
+            size, sha256 = self._filled(execution_id, filled)
+            return Copy(size, sha256, known, steady=looks(before) == looks(os.fstat(source)))
+        finally:
+            os.close(source)
+
+    def _filled(self, execution_id: ExecutionId, fill: Callable[[int], T]) -> T:
+        """A new copy in place of any earlier one, durable; what a failure leaves takes no space."""
+        self.discard(execution_id)
+        try:
             target = self._create(_named(execution_id, _DATA))
             try:
-                copier = Copier(source, target, limit=self._largest, deadline_ns=deadline_ns, clock=self._clock)
-                size, sha256 = copier.copy()
+                done = fill(target)
                 os.fsync(target)
             finally:
                 os.close(target)
             os.fsync(self._directory)
-            return Copy(size, sha256, known, steady=looks(before) == looks(os.fstat(source)))
+            return done
         except BaseException:
-            with contextlib.suppress(OSError):  # what the failure left takes no space; the janitor finds the rest
+            with contextlib.suppress(OSError):  # the janitor finds the rest
                 self._unlink(_named(execution_id, _DATA))
             raise
-        finally:
-            os.close(source)
 
     def _custody_bytes(self, execution_id: ExecutionId) -> bytes | None:
         with translated("reading the custody record"):
