@@ -1,7 +1,7 @@
-"""Detections of real processes, as a detector would send them, and kill_process run on them.
+"""Detections of real processes, as a detector would send them, and actions run on them.
 
-Used by the integration tests, guarantees and measurements of kill_process: the only identity that reaches the action is
-what stands in the Falco JSON.
+Used by the integration tests, guarantees and measurements of the actions on processes: the only identity that reaches
+the action is what stands in the Falco JSON.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ import json
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
-from workers.action import Job, Probe
-from workers.actions.kill_process import KillParameters, KillProcess
+from workers.action import Action, Job, Probe
+from workers.actions.kill_process import KillProcess
 from workers.adapters.clock import SystemClock
 from workers.adapters.failpoints import NoFailpoints
 from workers.adapters.falco import decoded
 from workers.adapters.processes import SystemProcesses
 from workers.core.command import ActionCommand, parameters_digest
 from workers.core.falco import event_from
-from workers.core.ids import EventId, ExecutionId, Incarnation, KeyId, NodeId
+from workers.core.ids import NO_EXECUTION, EventId, ExecutionId, Incarnation, KeyId, NodeId
 from workers.core.outcome import Report, Values
 from workers.core.request import Actor, ActorKind, Causation
 from workers.core.target import ProcessTarget
@@ -59,25 +60,30 @@ def this_machine(*, fine_start: bool = True) -> Host:
 
 
 @dataclass(slots=True)
-class Kill:
-    """One run of kill_process in its steps."""
+class Order:
+    """One run of one action in its steps, as a rule orders it."""
 
     host: Host
     target: ProcessTarget
     ancestor: int = 0
     within_s: float = 10.0
     claim: Values = field(default_factory=dict)
+    action: Action[Any] = field(default_factory=KillProcess)
+    more: Values = field(default_factory=dict)
+    """Further parameters."""
+    undoes: Values = field(default_factory=dict)
+    """For an undo: claim and outputs of what it undoes."""
 
-    def job(self) -> Job[KillParameters]:
-        """The verified command of a rule."""
+    def job(self) -> Job[Any]:
+        """The verified command."""
         now = time.time_ns()
-        parameters: Values = {"ancestor": self.ancestor}
+        parameters: Values = {} if self.undoes else {"ancestor": self.ancestor, **self.more}
         command = ActionCommand(
             command_id=ExecutionId("0199e0f7-0000-7000-8000-000000000001"),
             node_id=NodeId("0" * 32),
             node_key=KeyId("1" * 32),
             incarnation=Incarnation("0d9c1f6e-7d0f-4a7c-9c53-2f2f4f3b1a10"),
-            action="kill_process",
+            action=self.action.name,
             target=self.target,
             parameters=parameters,
             parameters_sha256=parameters_digest(parameters),
@@ -86,20 +92,22 @@ class Kill:
             expires_at_ns=now + 300_000_000_000,
             timeout_s=60,
             actor=Actor(ActorKind.RULE, "Detect crypto miners"),
+            undo_of=ExecutionId("0199e0f7-0000-7000-8000-000000000002") if self.undoes else NO_EXECUTION,
             causation=Causation(event_id=EventId("event-1")),
         )
-        return Job(command, KillParameters(self.ancestor), deadline_ns=now + round(self.within_s * 1e9))
+        deadline_ns = now + round(self.within_s * 1e9)
+        return Job(command, self.action.parse(parameters), deadline_ns=deadline_ns, undoes=self.undoes)
 
     def bind(self) -> Values:
         """Admit and bind, as the node does before its claim."""
-        action, job = KillProcess(), self.job()
-        action.admit(job, self.host)
-        self.claim = action.bind(job, self.host)
+        job = self.job()
+        self.action.admit(job, self.host)
+        self.claim = self.action.bind(job, self.host)
         return self.claim
 
     def execute(self) -> Report:
         """Act on what was bound."""
-        return KillProcess().execute(self.job(), self.claim, self.host)
+        return self.action.execute(self.job(), self.claim, self.host)
 
     def run(self) -> Report:
         """Bind and execute."""
@@ -108,4 +116,8 @@ class Kill:
 
     def probe(self) -> Probe:
         """Look whether the effect is there."""
-        return KillProcess().probe(self.job(), self.claim, self.host)
+        return self.action.probe(self.job(), self.claim, self.host)
+
+
+Kill = Order
+"""An order that names no other action."""

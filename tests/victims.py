@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -202,6 +203,11 @@ class Unit:
         freeze.write_text("1", encoding="ascii")
         wait_until(lambda: "frozen 1" in (self._directory / "cgroup.events").read_text(encoding="ascii"))
 
+    def thaw(self) -> None:
+        """Let it go on."""
+        (self._directory / "cgroup.freeze").write_text("0", encoding="ascii")
+        wait_until(lambda: "frozen 0" in (self._directory / "cgroup.events").read_text(encoding="ascii"))
+
     def close(self) -> None:
         """Remove it once it is empty."""
         wait_until(lambda: not (self._directory / "cgroup.procs").read_text(encoding="ascii").strip())
@@ -239,3 +245,19 @@ def wait_until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < give_up, "waited half a minute in vain"
         time.sleep(0.002)
+
+
+def in_a_child(work: Callable[[], None]) -> int:
+    """The exit code of a process that did this, and nothing else."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+            raise
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

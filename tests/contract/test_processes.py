@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -14,13 +15,17 @@ import pytest
 from tests.fakes.clock import FakeClock
 from tests.fakes.processes import FakeProcess, FakeProcesses
 from tests.victims import Freezer, Victims, await_state, wait_until
-from workers.adapters.processes import SystemProcesses
+from workers.adapters.processes import SystemProcesses, kin
+from workers.core.halting import Halt, ThreadFacts, all_stopped, halt_of, none_stopped
 from workers.core.process import ProcessFacts
 from workers.ports import Processes, ProcessHandle
 
 _EXECUTES_WHEN_TOLD = (
     "import os, sys; print(flush=True); sys.stdin.readline(); os.execv('/bin/sleep', ['sleep', '1000'])"
 )
+
+_FAMILY = "sh -c 'sleep 1000 & echo $$ $!; wait' & wait"
+"""A parent; its child says its own pid and its child's."""
 
 
 def _exe(pid: int) -> str:
@@ -44,6 +49,7 @@ class Stage(Protocol):
     def execute(self, pid: int) -> None: ...
     def freeze(self, pid: int) -> None: ...
     def thaw(self, pid: int) -> None: ...
+    def spawn_family(self) -> tuple[int, int, int]: ...
     def close(self) -> None: ...
 
 
@@ -78,6 +84,12 @@ class FakeStage:
     def thaw(self, pid: int) -> None:
         self._made[pid].thaw()
 
+    def spawn_family(self) -> tuple[int, int, int]:
+        parent = self.spawn()
+        child = self.processes.spawn(parent_pid=parent)
+        grandchild = self.processes.spawn(parent_pid=child.facts.pid)
+        return parent, child.facts.pid, grandchild.facts.pid
+
     def close(self) -> None:
         return None
 
@@ -87,6 +99,7 @@ class RealStage:
         self.processes = SystemProcesses()
         self._victims = Victims()
         self._freezer: Freezer | None = None
+        self._families: list[int] = []
 
     def spawn(self) -> int:
         return self._victims.spawn()
@@ -116,7 +129,15 @@ class RealStage:
         assert self._freezer is not None
         self._freezer.thaw()
 
+    def spawn_family(self) -> tuple[int, int, int]:
+        pid = self._victims.spawn(["sh", "-c", _FAMILY], stdout=subprocess.PIPE, start_new_session=True)
+        self._families.append(pid)
+        child, grandchild = self._victims.read_line(pid).split()
+        return pid, int(child), int(grandchild)
+
     def close(self) -> None:
+        for family in self._families:
+            os.killpg(family, signal.SIGKILL)
         if self._freezer is not None:
             self._freezer.thaw()
         self._victims.close()
@@ -295,6 +316,79 @@ def test_a_frozen_process_takes_sigkill_when_it_is_thawed(stage: Stage) -> None:
     stage.thaw(pid)
     assert handle.wait_gone(10)
     handle.close()
+
+
+def _await(handle: ProcessHandle, settled: Callable[[Sequence[ThreadFacts]], bool]) -> bool:
+    seen = handle.wait_threads(settled, 10)
+    return seen is not None and settled(seen)
+
+
+@pytest.mark.parametrize("told", ["the process", "each thread"])
+def test_a_stopped_process_shows_it_and_goes_on_when_told(stage: Stage, told: str) -> None:
+    handle = _open(stage, stage.spawn())
+    assert none_stopped(handle.threads() or ())
+    assert handle.signal(signal.SIGSTOP) if told == "the process" else handle.signal_each(signal.SIGSTOP) is None
+    assert _await(handle, all_stopped)
+    facts = handle.refresh()
+    assert facts is not None
+    assert facts.state == "T"
+    assert handle.signal(signal.SIGCONT)
+    assert _await(handle, none_stopped)
+    handle.close()
+
+
+def test_waiting_for_a_stop_that_does_not_come_ends(stage: Stage) -> None:
+    handle = _open(stage, stage.spawn())
+    seen = handle.wait_threads(all_stopped, 0.05)
+    assert seen is not None
+    assert not all_stopped(seen)
+    handle.close()
+
+
+def test_in_a_frozen_cgroup_the_stop_waits_and_can_be_taken_back(stage: Stage) -> None:
+    pid = stage.spawn()
+    handle = _open(stage, pid)
+    stage.freeze(pid)
+    assert handle.signal(signal.SIGSTOP)
+    waiting = handle.wait_threads(all_stopped, 0.05)
+    assert waiting is not None
+    assert halt_of(waiting, frozen=True) is Halt.ARRIVING
+    assert handle.signal(signal.SIGCONT)
+    assert none_stopped(handle.threads() or ())
+    assert handle.signal(signal.SIGSTOP)
+    stage.thaw(pid)
+    assert _await(handle, all_stopped)
+    handle.close()
+
+
+def test_the_children_are_named_and_nobody_elses(stage: Stage) -> None:
+    parent, child, grandchild = stage.spawn_family()
+    for pid, expected in ((parent, (child,)), (child, (grandchild,)), (grandchild, ())):
+        handle = _open(stage, pid)
+        assert tuple(handle.children() or ()) == expected
+        handle.close()
+    handle = _open(stage, grandchild)
+    assert handle.facts.parent_pid == child
+    handle.close()
+
+
+def test_who_has_ended_has_neither_threads_nor_children(stage: Stage) -> None:
+    pid = stage.spawn()
+    handle = _open(stage, pid)
+    stage.end(pid)
+    stage.reuse(pid)
+    assert handle.threads() is None
+    assert handle.wait_threads(all_stopped, 1) is None
+    assert handle.children() is None
+    handle.signal_each(signal.SIGSTOP)
+    stranger = _open(stage, pid)
+    assert none_stopped(stranger.threads() or ()), "whoever has the pid now was not told"
+    handle.close()
+    stranger.close()
+
+
+def test_without_the_kernels_list_of_children_everyone_is_asked() -> None:
+    assert set(kin.children_by_asking(os.getppid())) >= {os.getpid()}
 
 
 def test_closing_twice_is_closing_once(stage: Stage) -> None:

@@ -42,6 +42,8 @@ class FakeProcess:
     """A tracer holds it at the first signal that it gets."""
     guarded: bool = False
     """Somebody lets it go on whenever it was stopped."""
+    held_down: bool = False
+    """Somebody stops it whenever it was let go on."""
     stop_waits: bool = False
     before_signal: Callable[[int], None] | None = None
 
@@ -88,7 +90,7 @@ class FakeProcess:
             self._take_pending()
         elif number == signal.SIGSTOP and not self.guarded:
             self._stop(by_thread=by_thread)
-        elif number == signal.SIGCONT:
+        elif number == signal.SIGCONT and not self.held_down:
             self.go_on()
 
     def go_on(self) -> None:
@@ -238,7 +240,7 @@ class FakeProcesses:
     @property
     def effects(self) -> int:
         """How many signals were ever delivered: an action that must not act leaves it at 0."""
-        return sum(len(process.signals) for process in self._table.values())
+        return sum(len(process.signals) + len(process.each) for process in self._table.values())
 
     def open(self, pid: int) -> FakeHandle | None:
         process = self._table.get(pid)

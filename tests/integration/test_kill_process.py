@@ -8,20 +8,18 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.adversaries.programs import compiled, python_source
+from tests.adversaries.programs import shapeshifter, started_in_c
 from tests.adversaries.stuck_call import StuckCall
 from tests.components import require as require_component
 from tests.detections import Kill, falco_json, target_in, this_machine
-from tests.victims import Freezer, Unit, Victims, await_state, state_of, victims, wait_until
+from tests.victims import Freezer, Unit, Victims, await_state, in_a_child, state_of, victims, wait_until
 from workers.action import Done, Pending
 from workers.adapters.failpoints import KILLED, ArmedFailpoints
 from workers.adapters.processes.executable import executable
@@ -94,7 +92,7 @@ def test_a_target_that_executes_renames_and_rewrites_itself_all_the_time_is_kill
     host: Host, started: Victims, tmp_path: Path
 ) -> None:
     shapes = set()
-    arguments = _shapeshifter(tmp_path)
+    arguments = shapeshifter(tmp_path)
     for _ in range(ROUNDS):
         pid = started.spawn(arguments, stdout=subprocess.PIPE)
         started.read_line(pid)
@@ -105,15 +103,6 @@ def test_a_target_that_executes_renames_and_rewrites_itself_all_the_time_is_kill
     assert len(shapes) > 1, "it did not change its shape"
 
 
-def _shapeshifter(tmp_path: Path) -> list[str]:
-    program = compiled("shapeshifter", tmp_path)
-    if program is None:
-        return [sys.executable, "-S", str(python_source("shapeshifter")), "0"]
-    other = tmp_path / "sshd"
-    shutil.copy(program, other)
-    return [str(program), str(other), str(program)]
-
-
 def test_a_stopped_target_is_killed(host: Host, started: Victims) -> None:
     pid = started.spawn()
     os.kill(pid, signal.SIGSTOP)
@@ -121,17 +110,9 @@ def test_a_stopped_target_is_killed(host: Host, started: Victims) -> None:
     assert _kill(host, pid).outcome is Outcome.COMPLETED
 
 
-def _in_c(name: str, tmp_path: Path, started: Victims) -> int:
-    program = compiled(name, tmp_path)
-    if program is None:
-        require_component("cc", "this adversary is written in C")
-    pid = started.spawn([str(program)], stdout=subprocess.PIPE)
-    started.read_line(pid)
-    return pid
-
-
 def test_a_target_whose_main_thread_has_ended_is_killed(host: Host, started: Victims, tmp_path: Path) -> None:
-    pid = _in_c("headless", tmp_path, started)
+    pid = started_in_c("headless", into=tmp_path, victims=started)
+    started.read_line(pid)
     await_state(pid, "Z")
     assert started.alive(pid)
     assert _kill(host, pid).outcome is Outcome.COMPLETED
@@ -140,7 +121,8 @@ def test_a_target_whose_main_thread_has_ended_is_killed(host: Host, started: Vic
 
 def test_a_target_that_waits_for_its_vforked_child_is_killed(host: Host, started: Victims, tmp_path: Path) -> None:
     """Its state says D, but this wait is one that SIGKILL ends."""
-    pid = _in_c("vforker", tmp_path, started)
+    pid = started_in_c("vforker", into=tmp_path, victims=started)
+    started.read_line(pid)
     await_state(pid, "D")
     child = int(Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii"))
     try:
@@ -290,7 +272,7 @@ def test_a_worker_that_dies_right_after_the_signal_finds_the_effect_by_probing(h
     kill.bind()
     armed = ArmedFailpoints({"kill_process.signalled": ("kill", 1)})
     dying = Kill(replace(host, failpoints=armed), kill.target, claim=kill.claim)
-    assert _in_a_child(lambda: print(dying.execute())) == KILLED
+    assert in_a_child(lambda: print(dying.execute())) == KILLED
     wait_until(lambda: isinstance(kill.probe(), Done))
     settled = kill.probe()
     assert isinstance(settled, Done)
@@ -432,7 +414,7 @@ def test_without_the_right_to_signal_it_fails_and_says_what_to_do(
 def test_a_proc_that_hides_others_is_said_so(started: Victims, require: Callable[..., None]) -> None:
     require("root", "a /proc of one's own")
     pid = started.spawn()
-    assert _in_a_child(lambda: _look_through_hidepid(pid)) == 0
+    assert in_a_child(lambda: _look_through_hidepid(pid)) == 0
 
 
 def _look_through_hidepid(pid: int) -> None:
@@ -448,21 +430,6 @@ def _look_through_hidepid(pid: int) -> None:
         host.processes.open(pid)
     assert failure.value.reason == "facts_hidden"
     assert "hidepid" in failure.value.message
-
-
-def _in_a_child(work: Callable[[], None]) -> int:
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-            raise
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 # --- whose word about an executable counts ----------------------------------------------------------------------------

@@ -255,6 +255,8 @@ def test_a_junk_target_is_only_ever_rejected_or_gone_and_nothing_is_touched(acti
     except CommandRejected:
         report = None
     effects = cast(FakeProcesses, host.processes).effects
+    if action.undo_only:
+        effects -= action.target is ProcessTarget
     if isinstance(host.vault, FakeVault):
         effects += host.vault.effects - action.undo_only
     if isinstance(host.objects, FakeObjectStore):

@@ -2,88 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.fakes.clock import FakeClock
-from tests.fakes.failpoints import Crash, FakeFailpoints
-from tests.fakes.processes import TICK_NS, FakeProcess, FakeProcesses
-from workers.action import Done, Job, NotDone, Pending
-from workers.actions.kill_process import KillParameters, KillProcess
-from workers.core.command import ActionCommand, parameters_digest
+from tests.fakes.failpoints import Crash
+from tests.fakes.processes import TICK_NS, FakeProcess
+from tests.sighting import PERSON, RULE, SECOND, World
+from workers.action import Done, NotDone, Pending
+from workers.actions.kill_process import KillProcess
 from workers.core.errors import CommandRejected, PermanentFailure
 from workers.core.event import ProcessRef
-from workers.core.ids import EventId, ExecutionId, Incarnation, KeyId, NodeId
-from workers.core.outcome import Outcome, Report, Values
-from workers.core.request import Actor, ActorKind, Causation
-from workers.core.target import ContainerTarget, ProcessTarget, Target
-from workers.ports import Host
-
-SECOND = 1_000_000_000
-RULE = Actor(ActorKind.RULE, "Cryptominer")
-PERSON = Actor(ActorKind.PERSON, "ada")
-
-
-@dataclass
-class World:
-    processes: FakeProcesses
-    clock: FakeClock
-    failpoints: FakeFailpoints
-
-    @property
-    def host(self) -> Host:
-        return Host(processes=self.processes, clock=self.clock, failpoints=self.failpoints)
-
-    def miner(self, **facts: Any) -> FakeProcess:
-        """A process that has lived for ten seconds."""
-        process = self.processes.spawn(**facts)
-        self.clock.advance(10)
-        return process
-
-    def job(
-        self, target: Target, *, ancestor: int = 0, actor: Actor = RULE, event: str = "event-1"
-    ) -> Job[KillParameters]:
-        parameters: Values = {"ancestor": ancestor}
-        now = self.clock.now_ns()
-        command = ActionCommand(
-            command_id=ExecutionId("0199e0f7-0000-7000-8000-000000000001"),
-            node_id=NodeId("0" * 32),
-            node_key=KeyId("1" * 32),
-            incarnation=Incarnation("i"),
-            action="kill_process",
-            target=target,
-            parameters=parameters,
-            parameters_sha256=parameters_digest(parameters),
-            issued_at_ns=now,
-            not_before_ns=now,
-            expires_at_ns=now + 300 * SECOND,
-            timeout_s=60,
-            actor=actor,
-            causation=Causation(event_id=EventId(event)),
-        )
-        return Job(command, KillParameters(ancestor), deadline_ns=now + 60 * SECOND)
-
-    def event(self, *pids: int, named_start_ns: int | None = None, boot_id: str = "") -> ProcessTarget:
-        """What an event that happens now names."""
-        return ProcessTarget(
-            line=tuple(ProcessRef(pid, started_at_ns=named_start_ns) for pid in pids),
-            observed_at_ns=self.clock.now_ns(),
-            boot_id=boot_id,
-        )
-
-    def run(self, job: Job[KillParameters]) -> Report:
-        action = KillProcess()
-        action.admit(job, self.host)
-        claim = action.bind(job, self.host)
-        return action.execute(job, claim, self.host)
+from workers.core.outcome import Outcome
+from workers.core.request import Actor
+from workers.core.target import ContainerTarget, ProcessTarget
 
 
 @pytest.fixture
 def world() -> World:
-    clock = FakeClock()
-    return World(FakeProcesses(clock), clock, FakeFailpoints())
+    return World(KillProcess())
 
 
 def _pid(process: FakeProcess) -> int:

@@ -88,7 +88,9 @@ class ResumeProcess(ProcessAction[NoParameters]):
             return self._ended(claim)
         host.failpoints.reach("resume_process.signalled")
         threads = handle.wait_threads(none_stopped, WAIT_S)
-        if threads is not None and not none_stopped(threads):
+        if threads is None:
+            return self._ended(claim)
+        if not none_stopped(threads):
             raise TransientFailure(
                 f"SIGCONT was sent to {called(claim)}, and it is stopped again: somebody stops it", code="stopped_again"
             )

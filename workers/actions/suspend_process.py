@@ -1,8 +1,8 @@
 """suspend_process: SIGSTOP to exactly the process that was meant; memory, files and connections stay as they are.
 
 Run by the node worker in the containment lane; undone by ``resume_process``. Whoever may signal the process can let it
-go on: the node looks again and again, and says when that happened. What is stopped already was stopped by somebody else,
-and is theirs: nothing is done, nothing is held, and an undo gives nothing back. It must never signal a pid.
+go on: the node looks again and again, and says when that happened. What is stopped already is theirs who stopped it:
+nothing is done, nothing is held, and an undo gives nothing back. It must never signal a pid.
 """
 
 import signal
