@@ -34,7 +34,7 @@ def _internet(protocol: str, line: bytes) -> OpenSocket | None:
 
 
 def _unix(protocol: str, line: bytes) -> OpenSocket | None:
-    words = line.split(None, 7)
+    words = line.removesuffix(b"\n").split(None, 7)
     if len(words) < 7 or not words[0].endswith(b":"):
         return None
     flags, kind, state = (word.decode("ascii", "replace") for word in words[3:6])
