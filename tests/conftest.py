@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -22,6 +23,9 @@ from tests.kafka.fixtures import (  # noqa: F401 - a fixture is found by its nam
 )
 from tests.postgresql import new_url, postgresql  # noqa: F401
 from tests.s3.fixtures import s3_server  # noqa: F401 - a fixture is found by its name here
+
+if TYPE_CHECKING:
+    from tests.containerd.rig import ContainerdRig
 
 # A shared 2-core machine stalls for longer than Hypothesis' 200 ms; a slow example is no fault of the code.
 settings.register_profile("douse", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -57,6 +61,17 @@ def podman_engine() -> Iterator[PodmanRig]:
     yield rig
     rig.close()
     shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def containerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContainerdRig]:
+    """A containerd of the tests' own, as ``docker_engine``."""
+    from tests.containerd.rig import ContainerdRig
+
+    require_engine("containerd")
+    rig = ContainerdRig(tmp_path_factory.mktemp("containerd"))
+    yield rig
+    rig.close()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,4 +1,5 @@
 """Real container engines for tests: a dockerd and a Podman service of our own, each in a directory of its own.
+containerd is ``tests.containerd``'s.
 
 Started by the session fixtures in ``tests.conftest``, ended by the pids they were started with. The one image is a
 static busybox. Network, bridge and iptables of the machine are left alone.
@@ -31,22 +32,22 @@ DEAF: Final = ("sleep", "1000")
 """As init of its namespace it ignores every signal but SIGKILL."""
 
 
-class EngineRig:
-    """One engine."""
-
-    has_update = True
-    """Whether it can change a restart policy."""
+class DaemonRig:
+    """One daemon."""
 
     def __init__(self, name: str, directory: Path) -> None:
         self.name = name
         self.directory = directory
         self.socket = directory / f"{name}.sock"
         self.process: subprocess.Popen[bytes] | None = None
-        self._image = ""
         self.start()
-        self._image = self._import_image()
 
-    # --- the daemon ---
+    def clear(self) -> None:
+        """Remove every container."""
+        raise NotImplementedError
+
+    def _answers(self) -> bool:
+        raise NotImplementedError
 
     def arguments(self) -> Sequence[str]:
         raise NotImplementedError
@@ -106,7 +107,16 @@ class EngineRig:
             subprocess.run(["umount", "-l", mount], check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    # --- containers ---
+
+class EngineRig(DaemonRig):
+    """One engine that speaks Docker's API."""
+
+    has_update = True
+    """Whether it can change a restart policy."""
+
+    def __init__(self, name: str, directory: Path) -> None:
+        super().__init__(name, directory)
+        self._image = self._import_image()
 
     def run(
         self,
@@ -208,7 +218,7 @@ class EngineRig:
 
     def _import_image(self, changes: Sequence[str] = ()) -> str:
         with self.client() as client:
-            told = client.import_image_from_data(_rootfs(), changes=list(changes) or None)
+            told = client.import_image_from_data(rootfs(), changes=list(changes) or None)
             return str(json.loads(told.splitlines()[-1])["status"])
 
 
@@ -274,7 +284,8 @@ def until(ready: Callable[[], object], *, timeout_s: float = 60) -> None:
         time.sleep(0.05)
 
 
-def _rootfs() -> bytes:
+def rootfs() -> bytes:
+    """A root file system that has a static busybox and nothing else."""
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w") as archive:
         for name in ("bin", "dev", "etc", "proc", "sys", "tmp"):

@@ -1,4 +1,5 @@
-"""What every ``Containers`` does: the scripted runtimes that unit tests use, a real dockerd, a real Podman service."""
+"""What every ``Containers`` does: the scripted runtimes that unit tests use, a real dockerd, a real Podman service, a
+real containerd behind its CRI."""
 
 from __future__ import annotations
 
@@ -9,10 +10,12 @@ from typing import Protocol
 
 import pytest
 
+from tests.containerd.rig import ContainerdRig
 from tests.engines import DEAF, PATIENT, EngineRig
 from tests.fakes.clock import FakeClock
 from tests.fakes.containers import FakeContainer, FakeContainers
 from workers.adapters.clock import SystemClock
+from workers.adapters.cri import CriContainers
 from workers.adapters.docker_engine import EngineContainers
 from workers.core.container import ContainerFacts, ContainerRef, ContainerState, RestartPolicy
 from workers.core.errors import TransientFailure
@@ -25,6 +28,13 @@ class Stage(Protocol):
     """Where containers are made."""
 
     has_update: bool
+    has_policy: bool
+    """Whether containers have a restart policy."""
+    has_start: bool
+    """Whether one that has ended can be started again."""
+    has_auto_remove: bool
+    kills_the_dead: bool
+    """Whether a kill of one that has ended is no fault."""
 
     @property
     def containers(self) -> Containers: ...
@@ -34,7 +44,8 @@ class Stage(Protocol):
 
 
 class FakeStage:
-    has_update = True
+    has_update = has_policy = has_start = has_auto_remove = True
+    kills_the_dead = False
 
     def __init__(self) -> None:
         self.containers = FakeContainers(FakeClock())
@@ -55,6 +66,9 @@ class FakeStage:
 
 
 class RealStage:
+    has_policy = has_start = has_auto_remove = True
+    kills_the_dead = False
+
     def __init__(self, rig: EngineRig) -> None:
         self.rig = rig
         self.has_update = rig.has_update
@@ -71,10 +85,33 @@ class RealStage:
         return EngineContainers([str(self.rig.directory / "none.sock")], clock=SystemClock())
 
 
-@pytest.fixture(params=["fake", "docker", "podman"])
+class CriStage:
+    has_update = has_policy = has_start = has_auto_remove = False
+    kills_the_dead = True
+
+    def __init__(self, rig: ContainerdRig) -> None:
+        self.rig = rig
+        self.containers = CriContainers([str(rig.socket)], clock=SystemClock())
+
+    def run(self, *, policy: str = "", name: str = "", auto_remove: bool = False, deaf: bool = True) -> str:
+        return self.rig.run(name=name or "web", command=DEAF if deaf else PATIENT)
+
+    def remove(self, container_id: str) -> None:
+        self.rig.remove(container_id)
+
+    def deaf(self) -> Containers:
+        return CriContainers([str(self.rig.directory / "none.sock")], clock=SystemClock())
+
+
+@pytest.fixture(params=["fake", "docker", "podman", "containerd"])
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     if request.param == "fake":
         yield FakeStage()
+        return
+    if request.param == "containerd":
+        cri = request.getfixturevalue("containerd")
+        yield CriStage(cri)
+        cri.clear()
         return
     rig = request.getfixturevalue(f"{request.param}_engine")
     yield RealStage(rig)
@@ -97,7 +134,9 @@ def test_a_running_container_is_found_by_its_id_and_by_twelve_digits_of_it(stage
     facts = seen(stage, container_id)
     assert facts == seen(stage, container_id[:12])
     assert facts.ref.id == container_id
-    assert (facts.state, facts.alive, facts.policy.name) == (ContainerState.RUNNING, True, "always")
+    assert (facts.state, facts.alive) == (ContainerState.RUNNING, True)
+    assert facts.policy.name == ("always" if stage.has_policy else "no")
+    assert facts.starts_again == stage.has_start
     assert facts.pid > 0
     assert facts.started_at_ns > 0
     assert after(stage, facts) == facts
@@ -133,7 +172,7 @@ def test_a_killed_container_has_ended_and_keeps_its_run(stage: Stage) -> None:
     assert (ended.state, ended.alive, ended.pid) == (ContainerState.ENDED, False, 0)
     assert ended.started_at_ns == facts.started_at_ns
     refused = stage.containers.kill(facts.ref)
-    assert refused is not None
+    assert (refused is None) == stage.kills_the_dead
     assert after(stage, facts) == ended
 
 
@@ -145,6 +184,8 @@ def test_a_container_that_is_removed_at_its_end_is_gone(stage: Stage) -> None:
         if ended is None:
             break
         assert not ended.alive
+        if not stage.has_auto_remove:
+            stage.remove(facts.ref.id)
     assert stage.containers.inspect(facts.ref) is None
     assert stage.containers.kill(facts.ref) is not None
 
@@ -154,9 +195,13 @@ def test_a_stopped_container_starts_into_another_run(stage: Stage) -> None:
     assert stage.containers.stop(facts.ref, grace_s=30) is None
     assert not after(stage, facts).alive
     assert stage.containers.stop(facts.ref, grace_s=1) is None
-    assert stage.containers.start(facts.ref) is None
+    refused = stage.containers.start(facts.ref)
+    assert (refused is None) == stage.has_start
     again = after(stage, facts)
-    assert again.alive
+    assert again.alive == stage.has_start
+    if refused is not None:
+        assert not refused.may_pass
+        return
     assert again.started_at_ns > facts.started_at_ns
     assert stage.containers.start(facts.ref) is None
     assert after(stage, facts) == again
@@ -188,7 +233,7 @@ def test_a_restart_policy_is_changed_where_the_runtime_can(stage: Stage) -> None
     facts = seen(stage, stage.run(policy="always"))
     refused = stage.containers.restrain(facts.ref, RestartPolicy())
     assert (refused is None) == stage.has_update
-    assert after(stage, facts).policy.restarts != stage.has_update
+    assert after(stage, facts).policy.restarts == (stage.has_policy and not stage.has_update)
     if stage.has_update:
         wanted = RestartPolicy("on-failure", 3)
         assert stage.containers.restrain(facts.ref, wanted) is None

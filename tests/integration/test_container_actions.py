@@ -340,26 +340,29 @@ def order(site: NodeSite, name: str, container_id: str, **more: Any) -> ActionCo
     return site.kill(0, **{"action": name, "target": target, **more})
 
 
-def test_without_a_daemon_a_kill_of_a_container_waits_and_a_kill_of_a_process_does_not(
+def test_without_a_daemon_a_stop_waits_and_a_kill_of_a_container_or_a_process_does_not(
     engine: DockerRig, site: NodeSite, tmp_path: Path
 ) -> None:
-    container_id = engine.run()
+    killed, stopped = engine.run(policy="always"), engine.run(command=PATIENT)
     (victim,) = Victim.several(1)
     try:
         site.start()
         site.heartbeat()
-        waits = order(site, "kill_container", container_id[:12])
-        expires = order(site, "pause_container", container_id, expires_at_ns=site.clock.now_ns() + 2 * SECOND)
-        site.send(expires)
-        site.send(waits)
-        site.send(site.kill(victim.pid))
+        waits = order(site, "stop_container", stopped[:12])
+        expires = order(site, "stop_container", stopped, expires_at_ns=site.clock.now_ns() + 2 * SECOND)
+        at_once = order(site, "kill_container", killed[:12])
+        for command in (expires, waits, at_once, site.kill(victim.pid)):
+            site.send(command)
         victim.wait(60)
+        ended = site.ended(at_once.command_id, timeout_s=60)  # through the kernel: its restarts nobody could take away
+        assert ended.outcome is Outcome.COMPLETED
+        assert "may bring it back" in ended.message
         failed = site.ended(expires.command_id, timeout_s=60)
-        assert (failed.outcome, failed.code) == (Outcome.FAILED, "pause_container_error_unavailable")
+        assert (failed.outcome, failed.code) == (Outcome.FAILED, "stop_container_error_unavailable")
         assert not [r for r in site.seen.results if r.execution_id == waits.command_id and r.outcome is not None]
         (tmp_path / "docker.sock").symlink_to(engine.socket)  # the runtime comes back
         assert site.ended(waits.command_id, timeout_s=60).outcome is Outcome.COMPLETED
-        assert engine.state(container_id) == "exited"
+        assert engine.state(stopped) == "exited"
     finally:
         victim.bury()
 

@@ -38,6 +38,8 @@ DOORWAYS: Doorways = {
     "docker": ("workers.adapters.docker_engine",),
     "fastapi": _HTTP,
     "fastavro": ("workers.adapters.avro",),
+    "google": ("workers.adapters.cri",),
+    "grpc": ("workers.adapters.cri",),
     "httpx": _CLI,
     "minio": ("workers.adapters.object_store",),
     "msgspec": ("workers.adapters.falco",),

@@ -41,6 +41,13 @@ def test_without_a_restart_policy_nothing_is_taken_away(world: World) -> None:
     assert report.outputs["restart_disabled"] is False
 
 
+def test_one_that_only_the_kernel_knows_is_killed_and_what_nobody_could_prevent_is_said(world: World) -> None:
+    container = world.container(unserved="docker.sock does not answer", unheard=True, started_at_ns=0)
+    report = world.run(container)
+    assert (report.outcome, container.calls) == (Outcome.COMPLETED, ["kill"])
+    assert "may bring it back (docker.sock does not answer)" in report.message
+
+
 @pytest.mark.parametrize("state", [ContainerState.PAUSED, ContainerState.RESTARTING])
 def test_a_paused_or_restarting_container_is_killed_too(world: World, state: ContainerState) -> None:
     container = world.container(state=state, policy=ALWAYS)

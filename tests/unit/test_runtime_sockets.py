@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.adapters.runtime_sockets import RuntimeSocket, look
+from workers.adapters.runtimes.sockets import RuntimeSocket, look
 
 STRANGER = 65_534
 

@@ -11,6 +11,7 @@ from tests.fakes.failpoints import Crash
 from workers.action import Done
 from workers.actions.stop_container import FAILPOINTS, StopContainer
 from workers.core.container import ContainerState, RestartPolicy
+from workers.core.errors import CommandRejected, TransientFailure
 from workers.core.outcome import Outcome
 
 ALWAYS = RestartPolicy("always")
@@ -37,6 +38,25 @@ def test_under_kubernetes_no_undo_is_offered_and_the_reason_is_said(world: World
     assert not report.effect_holds
     assert "no undo is offered" in report.message
     assert "kubelet" in report.message
+
+
+def test_where_its_runtime_starts_nothing_twice_no_undo_is_offered(world: World) -> None:
+    report = world.run(world.container(starts_again=False))  # CRI without a kubelet
+    assert report.outcome is Outcome.COMPLETED
+    assert not report.effect_holds
+    assert "cannot start it again" in report.message
+
+
+def test_one_that_only_the_kernel_knows_waits_for_its_runtime_or_is_refused_where_there_is_none(world: World) -> None:
+    away = world.container(unserved="docker.sock does not answer", unheard=True)
+    with pytest.raises(TransientFailure, match="does not answer"):
+        world.bind(away)
+    nobodys = world.container(unserved="no runtime that is to be believed has it", owner=1000)
+    with pytest.raises(CommandRejected) as refused:
+        world.bind(nobodys)
+    assert refused.value.reason == "runtime_unknown"
+    assert "kill_container" in refused.value.message
+    assert world.containers.effects == 0
 
 
 def test_under_compose_it_can_be_given_back(world: World) -> None:

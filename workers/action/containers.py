@@ -5,7 +5,7 @@ Subclassed by ``ending`` and by the actions themselves; knows core and ports onl
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, NoReturn, TypeVar
 
 from workers.action import Action, FieldSpec, Job, Lane, Permission
 from workers.core.container import (
@@ -29,8 +29,12 @@ FACTS: Final = (
     FieldSpec("container_id", "string", "Its whole id"),
     FieldSpec("name", "string", "What it is called"),
     FieldSpec("image", "string", "The image it was made from"),
-    FieldSpec("runtime", "string", "The socket of the runtime that has it"),
-    FieldSpec("started_at", "integer", "When the run that was meant started, nanoseconds since the epoch"),
+    FieldSpec("runtime", "string", "The socket of the runtime that has it; kernel:… where none was asked"),
+    FieldSpec(
+        "started_at",
+        "integer",
+        "When the run that was meant started, nanoseconds since the epoch; 0 where nobody could tell",
+    ),
     FieldSpec("pid", "integer", "Its init on this host"),
     FieldSpec("state", "string", "What it did before"),
     FieldSpec("restart_policy", "string", "Its restart policy before"),
@@ -47,8 +51,10 @@ class ContainerAction(Action[P]):
     lane = Lane.CONTAINMENT
     target = ContainerTarget
     outputs: ClassVar[tuple[FieldSpec, ...]] = FACTS
-    privileges = ()
-    mounts = ("/var/run/docker.sock", "/run/podman/podman.sock")
+    privileges = ("KILL", "SYS_PTRACE")
+    mounts = ("/var/run/docker.sock", "/run/podman/podman.sock", "/run/containerd/containerd.sock", "/sys/fs/cgroup")
+    needs_runtime: ClassVar[bool] = False
+    """Whether it cannot do with the kernel alone."""
     ttl_s = 300
     timeout_s = 60
     example: ClassVar[Mapping[str, Any]] = {
@@ -84,7 +90,15 @@ class ContainerAction(Action[P]):
             raise CommandRejected(
                 f"container {facts.ref.id[:12]} is protected on this node: {reason}", code="protected_target"
             )
+        if facts.unserved and self.needs_runtime:
+            self._without_runtime(facts)
         return facts
+
+    def _without_runtime(self, facts: ContainerFacts) -> NoReturn:
+        why = f"{self.name} needs the runtime of container {facts.ref.id[:12]}, which was not asked: {facts.unserved}"
+        if facts.unheard:
+            raise TransientFailure(why)
+        raise CommandRejected(f"{why}; kill_container and pause_container work without", code="runtime_unknown")
 
     def undone(self, job: Job[P], host: Host) -> ContainerFacts:
         """What an undo is about, as it is now.
@@ -150,7 +164,8 @@ def outputs_of(claim: Values) -> dict[str, str | int | bool]:
 
 def returns(claim: Values) -> str:
     """Who brings it back when it has ended, as the end of a sentence."""
-    who = will_return(str(claim["orchestrator"]))
+    unserved = str(claim.get("unserved", ""))
+    who = will_return(str(claim["orchestrator"])) or (unserved and f"whoever runs it may bring it back ({unserved})")
     return f"; {who}" if who else ""
 
 

@@ -32,10 +32,10 @@ class Ending(ContainerAction[P]):
     def ask(self, job: Job[P], host: Host, facts: ContainerFacts) -> Refusal | None:
         """The one call that ends it. Raises as ``Containers``."""
 
-    def liftable(self, claim: Values) -> bool:
-        """Whether an undo could lift the effect."""
+    def kept_down(self, claim: Values) -> str:
+        """Why no undo could lift the effect; empty where one can."""
         del claim
-        return False
+        return "it has no undo"
 
     def execute(self, job: Job[P], claim: Values, host: Host) -> Report:
         """Take its restarts away, look again, end it, and look whether it has ended."""
@@ -115,20 +115,20 @@ class Ending(ContainerAction[P]):
     def _ended(self, claim: Values, facts: ContainerFacts | None, kept: str = "", *, cause: str = "action") -> Report:
         policy = policy_of(claim)
         disabled = policy.restarts and facts is not None and not facts.policy.restarts
-        detail = "its runtime says that its run is over" if facts is not None else "its runtime has it no longer"
+        detail = "its runtime says that its run is over" if facts is not None else "it is gone"
         notes = returns(claim)
         if policy.restarts and facts is not None and not disabled:
             notes += f"; its restart policy {policy.name!r} stays{f' ({kept})' if kept else ''}, and may bring it back"
-        liftable = facts is not None and self.liftable(claim)
-        if facts is not None and self.reversible_by and not liftable:
-            notes += "; no undo is offered, because its orchestrator has replaced it by then"
+        kept_down = self.kept_down(claim)
+        if facts is not None and self.reversible_by and kept_down:
+            notes += f"; no undo is offered, because {kept_down}"
         return self.report(
             Outcome.COMPLETED,
             self.done,
             f"{called(claim)} was {self.done}: {detail}{notes}",
             outputs=outputs_of(claim) | {"restart_disabled": disabled},
             post_condition=PostCondition("run_over", holds=True, detail=detail),
-            effect_holds=liftable,
+            effect_holds=facts is not None and not kept_down,
             cause=cause,
         )
 

@@ -44,6 +44,7 @@ class StopContainer(Ending[StopParameters]):
     )
     parameters = StopParameters
     reversible_by = "start_container"
+    needs_runtime = True
     done = "stopped"
 
     def ask(self, job: Job[StopParameters], host: Host, facts: ContainerFacts) -> Refusal | None:
@@ -53,6 +54,8 @@ class StopContainer(Ending[StopParameters]):
         left_s = (job.deadline_ns - host.clock.now_ns()) // 1_000_000_000 - _SPARE_S
         return runtimes(host).stop(facts.ref, grace_s=max(0, min(job.parameters.grace_s, left_s)))
 
-    def liftable(self, claim: Values) -> bool:
-        """Not under Kubernetes: by then the kubelet has made another container, and would remove this one."""
-        return claim["orchestrator"] != "kubernetes"
+    def kept_down(self, claim: Values) -> str:
+        """By Kubernetes: until an undo could come the kubelet has made another container, and removed this one."""
+        if claim["orchestrator"] == "kubernetes":
+            return "its orchestrator has replaced it by then"
+        return "" if claim.get("starts_again", True) else "its runtime cannot start it again once it has ended"

@@ -1,7 +1,6 @@
 """Facts about this machine, out of the kernel's own files.
 
-Called by ``douse doctor``. Reads and never changes anything; judging is ``core.machine``'s. Connects to the sockets of
-runtimes to see who listens, and sends nothing.
+Called by ``douse doctor``. Reads and never changes anything; judging is ``core.machine``'s.
 """
 
 import os
@@ -9,16 +8,13 @@ import signal
 from collections.abc import Iterable
 from pathlib import Path
 
-from workers.adapters.runtime_sockets import look
 from workers.core.container import Runtime
 from workers.core.machine import MachineFacts, capabilities_of
 
 
-def read_facts(
-    socket_globs: Iterable[str], *, unspoken_globs: Iterable[str] = (), root: Path = Path("/")
-) -> MachineFacts:
-    """What is so right now. ``root`` is where /proc, /run and /var are looked for; ``unspoken_globs`` find runtimes
-    whose API this version does not speak."""
+def read_facts(runtimes: Iterable[Runtime] = (), *, root: Path = Path("/")) -> MachineFacts:
+    """What is so right now. ``runtimes`` are what the port ``Containers`` says of its sockets; ``root`` is where /proc
+    is looked for."""
     proc = root / "proc"
     return MachineFacts(
         kernel=_text(proc / "sys/kernel/osrelease"),
@@ -28,7 +24,7 @@ def read_facts(
         hidepid=_hidepid(_text(proc / "self/mounts")),
         ptrace_scope=_number(proc / "sys/kernel/yama/ptrace_scope"),
         protected_hardlinks=_number(proc / "sys/fs/protected_hardlinks"),
-        runtimes=_runtimes(socket_globs, unspoken_globs, root),
+        runtimes=tuple(runtimes),
         boot_id=_text(proc / "sys/kernel/random/boot_id"),
         sees_all_processes=bool(_text(proc / "1/stat")),
     )
@@ -64,14 +60,6 @@ def _hidepid(mounts: str) -> str | None:
             options = dict(option.partition("=")[::2] for option in parts[3].split(","))
             found = options.get("hidepid", "0")
     return found
-
-
-def _runtimes(spoken: Iterable[str], unspoken: Iterable[str], root: Path) -> tuple[Runtime, ...]:
-    """The sockets that globs find, each once."""
-    found = {at.path: Runtime(at.path, at.trusted and at.listening, at.why) for at in look(spoken, root=root)}
-    for at in look(unspoken, root=root):
-        found.setdefault(at.path, Runtime(at.path, usable=False, why="this version does not speak its API (CRI) yet"))
-    return tuple(found.values())
 
 
 def _number(path: Path) -> int | None:

@@ -95,7 +95,6 @@ def _equipment(settings: NodeSettings, opened: "_Opened", *, committed: Callable
     from workers.adapters.avro import AvroCodec
     from workers.adapters.chance import SystemChance
     from workers.adapters.clock import SystemClock
-    from workers.adapters.docker_engine import EngineContainers
     from workers.adapters.failpoints import failpoints
     from workers.adapters.journal import SqliteJournal
     from workers.adapters.keys import load_keyset, load_private_key
@@ -109,6 +108,7 @@ def _equipment(settings: NodeSettings, opened: "_Opened", *, committed: Callable
     from workers.adapters.spool import SystemSpool
     from workers.adapters.telemetry import telemetry
     from workers.adapters.vault import SystemVault
+    from workers.bootstrap.containers import host_containers
     from workers.core.ids import RANDOM_BYTES, InstanceId, uuid7
     from workers.node.health import Health
     from workers.node.time_floor import TimeFloor
@@ -186,7 +186,7 @@ def _equipment(settings: NodeSettings, opened: "_Opened", *, committed: Callable
             vault=vault,
             spool=spool,
             objects=open_store(settings.storage, node_id, clock=clock),
-            containers=EngineContainers(settings.actions.docker.socket_path, clock=clock),
+            containers=host_containers(settings.actions, clock, own_line=processes.own_line),
         ),
         catalogue={action.name: action for action in CATALOGUE},
         settings=settings.actions,

@@ -81,7 +81,7 @@ class ContainerFacts:
     ref: ContainerRef
     state: ContainerState
     started_at_ns: int
-    """When its newest run started; 0 for one that never ran."""
+    """When its newest run started; 0 for one that never ran, and where nobody can tell."""
     pid: int = 0
     """Its init, on this host; 0 while it does not run."""
     name: str = ""
@@ -93,6 +93,12 @@ class ContainerFacts:
     """The user whose runtime it is."""
     unsettled: bool = False
     """A call to its runtime went unanswered a moment ago, and may still be carried out."""
+    starts_again: bool = True
+    """Whether its runtime can start it again once it has ended."""
+    unserved: str = ""
+    """Why no runtime was asked, and only the kernel knows it; empty where one was. It can be killed and paused then."""
+    unheard: bool = False
+    """A runtime that may have it did not answer: it may later."""
 
     @property
     def alive(self) -> bool:
@@ -221,6 +227,8 @@ def bound(facts: ContainerFacts) -> dict[str, str | int | bool]:
         "restart_policy": facts.policy.name,
         "restart_maximum": facts.policy.maximum,
         "orchestrator": orchestrator(facts.labels),
+        "starts_again": facts.starts_again,
+        "unserved": facts.unserved[:_LONGEST],
     }
 
 

@@ -7,20 +7,17 @@ carried out. Must never retry.
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
-from workers.core.container import RestartPolicy
+from workers.adapters.docker_engine.reading import facts_of, image_id, labels_of_image
+from workers.adapters.runtimes.silence import Silence
+from workers.core.container import TELLING_LABELS, WHOLE_ID, ContainerFacts, RestartPolicy, without
 from workers.core.errors import Indeterminate, TransientFailure
 from workers.ports import Clock, Refusal
 
 if TYPE_CHECKING:
     from docker import APIClient
     from docker.errors import APIError
-
-SETTLE_NS: Final = 5_000_000_000
-"""How long an engine must have been answering again before a call that went unanswered counts as not carried out: what
-waited in its socket is taken up within milliseconds, side by side with our questions."""
 
 _UNSENT: Final = (ConnectionRefusedError, FileNotFoundError, PermissionError)
 """Nobody took the connection, so nobody took the call."""
@@ -32,26 +29,36 @@ class Engine:
     def __init__(self, socket: str, clock: Clock, *, timeout_s: float, stop_timeout_s: float) -> None:
         """Time limits are of one call, ``stop_timeout_s`` beyond the grace."""
         self.socket = socket
-        self._clock = clock
         self._timeout_s = timeout_s
         self._stop_timeout_s = stop_timeout_s
-        self._lock = Lock()
+        self._silence = Silence(clock)
         self._version = ""
-        self._silent = False
-        self._answers_since_ns: int | None = None
 
-    @property
-    def unsettled(self) -> bool:
-        """Whether a call went unanswered and may still be carried out."""
-        with self._lock:
-            if self._silent:
-                return True
-            if self._answers_since_ns is None:
-                return False
-            if self._clock.monotonic_ns() - self._answers_since_ns < SETTLE_NS:
-                return True
-            self._answers_since_ns = None
-            return False
+    def matching(self, container_id: str) -> Iterator[ContainerFacts]:
+        """Every container whose id begins so. Raises ``TransientFailure``."""
+        whole = len(container_id) == WHOLE_ID
+        ids = [container_id] if whole else [each for each in self.ids() if each.startswith(container_id)]
+        for each in ids:
+            facts = self.facts(each)
+            if facts is not None:
+                yield facts
+
+    def facts(self, container_id: str) -> ContainerFacts | None:
+        """The one with exactly this id. Raises ``TransientFailure``."""
+        # Asked first: whatever it answers now, a call before this one may still be waiting.
+        unsettled = self._silence.unsettled
+        told = self.container(container_id)
+        if told is None:
+            return None
+        facts = facts_of(told, self.socket, unsettled=unsettled or self._silence.unsettled)
+        if not TELLING_LABELS & facts.labels.keys():
+            return facts
+        image = self.image(image_id(told))
+        return facts if image is None else without(facts, labels_of_image(image))
+
+    def fault(self) -> str:
+        """None: who listens on its socket speaks this API."""
+        return ""
 
     def ids(self) -> Sequence[str]:
         """Of all its containers. Raises ``TransientFailure``."""
@@ -111,13 +118,13 @@ class Engine:
         try:
             yield client
         except APIError as error:
-            self._answered()
+            self._silence.answered()
             raise TransientFailure(f"{self.socket}: {_words(error)}") from error
         except (RequestException, OSError) as error:
             raise self._away(error) from error
         finally:
             client.close()
-        self._answered()
+        self._silence.answered()
 
     @contextlib.contextmanager
     def _acting(self, timeout_s: float) -> Iterator["APIClient"]:
@@ -135,7 +142,7 @@ class Engine:
             raise Indeterminate(message, code="runtime_silent") from error
         finally:
             client.close()
-        self._answered()
+        self._silence.answered()
 
     def _client(self, timeout_s: float) -> "APIClient":
         from docker import APIClient
@@ -157,15 +164,8 @@ class Engine:
     def _away(self, error: Exception) -> TransientFailure:
         """It did not answer; remembers where it may have been asked all the same."""
         if not _unsent(error):
-            with self._lock:
-                self._silent = True
+            self._silence.unanswered()
         return TransientFailure(f"{self.socket} does not answer: {_short(error)}")
-
-    def _answered(self) -> None:
-        with self._lock:
-            if self._silent:
-                self._silent = False
-                self._answers_since_ns = self._clock.monotonic_ns()
 
 
 def _told(call: Callable[[], object]) -> Refusal | None:

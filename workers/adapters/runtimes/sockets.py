@@ -1,8 +1,8 @@
 """Which sockets of container runtimes there are, and which of them this worker may believe (SAFETY D14).
 
 Called by the adapters of runtimes and by ``douse doctor``. A socket is trusted when root (or this worker's own user)
-listens on it behind directories that nobody else can put another socket into: whoever may fake a runtime could let a
-kill go into the void. Reads, and connects to ask for the peer; sends nothing.
+listens on it, outside of any container, behind directories that nobody else can put another socket into: whoever may
+fake a runtime could let a kill go into the void. Reads, and connects to ask for the peer; sends nothing.
 """
 
 import os
@@ -14,8 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from workers.core.cgroup_names import ids_in
+
 _PEER: Final = struct.Struct("3i")
 """SO_PEERCRED: pid, uid, gid."""
+_DEEPEST: Final = 8
+"""Directories below where ``**`` stands."""
 _CONNECT_S: Final = 1.0
 """A listener whose queue is full for so long does not answer either."""
 
@@ -33,13 +37,14 @@ class RuntimeSocket:
 
 def look(patterns: Iterable[str], *, root: Path = Path("/")) -> Sequence[RuntimeSocket]:
     """The sockets that the globs find, each once, in the globs' order."""
-    return [_judged(path) for path in _found(patterns, root)]
+    return [judged(path) for path in _found(patterns, root)]
 
 
 def _found(patterns: Iterable[str], root: Path) -> Iterator[Path]:
     seen: set[Path] = set()
+    walked: dict[Path, list[Path]] = {}
     for pattern in patterns:
-        for path in sorted(root.glob(pattern.lstrip("/"))):
+        for path in sorted(_matching(pattern.lstrip("/"), root, walked)):
             try:
                 real = path.resolve(strict=True)
                 is_socket = stat.S_ISSOCK(real.lstat().st_mode)
@@ -50,7 +55,43 @@ def _found(patterns: Iterable[str], root: Path) -> Iterator[Path]:
                 yield real
 
 
-def _judged(path: Path) -> RuntimeSocket:
+def _matching(pattern: str, root: Path, walked: dict[Path, list[Path]]) -> Iterator[Path]:
+    """As ``Path.glob``, but ``**`` walks only where a socket could be trusted: below root's own directories, on one
+    filesystem. Below /run are the root directories of every container, and they are whoever's."""
+    before, doubled, after = pattern.partition("**/")
+    if not doubled:
+        yield from root.glob(pattern)
+        return
+    for start in root.glob(before.rstrip("/")) if before else (root,):
+        real = start.resolve()
+        if real not in walked:
+            walked[real] = list(_below(real))
+        for directory in walked[real]:
+            yield from directory.glob(after)
+
+
+def _below(top: Path) -> Iterator[Path]:
+    """The directory and those in it that nobody but root (or this worker's user) may write to, breadth first."""
+    believed = {0, os.geteuid()}
+    waiting = [(top, 0)]
+    while waiting:
+        at, depth = waiting.pop(0)
+        try:
+            facts = at.lstat()
+            if not stat.S_ISDIR(facts.st_mode) or facts.st_dev != top.lstat().st_dev:
+                continue
+            if facts.st_uid not in believed or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                continue
+            inside = [Path(entry.path) for entry in os.scandir(at) if entry.is_dir(follow_symlinks=False)]
+        except OSError:
+            continue
+        yield at
+        if depth < _DEEPEST:
+            waiting += [(each, depth + 1) for each in inside]
+
+
+def judged(path: Path) -> RuntimeSocket:
+    """One socket, by its real path."""
     believed = {0, os.geteuid()}
     fault = _replaceable(path, believed)
     if fault:
@@ -63,9 +104,11 @@ def _judged(path: Path) -> RuntimeSocket:
         except OSError as error:
             why = "nobody listens" if isinstance(error, ConnectionRefusedError) else f"cannot be reached: {error}"
             return RuntimeSocket(str(path), trusted=True, listening=False, why=why)
-    _, user, _ = _PEER.unpack(raw)
+    pid, user, _ = _PEER.unpack(raw)
     if user not in believed:
         return RuntimeSocket(str(path), trusted=False, why=f"user {user} listens on it")
+    if strange := _containers_of(pid) - _containers_of(os.getpid()):
+        return RuntimeSocket(str(path), trusted=False, why=f"container {min(strange)[:12]} listens on it")
     return RuntimeSocket(str(path), trusted=True)
 
 
@@ -82,3 +125,13 @@ def _replaceable(path: Path, believed: set[int]) -> str:
         if place is not path and open_to_all:
             return f"{place} may be written to by others than its owner"
     return ""
+
+
+def _containers_of(pid: int) -> set[str]:
+    """The containers that a process is in: root in one is root's number, and nobody to be believed. A peer outside of
+    our pid namespace (0) cannot be looked at: the worker needs the host's."""
+    try:
+        rows = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return set()
+    return {each for row in rows for each in ids_in(row)}

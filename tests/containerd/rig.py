@@ -1,0 +1,197 @@
+"""One containerd with root, state and socket of its own, whose only images are a static busybox.
+
+Started by the session fixture in ``tests.conftest``, ended by the pids it was started with. Pods use the host's
+network: no CNI is needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import itertools
+import json
+import subprocess
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+
+from tests.engines import DEAF, DaemonRig, rootfs
+from workers.adapters.cri.proto import messages
+
+_KUBELET: Final = Path(__file__).with_name("kubelet.proto")
+_SERVICE: Final = "/runtime.v1.RuntimeService/"
+_PAUSE, _BUSYBOX = "localhost/pause:1", "localhost/busybox:1"
+_CONFIG: Final = """
+version = 2
+root = "{at}/root"
+state = "{at}/state"
+disabled_plugins = ["io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.btrfs",
+  "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.aufs", "io.containerd.internal.v1.opt"]
+[grpc]
+  address = "{at}/containerd.sock"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "localhost/pause:1"
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "native"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{at}/cni"
+    conf_dir = "{at}/cni"
+"""
+
+
+class ContainerdRig(DaemonRig):
+    """containerd and its CRI."""
+
+    def __init__(self, directory: Path) -> None:
+        self._kinds = messages(_KUBELET)
+        self._attempts = itertools.count()
+        (directory / "config.toml").write_text(_CONFIG.format(at=directory), encoding="utf-8")
+        super().__init__("containerd", directory)
+        for image, command in ((_PAUSE, DEAF), (_BUSYBOX, ("sh",))):
+            self._import(image, command)
+
+    def arguments(self) -> Sequence[str]:
+        return ["containerd", "--config", str(self.directory / "config.toml")]
+
+    # --- the kubelet's part ---
+
+    def run(
+        self,
+        *,
+        command: Sequence[str] = DEAF,
+        labels: Mapping[str, str] | None = None,
+        pod_labels: Mapping[str, str] | None = None,
+        name: str = "web",
+    ) -> str:
+        """A container in a pod of its own; its whole id."""
+        return self.join(self.pod(pod_labels), command=command, labels=labels, name=name)
+
+    def pod(self, labels: Mapping[str, str] | None = None) -> str:
+        """A pod's sandbox; its whole id."""
+        return str(self._say("RunPodSandbox", "RunPodSandboxResponse", config=self._pod(labels)).pod_sandbox_id)
+
+    def join(
+        self,
+        sandbox_id: str,
+        *,
+        command: Sequence[str] = DEAF,
+        labels: Mapping[str, str] | None = None,
+        name: str = "web",
+    ) -> str:
+        """A container in that pod."""
+        config = self._kinds["ContainerConfig"](
+            metadata={"name": name, "attempt": next(self._attempts)},
+            image={"image": _BUSYBOX},
+            command=list(command),
+            labels=dict(labels or {}),
+            linux={"security_context": {"namespace_options": {"network": 2, "pid": 1}}},
+        )
+        made = self._say(
+            "CreateContainer",
+            "CreateContainerResponse",
+            pod_sandbox_id=sandbox_id,
+            config=config,
+            sandbox_config=self._pod({}),
+        )
+        self._say("StartContainer", "Nothing", container_id=made.container_id)
+        return str(made.container_id)
+
+    def remove(self, container_id: str) -> None:
+        """Without a trace of the container; its pod stays."""
+        self._say("RemoveContainer", "Nothing", container_id=container_id)
+
+    def state(self, container_id: str) -> str:
+        """In CRI's word."""
+        told = self._say("ContainerStatus", "ContainerStatusResponse", container_id=container_id)
+        return ("created", "running", "exited", "unknown")[told.status.state]
+
+    def pid(self, container_id: str) -> int:
+        """Its init."""
+        told = self._say("ContainerStatus", "ContainerStatusResponse", container_id=container_id, verbose=True)
+        return int(json.loads(told.info["info"])["pid"])
+
+    def clear(self) -> None:
+        """Remove every pod."""
+        for each in self._say("ListPodSandbox", "ListPodSandboxResponse").items:
+            for task in self.tasks("paused"):
+                self.ctr("tasks", "resume", task)
+            self._say("StopPodSandbox", "Nothing", pod_sandbox_id=each.id)
+            self._say("RemovePodSandbox", "Nothing", pod_sandbox_id=each.id)
+
+    def tasks(self, state: str) -> list[str]:
+        """The ids of containerd's own tasks in a state: an oracle beside our own reading."""
+        rows = [row.split() for row in self.ctr("tasks", "ls").splitlines()[1:]]
+        return [row[0] for row in rows if row[2].lower() == state]
+
+    def ctr(self, *arguments: str) -> str:
+        """containerd's own tool."""
+        command = ["ctr", "--address", str(self.socket), "--namespace", "k8s.io", *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+    # --- inside ---
+
+    def _pod(self, labels: Mapping[str, str] | None) -> Any:
+        number = next(self._attempts)
+        return self._kinds["PodSandboxConfig"](
+            metadata={"name": f"pod{number}", "uid": f"u{number}", "namespace": "default"},
+            labels=dict(labels or {}),
+            linux={"security_context": {"namespace_options": {"network": 2}}},
+        )
+
+    def _answers(self) -> bool:
+        try:
+            self._say("ListContainers", "ListContainersResponse", timeout_s=2)
+        except grpc.RpcError:
+            return False
+        return True
+
+    def _say(self, method: str, reply: str, *, timeout_s: float = 60, **request: Any) -> Any:
+        with self._channel() as channel:
+            call: grpc.UnaryUnaryMultiCallable[Any, Any] = channel.unary_unary(
+                _SERVICE + method,
+                request_serializer=lambda message: message.SerializeToString(),
+                response_deserializer=self._kinds[reply].FromString,
+            )
+            return call(self._kinds[f"{method}Request"](**request), timeout=timeout_s)
+
+    @contextlib.contextmanager
+    def _channel(self) -> Iterator[grpc.Channel]:
+        options = [("grpc.default_authority", "localhost"), ("grpc.use_local_subchannel_pool", 1)]
+        channel = grpc.insecure_channel(f"unix:{self.socket}", options=options)
+        try:
+            yield channel
+        finally:
+            channel.close()
+
+    def _import(self, image: str, command: Sequence[str]) -> None:
+        archive = self.directory / "image.tar"
+        archive.write_bytes(image_archive(image, command))
+        self.ctr("images", "import", str(archive))
+
+
+def image_archive(name: str, command: Sequence[str]) -> bytes:
+    """An image of one layer, the static busybox, as ``docker save`` would write it."""
+    layer = rootfs()
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {"Cmd": list(command), "Env": ["PATH=/bin"]},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
+    }
+    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        for file, content in (
+            ("config.json", json.dumps(config).encode()),
+            ("layer.tar", layer),
+            ("manifest.json", json.dumps(manifest).encode()),
+        ):
+            entry = tarfile.TarInfo(file)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return made.getvalue()
