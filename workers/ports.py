@@ -4,7 +4,7 @@ Implemented in ``workers.adapters`` and in ``tests/fakes``; wired in ``workers.b
 blocks, whether doing it twice is safe, and what it raises. Unless it says otherwise a method does not raise.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -843,6 +843,13 @@ class Containers(Protocol):
 
     def unpause(self, ref: ContainerRef) -> Refusal | None:
         """Thaw them. Refused where it is not paused."""
+
+    def logs(self, ref: ContainerRef, *, tail: int, since_ns: int) -> Generator[bytes]:
+        """What it wrote, oldest first, as far as its runtime kept it: pieces that are whole lines, each with its time,
+        its stream, and whether it ended (``<time> <stdout|stderr> <F|P> <text>``). At most its last ``tail`` lines (0:
+        all), none before ``since_ns`` (0: from the beginning). Asked for as it is consumed; close it to ask no more.
+        Touches nothing. Raises, also on the way, ``TransientFailure``; ``PermanentFailure`` (``logs_unsupported`` where
+        this runtime's are not read, ``logs_unavailable``, ``logs_unreadable``)."""
 
     def own_ids(self) -> Collection[str]:
         """The containers that this worker itself runs in. Asks no runtime."""

@@ -11,6 +11,7 @@ from workers.actions import (
     file_acquire,
     file_quarantine,
     file_unquarantine,
+    get_logs,
     kill_container,
     kill_process,
     pause_container,
@@ -24,6 +25,7 @@ from workers.actions import (
 from workers.actions.file_acquire import FileAcquire
 from workers.actions.file_quarantine import FileQuarantine
 from workers.actions.file_unquarantine import FileUnquarantine
+from workers.actions.get_logs import GetLogs
 from workers.actions.kill_container import KillContainer
 from workers.actions.kill_process import KillProcess
 from workers.actions.pause_container import PauseContainer
@@ -47,6 +49,7 @@ CATALOGUE: Final[tuple[Action[Any], ...]] = (
     FileUnquarantine(),
     FileAcquire(),
     SnapshotProcess(),
+    GetLogs(),
 )
 """Every action there is. Closed: nothing is registered at run time."""
 
@@ -63,6 +66,7 @@ FAILPOINTS: Final = (
     *file_unquarantine.FAILPOINTS,
     *file_acquire.FAILPOINTS,
     *snapshot_process.FAILPOINTS,
+    *get_logs.FAILPOINTS,
 )
 """Every place inside an action where a fault test may end the worker."""
 

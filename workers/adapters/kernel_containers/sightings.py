@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workers.adapters.kernel_containers.hierarchies import Bearer, Hierarchies
-from workers.adapters.processes.handle import ended as has_ended
+from workers.adapters.processes.holding import ended as has_ended
 from workers.adapters.processes.procfs import parse_cgroups
 from workers.adapters.processes.texts import contents
 
