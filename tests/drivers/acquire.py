@@ -17,6 +17,7 @@ from typing import Any
 
 from tests.drivers.quarantine import MEGABYTE, NODE, NOON_NS, Rig
 from workers.actions.file_acquire import FileAcquire
+from workers.actions.get_logs import GetLogs
 from workers.actions.snapshot_process import SnapshotProcess
 from workers.adapters.avro import AvroCodec
 from workers.adapters.failpoints import failpoints
@@ -29,8 +30,8 @@ from workers.core.event import ProcessRef
 from workers.core.ids import ExecutionId, id_from_cause
 from workers.core.keyset import KeyRole, Keyset, PublicKey
 from workers.core.outcome import Report
-from workers.core.target import FileTarget, ProcessTarget, ReviewedFile
-from workers.ports import ObjectStore
+from workers.core.target import ContainerTarget, FileTarget, ProcessTarget, ReviewedFile
+from workers.ports import Containers, ObjectStore
 from workers.settings import StorageSettings, parse
 
 GATHER = id_from_cause(NOON_NS, "acquire")
@@ -88,6 +89,12 @@ class AcquireRig(Rig):
         """Take a snapshot of whoever has the pid, as a person may ask."""
         target = ProcessTarget(line=(ProcessRef(pid=pid),), observed_at_ns=0)
         return self._run(SnapshotProcess(), self._command("snapshot_process", execution_id, target, {}))
+
+    def logs(self, container_id: str, containers: Containers, *, execution_id: ExecutionId = GATHER) -> Report:
+        """Get a container's log from one of these."""
+        self.host = replace(self.host, containers=containers)
+        target = ContainerTarget(container_id, observed_at_ns=self.host.clock.now_ns())
+        return self._run(GetLogs(), self._command("get_logs", execution_id, target, {"tail": 0}))
 
 
 def store_from(environment: Mapping[str, str], rig: Rig) -> ObjectStore | None:
