@@ -48,8 +48,10 @@ class GatheringAction(Action[P]):
     lane = Lane.GATHERING
     ttl_s = 300
     timeout_s = 60
-    done_as: ClassVar[str]
-    """The reason in the code of success: ``acquired``."""
+    done_as: ClassVar[str] = "acquired"
+    """The reason in the code of success."""
+    suffix: ClassVar[str] = ""
+    """What a download's name ends with: content that is ours to name, never what a file was called."""
 
     @abstractmethod
     def take(self, job: Job[P], claim: Values, host: Host, spool: Spool) -> Custody | Report:

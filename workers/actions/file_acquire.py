@@ -57,7 +57,6 @@ class FileAcquire(GatheringAction[AcquireParameters]):
     )
     privileges = ("DAC_READ_SEARCH", "FOWNER")
     mounts = ()
-    done_as = "acquired"
     example: ClassVar[Mapping[str, Any]] = {
         "target": FileTarget(path=b"/tmp/xmrig", observed_at_ns=1_783_198_004_180_672_852),
         "parameters": {"allow_remote": True},

@@ -58,7 +58,7 @@ class GetLogs(GatheringAction[LogParameters]):
     )
     privileges = ()
     mounts = ("/var/run/docker.sock", "/run/podman/podman.sock")
-    done_as = "acquired"
+    suffix = ".log"
     example: ClassVar[Mapping[str, Any]] = {
         "target": ContainerAction.example["target"],
         "parameters": {"tail": 10_000, "since": 3600},

@@ -44,7 +44,7 @@ class SnapshotProcess(GatheringAction[Chosen]):
     )
     privileges = ("DAC_READ_SEARCH", "SYS_PTRACE")
     mounts = ()
-    done_as = "acquired"
+    suffix = ".json"
     example: ClassVar[Mapping[str, Any]] = SightedAction.example
 
     def admit(self, job: Job[Chosen], host: Host) -> None:
