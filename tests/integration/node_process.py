@@ -129,6 +129,8 @@ class NodeSite:
         self.config = directory / "node.yaml"
         self.actions: dict[str, Any] = {"file_quarantine": {"quarantine_path": str(directory / "quarantine")}}
         """This node's own settings of its actions; call ``configure`` after a change."""
+        self.storage: dict[str, Any] = {}
+        """Where what is gathered goes; as ``actions``."""
         self.configure()
         self._codec = AvroCodec()
         keyset = load_keyset(keys / "keyset.json")
@@ -160,6 +162,7 @@ class NodeSite:
                 **node,
             },
             "features": {"respond": {"response_actions": self.actions}},
+            "storage": self.storage,
         }
         self.config.write_text(yaml.safe_dump(settings))
 
