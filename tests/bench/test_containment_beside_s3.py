@@ -17,7 +17,7 @@ import pytest
 
 from tests.bench.board import Board, percentile
 from tests.integration.node_process import NodeSite, embedded_broker
-from tests.integration.s3_outage import OUTAGES, Outage, mend
+from tests.integration.s3_outage import OUTAGES, Outage, break_off, mend
 from tests.s3.proxy import Way
 from tests.s3.server import S3Server
 
@@ -41,8 +41,8 @@ def test_containment_while_the_store_is_away(s3_server: S3Server, tmp_path: Path
             outage.gather()
             times["a healthy store"].append([outage.kill() for _ in range(KILLS)])
             outage.settle()
-            for name, begin in OUTAGES.items():
-                begin(way)
+            for name in OUTAGES:
+                break_off(way, name)
                 outage.await_sealed(outage.gather())
                 times[f"a store that {name}"].append([outage.kill() for _ in range(KILLS)])
                 mend(way)

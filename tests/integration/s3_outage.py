@@ -60,6 +60,12 @@ OUTAGES: Final[Mapping[str, Callable[[Way], None]]] = {
 }
 
 
+def break_off(way: Way, name: str) -> None:
+    """The outage of that name, for connections that are open already too."""
+    OUTAGES[name](way)
+    way.cut()
+
+
 def mend(way: Way) -> None:
     """All is well again; what hung is told so."""
     way.mode, way.pause_s, way.stall_after, way.reset_after = "pass", 0.0, 0, 0

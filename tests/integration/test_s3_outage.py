@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.node_process import NodeSite, embedded_broker
-from tests.integration.s3_outage import OUTAGES, Outage, mend
+from tests.integration.s3_outage import OUTAGES, Outage, break_off, mend
 from tests.s3.proxy import Way
 from tests.s3.server import S3Server
 
@@ -28,8 +28,8 @@ def outage(s3_server: S3Server, tmp_path: Path) -> Iterator[Outage]:
 
 
 def test_kills_go_on_while_the_store_is_away_and_what_was_gathered_arrives_once(outage: Outage) -> None:
-    for name, begin in OUTAGES.items():
-        begin(outage.way)
+    for name in OUTAGES:
+        break_off(outage.way, name)
         ids = outage.gather()
         outage.await_sealed(ids)
         for _ in range(3):
