@@ -653,6 +653,11 @@ class ObjectSource(Protocol):
     def read_at(self, offset: int, length: int) -> bytes:
         """Exactly these bytes. Blocks on the disk. Raises ``PermanentFailure`` (``spool_damaged``, ``io_error``)."""
 
+    def link(self, directory: int, name: str) -> bool:
+        """Give its own file, which is durable, this name in an open directory too, for its owner to read alone; False
+        where it has none, or that directory is on another filesystem. Raises ``FileExistsError`` where the name is
+        taken, and any other ``OSError``."""
+
     def close(self) -> None:
         """Idempotent."""
 

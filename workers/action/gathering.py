@@ -256,5 +256,5 @@ def _sealed(job: Job[Any], spool: Spool) -> Custody | None:
 
 def _stored_condition(custody: Custody, *, looked: bool) -> PostCondition:
     """A node that may not read back has the store's acknowledgement of bytes that it hashed itself, and says so."""
-    proof = "read back" if looked else "as sent and acknowledged; this node may not read it back"
+    proof = "as the store has it" if looked else "as sent and acknowledged; this node may not read it back"
     return PostCondition("object_stored", holds=True, detail=f"SHA-256 {custody.sha256}, {proof}")
