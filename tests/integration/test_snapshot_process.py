@@ -250,6 +250,27 @@ def test_time_that_is_over_leaves_parts_out_and_says_so(rig: AcquireRig, started
     assert taken.process.pid > 0
 
 
+def test_the_reserve_of_the_disk_is_not_for_evidence(started: Victims, tmp_path: Path) -> None:
+    rig = AcquireRig(tmp_path / "rig", reserve=1 << 60)
+    report = rig.snapshot(started.spawn())
+    assert (report.outcome, report.code) == (Outcome.FAILED, "failed_enospc"), report
+    assert rig.spool.kept() == []
+    assert not rig.objects.exists() or not [each for each in rig.objects.rglob("*") if each.is_file()]
+
+
+def test_a_copy_that_was_changed_on_the_spool_is_never_stored(started: Victims, tmp_path: Path) -> None:
+    pid = started.spawn()
+    killed = _driven(tmp_path / "rig", pid, "snapshot_process.a1")
+    assert killed.returncode == KILLED, killed
+    (copy,) = (tmp_path / "rig" / "spool").glob("*.data")
+    copy.write_bytes(copy.read_bytes().replace(b'"pid"', b'"PID"'))
+    rig = AcquireRig(tmp_path / "rig")
+    report = rig.snapshot(pid)
+    assert (report.outcome, report.code) == (Outcome.FAILED, "spool_damaged"), report
+    assert _stored(rig) == {}
+    assert rig.spool.kept() == []
+
+
 # --- a crash anywhere ------------------------------------------------------------------------------------------------
 
 
@@ -258,14 +279,7 @@ def test_killed_at_any_step_it_is_gone_on_with_and_leaves_one_object(
     place: str, started: Victims, tmp_path: Path
 ) -> None:
     pid = started.spawn()
-    killed = subprocess.run(
-        [sys.executable, "-m", "tests.drivers.acquire", str(tmp_path / "rig"), str(pid)],
-        env={**os.environ, VARIABLE: f"{place}=kill"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    killed = _driven(tmp_path / "rig", pid, place)
     assert killed.returncode == KILLED, killed
     rig = AcquireRig(tmp_path / "rig")
     before = _stored(rig)
@@ -278,6 +292,18 @@ def test_killed_at_any_step_it_is_gone_on_with_and_leaves_one_object(
     custody = rig.spool.custody(GATHER)
     assert custody is not None
     assert f"process {pid} of boot" in custody.source
+
+
+def _driven(directory: Path, pid: int, place: str) -> subprocess.CompletedProcess[str]:
+    """The same in a process of its own, which ends at a failpoint."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.drivers.acquire", str(directory), str(pid)],
+        env={**os.environ, VARIABLE: f"{place}=kill"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
 
 def _stored(rig: AcquireRig) -> dict[str, str]:
