@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from workers.adapters.private_directory import open_private
 from workers.adapters.spool.copying import Copier, looks
-from workers.adapters.spool.keeping import Keeper
+from workers.adapters.spool.filling import Filler
 from workers.adapters.spool.sources import BytesSource, FileSource
 from workers.adapters.vault import facts, paths, protected
 from workers.adapters.vault.faults import translated
@@ -124,10 +124,10 @@ class SystemSpool:
         """As the port says."""
 
         def filled(target: int) -> Kept:
-            keeper = Keeper(
+            filler = Filler(
                 target, limit=self._largest, deadline_ns=deadline_ns, clock=self._clock, make_room=self.make_room
             )
-            return keeper.keep(pieces)
+            return filler.fill(pieces)
 
         with translated("writing to the spool"):
             return self._filled(execution_id, filled)

@@ -15,7 +15,7 @@ _FULL: Final = 1 << 20
 """Bytes that are gathered before they are written."""
 
 
-class Keeper:
+class Filler:
     """Writes pieces to one empty file."""
 
     def __init__(
@@ -31,7 +31,7 @@ class Keeper:
         self._waiting = bytearray()
         self._size = 0
 
-    def keep(self, pieces: Iterable[bytes]) -> Kept:
+    def fill(self, pieces: Iterable[bytes]) -> Kept:
         """All pieces up to the first that no longer fits.
 
         Raises:
