@@ -476,6 +476,10 @@ class Processes(Protocol):
         """Hold the process that was bound earlier; None when it has ended, whoever has its pid now. Reads no more than
         what tells the two apart: it is called between a claim and its signal. Raises as ``open``."""
 
+    def child(self, pid: int, *, of: int) -> HeldProcess | None:
+        """Hold the present holder of ``pid`` where its parent is the holder of ``of``; None where it is not. Reads no
+        more than that: on a machine that a fork bomb keeps busy every read takes its time. Raises as ``open``."""
+
     def boot_id(self) -> str:
         """This boot."""
 

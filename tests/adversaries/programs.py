@@ -24,12 +24,12 @@ def compiled(name: str, into: Path) -> Path | None:
     return program
 
 
-def started_in_c(name: str, *arguments: str, into: Path, victims: Victims) -> int:
+def started_in_c(name: str, *arguments: str, into: Path, victims: Victims, user: int | None = None) -> int:
     """The program ``name`` at work, in a process group of its own; it has printed its first line, which is left."""
     program = compiled(name, into)
     if program is None:
         require("cc", "this adversary is written in C")
-    return victims.spawn([str(program), *arguments], stdout=subprocess.PIPE, start_new_session=True)
+    return victims.spawn([str(program), *arguments], stdout=subprocess.PIPE, start_new_session=True, user=user)
 
 
 def python_source(name: str) -> Path:

@@ -327,7 +327,10 @@ def _await(handle: ProcessHandle, settled: Callable[[Sequence[ThreadFacts]], boo
 def test_a_stopped_process_shows_it_and_goes_on_when_told(stage: Stage, told: str) -> None:
     handle = _open(stage, stage.spawn())
     assert none_stopped(handle.threads() or ())
-    assert handle.signal(signal.SIGSTOP) if told == "the process" else handle.signal_each(signal.SIGSTOP) is None
+    if told == "the process":
+        assert handle.signal(signal.SIGSTOP)
+    else:
+        handle.signal_each(signal.SIGSTOP)
     assert _await(handle, all_stopped)
     facts = handle.refresh()
     assert facts is not None

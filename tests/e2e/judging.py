@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from tests.e2e.morgue import Morgue
 from tests.e2e.shelf import Shelf
+from tests.victims import state_of
 
 STARTED_NS: Final = 250_000_000
 """What has started before its expiry may end after it: the gate is asked before the claim is made durable, a kill takes
@@ -79,8 +80,25 @@ def of_process(each: Asked, heard: Heard, morgue: Morgue) -> Iterator[str]:
         yield f"status {morgue.status(each.pid)}"
     if died is not None and not heard.intended_ns:
         yield "acted without an audited intent"
+    family = [morgue.died_ns(pid) is not None for pid in morgue.family(each.pid)]
+    if each.kind == "kill tree" and family != [heard.outcome == FINISHED] * len(family):
+        yield f"says {heard.outcome}, and of its tree are dead: {family}"
+    if heard.outcome != FINISHED and "T" in [state_of(pid) for pid in morgue.family(each.pid)]:
+        yield f"says {heard.outcome}, and left somebody stopped"
     if died is not None and heard.expires_ns and died > heard.expires_ns + STARTED_NS:
         yield f"was done {(died - heard.expires_ns) / 1e9:.3f} s after its expiry"
+
+
+def of_suspension(each: Asked, heard: Heard, morgue: Morgue, undone: Sequence[str]) -> Iterator[str]:
+    """What is wrong with something that was to stop a process; `undone` are the outcomes of its undos."""
+    yield from _in_general(each, heard)
+    if morgue.died_ns(each.pid) is not None:
+        yield "its process is dead"
+    stopped = state_of(each.pid) == "T"
+    if stopped != (heard.outcome == FINISHED and FINISHED not in undone):
+        yield f"says {heard.outcome}, undone {list(undone)}, and its process is stopped: {stopped}"
+    if heard.outcome == FINISHED and not heard.intended_ns:
+        yield "acted without an audited intent"
 
 
 def of_file(each: Asked, heard: Heard, shelf: Shelf, undone: Sequence[str]) -> Iterator[str]:

@@ -29,8 +29,10 @@ from workers.cli.demo.detection import falco_event
 
 NOT_FINAL: Final = frozenset({None, "UNKNOWN"})
 TAKES: Final = frozenset({"quarantine", "quarantine detected"})
+HOLDS: Final = TAKES | {"suspend"}
+"""What an undo gives back."""
 LOOKED_AT: Final = 4
-"""How many quarantines are looked at in history when one to undo is wanted."""
+"""How many are looked at in history when one to undo is wanted."""
 
 
 class Ledger:
@@ -49,6 +51,7 @@ class Ledger:
         self._expiries: dict[str, int] = {}
         self._asks: dict[str, Callable[[], httpx.Response]] = {}
         self._not_undone: list[Asked] = []
+        self._not_resumed: list[Asked] = []
         self._choosing = threading.Lock()
         wire.read_to_the_end()
         self._look()
@@ -107,6 +110,21 @@ class Ledger:
         """The same alert twice, as a detector that was not sure would send it: one execution."""
         return self.detected(times=2)
 
+    def kill_tree(self) -> Asked:
+        """A person wants a process and its children dead."""
+        return self._kill("kill tree", self.morgue.spawn_tree(), {"COMPLETED"}, parameters={"tree": True})
+
+    def suspend(self) -> Asked:
+        """A person wants a process stopped."""
+        asked = self._kill("suspend", self.morgue.spawn(), {"COMPLETED"}, action="suspend_process")
+        self._not_resumed.append(asked)
+        return asked
+
+    def resume(self) -> Asked:
+        """Somebody wants a process to go on, the first that stands still as far as history knows."""
+        subject = self._undoable(self._not_resumed)
+        return self.suspend() if subject is None else self._give_back(subject)
+
     # --- asking: files --------------------------------------------------------------------------------------------
 
     def quarantine(self, *, ttl_s: int = 0) -> Asked:
@@ -144,12 +162,12 @@ class Ledger:
 
     def undo(self) -> Asked:
         """Somebody wants a file back, the first that is away as far as history knows; where none is, one more goes."""
-        subject = self._undoable()
+        subject = self._undoable(self._not_undone)
         return self.quarantine() if subject is None else self._give_back(subject)
 
     def give_everything_back(self, within_s: float = 60.0) -> None:
-        """Undo every quarantine that holds, until all are undone; everything must have settled. Who asks in the moment
-        between the wire's news and the dispatcher's is told that it has not ended yet, and asks again."""
+        """Undo every quarantine and suspension that holds, until all are undone; everything must have settled. Who asks
+        in the moment between the wire's news and the dispatcher's is told that it has not ended yet, and asks again."""
         deadline = time.monotonic() + within_s
         while held := self._held():
             assert time.monotonic() < deadline, f"never given back: {[each.execution_id for each in held]}"
@@ -176,6 +194,8 @@ class Ledger:
         weights += [3, 3, 1, 1]
         kinds += [self.quarantine_rehearsed, self.quarantine_absent]
         weights += [1, 1]
+        kinds += [self.kill_tree, self.suspend, self.resume]
+        weights += [1, 1, 1]
         if hard:
             kinds += [self.protected, self.brief, self.quarantine_brief]
             weights += [1, 1, 1]
@@ -253,9 +273,11 @@ class Ledger:
     def _complaints(self, each: Asked, heard: Heard) -> Iterable[str]:
         if each.undoes is not None:
             return judging.of_undo(each, heard)
+        undone = [self.outcome(other) for other in self.asked if other.undoes is each]
+        if each.kind == "suspend":
+            return judging.of_suspension(each, heard, self.morgue, undone)
         if each.path is None:
             return judging.of_process(each, heard, self.morgue)
-        undone = [self.outcome(other) for other in self.asked if other.undoes is each]
         return judging.of_file(each, heard, self.shelf, undone)
 
     def _about_the_whole(self, histories: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -270,17 +292,19 @@ class Ledger:
         if again:
             problems.append(f"ended long ago, and now again: {again[:3]}")
         held = {each.execution_id for each in self._held()}
-        files = {each.execution_id for each in self.asked if each.kind in TAKES}
+        files = {each.execution_id for each in self.asked if each.kind in HOLDS}
         contained = {row["id"] for row in self._insist(lambda: self._client.get("/api/v1/contained")).json()["data"]}
         if contained & files != held:
-            problems.append(f"contained in history {len(contained & files)} files, on disk {len(held)}")
+            problems.append(f"contained in history {len(contained & files)}, in the world {len(held)}")
         return problems
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
-    def _kill(self, kind: str, pid: int, outcomes: Iterable[str], **more: Any) -> Asked:
+    def _kill(
+        self, kind: str, pid: int, outcomes: Iterable[str], *, action: str = "kill_process", **more: Any
+    ) -> Asked:
         target = {"process": {"pid": pid, "start_time_ns": facts_of(pid).started_at_ns}}
-        return self._person(Asked(kind, frozenset(outcomes), pid=pid), "kill_process", target, more)
+        return self._person(Asked(kind, frozenset(outcomes), pid=pid), action, target, more)
 
     def _take(self, kind: str, path: Path, outcomes: Iterable[str], **more: Any) -> Asked:
         target = {"file": {"path": str(path)}}
@@ -304,23 +328,23 @@ class Ledger:
         self._submit(asked)
         return asked
 
-    def _undoable(self) -> Asked | None:
-        """The first quarantine that history knows to be done, and that nobody was asked to undo; it is taken off."""
+    def _undoable(self, among: list[Asked]) -> Asked | None:
+        """The first that history knows to be done, and that nobody was asked to undo; it is taken off."""
         with self._choosing:
-            for each in self._not_undone[:LOOKED_AT]:
+            for each in among[:LOOKED_AT]:
                 execution_id = self._id(each)
                 answer = self._client.get(f"/api/v1/executions/{execution_id}") if execution_id else None
                 outcome = answer.json().get("outcome") if answer is not None and answer.is_success else None
                 if outcome not in NOT_FINAL:
-                    self._not_undone.remove(each)
+                    among.remove(each)
                 if outcome == "COMPLETED":
                     return each
         return None
 
     def _held(self) -> list[Asked]:
-        """Quarantines that were done and not undone, as heard on the wire."""
+        """Quarantines and suspensions that were done and not undone, as heard on the wire."""
         back = [id(each.undoes) for each in self.asked if each.undoes is not None and self.outcome(each) == "COMPLETED"]
-        done = [each for each in self.asked if each.kind in TAKES and self.outcome(each) == "COMPLETED"]
+        done = [each for each in self.asked if each.kind in HOLDS and self.outcome(each) == "COMPLETED"]
         return [each for each in done if id(each) not in back]
 
     def _report(self, asked: Asked, event: Mapping[str, Any], times: int) -> Asked:

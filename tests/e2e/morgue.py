@@ -8,12 +8,17 @@ from __future__ import annotations
 import os
 import select
 import shutil
+import signal
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from tests.victims import wait_until
 from workers.bootstrap import one_machine
 from workers.core.process import ProcessFacts
 
@@ -28,6 +33,7 @@ class Morgue:
         self._started: dict[int, subprocess.Popen[bytes]] = {}
         self._fds: dict[int, int] = {}
         self._died_ns: dict[int, int] = {}
+        self._trees: dict[int, tuple[int, ...]] = {}
         self._poll = select.epoll()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -45,17 +51,37 @@ class Morgue:
             process.kill()
             process.wait()
         for fd in self._fds:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
             os.close(fd)
         self._poll.close()
 
-    def spawn(self) -> int:
+    def spawn(self, arguments: Sequence[str] = _SLEEP) -> int:
         """One more."""
-        process = subprocess.Popen(_SLEEP)
+        process = subprocess.Popen(arguments)
         self._started[process.pid] = process
-        fd = os.pidfd_open(process.pid)
-        self._fds[fd] = process.pid
-        self._poll.register(fd, select.EPOLLIN)
+        self._hold(process.pid)
         return process.pid
+
+    def _hold(self, pid: int) -> None:
+        fd = os.pidfd_open(pid)
+        self._fds[fd] = pid
+        self._poll.register(fd, select.EPOLLIN)
+
+    def spawn_tree(self) -> int:
+        """One with two children; theirs are not ours to reap, so only their deaths are known."""
+        root = self.spawn(("sh", "-c", f"{' '.join(_SLEEP)} & {' '.join(_SLEEP)} & wait"))
+        listed = Path(f"/proc/{root}/task/{root}/children")
+        wait_until(lambda: len(listed.read_text("ascii").split()) == 2)
+        children = tuple(map(int, listed.read_text("ascii").split()))
+        for child in children:
+            self._hold(child)
+        self._trees[root] = children
+        return root
+
+    def family(self, pid: int) -> tuple[int, ...]:
+        """It, and the children it was started with."""
+        return (pid, *self._trees.get(pid, ()))
 
     def died_ns(self, pid: int) -> int | None:
         """When the kernel said that it ended, by the wall clock; None while it lives."""

@@ -25,17 +25,20 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 FILES: Final = tuple(p for p in ACTION_FAILPOINTS if p.startswith(("file_quarantine.", "file_unquarantine.")))
 """Every step of a quarantine and of a restore."""
-KILL: Final = tuple(p for p in ACTION_FAILPOINTS if p.startswith("kill_process."))
+KILL: Final = ("kill_process.signalled",)
+PROCESSES: Final = tuple(p for p in ACTION_FAILPOINTS if p.partition(".")[0].endswith("_process") and p not in KILL)
+"""Every step of a suspension, a resumption and of the killing of a tree."""
 PLACES: Final = {
-    "node": (*NODE_FAILPOINTS, *KILL, *RELAY_FAILPOINTS, *FILES),
+    "node": (*NODE_FAILPOINTS, *KILL, *RELAY_FAILPOINTS, *FILES, *PROCESSES),
     "dispatcher": (*DISPATCHER_FAILPOINTS, *RELAY_FAILPOINTS),
     "projector": PROJECTOR_FAILPOINTS,
     "responder": (*RESPONDER_FAILPOINTS, *RELAY_FAILPOINTS),
 }
 SINGLE: Final = [(role, place) for role, places in PLACES.items() for place in places]
-SOON: Final = [(role, place) for role, place in SINGLE if role == "node" and place not in FILES]
+SOON: Final = [(role, place) for role, place in SINGLE if role == "node" and place not in {*FILES, *PROCESSES}]
 """What `make test` sweeps one by one; the others' processes are swept by their own integration tests and below, and so
-are the steps of quarantine and restore (`tests/integration/test_node_worker.py`)."""
+are the steps of quarantine and restore (`tests/integration/test_node_worker.py`) and of suspending, resuming and
+killing trees (`tests/integration/test_process_actions.py`)."""
 ROUNDS: Final = max(len(places) for places in PLACES.values())
 SOON_ROUNDS: Final = 6
 """Enough to pass every place of dispatcher, projector and responder, and as many of the node's, those below first."""
@@ -69,7 +72,10 @@ def stream_through(ledger: Ledger, places: dict[str, str]) -> float:
     it has, as a supervisor would. The moment of the last start."""
     deadline = time.monotonic() + REACH_S
     asks = itertools.cycle(
-        [ledger.detected, ledger.quarantine, ledger.kill, ledger.undo, ledger.rehearse, ledger.detected_twice]
+        [
+            *(ledger.detected, ledger.quarantine, ledger.kill, ledger.undo, ledger.rehearse, ledger.detected_twice),
+            *(ledger.kill_tree, ledger.suspend, ledger.resume),
+        ]
     )
     armed, restarted = set(places), 0.0
     while armed:

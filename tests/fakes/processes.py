@@ -248,6 +248,9 @@ class FakeProcesses:
             return None
         if process.hidden:
             raise PermanentFailure(f"/proc shows nothing of process {pid}", code="facts_hidden")
+        parent = self._table.get(process.facts.parent_pid)
+        if parent is not None and not parent.alive:  # init takes it in
+            process.facts = replace(process.facts, parent_pid=1)
         handle = FakeHandle(process, self.clock, self._table)
         self.handles.append(handle)
         return handle
@@ -255,6 +258,13 @@ class FakeProcesses:
     def reopen(self, pid: int, claimed: ProcessIdentity) -> FakeHandle | None:
         handle = self.open(pid)
         if handle is None or is_same(handle.facts.identity, claimed):
+            return handle
+        handle.close()
+        return None
+
+    def child(self, pid: int, *, of: int) -> FakeHandle | None:
+        handle = self.open(pid)
+        if handle is None or handle.facts.parent_pid == of:
             return handle
         handle.close()
         return None

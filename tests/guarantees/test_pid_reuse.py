@@ -10,12 +10,16 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import psutil
 import pytest
 
-from tests.detections import Kill, falco_json, target_in, this_machine
-from tests.victims import Victims, victims
+from tests.detections import Order, falco_json, target_in, this_machine
+from tests.victims import Victims, state_of, victims
+from workers.action import Action
+from workers.actions.kill_process import KillProcess
+from workers.actions.suspend_process import SuspendProcess
 from workers.core.errors import CommandRejected
 from workers.core.outcome import Outcome
 from workers.ports import Host
@@ -28,12 +32,14 @@ class Tally:
     """What became of the innocents."""
 
     innocents_killed: int = 0
+    innocents_stopped: int = 0
     same_tick: int = 0
     answers: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
         return (
-            f"innocents killed {self.innocents_killed} of {sum(self.answers.values())}, born within the tick of the "
+            f"innocents killed {self.innocents_killed}, stopped {self.innocents_stopped} of "
+            f"{sum(self.answers.values())}, born within the tick of the "
             f"dead one's birth {self.same_tick}, answers {dict(self.answers)}"
         )
 
@@ -54,17 +60,17 @@ def _birth(host: Host, pid: int) -> tuple[int, int, int]:
     return facts.started_at_ns, facts.started_at_ns + facts.start_grain_ns, facts.start_ticks
 
 
-def _trials(host: Host, started: Victims, told: str) -> Tally:
+def _trials(host: Host, started: Victims, told: str, action: Action[Any] | None = None) -> Tally:
     """As many as are asked for; a pid that somebody else on this machine took meanwhile is no trial."""
     detector, tally = this_machine(), Tally()
     for _ in range(3 * TRIALS):
         if sum(tally.answers.values()) == TRIALS:
             return tally
-        _trial(host, detector, started, tally, told)
+        _trial(host, detector, started, tally, told, action or KillProcess())
     raise AssertionError(f"others took the pids too often: {tally}")
 
 
-def _trial(host: Host, detector: Host, started: Victims, tally: Tally, told: str) -> None:
+def _trial(host: Host, detector: Host, started: Victims, tally: Tally, told: str, action: Action[Any]) -> None:
     """The detector knows births exactly, whatever the worker knows."""
     named = started.spawn()
     _, born_ns, tick = _birth(detector, named)
@@ -75,15 +81,14 @@ def _trial(host: Host, detector: Host, started: Victims, tally: Tally, told: str
         return
     tally.same_tick += _birth(host, named)[2] == tick
     try:
-        report = Kill(host, target_in(alert)).run()
+        report = Order(host, target_in(alert), action=action).run()
         answer = report.outcome.value
     except CommandRejected as refusal:
         answer = refusal.reason
     tally.answers[answer] += 1
-    if not started.alive(named):
-        tally.innocents_killed += 1
-    else:
-        started.end(named)
+    tally.innocents_killed += not started.alive(named)
+    tally.innocents_stopped += state_of(named) == "T"
+    started.end(named)
 
 
 @pytest.mark.parametrize("told", ["nothing", "exactly", "to a tick"])
@@ -94,6 +99,17 @@ def test_no_innocent_dies_however_much_the_alert_tells_of_the_start(
     with capsys.disabled():
         print(f"\npid reuse, start told {told}: {tally}")
     assert tally.innocents_killed == 0
+    assert tally.answers[Outcome.COMPLETED.value] == 0
+    assert tally.same_tick > 0, "no trial was as hard as it is meant to be"
+
+
+def test_no_innocent_is_stopped_in_place_of_the_one_that_was_meant(
+    started: Victims, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tally = _trials(this_machine(), started, "nothing", SuspendProcess())
+    with capsys.disabled():
+        print(f"\npid reuse, suspend_process: {tally}")
+    assert (tally.innocents_killed, tally.innocents_stopped) == (0, 0)
     assert tally.answers[Outcome.COMPLETED.value] == 0
     assert tally.same_tick > 0, "no trial was as hard as it is meant to be"
 

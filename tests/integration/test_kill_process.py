@@ -103,6 +103,17 @@ def test_a_target_that_executes_renames_and_rewrites_itself_all_the_time_is_kill
     assert len(shapes) > 1, "it did not change its shape"
 
 
+def test_a_target_that_executes_from_another_thread_all_the_time_is_killed(
+    host: Host, started: Victims, tmp_path: Path
+) -> None:
+    """The thread that executes takes the main thread's place in the very moment that it is looked at."""
+    for _ in range(ROUNDS):
+        pid = started_in_c("relay", into=tmp_path, victims=started)
+        started.read_line(pid)
+        assert _kill(host, pid).outcome is Outcome.COMPLETED
+        assert state_of(pid) in {"Z", ""}
+
+
 def test_a_stopped_target_is_killed(host: Host, started: Victims) -> None:
     pid = started.spawn()
     os.kill(pid, signal.SIGSTOP)
@@ -312,6 +323,35 @@ def test_a_containers_init_is_killed_from_outside_and_flagged(
     report = _kill(host, init)
     assert report.outcome is Outcome.COMPLETED
     assert report.outputs["container_init"] is True
+
+
+def test_a_process_of_another_pid_namespace_is_killed_by_its_pid_on_this_host(
+    host: Host, started: Victims, require: Callable[..., None]
+) -> None:
+    require("root", "a pid namespace needs root")
+    require("unshare", "it makes the pid namespace")
+    outer = started.spawn(
+        ["unshare", "--pid", "--fork", "--kill-child", "sh", "-c", "sleep 1000 & echo; wait; exec sleep 1000"],
+        stdout=subprocess.PIPE,
+    )
+    started.read_line(outer)
+    init, sleeper = (int(pid) for pid in _line_below(outer))
+    handle = host.processes.open(sleeper)
+    assert handle is not None
+    assert handle.facts.namespace_pid not in (1, sleeper)
+    handle.close()
+    report = _kill(host, sleeper)
+    assert (report.outcome, report.outputs["container_init"]) == (Outcome.COMPLETED, False)
+    assert state_of(init) in {"R", "S", "D"}
+
+
+def _line_below(pid: int) -> list[str]:
+    """The only child, its only child, and so on."""
+    found: list[str] = []
+    while below := Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split():
+        found += below
+        pid = int(below[0])
+    return found
 
 
 # --- what must not be killed ------------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ def test_killed_at_every_failpoint_it_loses_nothing_doubles_nothing_and_settles_
     site.start()
     site.heartbeat()
     assert site.stop() == 0
-    for place in (*FAILPOINTS, *_of_action("kill_process"), *RELAY_FAILPOINTS):
+    for place in (*FAILPOINTS, "kill_process.signalled", *RELAY_FAILPOINTS):
         (victim,) = Victim.several(1)
         victims.append(victim)
         command = site.kill(victim.pid)

@@ -1,4 +1,4 @@
-"""suspend_process and resume_process against the real kernel: who resists, who can't stop yet, who must be left alone."""
+"""suspend_process and resume_process against the real kernel: who resists, who can't stop yet, who is left alone."""
 
 from __future__ import annotations
 

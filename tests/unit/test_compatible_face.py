@@ -99,10 +99,34 @@ def test_a_file_in_a_container_and_the_actions_own_parameters() -> None:
     assert dict(step.parameters) == {"allow_immutable": "true", "force_hardlinked": True}
 
 
+@pytest.mark.parametrize("tree", [True, "true"])
+def test_a_whole_tree_may_be_named_and_is_echoed_as_it_came(tree: bool | str) -> None:
+    gateway = FakeGateway()
+    sent = {**KILL, "tree": tree}
+    assert submitted(gateway, "KILL_PROCESS", sent)["parameters"] == sent
+    assert dict(gateway.requests()[0].steps[0].parameters) == {"tree": tree}
+
+
+def test_a_process_is_suspended_and_the_undo_names_it() -> None:
+    gateway = FakeGateway()
+    shown = submitted(gateway, "SUSPEND_PROCESS", KILL)
+    assert (shown["actionType"], shown["status"], shown["parameters"]) == ("SUSPEND_PROCESS", "ENQUEUED", KILL)
+    (step,) = gateway.requests()[0].steps
+    assert (step.action, step.target) == ("suspend_process", ProcessTarget((ProcessRef(4711),), START_NS))
+    story = Story(1, action="suspend_process")
+    gateway.history.put(story.requested(), story.dispatched(), story.ended(outputs={"pid": 4711}, effect_holds=True))
+    undo = gateway.send("DELETE", f"{PATH}/{story.id}").json()
+    assert (undo["actionType"], undo["actionExecutionIdBeingUndone"]) == ("RESUME_PROCESS", story.id)
+    assert undo["parameters"]["process.id"] == "4711"
+
+
 @pytest.mark.parametrize(
     ("action", "parameters", "field"),
     [
         ("DANCE", {}, "actionType"),
+        ("RESUME_PROCESS", {"host.id": "web-1", "process.id": 4711, "startTime": -1}, "actionType"),
+        ("KILL_PROCESS", {**KILL, "tree": "all of it"}, "parameters"),
+        ("SUSPEND_PROCESS", {**KILL, "tree": True}, "tree"),
         ("K" * 33, {}, "actionType"),
         (7, {}, "actionType"),
         ("FILE_UNQUARANTINE", {**QUARANTINE, "quarantined_file_path": "/v/1"}, "actionType"),
@@ -358,7 +382,11 @@ def test_actions_describe_themselves_and_what_only_undoes_is_not_among_them() ->
         ("host.id", "string", True),
         ("process.id", "integer", True),
         ("startTime", "integer", True),
+        ("tree", "boolean", False),
     ]
+    assert "RESUME_PROCESS" not in rows
+    assert rows["SUSPEND_PROCESS"]["isUndoable"] is True
+    assert [p["name"] for p in rows["SUSPEND_PROCESS"]["parameters"]] == ["host.id", "process.id", "startTime"]
     assert "quarantined_file_path" in {output["name"] for output in rows["FILE_QUARANTINE"]["outputs"]}
     for row in rows.values():
         assert row["description"]

@@ -45,6 +45,9 @@ def test_the_events_process_is_killed_and_the_report_proves_it(world: World) -> 
         "user_id": 1000,
         "container_init": False,
         "identity": "pid_before_event",
+        "killed": 1,
+        "left": 0,
+        "others": "",
     }
     assert all(handle.closed for handle in world.processes.handles)
 

@@ -256,4 +256,10 @@ def _typed(action: str, spec: FieldSpec, value: Scalar) -> Scalar:
 
 
 def _bounds(spec: FieldSpec) -> str:
-    return f"at most {spec.maximum} characters" if spec.type == "string" else f"{spec.minimum} to {spec.maximum}"
+    match spec.type:
+        case "boolean":
+            return "true or false"
+        case "string":
+            return f"at most {spec.maximum} characters"
+        case _:
+            return f"{spec.minimum} to {spec.maximum}"

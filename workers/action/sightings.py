@@ -5,6 +5,7 @@ acted on only where ``core.process_identity`` says that it is the one that was m
 may be. What the target can write (argv, exe, name, cgroup) is evidence and never a reason to refuse.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -84,14 +85,15 @@ def find(command: ActionCommand, ancestor: int, host: Host) -> Found | Gone:
 
 def refuse_protected(facts: ProcessFacts, host: Host) -> None:
     """Raises ``CommandRejected`` (``protected_target``) where nobody may touch it."""
-    reason = protected(facts, host)
+    reason = guard_of(host)(facts)
     if reason is not None:
         raise CommandRejected(f"process {facts.pid} is protected on this node: {reason}", code="protected_target")
 
 
-def protected(facts: ProcessFacts, host: Host) -> str | None:
-    """Why nobody may touch it here; None where it may be touched."""
-    return protection(facts, own_line=host.processes.own_line(), own_cgroup=host.processes.own_cgroup())
+def guard_of(host: Host) -> Callable[[ProcessFacts], str | None]:
+    """Says of any process why nobody may touch it here; None where it may be touched."""
+    own_line, own_cgroup = host.processes.own_line(), host.processes.own_cgroup()
+    return lambda facts: protection(facts, own_line=own_line, own_cgroup=own_cgroup)
 
 
 def _judge(

@@ -1,25 +1,43 @@
 """kill_process: SIGKILL to exactly the process that was meant, through a descriptor that can become no other.
 
 Run by the node worker in the containment lane. What the target can write (argv, exe, name, cgroup) is evidence and
-never a reason to refuse. It must never signal a pid.
+never a reason to refuse. With ``tree`` all its descendants die with it (``action.process_tree``), or none where one of
+them is protected. It must never signal a pid.
 """
 
 import signal
-from typing import Final
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar, Final
 
-from workers.action import Done, Job, NotDone, Pending, Probe
-from workers.action.processes import Chosen, SightedAction, called, reopen
+from workers.action import Begun, Done, FieldSpec, Job, NotDone, Pending, Probe, parameter
+from workers.action.kinship import named, survey
+from workers.action.process_tree import MOST_HELD, Fate, Tree, waiting_for
+from workers.action.processes import FACTS, Chosen, SightedAction, called, reopen, short
 from workers.core.outcome import Outcome, PostCondition, Report, Values
 from workers.core.process import ProcessFacts
-from workers.ports import HeldProcess, Host
+from workers.ports import HeldProcess, Host, ProcessHandle
 
-FAILPOINTS: Final = ("kill_process.signalled",)
-"""Right after the kernel took the signal, before anything is known of its effect."""
+FAILPOINTS: Final = (
+    "kill_process.stopped",
+    "kill_process.at_rest",
+    "kill_process.begun",
+    "kill_process.signalled",
+)
+"""Of a tree: its root is stopped; all of it is; the first has got SIGKILL. Of both: all have, and nothing is known yet
+of its effect."""
 
 WAIT_S: Final = 5.0
 """How long a signalled process may take to end before the outcome is UNKNOWN: a large one frees gigabytes first."""
 
-KillParameters = Chosen
+_BY_ITSELF: Final = "it ended by itself before it could be killed"
+
+
+@dataclass(frozen=True, slots=True)
+class KillParameters(Chosen):
+    """What may be chosen."""
+
+    tree: bool = parameter("Kill all its descendants with it, or none if one is protected", default=False)
 
 
 class KillProcess(SightedAction[KillParameters]):
@@ -29,43 +47,62 @@ class KillProcess(SightedAction[KillParameters]):
     summary = "Kill the event's process, or one of its ancestors, with SIGKILL"
     drawbacks = (
         "The process gets no chance to save, flush or clean up.",
-        "Its memory is lost as evidence; its children live on.",
+        "Its memory is lost as evidence; its children live on, unless tree is chosen.",
+        "With tree, all are stopped for a moment before any dies; who was handed to init is no descendant any more.",
         "A supervisor (systemd, a container runtime, a cron job) may start it again.",
         "Killing a container's init ends the container, and its restart policy may bring it back.",
         "Seen within 20 ms of its start, it is left alone unless the detector prints that start (deploy/falco does).",
     )
     parameters = KillParameters
+    outputs: ClassVar[tuple[FieldSpec, ...]] = (
+        *FACTS,
+        FieldSpec("killed", "integer", "How many processes ended"),
+        FieldSpec("left", "integer", "How many of those that were meant had not ended"),
+        FieldSpec("others", "string", "Pid and name of the descendants that ended, as many as fit"),
+    )
+    most_held: ClassVar[int] = MOST_HELD
     wanted = "process_gone"
     do = "kill"
     done = "killed"
+
+    def before(self, job: Job[KillParameters], handle: ProcessHandle, host: Host) -> dict[str, str | int | bool]:
+        """Whom else it will kill."""
+        return survey(handle.facts, handle, host) if job.parameters.tree else {}
 
     def execute(self, job: Job[KillParameters], claim: Values, host: Host) -> Report:
         """Take hold of the claimed process again, kill it, and wait until it has ended."""
         if not claim["present"]:
             return self.gone(claim)
         handle = reopen(claim, host)
-        if handle is None:
-            return self.gone(claim, _BY_ITSELF)
         try:
-            return self._kill(job, claim, host, handle)
+            if job.parameters.tree:
+                return self._kill_tree(job, claim, host, handle)
+            return self._kill(job, claim, host, handle) if handle is not None else self.gone(claim, _BY_ITSELF)
         finally:
-            handle.close()
+            if handle is not None:
+                handle.close()
 
     def probe(self, job: Job[KillParameters], claim: Values, host: Host) -> Probe:
         """SAFETY section 4: gone is done, alive is not done, unless a SIGKILL is already waiting for it to wake."""
         if not claim["present"]:
             return Done(self.gone(claim))
-        handle = reopen(claim, host)
-        if handle is None:
-            return Done(self._killed(claim, "it is no longer there", cause="unproven"))
-        try:
-            facts = handle.refresh()
-        finally:
-            handle.close()
-        if facts is None:
-            return Done(self._killed(claim, "it is no longer there", cause="unproven"))
-        waits = facts.kill_pending and (facts.frozen or facts.state == "D")
-        return Pending(self._pending(claim, facts)) if waits else NotDone()
+        living = list(_living(claim, host))
+        if not living:
+            fate = Fate(killed=[str(claim["pid"]), *map(str, named(claim))])
+            return Done(self._killed(claim, "it is no longer there", cause="unproven", fate=fate))
+        if all(_dies_when_it_wakes(facts) for facts, _ in living):
+            return Pending(self._pending(claim, living[0][0], left=len(living)))
+        half_done = job.parameters.tree and _stopped_by_us(living)
+        return Begun() if half_done else NotDone()
+
+    def rehearse(self, job: Job[KillParameters], claim: Values, host: Host) -> Report:
+        """Who would be killed."""
+        report = SightedAction.rehearse(self, job, claim, host)
+        if not claim["present"] or not job.parameters.tree:
+            return report
+        count = f"{claim['descendants']}{'' if claim['descendants_named_all'] else ' or more'}"
+        message = f"would kill {called(claim)} and its descendants, {count} at present; nothing was touched"
+        return replace(report, message=message)
 
     def _kill(self, job: Job[KillParameters], claim: Values, host: Host, handle: HeldProcess) -> Report:
         before = host.clock.monotonic_ns()
@@ -79,7 +116,28 @@ class KillProcess(SightedAction[KillParameters]):
         facts = handle.refresh()
         return self._killed(claim, "it ended") if facts is None else self._pending(claim, facts)
 
-    def _killed(self, claim: Values, detail: str, *, cause: str = "action") -> Report:
+    def _kill_tree(self, job: Job[KillParameters], claim: Values, host: Host, root: HeldProcess | None) -> Report:
+        begun = _stopped_by_us(_living(claim, host))
+        tree = Tree(claim, root, host, begun=begun, most=self.most_held)
+        now_ns = host.clock.now_ns()
+        spare_ns = min(_SPARE_NS, (job.deadline_ns - now_ns) // 2)
+        fate = tree.kill(deadline_ns=job.deadline_ns - spare_ns, wait_s=min(WAIT_S, spare_ns / 1e9))
+        if fate.protected:
+            return self._spared(claim, fate)
+        if not fate.killed and not fate.left:
+            return self.gone(claim, _BY_ITSELF)
+        if not fate.killed and fate.denied is not None:
+            raise fate.denied
+        if fate.left or not fate.whole:
+            return self._partly(claim, fate)
+        return self._killed(claim, f"all of its tree have ended ({len(fate.killed)} processes)", fate=fate)
+
+    def _outputs(self, claim: Values, fate: Fate) -> dict[str, str | int | bool]:
+        others = [each for each in fate.killed if each.partition(" ")[0] != str(claim["pid"])]
+        counts = {"killed": len(fate.killed), "left": len(fate.left)}
+        return self.outputs_of(claim) | counts | {"others": short(", ".join(others))}
+
+    def _killed(self, claim: Values, detail: str, *, cause: str = "action", fate: Fate | None = None) -> Report:
         more = (
             "; it was a container's init, so the container has ended and its restart policy may bring it back"
             if claim["container_init"]
@@ -89,26 +147,77 @@ class KillProcess(SightedAction[KillParameters]):
             Outcome.COMPLETED,
             "killed",
             f"{called(claim)} was killed: {detail}{more}",
-            outputs=self.outputs_of(claim),
+            outputs=self._outputs(claim, fate or Fate(killed=[str(claim["pid"])])),
             post_condition=PostCondition(self.wanted, holds=True, detail=detail),
             cause=cause,
         )
 
-    def _pending(self, claim: Values, facts: ProcessFacts) -> Report:
-        waits = (
-            "its cgroup is frozen: it dies when it is thawed"
-            if facts.frozen
-            else "it is in a call that nothing interrupts (state D): it dies when the call returns"
-            if facts.state == "D"
-            else f"it has not ended yet (state {facts.state})"
+    def _partly(self, claim: Values, fate: Fate) -> Report:
+        """Some are left, or nobody can say that none is."""
+        if fate.left:
+            why = f"{len(fate.left)} of {len(fate.left) + len(fate.killed)} are left, first {fate.left[0]}: {fate.why}"
+        else:
+            why = "its tree grew faster than it could be stopped, or was too large to be held; some may have escaped"
+        outcome, reason = (Outcome.UNKNOWN, "kill_pending") if fate.pending else (Outcome.PARTIAL, "partly_killed")
+        return self.report(
+            outcome,
+            reason,
+            f"{called(claim)} and its descendants were sent SIGKILL, but {why}",
+            outputs=self._outputs(claim, fate),
+            post_condition=PostCondition(self.wanted, holds=False, detail=why),
         )
+
+    def _spared(self, claim: Values, fate: Fate) -> Report:
+        """One that came to light only when the tree was stopped is protected."""
+        why = f"of its tree {fate.protected}, and so it is protected on this node"
+        if fate.killed:
+            told, outcome = f"{len(fate.killed)} were killed before that was found; the rest goes on", Outcome.PARTIAL
+        else:
+            told, outcome = "none was killed, and whoever was stopped goes on", Outcome.FAILED
+        return self.report(
+            outcome,
+            "protected_target",
+            f"{called(claim)} was not killed: {why}; {told}. Kill the one process alone, or a smaller tree",
+            outputs=self._outputs(claim, fate),
+            post_condition=PostCondition(self.wanted, holds=False, detail=why),
+        )
+
+    def _pending(self, claim: Values, facts: ProcessFacts, *, left: int = 1) -> Report:
+        waits = waiting_for(facts)
         return self.report(
             Outcome.UNKNOWN,
             "kill_pending",
             f"SIGKILL was sent to {called(claim)}, but {waits}",
-            outputs=self.outputs_of(claim),
+            outputs=self._outputs(claim, Fate(left=[str(claim["pid"])] * left)),
             post_condition=PostCondition(self.wanted, holds=False, detail=waits),
         )
 
 
-_BY_ITSELF: Final = "it ended by itself before it could be killed"
+_SPARE_NS: Final = 6_000_000_000
+"""Of a run's time, what is left for the deaths after everybody was stopped: ``WAIT_S`` and a little, or half of it."""
+
+
+def _living(claim: Values, host: Host) -> Iterator[tuple[ProcessFacts, bool]]:
+    """Everybody that the claim names and that has not ended, and whether somebody else had stopped it before."""
+    for handle, stopped_before in _held(claim, host):
+        facts = handle.refresh() if handle is not None else None
+        if handle is not None:
+            handle.close()
+        if facts is not None:
+            yield facts, stopped_before
+
+
+def _held(claim: Values, host: Host) -> Iterator[tuple[HeldProcess | None, bool]]:
+    """Each in turn, the root first."""
+    yield reopen(claim, host), bool(claim.get("stopped_before", False))
+    for one in named(claim).values():
+        yield host.processes.reopen(one.pid, one.identity), one.stopped_before
+
+
+def _dies_when_it_wakes(facts: ProcessFacts) -> bool:
+    return facts.kill_pending and (facts.frozen or facts.state == "D")
+
+
+def _stopped_by_us(living: Iterable[tuple[ProcessFacts, bool]]) -> bool:
+    """Whether an attempt before this one began to bring them to rest."""
+    return any(facts.state == "T" and not stopped_before for facts, stopped_before in living)

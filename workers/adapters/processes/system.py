@@ -11,6 +11,7 @@ from typing import Final
 from workers.adapters.processes import cgroups, texts
 from workers.adapters.processes.boot import Boot
 from workers.adapters.processes.handle import HeldPidfd, PidfdHandle
+from workers.adapters.processes.holding import while_held
 from workers.adapters.processes.reader import Reader
 from workers.core.errors import PermanentFailure, TransientFailure
 from workers.core.process import ProcessIdentity
@@ -59,6 +60,21 @@ class SystemProcesses:
             os.close(descriptor)
             raise
         if holder is None or not is_same(holder, claimed):
+            os.close(descriptor)
+            return None
+        return HeldPidfd(descriptor, pid, read=self._reader.read_held)
+
+    def child(self, pid: int, *, of: int) -> HeldPidfd | None:
+        """Hold a child: see the port."""
+        descriptor = _hold(pid)
+        if descriptor is None:
+            return None
+        try:
+            parent = while_held(pid, descriptor, lambda: texts.parent(pid))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if parent != of:
             os.close(descriptor)
             return None
         return HeldPidfd(descriptor, pid, read=self._reader.read_held)

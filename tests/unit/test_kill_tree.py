@@ -1,0 +1,342 @@
+"""kill_process with ``tree`` on a scripted process table: who belongs to it, in which order they die, who is spared."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes.failpoints import Crash
+from tests.fakes.processes import FakeProcess
+from tests.sighting import SECOND, World, reason_of
+from workers.action import Begun, Done, Job, NotDone, Pending
+from workers.action.kinship import MOST_NAMED, named
+from workers.actions.kill_process import FAILPOINTS, KillParameters, KillProcess
+from workers.core.errors import CommandRejected, PermanentFailure
+from workers.core.outcome import Outcome, Values
+
+
+class Family(World):
+    """A root, its two children, and a grandchild under the second."""
+
+    def __init__(self) -> None:
+        super().__init__(KillProcess())
+        self.died: list[int] = []
+        self.root = self.child()
+        self.first, self.second = self.child(self.root), self.child(self.root)
+        self.grandchild = self.child(self.second)
+        self.stranger = self.child()
+        self.all = [self.root, self.first, self.second, self.grandchild]
+        self.clock.advance(10)
+
+    def child(self, of: FakeProcess | None = None, **facts: object) -> FakeProcess:
+        """One more, and the order in which they are killed is kept."""
+        made = self.processes.spawn(None, parent_pid=of.facts.pid if of is not None else 1, **facts)
+        made.before_signal = lambda number: self.died.append(pid_of(made)) if number == signal.SIGKILL else None
+        return made
+
+    def order(self) -> Job[KillParameters]:
+        """The whole tree."""
+        return self.seen(self.root, tree=True)
+
+    def forks(self, who: FakeProcess, on: int = signal.SIGSTOP, **facts: object) -> list[FakeProcess]:
+        """It forks in the very moment that it is told to stop; the list has its child then."""
+        born: list[FakeProcess] = []
+
+        def fork(number: int) -> None:
+            if number == on and not born:
+                born.append(self.child(who, **facts))
+
+        who.before_signal = _both(who.before_signal, fork)
+        return born
+
+    @property
+    def at_large(self) -> list[int]:
+        """Who of the family lives and runs; nobody may live and be stopped."""
+        assert not [each for each in self.all if each.alive and (each.facts.state == "T" or each.stop_waits)]
+        return [pid_of(each) for each in self.all if each.alive]
+
+
+def _both(one: Callable[[int], None] | None, other: Callable[[int], None]) -> Callable[[int], None]:
+    def call(number: int) -> None:
+        if one is not None:
+            one(number)
+        other(number)
+
+    return call
+
+
+def pid_of(process: FakeProcess) -> int:
+    return process.facts.pid
+
+
+@pytest.fixture
+def family() -> Family:
+    return Family()
+
+
+def test_a_process_and_all_its_descendants_die_children_before_their_parents(family: Family) -> None:
+    report = family.run(family.order())
+    assert (report.outcome, reason_of(report)) == (Outcome.COMPLETED, "killed")
+    assert family.at_large == []
+    assert family.died == [pid_of(each) for each in (family.grandchild, family.second, family.first, family.root)]
+    assert family.stranger.signals == []
+    assert (report.outputs["killed"], report.outputs["left"]) == (4, 0)
+    assert str(pid_of(family.grandchild)) in str(report.outputs["others"])
+    assert str(pid_of(family.root)) not in str(report.outputs["others"])
+    assert all(handle.closed for handle in family.processes.handles)
+
+
+def test_without_it_only_the_one_dies(family: Family) -> None:
+    report = family.run(family.seen(family.root))
+    assert report.outputs["killed"] == 1
+    assert [each.alive for each in family.all] == [False, True, True, True]
+
+
+def test_the_claim_names_everybody_before_anybody_is_touched(family: Family) -> None:
+    claim = family.bind(family.order())
+    assert [*named(claim)] == [pid_of(each) for each in (family.first, family.second, family.grandchild)]
+    assert family.processes.effects == 0
+
+
+def test_who_forks_while_it_is_stopped_takes_its_child_along(family: Family) -> None:
+    born = family.forks(family.first)
+    late = family.forks(family.root)
+    report = family.run(family.order())
+    assert not born[0].alive
+    assert not late[0].alive
+    assert report.outputs["killed"] == 6
+
+
+def test_who_was_handed_to_init_is_no_descendant_any_more(family: Family) -> None:
+    family.second.end()
+    assert family.run(family.order()).outputs["killed"] == 2
+    assert family.grandchild.alive
+    assert family.grandchild.signals == []
+
+
+def test_a_descendant_that_lost_its_parent_after_the_claim_dies_all_the_same(family: Family) -> None:
+    job = family.order()
+    claim = family.bind(job)
+    family.second.end()
+    assert family.action.execute(job, claim, family.host).outcome is Outcome.COMPLETED
+    assert family.at_large == []
+
+
+def test_a_root_that_ends_after_the_claim_saves_nobody(family: Family) -> None:
+    job = family.order()
+    claim = family.bind(job)
+    family.root.end()
+    assert isinstance(family.action.probe(job, claim, family.host), NotDone)
+    report = family.action.execute(job, claim, family.host)
+    assert (report.outcome, report.outputs["killed"]) == (Outcome.COMPLETED, 3)
+    assert family.at_large == []
+
+
+def test_whoever_has_a_descendants_pid_now_is_left_alone(family: Family) -> None:
+    job = family.order()
+    claim = family.bind(job)
+    innocent = family.processes.spawn(pid=pid_of(family.first))
+    family.action.execute(job, claim, family.host)
+    assert innocent.alive
+    assert innocent.signals == []
+
+
+# --- protected ones ---------------------------------------------------------------------------------------------------
+
+
+def test_one_protected_descendant_saves_all_and_nothing_is_touched(family: Family) -> None:
+    family.processes.line = (pid_of(family.grandchild), 1)
+    with pytest.raises(CommandRejected) as refusal:
+        family.run(family.order())
+    assert refusal.value.reason == "protected_target"
+    assert str(pid_of(family.grandchild)) in refusal.value.message
+    assert family.processes.effects == 0
+    assert all(handle.closed for handle in family.processes.handles)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["first attempt", "after a crash"])
+def test_one_that_comes_to_light_only_then_saves_all_and_everybody_goes_on(family: Family, again: bool) -> None:
+    """But for who was stopped by somebody else."""
+    family.first.facts = replace(family.first.facts, state="T")
+    born = family.forks(family.second)
+    job = family.order()
+    claim = family.bind(job)
+    if again:
+        family.failpoints.arm("kill_process.at_rest")
+        with pytest.raises(Crash):
+            family.action.execute(job, claim, family.host)
+    kernel = family.forks(family.grandchild, on=signal.SIGSTOP, kernel_thread=True)
+    report = family.action.execute(job, claim, family.host)
+    assert (report.outcome, reason_of(report)) == (Outcome.FAILED, "protected_target")
+    assert "kernel thread" in report.message
+    assert signal.SIGKILL not in kernel[0].signals
+    assert family.first.facts.state == "T"
+    spared = (family.root, family.second, family.grandchild, born[0], kernel[0])
+    assert [each.facts.state for each in spared] == ["S"] * 5
+    assert family.died == []
+    assert all(handle.closed for handle in family.processes.handles) or again
+
+
+def test_this_worker_is_never_stopped_even_where_the_claim_did_not_name_it(family: Family) -> None:
+    """It could not let itself go on."""
+    job = family.order()
+    claim = family.bind(job)
+    own = family.child(family.second)
+    family.processes.line = (pid_of(own), 1)
+    report = family.action.execute(job, claim, family.host)
+    assert (report.outcome, reason_of(report)) == (Outcome.FAILED, "protected_target")
+    assert own.signals == []
+    assert [each.facts.state for each in family.all] == ["S"] * 4
+    assert family.died == []
+
+
+# --- some are left ----------------------------------------------------------------------------------------------------
+
+
+def test_who_may_not_be_signalled_is_left_and_said(family: Family) -> None:
+    family.second.permitted = False
+    report = family.run(family.order())
+    assert (report.outcome, reason_of(report)) == (Outcome.PARTIAL, "partly_killed")
+    assert (report.outputs["killed"], report.outputs["left"]) == (3, 1)
+    assert "may not signal" in report.message
+    assert family.at_large == [pid_of(family.second)]
+
+
+def test_where_nobody_may_be_signalled_it_is_a_failure(family: Family) -> None:
+    for each in family.all:
+        each.permitted = False
+    with pytest.raises(PermanentFailure) as failure:
+        family.run(family.order())
+    assert failure.value.reason == "permission"
+
+
+@pytest.mark.parametrize("hold", ["freeze", "stick"])
+def test_who_cannot_die_yet_is_waited_for(family: Family, hold: str) -> None:
+    job = family.order()
+    for each in family.all if hold == "freeze" else [family.grandchild]:
+        getattr(each, hold)()
+    claim = family.bind(job)
+    report = family.action.execute(job, claim, family.host)
+    assert (report.outcome, reason_of(report)) == (Outcome.UNKNOWN, "kill_pending")
+    found = family.action.probe(job, claim, family.host)
+    assert isinstance(found, Pending)
+    assert found.report.outputs["left"] == (4 if hold == "freeze" else 1)
+    for each in family.all:
+        each.thaw() if hold == "freeze" else each.unstick()
+    assert isinstance(family.action.probe(job, claim, family.host), Done)
+    assert family.at_large == []
+
+
+def test_who_cannot_die_yet_and_stands_in_no_claim_is_left(family: Family) -> None:
+    """A later look would not find it again."""
+    job = family.order()
+    claim = family.bind(job)
+    late = family.child(family.first)
+    late.stick()
+    report = family.action.execute(job, claim, family.host)
+    assert (report.outcome, reason_of(report)) == (Outcome.PARTIAL, "partly_killed")
+    assert (report.outputs["killed"], report.outputs["left"]) == (4, 1)
+    assert "state D" in report.message
+
+
+# --- more than can be held --------------------------------------------------------------------------------------------
+
+
+class Few(KillProcess):
+    """Holds three at once."""
+
+    most_held = 3
+
+
+def test_a_wide_tree_dies_in_rounds(family: Family) -> None:
+    family.action = Few()
+    family.all += [family.child(family.root) for _ in range(20)]
+    job = family.order()
+    claim = {**family.bind(job), "descendants_named": ""}
+    report = family.action.execute(job, claim, family.host)
+    assert family.at_large == []
+    assert (report.outcome, report.outputs["killed"]) == (Outcome.COMPLETED, 24)
+    assert family.died[-1] == pid_of(family.root)
+
+
+def test_of_a_deep_tree_some_may_escape_and_it_is_said(family: Family) -> None:
+    family.action = Few()
+    chain = [family.root]
+    for _ in range(10):
+        chain.append(family.child(chain[-1]))
+    family.all += chain
+    job = family.order()
+    claim = {**family.bind(job), "descendants_named": ""}
+    report = family.action.execute(job, claim, family.host)
+    assert report.outcome is Outcome.PARTIAL
+    assert "escaped" in report.message
+    assert pid_of(family.root) not in family.at_large
+
+
+def test_a_claim_names_as_many_as_it_holds_and_the_rest_dies_too(family: Family) -> None:
+    family.all += [family.child(family.root) for _ in range(MOST_NAMED)]
+    job = family.order()
+    claim = family.bind(job)
+    assert len(named(claim)) == MOST_NAMED
+    assert not claim["descendants_named_all"]
+    assert family.action.execute(job, claim, family.host).outputs["killed"] == len(family.all)
+    assert family.at_large == []
+
+
+def test_a_short_time_is_shared_between_looking_and_waiting(family: Family) -> None:
+    job = replace(family.order(), deadline_ns=family.clock.now_ns() + SECOND)
+    assert family.run(job).outcome is Outcome.COMPLETED
+    assert family.at_large == []
+
+
+# --- crashes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", FAILPOINTS)
+def test_a_crash_at_any_step_leaves_nobody_stopped_for_ever_and_nobody_alive(family: Family, place: str) -> None:
+    born = family.forks(family.second)
+    job = family.order()
+    claim = family.bind(job)
+    assert isinstance(family.action.probe(job, claim, family.host), NotDone)
+    family.failpoints.arm(place)
+    with pytest.raises(Crash):
+        family.action.execute(job, claim, family.host)
+    found = family.action.probe(job, claim, family.host)
+    if place == "kill_process.signalled":
+        assert isinstance(found, Done)
+        assert (found.report.outcome, found.report.cause) == (Outcome.COMPLETED, "unproven")
+    else:
+        assert isinstance(found, Begun), "it must go on whatever the time"
+        assert family.action.execute(job, claim, family.host).outcome is Outcome.COMPLETED
+    assert family.at_large == []
+    assert not born[0].alive
+    assert len(set(family.died)) == len(family.died), "nobody was killed twice"
+
+
+def test_a_dry_run_says_how_many(family: Family) -> None:
+    job = family.order()
+    report = family.action.rehearse(job, family.bind(job), family.host)
+    assert "and its descendants, 3 at present" in report.message
+    assert family.processes.effects == 0
+
+
+numbers = st.integers(1, (1 << 63) - 1)
+
+
+people = st.tuples(st.integers(1, 1 << 22), numbers, numbers, st.booleans())
+
+
+@given(st.dictionaries(st.integers(1, 1 << 22), people, max_size=20))
+def test_what_a_claim_names_can_be_read_again(family_of: dict[int, tuple[int, int, int, bool]]) -> None:
+    words = [f"{pid}.{up}.{ticks}.{no}{'T' * stopped}" for pid, (up, ticks, no, stopped) in family_of.items()]
+    claim: Values = {"boot_id": "boot", "descendants_named": " ".join(words)}
+    read = {
+        pid: (one.parent, one.identity.start_ticks, one.identity.serial, one.stopped_before)
+        for pid, one in named(claim).items()
+    }
+    assert read == family_of
