@@ -8,39 +8,30 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import statistics
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.engines import PATIENT, DockerRig, until
-from tests.fakes.failpoints import FakeFailpoints
 from tests.guarantees.node import check_all
 from tests.guarantees.observation import Effect
+from tests.integration.container_desk import SECOND, DeafSocket, Desk, action, order
 from tests.integration.node_process import NodeSite, Victim, embedded_broker
-from workers.action import Action, Done, Job, Pending
-from workers.actions import FAILPOINTS, by_name
+from workers.action import Done, Pending
+from workers.actions import FAILPOINTS
 from workers.adapters.clock import SystemClock
 from workers.adapters.docker_engine import EngineContainers
 from workers.adapters.failpoints import KILLED
-from workers.adapters.processes import SystemProcesses
-from workers.core.command import ActionCommand, parameters_digest
 from workers.core.container import ContainerRef
 from workers.core.errors import CommandRejected, Indeterminate, TransientFailure
-from workers.core.ids import ExecutionId, Incarnation, KeyId, NodeId
-from workers.core.outcome import NOTHING, Outcome, Report, Values
-from workers.core.request import Actor, ActorKind
-from workers.core.target import ContainerTarget
-from workers.ports import Host, Refusal
+from workers.core.outcome import Outcome
+from workers.ports import Refusal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
-
-SECOND = 1_000_000_000
 
 
 @pytest.fixture
@@ -49,54 +40,8 @@ def engine(docker_engine: DockerRig) -> Iterator[DockerRig]:
     docker_engine.clear()
 
 
-class Desk:
-    """The node's side of one dockerd, without a node."""
-
-    def __init__(self, engine: DockerRig, containers: EngineContainers | None = None) -> None:
-        self.clock = SystemClock()
-        self.containers = containers or EngineContainers([str(engine.socket)], clock=self.clock)
-        self.failpoints = FakeFailpoints()
-        self.host = Host(SystemProcesses(), self.clock, self.failpoints, containers=self.containers)
-
-    def job(
-        self, name: str, container_id: str, *, undoes: Values = NOTHING, seen_ns: int = 0, **parameters: Any
-    ) -> Job[Any]:
-        """A person's order of this moment, about what was seen now or then."""
-        now = self.clock.now_ns()
-        command = ActionCommand(
-            command_id=ExecutionId("0199e0f7-0000-7000-8000-000000000001"),
-            node_id=NodeId("0" * 32),
-            node_key=KeyId("1" * 32),
-            incarnation=Incarnation("i"),
-            action=name,
-            target=ContainerTarget(container_id, seen_ns or now),
-            parameters=parameters,
-            parameters_sha256=parameters_digest(parameters),
-            issued_at_ns=now,
-            not_before_ns=now,
-            expires_at_ns=now + 300 * SECOND,
-            timeout_s=60,
-            actor=Actor(ActorKind.PERSON, "ada"),
-            undo_of=ExecutionId("0199e0f7-0000-7000-8000-000000000002" if undoes else ""),
-        )
-        return Job(command, action(name).parse(parameters), now + 60 * SECOND, undoes)
-
-    def bind(self, name: str, container_id: str, **more: Any) -> tuple[Job[Any], Values]:
-        """Admitted and bound."""
-        job = self.job(name, container_id, **more)
-        action(name).admit(job, self.host)
-        return job, action(name).bind(job, self.host)
-
-    def run(self, name: str, container_id: str, **more: Any) -> Report:
-        """From the order to the report."""
-        job, claim = self.bind(name, container_id, **more)
-        return action(name).execute(job, claim, self.host)
-
-
-def action(name: str) -> Action[Any]:
-    found = by_name(name)
-    assert found is not None
-    return found
+def desk_of(engine: DockerRig) -> Desk:
+    return Desk(EngineContainers([str(engine.socket)], clock=SystemClock()))
 
 
 # --- what stays contained --------------------------------------------------------------------------------------------
@@ -106,7 +51,7 @@ def action(name: str) -> Action[Any]:
 def test_what_was_killed_or_stopped_stays_so_when_the_daemon_restarts_and_a_lost_pause_is_told(
     engine: DockerRig, number: int
 ) -> None:
-    desk = Desk(engine)
+    desk = desk_of(engine)
     bare = engine.run(policy="always")
     killed, stopped = engine.run(policy="always"), engine.run(policy="unless-stopped", command=PATIENT)
     paused = engine.run()
@@ -136,7 +81,7 @@ def test_what_was_killed_or_stopped_stays_so_when_the_daemon_restarts_and_a_lost
 def test_a_container_that_crashes_and_restarts_all_the_time_is_dead_after_a_kill(engine: DockerRig) -> None:
     looping = engine.run(policy="always", command=("true",))
     until(lambda: engine.state(looping) == "restarting")
-    desk = Desk(engine)
+    desk = desk_of(engine)
 
     def is_dead() -> bool:
         try:
@@ -159,7 +104,7 @@ def test_a_container_that_crashes_and_restarts_all_the_time_is_dead_after_a_kill
 
 
 def test_a_paused_container_is_stopped_at_once_and_a_deaf_one_after_its_grace(engine: DockerRig) -> None:
-    desk = Desk(engine)
+    desk = desk_of(engine)
     frozen, deaf = engine.run(), engine.run()
     engine.pause(frozen)
     assert desk.run("stop_container", frozen, grace_s=3600).outcome is Outcome.COMPLETED
@@ -168,7 +113,7 @@ def test_a_paused_container_is_stopped_at_once_and_a_deaf_one_after_its_grace(en
 
 
 def test_pause_and_unpause_keep_the_run(engine: DockerRig) -> None:
-    desk = Desk(engine)
+    desk = desk_of(engine)
     container_id = engine.run()
     pid = engine.pid(container_id)
     held = desk.run("pause_container", container_id[:12])
@@ -186,7 +131,7 @@ def test_pause_and_unpause_keep_the_run(engine: DockerRig) -> None:
 @pytest.mark.parametrize("name", ["kill_container", "stop_container", "pause_container"])
 def test_a_container_restarted_under_us_is_not_touched(engine: DockerRig, name: str) -> None:
     container_id = engine.run(policy="always")
-    desk = Desk(engine)
+    desk = desk_of(engine)
     job, claim = desk.bind(name, container_id)
     first = engine.pid(container_id)
     os.kill(first, signal.SIGKILL)
@@ -207,7 +152,7 @@ def test_a_container_restarted_under_us_is_not_touched(engine: DockerRig, name: 
 def test_a_container_named_like_the_id_of_another_is_never_acted_on(engine: DockerRig) -> None:
     victim = engine.run()
     decoy, stray = engine.run(name=victim[:12]), engine.run(name="deadbeef0123")
-    desk = Desk(engine)
+    desk = desk_of(engine)
     assert desk.run("kill_container", victim[:12]).outputs["container_id"] == victim
     for named in ("deadbeef0123", "f" * 64):
         with pytest.raises(CommandRejected) as refused:
@@ -221,7 +166,7 @@ def test_a_container_named_like_the_id_of_another_is_never_acted_on(engine: Dock
 
 
 def test_a_label_protects_where_the_creator_set_it_and_not_where_the_image_brought_it(engine: DockerRig) -> None:
-    desk = Desk(engine)
+    desk = desk_of(engine)
     labels = {"douse.protected": "true"}
     meant, sly = engine.run(labels=labels), engine.run(image=engine.labelled_image(labels))
     with pytest.raises(CommandRejected) as refused:
@@ -272,7 +217,7 @@ def test_a_hung_daemon_is_asked_once_and_what_it_did_is_never_told_wrong(
     engine: DockerRig, call: str, hung_s: float
 ) -> None:
     name = f"{call}_container"
-    desk = Desk(engine, HangsAt(engine, call))
+    desk = Desk(HangsAt(engine, call))
     container_id = engine.run()
     job, claim = desk.bind(name, container_id, **({"grace_s": 0} if call == "stop" else {}))
     with pytest.raises(Indeterminate) as silent:
@@ -308,22 +253,6 @@ def test_one_daemon_that_hangs_does_not_hide_the_containers_of_another(engine: D
             containers.find("0" * 12)
 
 
-class DeafSocket:
-    """Takes connections, and never answers."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._socket = socket.socket(socket.AF_UNIX)
-
-    def __enter__(self) -> Path:
-        self._socket.bind(str(self.path))
-        self._socket.listen()
-        return self.path
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()
-
-
 # --- a real node -----------------------------------------------------------------------------------------------------
 
 
@@ -333,11 +262,6 @@ def site(tmp_path: Path) -> Iterator[NodeSite]:
         made.actions["docker"] = {"socket_path": [str(tmp_path / "docker.sock")]}
         made.configure()
         yield made
-
-
-def order(site: NodeSite, name: str, container_id: str, **more: Any) -> ActionCommand:
-    target = ContainerTarget(container_id, site.clock.now_ns())
-    return site.kill(0, **{"action": name, "target": target, **more})
 
 
 def test_without_a_daemon_a_stop_waits_and_a_kill_of_a_container_or_a_process_does_not(

@@ -134,6 +134,26 @@ def test_a_state_that_its_runtime_does_not_know_is_no_answer(serve: Callable[[An
         serve(a_container(state=3)).find(ID)
 
 
+@pytest.mark.parametrize(
+    ("told", "task", "state"),
+    [
+        (1, 2, ContainerState.RUNNING),
+        (1, 3, ContainerState.ENDED),
+        (1, 4, ContainerState.PAUSED),
+        (1, 5, ContainerState.RUNNING),
+        (3, 2, ContainerState.RUNNING),
+        (3, 4, ContainerState.PAUSED),
+    ],
+)
+def test_what_the_task_service_says_counts(
+    serve: Callable[[Answers], CriContainers], told: int, task: int, state: ContainerState
+) -> None:
+    answers = a_container(state=told)
+    answers[f"{TASKS}Get"] = lambda *_: KINDS["GetResponse"](process={"pid": 4712, "status": task})
+    (facts,) = serve(answers).find(ID)
+    assert (facts.state, facts.pid) == (state, 4712 if facts.alive else 0)
+
+
 def test_a_call_that_is_not_answered_in_time_may_be_carried_out_yet(
     serve: Callable[[Answers], CriContainers],
 ) -> None:

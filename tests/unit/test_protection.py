@@ -130,6 +130,11 @@ def test_pid_1_and_kernel_threads_are_protected() -> None:
     assert "kernel thread" in str(_why(_facts(kernel_thread=True, parent_pid=2)))
 
 
+def test_the_init_of_a_pods_sandbox_is_protected_and_what_only_looks_like_it_is_not() -> None:
+    assert _why(_facts(exe="/pause", name="pause", namespace_pid=1, pod_sandbox=True)) is not None
+    assert _why(_facts(exe="/pause", name="pause", namespace_pid=1)) is None
+
+
 def test_a_name_in_brackets_is_no_kernel_thread() -> None:
     assert _why(_facts(name="[kworker/0:1]", command_line="", exe="", parent_pid=2)) is None
 

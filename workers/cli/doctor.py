@@ -13,7 +13,6 @@ import typer
 from workers.adapters import yaml_files
 from workers.adapters.clock import SystemClock
 from workers.adapters.machine_facts import read_facts
-from workers.bootstrap.containers import host_containers
 from workers.bootstrap.rules import action_shapes, partitions_of, privileges_and_mounts
 from workers.bootstrap.storage_check import gateway_findings, node_findings, node_id_of
 from workers.cli.exits import Exit
@@ -89,6 +88,8 @@ def _part(settings: Mapping[str, Any], key: str, kind: type[S]) -> S:
 
 def _machine(actions: "ResponseActions") -> Sequence[Finding]:
     """The node's side: with a node's settings, its own sockets and its enabled actions."""
+    from workers.bootstrap.containers import host_containers
+
     needed = {name: needs for name, (needs, _) in privileges_and_mounts().items() if actions.allows(name)}
     return examine(read_facts(host_containers(actions, SystemClock()).runtimes()), needed)
 

@@ -58,6 +58,8 @@ class ProcessFacts:
     """A SIGKILL has been sent and not yet taken."""
     oldest_in_cgroup: bool = False
     """No process of its cgroup is older: a unit's own main process, and nothing that it started."""
+    pod_sandbox: bool = False
+    """It is the init that holds a pod's namespaces, as the pod's runtime wrote down in a file of root's."""
 
     @property
     def identity(self) -> ProcessIdentity:

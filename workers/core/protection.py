@@ -91,6 +91,8 @@ def protection(facts: ProcessFacts, *, own_line: Collection[int], own_cgroup: st
         return "it is this worker, one of its ancestors, or a worker beside it"
     if own_cgroup and _within(facts.cgroup, own_cgroup):
         return f"it belongs to this worker's own unit ({own_cgroup})"
+    if facts.pod_sandbox:
+        return "it is the sandbox that holds a pod together"
     if not facts.exe_trusted or facts.namespace_pid != facts.pid:
         return None
     exe = facts.exe.removesuffix(_DELETED)

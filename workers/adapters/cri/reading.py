@@ -12,16 +12,20 @@ from workers.core.container import ContainerFacts, ContainerRef, ContainerState
 from workers.core.errors import TransientFailure
 
 RUNNING: Final = 1
+UNKNOWN: Final = 3
+"""containerd's CRI says so of a container that was paused when it was restarted: its task service knows better."""
 _STATES: Final[Mapping[int, ContainerState]] = {
     0: ContainerState.CREATED,
     RUNNING: ContainerState.RUNNING,
     2: ContainerState.ENDED,
 }
 _TASK_STATES: Final[Mapping[int, ContainerState]] = {
+    1: ContainerState.CREATED,
+    2: ContainerState.RUNNING,
     3: ContainerState.ENDED,
     4: ContainerState.PAUSED,
+    5: ContainerState.RUNNING,  # on its way to be paused
 }
-"""Where they say more than CRI's RUNNING. PAUSING is still running."""
 _SANDBOX_MARK: Final = {"io.cri-containerd.kind": "sandbox"}
 
 
@@ -48,14 +52,14 @@ def facts_of(
     Raises:
         TransientFailure: its runtime does not know its state.
     """
-    if status.state not in _STATES:
-        raise TransientFailure(f"its runtime does not know what container {status.id[:12]} does")
-    state = _STATES[status.state]
+    state = _STATES.get(status.state)
     pid = int(inside.get("pid") or 0)
     if task is not None:
         state, pid = _TASK_STATES.get(task.status, state), task.pid
     elif known is not None and known.state is ContainerState.PAUSED:
         state = known.state
+    if state is None:
+        raise TransientFailure(f"its runtime does not know what container {status.id[:12]} does")
     alive = state in (ContainerState.RUNNING, ContainerState.PAUSED)
     return ContainerFacts(
         ref=ContainerRef(runtime, status.id),

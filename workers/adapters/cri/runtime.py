@@ -47,7 +47,7 @@ class CriRuntime:
             return self._sandbox(container_id)
         inside = reading.info_of(told.info)
         pod = self._pod_labels(str(inside.get("sandboxID") or ""))
-        runs = told.status.state == reading.RUNNING
+        runs = told.status.state in (reading.RUNNING, reading.UNKNOWN)
         task = self._task(container_id) if runs else None
         known = self._in_kernel(container_id) if runs and task is None else None
         facts = reading.facts_of(told.status, self._name, inside=inside, pod=pod, task=task, known=known)

@@ -56,7 +56,8 @@ class Engine:
         facts = facts_of(told, self.socket, unsettled=unsettled or self._silence.unsettled)
         if not TELLING_LABELS & facts.labels.keys():
             return facts
-        image = self.image(image_id(told))
+        made_from = image_id(told)
+        image = self.image(made_from) if made_from else None
         return facts if image is None else without(facts, labels_of_image(image))
 
     def fault(self) -> str:

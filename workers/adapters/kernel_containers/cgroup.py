@@ -8,7 +8,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from workers.adapters.kernel_containers.hierarchies import Bearer
+from workers.adapters.runtimes.hierarchies import Bearer
 
 _FREEZER = "freezer"
 

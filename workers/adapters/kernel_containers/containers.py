@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 
 from workers.adapters.kernel_containers import cgroup
-from workers.adapters.kernel_containers.hierarchies import Bearer, Hierarchies
 from workers.adapters.kernel_containers.naming import Name, named
 from workers.adapters.kernel_containers.sightings import Sighting, borne_by, hold, sightings
 from workers.adapters.processes import texts
@@ -21,6 +20,8 @@ from workers.adapters.processes.boot import Boot
 from workers.adapters.processes.holding import ended
 from workers.adapters.processes.procfs import parse_cgroups
 from workers.adapters.runtimes.behind_sockets import await_end
+from workers.adapters.runtimes.bundles import BUNDLES, labels_of
+from workers.adapters.runtimes.hierarchies import Bearer, Hierarchies
 from workers.core.cgroup_names import ids_in
 from workers.core.container import ContainerFacts, ContainerRef, ContainerState, RestartPolicy, Runtime
 from workers.core.errors import PermanentFailure
@@ -43,13 +44,16 @@ class KernelContainers:
         own_line: Callable[[], Collection[int]] = tuple,
         mountinfo: str | None = None,
         proc: Path = Path("/proc"),
+        bundles: tuple[str, ...] = BUNDLES,
     ) -> None:
-        """``own_line`` are processes that nothing here may touch; ``mountinfo`` is this process's own unless given."""
+        """``own_line`` are processes that nothing here may touch; ``mountinfo`` is this process's own unless given;
+        ``bundles`` are where runtimes keep what they know of a container."""
         self._clock = clock
         self._own_line = own_line
-        self._hierarchies = Hierarchies(_text("/proc/self/mountinfo") if mountinfo is None else mountinfo)
+        self._hierarchies = Hierarchies.of_this_machine() if mountinfo is None else Hierarchies(mountinfo)
         self._proc = proc
         self._boot = Boot()
+        self._bundles = bundles
 
     def find(self, container_id: str) -> Sequence[ContainerFacts]:
         """As the port says. Raises nothing."""
@@ -166,6 +170,7 @@ class KernelContainers:
             state=ContainerState.PAUSED if _frozen(seen) else ContainerState.RUNNING,
             started_at_ns=started_at_ns,
             pid=oldest,
+            labels=labels_of(seen.id, self._bundles) if seen.systems else {},
             owner=0 if seen.systems else _owner(seen),
             starts_again=False,
         )

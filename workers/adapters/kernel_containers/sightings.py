@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from workers.adapters.kernel_containers.hierarchies import Bearer, Hierarchies
 from workers.adapters.processes.holding import ended as has_ended
 from workers.adapters.processes.procfs import parse_cgroups
 from workers.adapters.processes.texts import contents
+from workers.adapters.runtimes.hierarchies import Bearer, Hierarchies
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,18 +12,22 @@ from workers.adapters.processes.boot import Boot
 from workers.adapters.processes.executable import Executable, executable
 from workers.adapters.processes.fine_start import FineStart
 from workers.adapters.processes.holding import while_held
+from workers.adapters.runtimes.bundles import BUNDLES, is_sandbox
+from workers.adapters.runtimes.hierarchies import Hierarchies
 from workers.core.process import ProcessFacts, ProcessIdentity
 
 
 class Reader:
     """Knows the boot, the cgroup hierarchies and whether the kernel tells fine start times."""
 
-    def __init__(self, boot: Boot, *, fine_start: bool) -> None:
-        """Looks at this machine once."""
+    def __init__(self, boot: Boot, *, fine_start: bool, bundles: tuple[str, ...] = BUNDLES) -> None:
+        """Looks at this machine once. ``bundles`` are where runtimes keep what they know of a container."""
         self._boot: Final = boot
         self._cgroups: Final = cgroups.Cgroups()
         self._fine: Final = FineStart() if fine_start else None
         self._has_serials: Final = _has_serials()
+        self._bundles: Final = bundles
+        self._hierarchies: Final = Hierarchies.of_this_machine()
 
     def read_held(self, pid: int, descriptor: int) -> ProcessFacts | None:
         """The facts of the process that ``descriptor`` holds; None when it has ended before or meanwhile."""
@@ -73,8 +77,15 @@ class Reader:
             start_grain_ns=grain,
             serial=self._serial(descriptor),
             kill_pending=status.kill_pending,
+            pod_sandbox=status.namespace_pid == 1 and self._holds_pod(paths),
             oldest_in_cgroup=self._oldest(pid, stat, exe, cgroup=cgroup, paths=paths),
         )
+
+    def _holds_pod(self, paths: dict[str, str]) -> bool:
+        """Only asked of the init of a pid namespace: what its container's runtime wrote down, in a file of root's. A
+        cgroup that anybody else may have named like a sandbox tells nothing."""
+        ids = {bearer.id for bearer in self._hierarchies.bearers(paths, "") if bearer.systems}
+        return any(is_sandbox(each, self._bundles) for each in ids)
 
     def _serial(self, descriptor: int) -> int:
         inode = os.fstat(descriptor).st_ino if self._has_serials else 0

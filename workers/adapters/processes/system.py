@@ -13,6 +13,7 @@ from workers.adapters.processes.boot import Boot
 from workers.adapters.processes.handle import HeldPidfd, PidfdHandle
 from workers.adapters.processes.holding import while_held
 from workers.adapters.processes.reader import Reader
+from workers.adapters.runtimes.bundles import BUNDLES
 from workers.core.errors import PermanentFailure, TransientFailure
 from workers.core.process import ProcessIdentity
 from workers.core.process_identity import is_same
@@ -26,11 +27,18 @@ _MANY_ANCESTORS: Final = 4096
 class SystemProcesses:
     """The processes of this host."""
 
-    def __init__(self, *, siblings: Callable[[], tuple[int, ...]] = tuple, fine_start: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        siblings: Callable[[], tuple[int, ...]] = tuple,
+        fine_start: bool = True,
+        bundles: tuple[str, ...] = BUNDLES,
+    ) -> None:
         """``siblings`` are the pids of the workers that the same supervisor runs, asked for anew each time;
-        ``fine_start`` False leaves start times at a tick, as they are where the kernel tells us no more."""
+        ``fine_start`` False leaves start times at a tick, as they are where the kernel tells us no more; ``bundles``
+        are where runtimes keep what they know of a container."""
         self._boot = Boot()
-        self._reader = Reader(self._boot, fine_start=fine_start)
+        self._reader = Reader(self._boot, fine_start=fine_start, bundles=bundles)
         self._siblings = siblings
         self._own_cgroup = _own_cgroup()
 

@@ -106,6 +106,9 @@ class BehindSockets(ABC):
         found: list[ContainerFacts] = []
         unheard: list[str] = []
         for at in sockets:
+            if not at.listening:
+                unheard.append(f"{at.path} does not answer: {at.why}")
+                continue
             try:
                 found += self._daemon(at.path).matching(container_id)
             except TransientFailure as error:

@@ -1,7 +1,7 @@
 """Where the cgroup hierarchies are mounted, and which cgroups of theirs bear a container's id.
 
-Called by ``sightings``. Who could have made a cgroup is told by who may write to the directories above it: below a
-directory of a user's, or inside another container's cgroup, an id is only a claim.
+Called by ``kernel_containers`` and ``processes``. Who could have made a cgroup is told by who may write to the
+directories above it: below a directory of a user's, or inside another container's cgroup, an id is only a claim.
 """
 
 import stat
@@ -38,6 +38,14 @@ class Hierarchies:
     def __init__(self, mountinfo: str) -> None:
         """``mountinfo`` is as /proc/self/mountinfo."""
         self._mounts = _mounts(mountinfo)
+
+    @classmethod
+    def of_this_machine(cls) -> "Hierarchies":
+        """As this process sees them."""
+        try:
+            return cls(Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace"))
+        except OSError:
+            return cls("")
 
     def bearers(self, paths: Mapping[str, str], prefix: str) -> Iterator[Bearer]:
         """The cgroups with an id that begins so, out of the cgroup paths of one process."""

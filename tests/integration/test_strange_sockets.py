@@ -1,0 +1,233 @@
+"""SAFETY D14: sockets that answer lies. A user's own, and one that root in a container listens on, claim to have the
+victim: neither turns a kill into a refusal, a success or an ambiguity, and neither is even asked.
+
+The liars are real servers under other uids, or in a container's cgroup.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cgroups import Cgroups, cgroups
+from tests.components import require
+from tests.engines import DockerRig, until
+from tests.integration.container_desk import Desk
+from tests.victims import Victims, victims
+from workers.adapters.clock import SystemClock
+from workers.adapters.cri import CriContainers
+from workers.adapters.docker_engine import EngineContainers
+from workers.adapters.kernel_containers import SCHEME, KernelContainers
+from workers.adapters.runtimes.sockets import look
+from workers.adapters.runtimes.together import HostContainers
+from workers.core.errors import CommandRejected
+from workers.core.outcome import Outcome
+
+pytestmark = [pytest.mark.slow]
+
+ALICE = 61_001
+ID = "decade" * 10 + "0001"
+
+LIAR = """
+import http.server, json, socketserver, sys
+path, container_id, log = sys.argv[1:]
+state = {"Status": "exited", "Running": False, "Pid": 0, "StartedAt": "2020-01-01T00:00:00Z"}
+told = {"Id": container_id, "State": state, "Config": {"Labels": {"douse.protected": "true"}}, "HostConfig": {}}
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        with open(log, "a") as asked:
+            asked.write(self.path + "\\n")
+        known = {"version": {"ApiVersion": "1.41", "MinAPIVersion": "1.12"}, "containers/json": [told]}
+        body = next((made for end, made in known.items() if self.path.partition("?")[0].endswith(end)), told)
+        body = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET
+
+    def address_string(self):
+        return "somebody"
+
+    def log_message(self, *_):
+        pass
+
+print("ready", flush=True)
+sys.stdin.readline()
+socketserver.ThreadingUnixStreamServer(path, Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def started() -> Iterator[Victims]:
+    require("root", "only root becomes somebody else")
+    with victims() as made:
+        yield made
+
+
+@pytest.fixture
+def groups(started: Victims) -> Iterator[Cgroups]:
+    del started
+    with cgroups("freezer") as made:
+        yield made
+
+
+class Liar:
+    """A runtime's socket that has whatever it is asked for, already ended, and protected."""
+
+    def __init__(self, started: Victims, place: Path, container_id: str, *, uid: int = 0) -> None:
+        self.socket = place / "podman.sock"
+        self._log = place / "asked"
+        self._started = started
+        options = {"user": uid, "group": uid, "extra_groups": []} if uid else {}
+        arguments = ["/usr/bin/python3", "-c", LIAR, str(self.socket), container_id, str(self._log)]
+        self.pid = started.spawn(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options)
+        started.read_line(self.pid)
+
+    def listen(self) -> None:
+        """From now on."""
+        self._started.tell(self.pid)
+        until(self.socket.is_socket)
+
+    @property
+    def asked(self) -> str:
+        """Every question that it got."""
+        return self._log.read_text() if self._log.exists() else ""
+
+
+@pytest.fixture
+def open_tmp(tmp_path: Path) -> Path:
+    """A directory that other users can reach."""
+    for each in (tmp_path, *tmp_path.parents[:3]):
+        each.chmod(0o755)
+    return tmp_path
+
+
+def a_users_liar(started: Victims, open_tmp: Path, container_id: str) -> Liar:
+    place = open_tmp / f"run/user/{ALICE}/podman"
+    place.mkdir(parents=True)
+    for each in (place, place.parent):
+        os.chown(each, ALICE, ALICE)
+    liar = Liar(started, place, container_id, uid=ALICE)
+    liar.listen()
+    return liar
+
+
+def desk_of(open_tmp: Path, *sockets: Path) -> Desk:
+    clock = SystemClock()
+    kernel = KernelContainers(clock=clock)
+    globs = [*map(str, sockets), f"{open_tmp}/run/*/*/podman/podman.sock"]
+    docker, cri = EngineContainers(globs, clock=clock), CriContainers([f"{open_tmp}/run/**/*.sock"], clock=clock)
+    return Desk(HostContainers(docker, cri, kernel=kernel, kernel_scheme=SCHEME, clock=clock))
+
+
+def test_the_liar_would_be_believed_where_root_listens(started: Victims, open_tmp: Path) -> None:
+    """So that the tests below can fail."""
+    liar = Liar(started, open_tmp, ID)
+    liar.listen()
+    (facts,) = EngineContainers([str(liar.socket)], clock=SystemClock()).find(ID[:12])
+    assert (facts.alive, facts.labels) == (False, {"douse.protected": "true"})
+    assert ID in liar.asked
+
+
+def test_a_users_socket_that_claims_roots_container_changes_nothing(
+    docker_engine: DockerRig, started: Victims, open_tmp: Path
+) -> None:
+    victim = docker_engine.run()
+    try:
+        liar = a_users_liar(started, open_tmp, victim)
+        desk = desk_of(open_tmp, docker_engine.socket)
+        report = desk.run("kill_container", victim[:12])
+        assert (report.outcome, report.outputs["runtime"]) == (Outcome.COMPLETED, str(docker_engine.socket))
+        assert docker_engine.state(victim) == "exited"
+        assert liar.asked == ""
+    finally:
+        docker_engine.clear()
+
+
+def test_a_users_socket_that_claims_a_container_of_a_silent_runtime_changes_nothing(
+    docker_engine: DockerRig, started: Victims, open_tmp: Path
+) -> None:
+    victim = docker_engine.run()
+    try:
+        liar = a_users_liar(started, open_tmp, victim)
+        report = desk_of(open_tmp).run("kill_container", victim)  # of root's runtimes none is there
+        assert report.outcome is Outcome.COMPLETED
+        assert str(report.outputs["runtime"]).startswith(SCHEME)
+        until(lambda: docker_engine.state(victim) == "exited")
+        assert liar.asked == ""
+    finally:
+        docker_engine.clear()
+
+
+def test_what_only_a_users_socket_claims_is_unknown(docker_engine: DockerRig, started: Victims, open_tmp: Path) -> None:
+    liar = a_users_liar(started, open_tmp, ID)
+    with pytest.raises(CommandRejected) as refused:
+        desk_of(open_tmp, docker_engine.socket).bind("kill_container", ID)
+    assert refused.value.reason == "container_unknown"
+    assert liar.asked == ""
+
+
+def test_a_users_own_container_dies_by_the_kernel_whatever_his_socket_says(
+    docker_engine: DockerRig, started: Victims, groups: Cgroups, open_tmp: Path
+) -> None:
+    malware = started.spawn(user=ALICE, group=ALICE, extra_groups=[])
+    groups.put(groups.make(f"alice/libpod-{ID}.scope", ALICE, ALICE), malware)
+    liar = a_users_liar(started, open_tmp, ID)  # "it has ended already, and is protected"
+    desk = desk_of(open_tmp, docker_engine.socket)
+    assert desk.run("pause_container", ID[:12]).outcome is Outcome.COMPLETED
+    with pytest.raises(CommandRejected) as refused:
+        desk.bind("stop_container", ID)
+    assert refused.value.reason == "runtime_unknown"
+    assert desk.run("kill_container", ID[:12]).outcome is Outcome.COMPLETED
+    assert started.dead_within(malware, 10)
+    assert liar.asked == ""
+
+
+def test_a_socket_that_root_in_a_container_listens_on_is_not_believed(
+    started: Victims, groups: Cgroups, open_tmp: Path
+) -> None:
+    place = open_tmp / "run/containers/secrets"
+    place.mkdir(parents=True)
+    liar = Liar(started, place, ID)
+    groups.put(groups.make(f"docker/{ID}"), liar.pid)
+    liar.listen()
+    (seen,) = look([f"{open_tmp}/run/**/podman.sock"])
+    assert not seen.trusted
+    assert "container decadedecade listens" in seen.why
+    code = "from workers.adapters.runtimes.sockets import look; import sys; print(look(sys.argv[1:]))"
+    own = subprocess.run(
+        [sys.executable, "-c", code, str(liar.socket)],
+        check=True,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: groups.put(groups.make(f"docker/{ID}"), os.getpid()),
+    )
+    assert "trusted=True" in own.stdout, "who shares its container believes it"
+    assert liar.asked == ""
+
+
+def test_sockets_are_not_looked_for_in_the_file_systems_of_containers(started: Victims, open_tmp: Path) -> None:
+    mounted, theirs = open_tmp / "run/io/c/rootfs", open_tmp / f"run/user/{ALICE}"
+    for each in (mounted, theirs):
+        each.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(mounted)], check=True)
+    try:
+        os.chown(theirs, ALICE, ALICE)
+        found, *strange = [Liar(started, place, ID) for place in (mounted.parent, mounted, theirs)]
+        for liar in (found, *strange):
+            liar.listen()
+        seen = look([f"{open_tmp}/run/**/podman.sock"])
+        assert [at.path for at in seen] == [str(found.socket)]
+    finally:
+        started.close()
+        subprocess.run(["umount", "-l", str(mounted)], check=True)

@@ -1,0 +1,140 @@
+"""Which cgroups bear a container's id and who could have made them, on trees of files; what a bundle tells."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from workers.adapters.kernel_containers.naming import Name, named
+from workers.adapters.runtimes.bundles import labels_of
+from workers.adapters.runtimes.hierarchies import Hierarchies
+from workers.core.cgroup_names import ids_in
+from workers.core.container import ContainerFacts, ContainerRef, ContainerState, protection
+
+ID, OTHER = "a1" * 32, "b2" * 32
+
+
+@pytest.mark.parametrize(
+    ("path", "ids"),
+    [
+        (f"/docker/{ID}", [ID]),
+        (f"/system.slice/docker-{ID}.scope", [ID]),
+        (f"/kubepods.slice/kubepods-pod1.slice/cri-containerd-{ID}.scope", [ID]),
+        (f"/kubepods/pod1:cri-containerd:{ID}", [ID]),
+        (f"/machine.slice/libpod-{ID}.scope/container", [ID]),
+        (f"/docker/{ID}/kubelet/kubepods/{OTHER}", [ID, OTHER]),
+        (f"/machine.slice/libpod-conmon-{ID}.scope", []),
+        (f"/docker/{ID}0", []),
+        (f"/docker/{ID[:40]}", []),
+        (f"/docker/{ID.upper()}", []),
+        (f"/{ID}x", []),
+        ("/system.slice/ssh.service", []),
+        ("/", []),
+    ],
+)
+def test_ids_are_read_out_of_the_names_that_runtimes_give(path: str, ids: list[str]) -> None:
+    assert ids_in(path) == ids
+
+
+def hierarchies(at: Path, *, root: str = "/", kind: str = "cgroup2 none rw") -> Hierarchies:
+    return Hierarchies(f"30 1 0:2 {root} {at} rw - {kind}")
+
+
+def tree(at: Path, path: str) -> Path:
+    made = at / path.strip("/")
+    made.mkdir(parents=True)
+    for each in (made, *made.parents):
+        if each.is_relative_to(at):
+            each.chmod(0o755)
+    return made
+
+
+@pytest.fixture
+def top(tmp_path: Path) -> Path:
+    if tmp_path.stat().st_uid != 0:
+        pytest.skip("whoever runs this is not root, and owns what it makes")
+    return tmp_path
+
+
+def test_a_cgroup_is_the_systems_where_only_root_could_make_it(top: Path) -> None:
+    made = tree(top, f"/docker/{ID}/inner")
+    (bearer,) = hierarchies(top).bearers({"": f"/docker/{ID}/inner"}, ID[:12])
+    assert (bearer.directory, bearer.id, bearer.systems) == (made.parent, ID, True)
+    assert bearer.inode == made.parent.stat().st_ino
+    (top / "docker").chmod(0o775)
+    (bearer,) = hierarchies(top).bearers({"": f"/docker/{ID}/inner"}, ID[:12])
+    assert not bearer.systems
+
+
+def test_the_same_id_further_inside_is_the_same_container_and_another_is_not_the_systems(top: Path) -> None:
+    path = f"/machine/libpod-{ID}.scope/libpod-{ID}/docker-{OTHER}.scope"
+    tree(top, path)
+    (outer,) = hierarchies(top).bearers({"": path}, ID)
+    assert (outer.directory.name, outer.systems) == (f"libpod-{ID}.scope", True)
+    (inner,) = hierarchies(top).bearers({"": path}, OTHER)
+    assert not inner.systems
+
+
+def test_a_mount_that_shows_only_a_part_shows_only_that(top: Path) -> None:
+    tree(top, f"/{ID}")
+    part = hierarchies(top, root="/docker")
+    assert [each.directory.name for each in part.bearers({"": f"/docker/{ID}"}, ID)] == [ID]
+    assert list(part.bearers({"": f"/system.slice/{ID}"}, ID)) == []
+    assert list(part.bearers({"": f"/dockers/{ID}"}, ID)) == []
+    assert list(part.bearers({"": f"/../docker/{ID}"}, ID)) == []
+    assert list(part.bearers({"freezer": f"/docker/{ID}"}, ID)) == []
+    whole = Hierarchies(f"30 1 0:2 /docker {top}/x rw - cgroup2 none rw\n31 1 0:2 / {top} rw - cgroup2 none rw")
+    assert [each.directory for each in whole.bearers({"": f"/{ID}"}, ID)] == [top / ID]
+
+
+def test_version_1_has_a_hierarchy_for_each_controller(top: Path) -> None:
+    tree(top, f"/docker/{ID}")
+    old = hierarchies(top, kind="cgroup cgroup rw,freezer")
+    assert [each.hierarchy for each in old.bearers({"freezer": f"/docker/{ID}", "pids": f"/docker/{ID}"}, ID)] == [
+        "freezer"
+    ]
+
+
+def test_a_cgroup_that_is_gone_bears_nothing(top: Path) -> None:
+    assert list(hierarchies(top).bearers({"": f"/docker/{ID} (deleted)"}, ID)) == []
+    assert list(hierarchies(top).bearers({"": f"/docker/{ID}"}, ID)) == []
+
+
+def test_a_name_travels_and_comes_back() -> None:
+    for name in (Name(True, 12, 4711, 815), Name(False, 64, 1, 2)):
+        assert named(ContainerRef(str(name), ID)) == name
+    assert named(ContainerRef("/run/docker.sock", ID)) == Name(True, 64, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "labels"),
+    [
+        ({"io.kubernetes.cri.container-type": "sandbox"}, {"io.cri-containerd.kind": "sandbox"}),
+        ({"io.kubernetes.cri-o.ContainerType": "sandbox"}, {"io.cri-containerd.kind": "sandbox"}),
+        (
+            {"io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-name": "web-0"},
+            {"io.kubernetes.pod.name": "web-0"},
+        ),
+        ({"io.kubernetes.cri-o.ContainerType": "container"}, {"io.kubernetes.pod.name": ""}),
+        ({"other": "sandbox"}, {}),
+        (None, {}),
+        ([], {}),
+    ],
+)
+def test_a_bundle_tells_what_is_a_pods(tmp_path: Path, annotations: object, labels: dict[str, str]) -> None:
+    bundle = tmp_path / "k8s.io" / ID
+    bundle.mkdir(parents=True)
+    (bundle / "config.json").write_text(json.dumps({"annotations": annotations}))
+    pattern = f"{tmp_path}/*/{{id}}/config.json"
+    found = labels_of(ID, (f"{tmp_path}/none/{{id}}", pattern))
+    assert found == labels
+    facts = ContainerFacts(ContainerRef("kernel:", ID), ContainerState.RUNNING, 0, labels=found)
+    assert (protection(facts, own_ids=(), own_line=()) is not None) == ("sandbox" in labels.values())
+
+
+@pytest.mark.parametrize("text", ["", "[]", "no json"])
+def test_a_bundle_that_cannot_be_read_tells_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / f"{ID}.json").write_text(text)
+    assert labels_of(ID, (f"{tmp_path}/{{id}}.json",)) == {}
