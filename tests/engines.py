@@ -225,6 +225,9 @@ class EngineRig(DaemonRig):
 class DockerRig(EngineRig):
     """Docker."""
 
+    driver = "vfs"
+    """How it lays the layers of an image over one another."""
+
     def __init__(self, directory: Path) -> None:
         super().__init__("docker", directory)
 
@@ -232,7 +235,7 @@ class DockerRig(EngineRig):
         at = self.directory
         return [
             "dockerd",
-            *("--iptables=false", "--bridge=none", "--storage-driver=vfs"),
+            *("--iptables=false", "--bridge=none", f"--storage-driver={self.driver}"),
             *("--data-root", str(at / "data"), "--exec-root", str(at / "exec"), "--pidfile", str(at / "pid")),
             *("-H", f"unix://{self.socket}"),
         ]

@@ -198,12 +198,12 @@ identities = st.builds(FileIdentity, st.integers(0, (1 << 64) - 1), st.integers(
 manifests: SearchStrategy[Manifest] = _records(
     Manifest,
     {
-        **dict.fromkeys(("size", "mode", "uid", "gid", "links", "flags", "object_size"), counts),
-        **dict.fromkeys(("atime_ns", "mtime_ns", "ctime_ns", "begun_at_ns"), moments),
-        **dict.fromkeys(("clear_flags", "disarm", "content_changed"), st.booleans()),
-        **dict.fromkeys(("sha256", "object_sha256", "reason"), texts),
+        **dict.fromkeys(("size", "mode", "uid", "gid", "links", "flags", "object_size", "run_pid"), counts),
+        **dict.fromkeys(("atime_ns", "mtime_ns", "ctime_ns", "begun_at_ns", "run_started_at_ns"), moments),
+        **dict.fromkeys(("clear_flags", "disarm", "content_changed", "allow_remote"), st.booleans()),
+        **dict.fromkeys(("sha256", "object_sha256", "reason", "container_id", "runtime"), texts),
         **dict.fromkeys(("path", "parking"), blobs),
-        **dict.fromkeys(("parent", "file"), identities),
+        **dict.fromkeys(("parent", "file", "root"), identities),
         "execution_id": execution_ids,
         "state": st.sampled_from(ManifestState),
         "attributes": _tuples(st.builds(FileAttribute, blobs, blobs)),
@@ -216,12 +216,12 @@ custodies: SearchStrategy[Custody] = _records(
     Custody,
     {
         **dict.fromkeys(("size", "mode", "uid", "gid", "links"), counts),
-        **dict.fromkeys(("mtime_ns", "ctime_ns", "taken_at_ns"), moments),
-        **dict.fromkeys(("action", "sha256", "asked_by", "reason", "event_id", "source"), texts),
+        **dict.fromkeys(("mtime_ns", "ctime_ns", "taken_at_ns", "run_started_at_ns"), moments),
+        **dict.fromkeys(("action", "sha256", "asked_by", "reason", "event_id", "source", "container_id"), texts),
         "execution_id": execution_ids,
         "node_id": texts,
         "path": blobs,
-        "file": identities,
+        **dict.fromkeys(("file", "root"), identities),
         **dict.fromkeys(("content_changed", "truncated"), st.booleans()),
     },
 )

@@ -15,7 +15,7 @@ from workers.core.container import ContainerFacts, ContainerRef, RestartPolicy, 
 from workers.core.custody import Custody
 from workers.core.envelope import PayloadType
 from workers.core.event import RuntimeEvent
-from workers.core.file import Extent, FileFacts, FileIdentity, Holders
+from workers.core.file import Enclosure, Extent, FileFacts, FileIdentity, Holders, Location
 from workers.core.halting import ThreadFacts
 from workers.core.history import Execution, FoldedStep
 from workers.core.ids import EventId, ExecutionId, Incarnation, KeyId
@@ -611,13 +611,19 @@ class Vault(Protocol):
     def limits(self) -> VaultLimits:
         """What this node allows."""
 
-    def examine(self, path: bytes) -> FileFacts | None:
+    def examine(self, where: Location) -> FileFacts | None:
         """The file that has this absolute path, reached without following a link; None when nothing has it. Touches
-        nothing, opens nothing but regular files.
+        nothing, opens nothing but regular files, and enters no filesystem that need not answer unless it may.
 
-        Raises ``CommandRejected`` (``invalid_target``, ``symlink_in_path``), ``PermanentFailure`` (``permission``,
-        ``io_error``), ``TransientFailure`` when descriptors are short.
+        Raises ``CommandRejected`` (``invalid_target``, ``symlink_in_path``, ``remote_filesystem``, ``container_gone``,
+        ``container_root_shared``), ``PermanentFailure`` (``permission``, ``io_error``), ``TransientFailure`` when
+        descriptors are short.
         """
+
+    def lift(self, where: Location, expected: FileIdentity) -> FileFacts | None:
+        """As ``examine``, once the file has the identity that it keeps when it is moved: on an overlay a file of a
+        lower layer is copied up, which changes nothing else about it. None when another file, or none, has the path.
+        Raises also ``LimitExceeded`` (``failed_enospc``)."""
 
     def protected_places(self) -> ProtectedPlaces:
         """What the protected paths are at this moment."""
@@ -639,8 +645,9 @@ class Vault(Protocol):
         """Make it the newest, signed and durable on return. Raises ``LimitExceeded`` (``failed_enospc``),
         ``PermanentFailure``."""
 
-    def place(self, manifest: Manifest) -> Place | None:
-        """Hold the directory a manifest names; None when another directory, or none, has its path now."""
+    def place(self, manifest: Manifest, inside: Enclosure | None) -> Place | None:
+        """Hold the directory a manifest names, in this run of its container; None when another directory, or none, has
+        its path now. Raises as ``examine``."""
 
 
 class ObjectSource(Protocol):
@@ -757,7 +764,7 @@ class Spool(Protocol):
     def largest(self) -> int:
         """Bytes of the largest file that this node takes."""
 
-    def examine(self, path: bytes) -> FileFacts | None:
+    def examine(self, where: Location) -> FileFacts | None:
         """As ``Vault.examine``."""
 
     def own_places(self) -> ProtectedPlaces:
@@ -769,8 +776,10 @@ class Spool(Protocol):
     def make_room(self, size: int) -> None:
         """Whether so many bytes may come. Raises ``LimitExceeded`` (``failed_enospc``)."""
 
-    def copy(self, execution_id: ExecutionId, path: bytes, expected: FileIdentity, *, deadline_ns: int) -> Copy | None:
-        """The content of the file that has ``path``, durable here, in place of any earlier copy; None when another
+    def copy(
+        self, execution_id: ExecutionId, where: Location, expected: FileIdentity, *, deadline_ns: int
+    ) -> Copy | None:
+        """The content of the file that is ``where``, durable here, in place of any earlier copy; None when another
         file, or none, has the path now. Reads what the file had when reading began, and no byte beyond the limit.
 
         Raises ``LimitExceeded`` (``too_large``, ``timed_out``).

@@ -24,6 +24,7 @@ from tests.detections import Kill, falco_json, target_in, this_machine
 from tests.e2e.fleet import Fleet
 from tests.victims import Victims, victims
 from workers.adapters import yaml_files
+from workers.adapters.spool.keeper import start_keeper
 from workers.bootstrap.node import _equipment, _Opened
 from workers.cli.up.data_dir import DataDir
 from workers.core.ids import RANDOM_BYTES, ExecutionId, uuid7
@@ -112,7 +113,9 @@ def test_claim_to_confirmed_death_against_pidfd_and_one_commit(started: Victims,
         settings = parse(NodeSettings, yaml_files.read_mapping(fleet.data.config("node")))
         opened = _Opened()
         stack.callback(opened.close)
-        at = _equipment(settings, opened, committed=lambda: None)
+        keeper = start_keeper()
+        stack.callback(keeper.close)
+        at = _equipment(settings, opened, keeper, committed=lambda: None)
         gate, register = Gate(at), Register(at)
         attempts = Attempts(at, gate, register, Watch(at, register))
         binder = Binder(at, gate)

@@ -420,7 +420,7 @@ def _assert_held(desk: Desk, home: Path, path: bytes, data: bytes) -> None:
     manifest = vault.manifest(TAKEN)
     if not copies:
         assert manifest is not None
-        place = vault.place(manifest)
+        place = vault.place(manifest, None)
         assert place is not None
         place.verify(manifest, deadline_ns=1 << 62)
         place.close()

@@ -11,32 +11,38 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tests.drivers.quarantine import MEGABYTE, NODE, NOON_NS, Rig
+from tests.drivers.quarantine import MEGABYTE, NODE, NOON_NS, Rig, enclosed
 from workers.actions.file_acquire import FileAcquire
 from workers.actions.get_logs import GetLogs
 from workers.actions.snapshot_process import SnapshotProcess
 from workers.adapters.avro import AvroCodec
+from workers.adapters.clock import SystemClock
 from workers.adapters.failpoints import failpoints
 from workers.adapters.object_store import open_store
 from workers.adapters.processes import SystemProcesses
 from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer, PrivateKey
 from workers.adapters.spool import SystemSpool
+from workers.adapters.spool.keeper import start_keeper
+from workers.adapters.spool.kept import KeptReading
+from workers.adapters.spool.reading import DirectReading, Reading
 from workers.core.custody import object_key
 from workers.core.event import ProcessRef
 from workers.core.ids import ExecutionId, id_from_cause
 from workers.core.keyset import KeyRole, Keyset, PublicKey
 from workers.core.outcome import Report
-from workers.core.target import ContainerTarget, FileTarget, ProcessTarget, ReviewedFile
+from workers.core.target import ContainerTarget, ProcessTarget, ReviewedFile
 from workers.ports import Containers, ObjectStore
 from workers.settings import StorageSettings, parse
 
 GATHER = id_from_cause(NOON_NS, "acquire")
 KEY = object_key(NODE, GATHER)
 STORE = "ACQUIRE_STORE"
+KEPT = "ACQUIRE_KEPT"
+"""Environment: the file is read by a reader process, as in a node."""
 
 
 @dataclass
@@ -47,7 +53,7 @@ class AcquireRig(Rig):
     reserve: int = 0
     store: ObjectStore | None = None
     spool_at: Path | None = None
-    own: Mapping[Path, str] = field(default_factory=dict)
+    reading: Reading | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,7 +73,7 @@ class AcquireRig(Rig):
             opener=EnvelopeOpener(keyset, AvroCodec(), clock=clock),
             clock=clock,
             own=self.own,
-            openat2=self.kernel.openat2,
+            reading=self.reading or DirectReading(clock, openat2=self.kernel.openat2),
         )
         self.objects = self.directory / "objects"
         store = self.store or open_store(StorageSettings(directory=self.objects), NODE, clock=clock)
@@ -82,8 +88,9 @@ class AcquireRig(Rig):
         execution_id: ExecutionId = GATHER,
     ) -> Report:
         """Acquire a file."""
-        target = FileTarget(path=path, observed_at_ns=NOON_NS, reviewed=reviewed)
-        return self._run(FileAcquire(), self._command("file_acquire", execution_id, target, chosen or {}))
+        return self._run(
+            FileAcquire(), self._command("file_acquire", execution_id, self.target(path, reviewed), chosen or {})
+        )
 
     def snapshot(self, pid: int, *, execution_id: ExecutionId = GATHER) -> Report:
         """Take a snapshot of whoever has the pid, as a person may ask."""
@@ -105,7 +112,8 @@ def store_from(environment: Mapping[str, str], rig: Rig) -> ObjectStore | None:
 
 def main() -> None:
     directory, path = sys.argv[1:]
-    rig = AcquireRig(Path(directory), armed=failpoints(os.environ))
+    reading = KeptReading(start_keeper(), SystemClock()) if os.environ.get(KEPT) else None
+    rig = AcquireRig(Path(directory), reading=reading, armed=failpoints(os.environ), inside=enclosed(os.environ))
     rig.host = replace(rig.host, objects=store_from(os.environ, rig) or rig.host.objects)
     report = rig.snapshot(int(path)) if path.isdigit() else rig.acquire(os.fsencode(path))
     print(report.outcome, report.code)

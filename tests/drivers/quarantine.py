@@ -2,7 +2,8 @@
 
 `python -m tests.drivers.quarantine DIRECTORY quarantine|restore PATH`: like the node, it makes the claim durable first
 (a file stands for the journal), probes what an earlier run claimed, and runs only what the probe says is safe. Prints
-the outcome and its code. Also imported by tests, which drive the same rig in their own process.
+the outcome and its code. ``DRIVEN_CONTAINER`` names a container whose path it is. Also imported by tests, which drive
+the same rig in their own process.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tests.fakes.containers import SOCKET, FakeContainer, FakeContainers
 from tests.fakes.processes import FakeProcesses
 from workers.action import Action, Begun, Done, Job, NotDone, Pending
 from workers.actions.file_quarantine import FileQuarantine
@@ -26,7 +28,9 @@ from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer, PrivateKey
 from workers.adapters.vault import SystemVault
 from workers.adapters.vault.vault import Kernel
 from workers.core.command import ActionCommand, parameters_digest
+from workers.core.container import ContainerFacts, ContainerRef, ContainerState
 from workers.core.errors import CommandRejected, TransientFailure, WorkerError, reason_of
+from workers.core.file import Enclosure
 from workers.core.ids import NO_EXECUTION, ExecutionId, Incarnation, KeyId, NodeId, id_from_cause
 from workers.core.keyset import KeyRole, Keyset, PublicKey
 from workers.core.outcome import NOTHING, Outcome, Report, Values
@@ -40,6 +44,8 @@ _HOUR_NS = 3_600_000_000_000
 TAKE = id_from_cause(NOON_NS, "quarantine")
 BACK = id_from_cause(NOON_NS, "restore")
 MEGABYTE = 1 << 20
+CONTAINER = "DRIVEN_CONTAINER"
+"""Environment: ID:STARTED_AT_NS:PID of a container; the path is then one of it."""
 NO_CHOICE: Mapping[str, bool] = {}
 ROOMY = VaultLimits(max_file=50 * MEGABYTE, quota=1 << 40, reserve=0)
 
@@ -53,6 +59,10 @@ class Rig:
     armed: Failpoints = field(default_factory=lambda: failpoints({}))
     kernel: Kernel = field(default_factory=Kernel)
     vault_at: Path | None = None
+    own: Mapping[Path, str] = field(default_factory=dict)
+    """Trees of the worker itself."""
+    inside: Enclosure | None = None
+    """A container that its runtime knows; every path is one of it."""
     approval_class: str = "auto"
     """``two`` stands for signatures that this version cannot verify yet; only tests may."""
 
@@ -71,11 +81,34 @@ class Rig:
             sealer=EnvelopeSealer(key, codec),
             opener=EnvelopeOpener(keyset, codec, clock=clock),
             clock=clock,
-            own={},
+            own=self.own,
             held_back=0 if self.limits.reserve == 0 else 256 * 1024,
             kernel=self.kernel,
         )
-        self.host = Host(processes=FakeProcesses(), clock=clock, failpoints=self.armed, vault=self.vault)
+        self.containers = FakeContainers()
+        self.host = Host(
+            processes=FakeProcesses(),
+            clock=clock,
+            failpoints=self.armed,
+            vault=self.vault,
+            containers=self.containers,
+        )
+        self.put_in(self.inside)
+
+    def put_in(self, inside: Enclosure | None) -> None:
+        """From now on this is the container's run; None for a container that is gone."""
+        self.containers.table.clear()
+        if inside is not None:
+            self.inside = inside
+            ref = ContainerRef(SOCKET, inside.container_id)
+            facts = ContainerFacts(ref, ContainerState.RUNNING, inside.started_at_ns, inside.pid)
+            self.containers.table.append(FakeContainer(facts))
+
+    def target(self, path: bytes, reviewed: ReviewedFile | None = None) -> FileTarget:
+        """Seen now."""
+        container_id = self.inside.container_id if self.inside is not None else ""
+        seen_ns = self.host.clock.now_ns() if container_id else NOON_NS
+        return FileTarget(path=path, observed_at_ns=seen_ns, container_id=container_id, reviewed=reviewed)
 
     def quarantine(
         self,
@@ -86,12 +119,13 @@ class Rig:
         execution_id: ExecutionId = TAKE,
     ) -> Report:
         """Take a file away."""
-        target = FileTarget(path=path, observed_at_ns=NOON_NS, reviewed=reviewed)
-        return self._run(FileQuarantine(), self._command("file_quarantine", execution_id, target, chosen))
+        return self._run(
+            FileQuarantine(), self._command("file_quarantine", execution_id, self.target(path, reviewed), chosen)
+        )
 
     def quarantine_job(self, path: bytes, execution_id: ExecutionId) -> Job[Any]:
         """A job to bind and execute apart, with something in between."""
-        command = self._command("file_quarantine", execution_id, FileTarget(path=path, observed_at_ns=NOON_NS), {})
+        command = self._command("file_quarantine", execution_id, self.target(path), {})
         return Job(command, FileQuarantine().parse(NOTHING), self.host.clock.now_ns() + 60_000_000_000)
 
     def restore(self, *, of: ExecutionId = TAKE, execution_id: ExecutionId = BACK) -> Report:
@@ -173,9 +207,23 @@ class Rig:
         return replace(made, undo_of=undo_of, parameters_sha256=parameters_digest(made.parameters))
 
 
+def enclosed(environment: Mapping[str, str]) -> Enclosure | None:
+    """The container that the environment names."""
+    named = environment.get(CONTAINER)
+    if not named:
+        return None
+    container_id, started_at_ns, pid = named.split(":")
+    return Enclosure(container_id, int(started_at_ns), int(pid))
+
+
+def naming(inside: Enclosure) -> Mapping[str, str]:
+    """The environment that names a container."""
+    return {CONTAINER: f"{inside.container_id}:{inside.started_at_ns}:{inside.pid}"}
+
+
 def main() -> None:
     directory, verb, path = sys.argv[1:]
-    rig = Rig(Path(directory), armed=failpoints(os.environ))
+    rig = Rig(Path(directory), armed=failpoints(os.environ), inside=enclosed(os.environ))
     report = rig.quarantine(os.fsencode(path)) if verb == "quarantine" else rig.restore()
     print(report.outcome, report.code)
 

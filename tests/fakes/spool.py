@@ -10,7 +10,7 @@ from tests.fakes.vault import FakeVault
 from workers.adapters.spool.sources import BytesSource
 from workers.core.custody import Custody
 from workers.core.errors import LimitExceeded, PermanentFailure, WorkerError
-from workers.core.file import FileFacts, FileIdentity
+from workers.core.file import FileFacts, FileIdentity, Location
 from workers.core.ids import ExecutionId
 from workers.core.protected_files import ProtectedPlaces
 from workers.ports import Copy, Kept, ObjectSource
@@ -35,8 +35,8 @@ class FakeSpool:
     during: Callable[[], None] = lambda: None
     """Called while a file is read: somebody else acts."""
 
-    def examine(self, path: bytes) -> FileFacts | None:
-        return self.disk.examine(path)
+    def examine(self, where: Location) -> FileFacts | None:
+        return self.disk.examine(where)
 
     def own_places(self) -> ProtectedPlaces:
         return self.own
@@ -47,9 +47,11 @@ class FakeSpool:
     def make_room(self, size: int) -> None:
         self._step("make_room")
 
-    def copy(self, execution_id: ExecutionId, path: bytes, expected: FileIdentity, *, deadline_ns: int) -> Copy | None:
+    def copy(
+        self, execution_id: ExecutionId, where: Location, expected: FileIdentity, *, deadline_ns: int
+    ) -> Copy | None:
         self._step("copy")
-        facts = self.disk.examine(path)
+        facts, path = self.disk.examine(where), self.disk.key(where)
         if facts is None or facts.identity != expected:
             return None
         self.discard(execution_id)

@@ -11,10 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from workers.core.errors import LimitExceeded, PermanentFailure
-from workers.core.file import Extent, FileAttribute, FileFacts, FileIdentity, FileKind, Holders
+from workers.core.errors import CommandRejected, LimitExceeded, PermanentFailure
+from workers.core.file import (
+    Enclosure,
+    Extent,
+    FileAttribute,
+    FileFacts,
+    FileIdentity,
+    FileKind,
+    Holders,
+    Location,
+)
 from workers.core.ids import ExecutionId
-from workers.core.manifest import Manifest
+from workers.core.manifest import Manifest, is_same_directory
 from workers.core.protected_files import ProtectedPlaces
 from workers.ports import Copied, Occupant, Place, VaultLimits, Whereabouts
 
@@ -67,6 +76,8 @@ class FakeVault:
     watchers: dict[str, Callable[[], None]] = field(default_factory=dict)
     """Called once, right before the step of that name: somebody else acts."""
     holding: Holders = field(default_factory=Holders)
+    gone: set[int] = field(default_factory=set)
+    """Inits of containers that have ended."""
     inodes: Any = field(default_factory=lambda: itertools.count(100))
 
     @property
@@ -74,10 +85,19 @@ class FakeVault:
         """How often something was taken."""
         return len(self.manifests)
 
-    def put(self, path: bytes, content: bytes = b"content", **more: Any) -> FakeFile:
-        """A new file."""
-        self.files[path] = FakeFile(next(self.inodes), content, **more)
-        return self.files[path]
+    def put(self, path: bytes, content: bytes = b"content", *, container_id: str = "", **more: Any) -> FakeFile:
+        """A new file, of the host or of a container."""
+        made = FakeFile(next(self.inodes), content, **more)
+        self.files[container_id.encode() + path] = made
+        return made
+
+    def key(self, where: Location) -> bytes:
+        """Under which a file is kept here: no two roots have a path in common."""
+        if where.inside is None:
+            return where.path
+        if where.inside.pid in self.gone:
+            raise CommandRejected("its run has ended", code="container_gone")
+        return where.inside.container_id.encode() + where.path
 
     def step(self, name: str) -> None:
         """Somebody acts, or the step fails, where a test said so."""
@@ -90,8 +110,9 @@ class FakeVault:
     def parent_of(self, path: bytes) -> FileIdentity:
         return self.parents.get(path.rpartition(b"/")[0], ROOT)
 
-    def examine(self, path: bytes) -> FileFacts | None:
+    def examine(self, where: Location) -> FileFacts | None:
         self.step("examine")
+        path = self.key(where)
         found = self.files.get(path)
         if found is None:
             return None
@@ -113,7 +134,17 @@ class FakeVault:
             filesystem=found.filesystem,
             read_only=found.read_only,
             mount_point=found.mount_point,
+            root=ROOT,
         )
+
+    def lift(self, where: Location, expected: FileIdentity) -> FileFacts | None:
+        self.step("lift")
+        found = self.files.get(self.key(where))
+        if found is None or found.identity != expected:
+            return None
+        found.inode = next(self.inodes)  # the worst that a copy-up does
+        found.ctime_ns += 1
+        return self.examine(where)
 
     def protected_places(self) -> ProtectedPlaces:
         return self.places
@@ -138,17 +169,20 @@ class FakeVault:
         self.step(f"record {manifest.state}")
         self.manifests[manifest.execution_id] = manifest
 
-    def place(self, manifest: Manifest) -> Place | None:
+    def place(self, manifest: Manifest, inside: Enclosure | None) -> Place | None:
         self.step("place")
-        return FakePlace(self, manifest) if self.parent_of(manifest.path) == manifest.parent else None
+        key = self.key(Location(manifest.path, inside))
+        same = is_same_directory(manifest, self.parent_of(key), ROOT)
+        return FakePlace(self, manifest, key) if same else None
 
 
 class FakePlace:
     """The port `Place`."""
 
-    def __init__(self, vault: FakeVault, manifest: Manifest) -> None:
+    def __init__(self, vault: FakeVault, manifest: Manifest, key: bytes) -> None:
         self._vault = vault
         self._manifest = manifest
+        self._key = key
         self._seen: tuple[bytes, int] = (b"", 0)
         self._new: FakeFile | None = None
 
@@ -156,7 +190,7 @@ class FakePlace:
         parked = self._vault.parked.get(self._manifest.parking)
         if parked is not None and parked.identity == self._manifest.file:
             return Whereabouts.PARKED
-        named = self._vault.files.get(self._manifest.path)
+        named = self._vault.files.get(self._key)
         here = named is not None and named.identity == self._manifest.file
         return Whereabouts.NAMED if here else Whereabouts.GONE
 
@@ -166,7 +200,7 @@ class FakePlace:
             return True
         if self.where() is Whereabouts.GONE:
             return False
-        file = self._vault.files.pop(self._manifest.path)
+        file = self._vault.files.pop(self._key)
         if self._manifest.disarm:
             file.mode &= ~0o111
         self._vault.parked[self._manifest.parking] = file
@@ -175,11 +209,11 @@ class FakePlace:
     def unpark(self) -> bool:
         self._vault.step("unpark")
         if self.where() is Whereabouts.PARKED:
-            if self._manifest.path in self._vault.files:
+            if self._key in self._vault.files:
                 return False
             file = self._vault.parked.pop(self._manifest.parking)
             file.mode = self._manifest.mode
-            self._vault.files[self._manifest.path] = file
+            self._vault.files[self._key] = file
         return True
 
     def copy(self, *, limit: int, deadline_ns: int) -> Copied:
@@ -225,7 +259,7 @@ class FakePlace:
 
     def occupant(self, *, deadline_ns: int) -> Occupant:
         self._vault.step("occupant")
-        found = self._vault.files.get(self._manifest.path)
+        found = self._vault.files.get(self._key)
         if found is None:
             return Occupant.NOBODY
         same = hashlib.sha256(found.content).hexdigest() == self._manifest.sha256
@@ -258,14 +292,14 @@ class FakePlace:
     def link(self) -> bool:
         self._vault.step("link")
         assert self._new is not None
-        if self._manifest.path in self._vault.files:
+        if self._key in self._vault.files:
             return False
-        self._vault.files[self._manifest.path] = self._new
+        self._vault.files[self._key] = self._new
         return True
 
     def finish(self) -> None:
         self._vault.step("finish")
-        self._vault.files[self._manifest.path].flags = self._manifest.flags
+        self._vault.files[self._key].flags = self._manifest.flags
 
     def close(self) -> None:
         """Nothing is held."""

@@ -130,7 +130,7 @@ class NodeSite:
         self.actions: dict[str, Any] = {"file_quarantine": {"quarantine_path": str(directory / "quarantine")}}
         """This node's own settings of its actions; call ``configure`` after a change."""
         self.storage: dict[str, Any] = {}
-        """Where what is gathered goes; as ``actions``."""
+        """Where it puts what it gathers; nowhere unless set before ``configure``."""
         self.configure()
         self._codec = AvroCodec()
         keyset = load_keyset(keys / "keyset.json")
@@ -162,7 +162,7 @@ class NodeSite:
                 **node,
             },
             "features": {"respond": {"response_actions": self.actions}},
-            "storage": self.storage,
+            **({"storage": self.storage} if self.storage else {}),
         }
         self.config.write_text(yaml.safe_dump(settings))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import pytest
 
 from tests.drivers.acquire import GATHER, KEY, AcquireRig
 from tests.drivers.quarantine import MEGABYTE, NODE
+from tests.quarantining import ACL, CAPABILITY, NET_RAW, acl
 from workers.actions import file_acquire
 from workers.adapters.failpoints import KILLED, VARIABLE
 from workers.adapters.vault.vault import Kernel
@@ -24,6 +26,7 @@ from workers.core.outcome import Outcome, Report
 
 pytestmark = pytest.mark.slow
 
+_AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="root is not on this machine: only root makes device nodes")
 KERNELS = [Kernel(), Kernel(openat2=False, tmpfile=False)]
 
 
@@ -159,6 +162,87 @@ def test_a_growing_file_comes_to_an_end_and_its_digest_is_true(files: Path, tmp_
     assert path.read_bytes()[: len(found)] == found
 
 
+def dressed(path: Path) -> None:
+    """Everything that a file can have besides its content."""
+    path.chmod(0o6755)
+    os.setxattr(path, "user.note", b"kept")
+    os.setxattr(path, ACL, acl(0o755, user=1234))
+    if os.geteuid() == 0:
+        os.setxattr(path, CAPABILITY, NET_RAW)
+
+
+def linked(path: Path) -> None:
+    path.with_name("other").hardlink_to(path)
+
+
+def unreadable(path: Path) -> None:
+    path.chmod(0)
+
+
+@pytest.mark.parametrize("make", [dressed, linked, unreadable])
+def test_what_a_file_has_besides_its_content_is_told_and_left_alone(
+    make: Callable[[Path], None], files: Path, tmp_path: Path
+) -> None:
+    """setuid, file capabilities, attributes, access lists, further names, no permission: read, never touched."""
+    path = files / "mal"
+    path.write_bytes(os.urandom(50_000))
+    make(path)
+    before, attributes = path.lstat(), sorted(os.listxattr(path))
+    rig = AcquireRig(tmp_path / "rig")
+    answer = take(rig, path)
+    assert answer.outcome is Outcome.COMPLETED, answer
+    assert sha256(rig.objects / KEY) == sha256(path)
+    after = path.lstat()
+    for name in ("st_ino", "st_mode", "st_nlink", "st_uid", "st_mtime_ns", "st_ctime_ns"):
+        assert getattr(after, name) == getattr(before, name), name
+    assert sorted(os.listxattr(path)) == attributes
+    assert (answer.outputs["mode"], answer.outputs["links"]) == (stat.S_IMODE(before.st_mode), before.st_nlink)
+
+
+def test_an_immutable_file_is_read_as_any_other(files: Path, tmp_path: Path, require: Callable[..., None]) -> None:
+    require("root", "inode flags are root's")
+    path = files / "mal"
+    path.write_bytes(b"x")
+    flagged = subprocess.run(["chattr", "+i", path], check=False)
+    require("chattr", "a flag has to be set", present=flagged.returncode == 0)
+    try:
+        rig = AcquireRig(tmp_path / "rig")
+        assert take(rig, path).outcome is Outcome.COMPLETED
+        assert (rig.objects / KEY).read_bytes() == b"x"
+    finally:
+        subprocess.run(["chattr", "-i", path], check=True)
+
+
+def test_a_read_only_mount_is_read_as_any_other(tmp_path: Path, require: Callable[..., None]) -> None:
+    require("root", "a filesystem has to be mounted")
+    with small_disk(tmp_path / "ro") as at:
+        (at / "mal").write_bytes(b"x")
+        subprocess.run(["mount", "-o", "remount,ro", str(at)], check=True)
+        rig = AcquireRig(tmp_path / "rig")
+        assert take(rig, at / "mal").outcome is Outcome.COMPLETED
+        assert (rig.objects / KEY).read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_path_of_4096_bytes_is_reached(kernel: Kernel, files: Path, tmp_path: Path) -> None:
+    """One byte more than one system call takes."""
+    path, at = os.fsencode(files), os.open(files, os.O_RDONLY)
+    while len(path) < 4096 - 260:
+        os.mkdir(b"d" * 200, dir_fd=at)
+        below = os.open(b"d" * 200, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at, path = below, path + b"/" + b"d" * 200
+    name = b"n" * min(255, 4096 - len(path) - 1)
+    with os.fdopen(os.open(name, os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=at), "wb") as file:
+        file.write(b"deep")
+    os.close(at)
+    rig = AcquireRig(tmp_path / "rig", kernel=kernel)
+    assert len(path + b"/" + name) == 4096
+    answer = rig.acquire(path + b"/" + name)
+    assert answer.outcome is Outcome.COMPLETED, answer
+    assert (rig.objects / KEY).read_bytes() == b"deep"
+
+
 # --- what is refused, with one clear answer --------------------------------------------------------------------------
 
 
@@ -179,7 +263,11 @@ def directory(path: Path) -> None:
     path.mkdir()
 
 
-@pytest.mark.parametrize("make", [fifo, unix_socket, link_to_zero, directory])
+def device(path: Path) -> None:
+    os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 5))
+
+
+@pytest.mark.parametrize("make", [fifo, unix_socket, link_to_zero, directory, pytest.param(device, marks=_AS_ROOT)])
 def test_only_regular_files_are_taken(make: Callable[[Path], None], files: Path, tmp_path: Path) -> None:
     make(files / "odd")
     refused(AcquireRig(tmp_path / "rig"), files / "odd", "not_regular")

@@ -93,6 +93,8 @@ PURE = frozenset(
 )
 
 # The supervisor starts our own workers, the demo its own harmless malware; nothing else may start a program.
+_MAY_FORK = "workers.adapters.spool.keeper"
+"""Before the worker has a thread, and nothing is executed: a filesystem that never answers holds a reader alone."""
 _MAY_START = ("workers.cli.up.supervisor", "workers.cli.demo.malware")
 
 
@@ -125,7 +127,10 @@ def test_the_core_imports_only_the_pure_part_of_the_standard_library(own_sources
 
 def test_nobody_starts_a_program_or_turns_data_into_code(own_sources: list[Source]) -> None:
     judged = [source for source in own_sources if source.module not in _MAY_START]
-    assert [line for source in judged for line in forbidden_call_complaints(source)] == []
+    forks = f"{_MAY_FORK}:"
+    said = [line for source in judged for line in forbidden_call_complaints(source)]
+    assert [line for line in said if not (line.startswith(forks) and "os.fork:" in line)] == []
+    assert any(line.startswith(forks) for line in said), "nobody forks any more: take the exception away"
 
 
 def test_threads_live_in_loops(own_sources: list[Source]) -> None:

@@ -19,7 +19,7 @@ from workers.actions.file_acquire import FAILPOINTS, FileAcquire
 from workers.core.command import ActionCommand, parameters_digest
 from workers.core.custody import custody_key, object_key
 from workers.core.errors import CommandRejected, LimitExceeded, PermanentFailure, TransientFailure
-from workers.core.file import FileKind
+from workers.core.file import FileKind, Location
 from workers.core.ids import EventId, Incarnation, KeyId, NodeId, id_from_cause
 from workers.core.outcome import Outcome, Report, Values
 from workers.core.protected_files import ProtectedPlaces
@@ -154,7 +154,7 @@ def test_kernel_files_are_nobodys_to_read(bench: Bench) -> None:
 
 
 def test_this_workers_own_files_are_nobodys_to_read(bench: Bench) -> None:
-    facts = bench.spool.examine(PATH)
+    facts = bench.spool.examine(Location(PATH))
     assert facts is not None
     bench.spool.own = ProtectedPlaces({}, {facts.parent: "holds this node's keys"})
     assert refusal(bench, bench.job(approval_class="two")) == "protected_target"
@@ -168,7 +168,7 @@ def test_a_secret_takes_two_people(bench: Bench, path: bytes) -> None:
 
 
 def test_a_hard_link_to_a_secret_is_the_secret(bench: Bench) -> None:
-    facts = bench.spool.examine(PATH)
+    facts = bench.spool.examine(Location(PATH))
     assert facts is not None
     bench.spool.secret = ProtectedPlaces({facts.identity: "holds this machine's passwords"})
     assert refusal(bench) == "approval_missing"
@@ -180,11 +180,6 @@ def test_a_network_filesystem_takes_the_flag(bench: Bench) -> None:
     assert bench.bind(bench.job(parameters={"allow_remote": True}))
 
 
-def test_files_in_containers_are_refused_with_a_reason(bench: Bench) -> None:
-    target = FileTarget(path=PATH, observed_at_ns=NOON_NS, container_id="f" * 64)
-    assert refusal(bench, bench.job(target)) == "container_files_unsupported"
-
-
 @pytest.mark.parametrize("missing", ["spool", "objects"])
 def test_without_a_store_it_is_refused(bench: Bench, missing: str) -> None:
     host = replace(bench.host, spool=None) if missing == "spool" else replace(bench.host, objects=None)
@@ -194,7 +189,7 @@ def test_without_a_store_it_is_refused(bench: Bench, missing: str) -> None:
 
 
 def test_a_reviewed_file_is_the_one_that_was_reviewed(bench: Bench) -> None:
-    facts = bench.spool.examine(PATH)
+    facts = bench.spool.examine(Location(PATH))
     assert facts is not None
     reviewed = ReviewedFile(
         facts.identity.device,

@@ -31,6 +31,10 @@ FACTS = FileFacts(
 @pytest.mark.parametrize(
     "path",
     [
+        b"/etc/shadow",
+        b"/etc/ssh/ssh_host_rsa_key",
+        b"/etc/ssl/private/anything",
+        b"/run/secrets/token",
         b"/root/.ssh/id_rsa",
         b"/home/eve/.ssh/work",
         b"/opt/backup/id_ed25519",

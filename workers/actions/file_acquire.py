@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from workers.action import FieldSpec, Job, parameter
+from workers.action.enclosing import CONTAINER, MOUNTS, enclosed, enclosure_of
 from workers.action.gathering import OBJECT, GatheringAction, failpoints_of, shelves
 from workers.core.custody import Custody
 from workers.core.errors import CommandRejected, PermanentFailure
-from workers.core.file import FileFacts, FileIdentity, FileKind, shown
+from workers.core.file import FileFacts, FileIdentity, FileKind, Location, shown
 from workers.core.outcome import Outcome, Report, Values
 from workers.core.protected_files import is_remote
 from workers.core.secret_files import secrecy, untouchable
@@ -54,9 +55,10 @@ class FileAcquire(GatheringAction[AcquireParameters]):
         FieldSpec("links", "integer", "Hard links it has"),
         FieldSpec("identity", "string", "By what it was recognised: reviewed or path_at_intake"),
         FieldSpec("content_changed", "boolean", "It was written to between intake and copy; it was taken as found"),
+        *CONTAINER,
     )
-    privileges = ("DAC_READ_SEARCH", "FOWNER")
-    mounts = ()
+    privileges = ("DAC_READ_SEARCH", "FOWNER", "SYS_PTRACE")
+    mounts = MOUNTS
     example: ClassVar[Mapping[str, Any]] = {
         "target": FileTarget(path=b"/tmp/xmrig", observed_at_ns=1_783_198_004_180_672_852),
         "parameters": {"allow_remote": True},
@@ -69,7 +71,8 @@ class FileAcquire(GatheringAction[AcquireParameters]):
     def bind(self, job: Job[AcquireParameters], host: Host) -> Values:
         """The file that has the path now."""
         target, spool = _meant(job, host)
-        facts = spool.examine(target.path)
+        container = enclosed(target, host, spare_protected=False)
+        facts = spool.examine(_location(job, target, container))
         if facts is None:
             raise CommandRejected(f"nothing is called {shown(target.path)}", code="not_found")
         _refuse(facts, target.path, job, spool)
@@ -85,6 +88,7 @@ class FileAcquire(GatheringAction[AcquireParameters]):
             "modified_at": facts.mtime_ns,
             "changed_at": facts.ctime_ns,
             "identity": "path_at_intake" if target.reviewed is None else "reviewed",
+            **container,
         }
 
     def take(self, job: Job[AcquireParameters], claim: Values, host: Host, spool: Spool) -> Custody:
@@ -92,7 +96,8 @@ class FileAcquire(GatheringAction[AcquireParameters]):
         target, _ = _meant(job, host)
         spool.make_room(int(claim["size"]))
         expected = FileIdentity(_unsigned(claim["device"]), _unsigned(claim["inode"]))
-        copy = spool.copy(job.command.command_id, target.path, expected, deadline_ns=job.deadline_ns)
+        where = _location(job, target, claim)
+        copy = spool.copy(job.command.command_id, where, expected, deadline_ns=job.deadline_ns)
         if copy is None:
             raise PermanentFailure("another file, or none, has its name now; nothing was taken", code="target_changed")
         reviewed, facts = target.reviewed, copy.facts
@@ -113,6 +118,9 @@ class FileAcquire(GatheringAction[AcquireParameters]):
             mtime_ns=facts.mtime_ns,
             ctime_ns=facts.ctime_ns,
             content_changed=not copy.steady or as_claimed != (facts.size, facts.mtime_ns, facts.ctime_ns),
+            container_id=str(claim.get("container_id", "")),
+            run_started_at_ns=int(claim.get("container_started_at", 0)),
+            root=facts.root,
         )
 
     def rehearse(self, job: Job[AcquireParameters], claim: Values, host: Host) -> Report:
@@ -133,6 +141,8 @@ class FileAcquire(GatheringAction[AcquireParameters]):
             "modified_at": custody.mtime_ns,
             "links": custody.links,
             "content_changed": custody.content_changed,
+            "container_id": custody.container_id,
+            "container_started_at": custody.run_started_at_ns,
         }
 
 
@@ -140,12 +150,11 @@ def _meant(job: Job[AcquireParameters], host: Host) -> tuple[FileTarget, Spool]:
     target = job.target
     if not isinstance(target, FileTarget):
         raise CommandRejected("file_acquire needs a file as its target", code="invalid_target")
-    if target.container_id:
-        raise CommandRejected(
-            f"the file is inside container {target.container_id[:12]}; this version takes files of the host only",
-            code="container_files_unsupported",
-        )
     return target, shelves(host)[0]
+
+
+def _location(job: Job[AcquireParameters], target: FileTarget, claim: Values) -> Location:
+    return Location(target.path, enclosure_of(claim), job.parameters.allow_remote)
 
 
 def _refuse(facts: FileFacts, path: bytes, job: Job[AcquireParameters], spool: Spool) -> None:

@@ -11,11 +11,18 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 from workers.action import Action, Begun, Done, FieldSpec, Job, Lane, NotDone, Permission, Probe, parameter
-from workers.core.errors import CommandRejected, Indeterminate, PermanentFailure, WorkerError, reason_of
-from workers.core.file import FileFacts, FileKind, Holders, shown
+from workers.action.enclosing import CONTAINER, MOUNTS, enclosed, enclosure_of, present_run
+from workers.core.errors import (
+    CommandRejected,
+    Indeterminate,
+    PermanentFailure,
+    WorkerError,
+    reason_of,
+)
+from workers.core.file import OVERLAY, Enclosure, FileFacts, FileKind, Holders, Location, shown
 from workers.core.manifest import Manifest, ManifestState, intent
 from workers.core.outcome import NOTHING, Outcome, PostCondition, Report, Values
-from workers.core.protected_files import is_remote, protection
+from workers.core.protected_files import is_remote, kernels_own, protection
 from workers.core.target import FileTarget, ReviewedFile
 from workers.ports import Host, Place, Vault, Whereabouts
 
@@ -49,6 +56,7 @@ class FileQuarantine(Action[QuarantineParameters]):
     drawbacks = (
         "Whoever needs the file misses it: a program, a service, a user.",
         "A process that runs it or has it open goes on; kill that process too.",
+        "A container that is made anew from its image has the file again.",
         "Of a file with further hard links only the named one goes.",
         "What is written to the open file after it was copied is lost.",
     )
@@ -71,9 +79,19 @@ class FileQuarantine(Action[QuarantineParameters]):
         FieldSpec("open_handles", "integer", "How often others had it open"),
         FieldSpec("mappings", "integer", "How often it was in others' memory; a program that runs is"),
         FieldSpec("open_by", "string", "Process ids of those others, at most 32"),
+        *CONTAINER,
     )
-    privileges = ("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "LINUX_IMMUTABLE", "SETFCAP")
-    mounts = ()
+    privileges = (
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "DAC_READ_SEARCH",
+        "FOWNER",
+        "FSETID",
+        "LINUX_IMMUTABLE",
+        "SETFCAP",
+        "SYS_PTRACE",
+    )
+    mounts = MOUNTS
     reversible_by = "file_unquarantine"
     ttl_s = 300
     timeout_s = 60
@@ -89,10 +107,11 @@ class FileQuarantine(Action[QuarantineParameters]):
     def bind(self, job: Job[QuarantineParameters], host: Host) -> Values:
         """The file that has the path now; ``present`` says whether there is one."""
         target, vault = _meant(job, host)
-        facts = vault.examine(target.path)
+        container = enclosed(target, host, spare_protected=True)
+        facts = vault.examine(_location(job, target, container))
         if facts is None:
-            return {"path": shown(target.path), "present": False}
-        _refuse(facts, job.parameters, vault)
+            return {"path": shown(target.path), "present": False, **container}
+        _refuse(facts, job, vault)
         if target.reviewed is not None and (changed := _differs(facts, target.reviewed)):
             raise CommandRejected(
                 f"its {changed} is not what was reviewed; look at it again and ask again", code="target_changed"
@@ -110,6 +129,7 @@ class FileQuarantine(Action[QuarantineParameters]):
             "changed_at": facts.ctime_ns,
             "links": facts.links,
             "identity": "path_at_intake" if target.reviewed is None else "reviewed",
+            **container,
         }
 
     def execute(self, job: Job[QuarantineParameters], claim: Values, host: Host) -> Report:
@@ -125,9 +145,9 @@ class FileQuarantine(Action[QuarantineParameters]):
             manifest = begun
         if manifest.state not in (ManifestState.INTENT, ManifestState.PARKED, ManifestState.STORED):
             return self._told(manifest, claim, vault)
-        place = _place(manifest, vault)
-        if place is None:
-            return self._without_place(manifest, claim, vault)
+        place = _place(manifest, vault, host)
+        if isinstance(place, WorkerError):
+            return self._without_place(manifest, claim, vault, place)
         try:
             return _Run(self, job, claim, host, vault, place).go(manifest)
         finally:
@@ -193,26 +213,34 @@ class FileQuarantine(Action[QuarantineParameters]):
         self, job: Job[QuarantineParameters], claim: Values, host: Host, target: FileTarget, vault: Vault
     ) -> Manifest | Report:
         """Q0: everything that has to come back is durable before anything is touched."""
-        facts = vault.examine(target.path)
+        where = _location(job, target, claim)
+        facts = vault.examine(where)
         if facts is None:
             return self._gone(claim)
-        changed = "identity" if _identity(facts) != (claim["device"], claim["inode"]) else ""
+        changed = "" if _is_claimed(facts, claim) else "identity"
         if target.reviewed is not None:
             changed = changed or _differs(facts, target.reviewed)
         if changed:
             return self.failed("target_changed", f"its {changed} changed; nothing was touched", claim)
-        _refuse(facts, job.parameters, vault)
+        _refuse(facts, job, vault)
         vault.make_room(facts.size)
+        found = facts
+        if facts.filesystem == OVERLAY and not facts.flags & (_IMMUTABLE | _APPEND_ONLY):
+            lifted = vault.lift(where, facts.identity)
+            if lifted is None:
+                return self.failed("target_changed", "another file has its name now; nothing was touched", claim)
+            facts = lifted
         manifest = intent(
             job.command.command_id,
             facts,
-            path=target.path,
+            where,
+            runtime=str(claim.get("container_runtime", "")),
             parking=vault.parking_name(),
             now_ns=host.clock.now_ns(),
             clear_flags=bool(facts.flags & (_IMMUTABLE | _APPEND_ONLY)),
         )
         as_claimed = (claim["size"], claim["modified_at"], claim["changed_at"])
-        manifest = replace(manifest, content_changed=as_claimed != (facts.size, facts.mtime_ns, facts.ctime_ns))
+        manifest = replace(manifest, content_changed=as_claimed != (found.size, found.mtime_ns, found.ctime_ns))
         vault.record(manifest)
         host.failpoints.reach("file_quarantine.q0")
         return manifest
@@ -223,28 +251,27 @@ class FileQuarantine(Action[QuarantineParameters]):
             return self.failed(manifest.reason, "it was given up, and the file has its name again", claim)
         return self.done(manifest, claim, vault)
 
-    def _without_place(self, manifest: Manifest, claim: Values, vault: Vault) -> Report:
-        """Another directory, or none, has the directory's path now."""
+    def _without_place(self, manifest: Manifest, claim: Values, vault: Vault, why: WorkerError) -> Report:
+        """The directory is not to be had: another has its path now, or its container has ended."""
         match manifest.state:
             case ManifestState.INTENT:
                 with contextlib.suppress(WorkerError):
-                    vault.record(replace(manifest, state=ManifestState.RETURNED, reason="target_changed"))
-                return self.failed(
-                    "target_changed", "the directory of the file is another one now; nothing was touched", claim
-                )
+                    vault.record(replace(manifest, state=ManifestState.RETURNED, reason=why.reason))
+                message = f"{why.message}; the file has its name, or is in {shown(manifest.parking)} beside it"
+                return self.failed(why.reason, message, claim)
             case ManifestState.STORED:
                 stored = self.done(manifest, claim, vault)
                 return replace(
                     stored,
                     outcome=Outcome.PARTIAL,
                     code="file_quarantine_error_parked_file_lost",
-                    message=f"{stored.message}; its directory moved, and the parked file with it (in "
+                    message=f"{stored.message}; {why.message}, and the parked file is in it still (in "
                     f"{shown(manifest.parking)}, readable for root only)",
                 )
             case _:
                 raise PermanentFailure(
-                    f"the directory of the file moved while it was parked; the file is in it, in "
-                    f"{shown(manifest.parking)}, readable for root only",
+                    f"{why.message} while the file was parked; it is in it, in {shown(manifest.parking)}, readable "
+                    "for root only",
                     code="parked_file_lost",
                 )
 
@@ -387,29 +414,45 @@ def _meant(job: Job[QuarantineParameters], host: Host) -> tuple[FileTarget, Vaul
     target = job.target
     if not isinstance(target, FileTarget):
         raise CommandRejected("file_quarantine needs a file as its target", code="invalid_target")
-    if target.container_id:
-        raise CommandRejected(
-            f"the file is inside container {target.container_id[:12]}; this version takes files of the host only",
-            code="container_files_unsupported",
-        )
     if host.vault is None:
         raise CommandRejected("this node keeps no quarantine", code="no_vault")
     return target, host.vault
 
 
-def _place(manifest: Manifest, vault: Vault) -> Place | None:
-    """The file's directory; a link that was put in its way is no directory of ours."""
+def _location(job: Job[QuarantineParameters], target: FileTarget, claim: Values) -> Location:
+    return Location(target.path, enclosure_of(claim), job.parameters.allow_remote)
+
+
+def _place(manifest: Manifest, vault: Vault, host: Host) -> Place | CommandRejected:
+    """The file's directory, or why it is not to be had; a link that was put in its way is no directory of ours."""
     try:
-        return vault.place(manifest)
-    except CommandRejected:
-        return None
+        return _opened(manifest, vault, host)
+    except CommandRejected as error:
+        return error
     except WorkerError as error:
         raise Indeterminate(f"its directory cannot be opened: {error.message}", code="half_done") from error
 
 
-def _refuse(facts: FileFacts, chosen: QuarantineParameters, vault: Vault) -> None:
+def _opened(manifest: Manifest, vault: Vault, host: Host) -> Place:
+    """In the run that it was taken from; where that has ended, in the one that its container has now."""
+    inside: Enclosure | None = manifest.enclosure
+    try:
+        place = vault.place(manifest, inside)
+    except CommandRejected as error:
+        if error.reason != "container_gone":
+            raise
+        place = vault.place(manifest, present_run(manifest.container_id, manifest.runtime, host))
+    if place is None:
+        raise CommandRejected("the directory of the file is another one now", code="target_changed")
+    return place
+
+
+def _refuse(facts: FileFacts, job: Job[QuarantineParameters], vault: Vault) -> None:
     """What must not or cannot be taken. Nothing was touched."""
-    reason = protection(facts, vault.protected_places())
+    chosen = job.parameters
+    inside = isinstance(job.target, FileTarget) and bool(job.target.container_id)
+    path = job.target.path if isinstance(job.target, FileTarget) else b""
+    reason = protection(facts, vault.protected_places()) or (kernels_own(path) if inside else None)
     if reason is not None:
         raise CommandRejected(f"the file is protected on this node: {reason}", code="protected_target")
     if facts.kind is not FileKind.REGULAR:
@@ -462,8 +505,13 @@ def _differs(facts: FileFacts, reviewed: ReviewedFile) -> str:
     return next((name for name, now, then in pairs if now != then), "")
 
 
-def _identity(facts: FileFacts) -> tuple[int, int]:
-    return _signed(facts.identity.device), _signed(facts.identity.inode)
+def _is_claimed(facts: FileFacts, claim: Values) -> bool:
+    """A crash after a file was copied up, and before anything was written down, leaves it another inode: there what
+    else is known of it must do, as it would for whoever names a path."""
+    if (_signed(facts.identity.device), _signed(facts.identity.inode)) == (claim["device"], claim["inode"]):
+        return True
+    then = (claim["size"], claim["modified_at"], claim["mode"], claim["user_id"])
+    return facts.filesystem == OVERLAY and then == (facts.size, facts.mtime_ns, facts.mode, facts.uid)
 
 
 def _signed(number: int) -> int:

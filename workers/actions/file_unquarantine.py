@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 from workers.action import Action, Begun, Done, FieldSpec, Job, Lane, NoParameters, NotDone, Permission, Probe
+from workers.action.enclosing import CONTAINER, MOUNTS, present_run
 from workers.core.errors import CommandRejected, Indeterminate, PermanentFailure, WorkerError
-from workers.core.file import is_privileged, shown
+from workers.core.file import Enclosure, Location, is_privileged, shown
 from workers.core.ids import NO_EXECUTION
 from workers.core.manifest import Manifest, ManifestState
 from workers.core.outcome import NOTHING, Outcome, PostCondition, Report, Values
@@ -49,9 +50,19 @@ class FileUnquarantine(Action[NoParameters]):
         FieldSpec("user_id", "integer", "Whose it is"),
         FieldSpec("group_id", "integer", "Its group"),
         FieldSpec("modified_at", "integer", "When it was last written to, nanoseconds since the epoch"),
+        *CONTAINER,
     )
-    privileges = ("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "LINUX_IMMUTABLE", "SETFCAP")
-    mounts = ()
+    privileges = (
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "DAC_READ_SEARCH",
+        "FOWNER",
+        "FSETID",
+        "LINUX_IMMUTABLE",
+        "SETFCAP",
+        "SYS_PTRACE",
+    )
+    mounts = MOUNTS
     undo_only = True
     ttl_s = 300
     timeout_s = 60
@@ -78,11 +89,13 @@ class FileUnquarantine(Action[NoParameters]):
                 "which this version cannot verify yet",
                 code="approval_missing",
             )
-        place = vault.place(manifest)
+        inside = _inside(manifest, vault, host)
+        place = vault.place(manifest, inside)
         if place is None:
             raise CommandRejected(_no_parent(manifest), code="restore_parent_missing")
         place.close()
-        if manifest.state is ManifestState.DONE and vault.examine(manifest.path) is not None:
+        where = Location(manifest.path, inside, manifest.allow_remote)
+        if manifest.state is ManifestState.DONE and vault.examine(where) is not None:
             raise CommandRejected(
                 f"something is called {shown(manifest.path)} already, and nothing is ever overwritten; move it away",
                 code="restore_conflict",
@@ -95,7 +108,10 @@ class FileUnquarantine(Action[NoParameters]):
         manifest = _manifest(job, vault)
         if not claim["present"] or manifest.state is ManifestState.RESTORED:
             return self._told(job, claim, manifest, vault)
-        place = vault.place(manifest)
+        try:
+            place = vault.place(manifest, _inside(manifest, vault, host))
+        except CommandRejected as error:  # its container ended after the claim
+            return self.failed(error.reason, error.message, claim)
         if place is None:
             return self.failed("restore_parent_missing", _no_parent(manifest), claim)
         try:
@@ -227,6 +243,25 @@ def _manifest(job: Job[NoParameters], vault: Vault) -> Manifest:
     return manifest
 
 
+def _inside(manifest: Manifest, vault: Vault, host: Host) -> Enclosure | None:
+    """The run that its container has now: the files of a container outlive its runs, and ``place`` compares the root.
+
+    Raises:
+        CommandRejected: ``restore_container_gone``.
+        TransientFailure: its runtime does not answer.
+    """
+    if not manifest.container_id:
+        return None
+    try:
+        return present_run(manifest.container_id, manifest.runtime, host)
+    except CommandRejected as error:
+        if error.reason == "container_not_running":
+            advice = "start it and undo once more"
+        else:
+            advice = f"the content is kept as {vault.object_path(manifest.execution_id)} on this node"
+        raise CommandRejected(f"{error.message}; {advice}", code="restore_container_gone") from error
+
+
 def _facts(manifest: Manifest, vault: Vault) -> dict[str, str | int | bool]:
     return {
         "path": shown(manifest.path),
@@ -237,6 +272,8 @@ def _facts(manifest: Manifest, vault: Vault) -> dict[str, str | int | bool]:
         "user_id": manifest.uid,
         "group_id": manifest.gid,
         "modified_at": manifest.mtime_ns,
+        "container_id": manifest.container_id,
+        "container_started_at": manifest.run_started_at_ns,
     }
 
 

@@ -6,12 +6,16 @@ Called by the composition root. Imports of adapters stand inside the functions, 
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from workers.core.ids import NodeId
 from workers.node.equipment import Equipment, Identity
 from workers.node.register import Register
 from workers.ports import Runnable
 from workers.settings import NodeSettings
+
+if TYPE_CHECKING:
+    from workers.adapters.spool.keeper import Keeper
 
 
 def node(settings: NodeSettings) -> Runnable:
@@ -22,17 +26,20 @@ def node(settings: NodeSettings) -> Runnable:
         LimitExceeded, PermanentFailure: the journal's disk is full, damaged, or the file is in use.
     """
     from workers.adapters.lockfile import LockFile
+    from workers.adapters.spool.keeper import start_keeper
 
     opened = _Opened()
-    opened.on_close(LockFile(settings.node.data_dir / "lock").release)
+    keeper = start_keeper()  # before there is a thread, a lock or anything else to inherit
+    opened.on_close(keeper.close)
     try:
-        return _built(settings, opened)
+        opened.on_close(LockFile(settings.node.data_dir / "lock").release)
+        return _built(settings, opened, keeper)
     except BaseException:
         opened.close()
         raise
 
 
-def _built(settings: NodeSettings, opened: "_Opened") -> Runnable:
+def _built(settings: NodeSettings, opened: "_Opened", keeper: "Keeper") -> Runnable:
     from workers.adapters.kafka.memory_outbox import MemoryOutbox
     from workers.adapters.kafka.reader import KafkaLogReader
     from workers.adapters.kafka.relay import OutboxRelay
@@ -53,7 +60,7 @@ def _built(settings: NodeSettings, opened: "_Opened") -> Runnable:
     from workers.node.watch import Watch
 
     bell = Bell()
-    at = _equipment(settings, opened, committed=bell.ring)
+    at = _equipment(settings, opened, keeper, committed=bell.ring)
     gate, register = Gate(at), Register(at)
     lanes = SharedLanes(at.settings.queue_length, at.clock.monotonic_ns)
     watch = Watch(at, register)
@@ -90,7 +97,9 @@ def _built(settings: NodeSettings, opened: "_Opened") -> Runnable:
     return Loop(steps, Pace(settings.node.heartbeat_s, settings.node.drain_s), close=opened.close)
 
 
-def _equipment(settings: NodeSettings, opened: "_Opened", *, committed: Callable[[], None]) -> Equipment:
+def _equipment(
+    settings: NodeSettings, opened: "_Opened", keeper: "Keeper", *, committed: Callable[[], None]
+) -> Equipment:
     from workers.actions import CATALOGUE
     from workers.adapters.avro import AvroCodec
     from workers.adapters.chance import SystemChance
@@ -106,6 +115,7 @@ def _equipment(settings: NodeSettings, opened: "_Opened", *, committed: Callable
     from workers.adapters.scribe import ChainScribe
     from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer
     from workers.adapters.spool import SystemSpool
+    from workers.adapters.spool.kept import KeptReading
     from workers.adapters.telemetry import telemetry
     from workers.adapters.vault import SystemVault
     from workers.bootstrap.containers import host_containers
@@ -115,7 +125,7 @@ def _equipment(settings: NodeSettings, opened: "_Opened", *, committed: Callable
     from workers.ports import Host, VaultLimits
 
     clock, chance, codec = SystemClock(), SystemChance(), AvroCodec()
-    machine, processes = Machine(chance), SystemProcesses(siblings=siblings)
+    machine, processes = Machine(chance), SystemProcesses(siblings=lambda: (*siblings(), keeper.pid))
     instance_id = InstanceId(uuid7(clock.now_ns(), chance.bytes(RANDOM_BYTES)))
     armed = failpoints(os.environ)
     sealer = EnvelopeSealer(load_private_key(settings.keys.private_key), codec)
@@ -154,6 +164,7 @@ def _equipment(settings: NodeSettings, opened: "_Opened", *, committed: Callable
         opener=opener,
         clock=clock,
         own={**own, quarantine.quarantine_path: "is this node's quarantine"},
+        reading=KeptReading(keeper, clock),
     )
     identity = Identity(
         node_id=node_id,

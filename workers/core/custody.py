@@ -7,7 +7,7 @@ stored beside the object. Pure values, and the names that objects have in the st
 from dataclasses import dataclass
 from typing import Final
 
-from workers.core.file import FileIdentity
+from workers.core.file import NO_FILE, FileIdentity
 from workers.core.ids import ExecutionId, NodeId, is_execution_id, is_node_id
 
 CUSTODY: Final = ".custody"
@@ -45,6 +45,12 @@ class Custody:
     """What it was gathered from, where that was no file: one process or container, by what nothing else shares."""
     truncated: bool = False
     """Whether a limit of this node left something out."""
+    container_id: str = ""
+    """The container whose path it is; empty for the host's."""
+    run_started_at_ns: int = 0
+    """When the run of it that was read in started."""
+    root: FileIdentity = NO_FILE
+    """The root that the path began at."""
 
 
 def object_key(node_id: NodeId, execution_id: ExecutionId) -> str:

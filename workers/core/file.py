@@ -34,6 +34,34 @@ class FileIdentity:
     inode: int
 
 
+NO_FILE: Final = FileIdentity(0, 0)
+"""No inode has the number 0."""
+
+OVERLAY: Final = "overlay"
+"""The filesystem of most containers: a file of a lower layer may become another inode when it is changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enclosure:
+    """One run of a container, by its init on this host: whose root a path begins at."""
+
+    container_id: str
+    """All 64 digits."""
+    started_at_ns: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a file is looked for, and how far looking may go."""
+
+    path: bytes
+    inside: Enclosure | None = None
+    """None for the host's own root."""
+    allow_remote: bool = False
+    """Whether a filesystem may be entered that need not answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileAttribute:
     """One extended attribute; access control lists and file capabilities are some."""
@@ -79,6 +107,8 @@ class FileFacts:
     """Whether that mount is."""
     mount_point: bool = False
     """Whether something is mounted on its very name."""
+    root: FileIdentity = NO_FILE
+    """The root that its path begins at."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ Written and read by the actions on files through the port ``Vault``, signed by t
 the place a file goes back to. One manifest a quarantine, replaced whole at each step. Pure values.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from workers.core.file import Extent, FileAttribute, FileFacts, FileIdentity
+from workers.core.file import NO_FILE, Enclosure, Extent, FileAttribute, FileFacts, FileIdentity, Location
 from workers.core.ids import NO_EXECUTION, ExecutionId
 
 
@@ -66,6 +66,22 @@ class Manifest:
     reason: str = ""
     """Why it was returned."""
     restored_by: ExecutionId = NO_EXECUTION
+    allow_remote: bool = False
+    """Whether it may be looked for on filesystems that need not answer."""
+    container_id: str = ""
+    """The container whose path it is; empty for the host's."""
+    runtime: str = ""
+    """The socket of the runtime that has the container."""
+    run_started_at_ns: int = 0
+    """The run that it was taken from, and that run's init."""
+    run_pid: int = 0
+    root: FileIdentity = NO_FILE
+    """The root that the path began at."""
+
+    @property
+    def enclosure(self) -> Enclosure | None:
+        """The run that it was taken from."""
+        return Enclosure(self.container_id, self.run_started_at_ns, self.run_pid) if self.container_id else None
 
     @property
     def name(self) -> bytes:
@@ -73,14 +89,48 @@ class Manifest:
         return self.path.rpartition(b"/")[2]
 
 
+def is_same_directory(manifest: Manifest, parent: FileIdentity, root: FileIdentity) -> bool:
+    """Whether ``parent``, found under the path below ``root``, is the directory that the file was taken from.
+
+    A container's root is mounted anew for each of its runs and may get another device number; its inodes stay. So
+    there a device counts by whether it is the root's own.
+    """
+    if not manifest.container_id:
+        return parent == manifest.parent
+    if root.inode != manifest.root.inode:
+        return False
+    if manifest.parent.device != manifest.root.device:  # a volume: its number does not hang on the run
+        return parent == manifest.parent
+    return parent == FileIdentity(root.device, manifest.parent.inode)
+
+
+def in_run_of(manifest: Manifest, root: FileIdentity) -> Manifest:
+    """The same, with the device numbers that the run of the container whose root this is gives its files."""
+    if not manifest.container_id or root.device == manifest.root.device:
+        return manifest
+
+    def now(known: FileIdentity) -> FileIdentity:
+        return FileIdentity(root.device, known.inode) if known.device == manifest.root.device else known
+
+    return replace(manifest, parent=now(manifest.parent), file=now(manifest.file), root=root)
+
+
 def intent(
-    execution_id: ExecutionId, facts: FileFacts, *, path: bytes, parking: bytes, now_ns: int, clear_flags: bool
+    execution_id: ExecutionId,
+    facts: FileFacts,
+    where: Location,
+    *,
+    runtime: str = "",
+    parking: bytes,
+    now_ns: int,
+    clear_flags: bool,
 ) -> Manifest:
     """The first manifest of a quarantine: everything that has to come back."""
+    run = where.inside
     return Manifest(
         execution_id=execution_id,
         state=ManifestState.INTENT,
-        path=path,
+        path=where.path,
         parking=parking,
         parent=facts.parent,
         file=facts.identity,
@@ -97,4 +147,10 @@ def intent(
         begun_at_ns=now_ns,
         clear_flags=clear_flags,
         disarm=facts.links > 1,
+        allow_remote=where.allow_remote,
+        container_id=run.container_id if run is not None else "",
+        runtime=runtime,
+        run_started_at_ns=run.started_at_ns if run is not None else 0,
+        run_pid=run.pid if run is not None else 0,
+        root=facts.root,
     )

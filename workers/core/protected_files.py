@@ -94,6 +94,14 @@ def protection(facts: FileFacts, places: ProtectedPlaces) -> str | None:
     return None
 
 
+def kernels_own(path: bytes) -> str | None:
+    """Why a path inside a container must stay: there, too, /proc and /sys are the kernel's, and runtimes hide parts of
+    them behind files and directories of other filesystems. Its /dev is not protected: nothing that is a device can be
+    taken anyway, and ordinary files are put there by nobody but malware."""
+    first = next((part for part in path.split(b"/") if part not in (b"", b".")), b"")
+    return "it is the kernel's, not a file of a disk" if first in (b"proc", b"sys") else None
+
+
 def is_remote(filesystem: str) -> bool:
     """Whether reading it may wait for another machine, or for a process that need not answer."""
     return filesystem in _REMOTE or filesystem.split(".")[0] in {"fuse", "fuseblk"}

@@ -1,8 +1,8 @@
 """Files whose content is a secret: which may leave this machine with two people's word only, and which never may.
 
 Called by the actions that gather files, with facts read through a held descriptor (SAFETY D24). Pure. What has a fixed
-place is judged by identity, so that a hard link or a bind mount of it is it; what anybody may keep anywhere is judged
-by its path, which the kernel resolved without a link.
+place is judged by identity, so that a hard link or a bind mount of it is it, and by its path, which the kernel resolved
+without a link: in a container it is another file, and as secret. What anybody may keep anywhere is judged by its path.
 """
 
 import re
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from workers.core.file import FileFacts
+from workers.core.glob import Glob
 from workers.core.protected_files import KERNEL_FILESYSTEMS, ProtectedPlaces
 
 SECRET_FILES: Final[Mapping[str, str]] = {
@@ -35,6 +36,8 @@ SECRET_TREES: Final[Mapping[str, str]] = {
     "/var/lib/docker/swarm": "holds keys of the cluster",
     "/var/lib/kubelet/pki": "holds keys of the cluster",
 }
+
+_PLACED: Final = tuple((Glob(pattern), reason) for pattern, reason in SECRET_FILES.items())
 
 _NAMES: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = (
     (re.compile(rb"/\.ssh/(?!authorized_keys|known_hosts|config$|[^/]+\.pub$)[^/]+$"), "may be a private SSH key"),
@@ -63,10 +66,22 @@ def untouchable(facts: FileFacts, own: ProtectedPlaces) -> str | None:
 
 def secrecy(facts: FileFacts, path: bytes, secret: ProtectedPlaces) -> str | None:
     """Why reading this file takes two people, as a sentence that begins with "it"; None where one is enough."""
-    reason = _placed(facts, secret)
+    reason = _placed(facts, secret) or _named(path)
     if reason is not None:
         return reason
     return next((f"it {why}" for pattern, why in _NAMES if pattern.search(path)), None)
+
+
+def _named(path: bytes) -> str | None:
+    """By the fixed places alone: those of a container are none of this host's files, and secret all the same."""
+    name = path.decode("utf-8", "surrogateescape")
+    for glob, reason in _PLACED:
+        if glob.matches(name) and name.count("/") == glob.pattern.count("/"):
+            return f"it {reason}"
+    for tree, reason in SECRET_TREES.items():
+        if name.startswith(f"{tree}/"):
+            return f"it lies in what {reason}"
+    return None
 
 
 def _placed(facts: FileFacts, places: ProtectedPlaces) -> str | None:

@@ -20,9 +20,9 @@ _ZEROS: Final = bytes(CHUNK)
 class Copier:
     """One copy."""
 
-    def __init__(self, source: int, target: int, *, limit: int, deadline_ns: int, clock: Clock) -> None:
-        """From the descriptor ``source`` into the empty file ``target``."""
-        self._source = source
+    def __init__(self, target: int, *, limit: int, deadline_ns: int, clock: Clock) -> None:
+        """Into the empty file ``target``."""
+        self._source = -1
         self._target = target
         self._limit = limit
         self._deadline_ns = deadline_ns
@@ -30,14 +30,15 @@ class Copier:
         self._sha256 = hashlib.sha256()
         self._position = 0
 
-    def copy(self) -> tuple[int, str]:
-        """Size and digest (hex) of what was there, holes as zeros.
+    def copy(self, source: int) -> tuple[int, str]:
+        """Size and digest (hex) of what was there in the descriptor ``source``, holes as zeros.
 
         Raises:
             LimitExceeded: ``too_large``, ``timed_out``.
             OSError: of reading or writing.
         """
-        stated = os.fstat(self._source).st_size
+        self._source = source
+        stated = os.fstat(source).st_size
         self._within(stated)
         end = stated or self._limit + 1
         while self._position < end:

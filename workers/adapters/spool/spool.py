@@ -7,22 +7,21 @@ when its signed custody record is there, and not before: a crash in between leav
 import contextlib
 import hashlib
 import os
-import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Final, TypeVar
 
 from workers.adapters.private_directory import open_private
-from workers.adapters.spool.copying import Copier, looks
 from workers.adapters.spool.filling import Filler
+from workers.adapters.spool.reading import DirectReading, Reading
 from workers.adapters.spool.sources import BytesSource, FileSource
-from workers.adapters.vault import facts, paths, protected
+from workers.adapters.vault import protected
 from workers.adapters.vault.faults import translated
 from workers.core.custody import CUSTODY, Custody
 from workers.core.envelope import MAX_ENVELOPE_BYTES, PayloadType
 from workers.core.errors import LimitExceeded, MalformedMessage, PermanentFailure, TransientFailure
-from workers.core.file import FileFacts, FileIdentity
+from workers.core.file import FileFacts, FileIdentity, Location
 from workers.core.ids import ExecutionId, NodeId, is_execution_id
 from workers.core.protected_files import ProtectedPlaces
 from workers.core.secret_files import SECRET_FILES, SECRET_TREES
@@ -51,10 +50,10 @@ class SystemSpool:
         opener: Opener,
         clock: Clock,
         own: Mapping[Path, str],
-        openat2: bool = True,
+        reading: Reading | None = None,
     ) -> None:
         """``reserve`` bytes stay free beside every copy; ``own`` are the trees that nobody may read through us, the
-        spool among them anyway. ``openat2`` False forces the way that works without it."""
+        spool among them anyway. Without a ``reading`` of its own, files are read in the thread that asks."""
         self._path = path
         self._largest = largest
         self._reserve = reserve
@@ -62,8 +61,8 @@ class SystemSpool:
         self._sealer = sealer
         self._opener = opener
         self._clock = clock
+        self._reading = reading or DirectReading(clock)
         self._own = {**own, path: "holds what this node gathers"}
-        self._openat2 = openat2
         self._lock = Lock()
         self._opened = -1
 
@@ -72,21 +71,9 @@ class SystemSpool:
         """As the port says."""
         return self._largest
 
-    def examine(self, path: bytes) -> FileFacts | None:
+    def examine(self, where: Location) -> FileFacts | None:
         """As the port says."""
-        opened = paths.open_parent(path, openat2=self._openat2)
-        if opened is None:
-            return None
-        directory, name = opened
-        try:
-            with translated("looking at the file"):
-                return facts.examine(directory, name)
-        except PermanentFailure as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                return None
-            raise
-        finally:
-            os.close(directory)
+        return self._reading.examine(where)
 
     def own_places(self) -> ProtectedPlaces:
         """As the port says."""
@@ -108,17 +95,16 @@ class SystemSpool:
                 code="failed_enospc",
             )
 
-    def copy(self, execution_id: ExecutionId, path: bytes, expected: FileIdentity, *, deadline_ns: int) -> Copy | None:
+    def copy(
+        self, execution_id: ExecutionId, where: Location, expected: FileIdentity, *, deadline_ns: int
+    ) -> Copy | None:
         """As the port says."""
-        opened = paths.open_parent(path, openat2=self._openat2)
-        if opened is None:
-            return None
-        directory, name = opened
-        try:
-            with translated("reading the file"):
-                return self._held(execution_id, directory, name, expected, deadline_ns)
-        finally:
-            os.close(directory)
+
+        def filled(target: int) -> Copy | None:
+            return self._reading.copy(where, expected, target, limit=self._largest, deadline_ns=deadline_ns)
+
+        with translated("writing the copy"):
+            return self._filled(execution_id, filled)
 
     def keep(self, execution_id: ExecutionId, pieces: Iterable[bytes], *, deadline_ns: int) -> Kept:
         """As the port says."""
@@ -130,7 +116,9 @@ class SystemSpool:
             return filler.fill(pieces)
 
         with translated("writing to the spool"):
-            return self._filled(execution_id, filled)
+            kept = self._filled(execution_id, filled)
+        assert kept is not None
+        return kept
 
     def seal(self, custody: Custody) -> None:
         """As the port says."""
@@ -219,51 +207,24 @@ class SystemSpool:
                 self._opened = open_private(self._path, code="spool_unusable")
             return self._opened
 
-    def _held(
-        self, execution_id: ExecutionId, directory: int, name: bytes, expected: FileIdentity, deadline_ns: int
-    ) -> Copy | None:
-        try:
-            held = facts.hold(directory, name)
-        except FileNotFoundError:
-            return None
-        try:
-            found = os.fstat(held)
-            if paths.identity(found) != expected or not stat.S_ISREG(found.st_mode):
-                return None
-            known = facts.examine(directory, name)
-            return self._copied(execution_id, held, known, deadline_ns) if known.identity == expected else None
-        finally:
-            os.close(held)
-
-    def _copied(self, execution_id: ExecutionId, held: int, known: FileFacts, deadline_ns: int) -> Copy:
-        source = facts.reopen(held)
-        try:
-            before = os.fstat(source)
-
-            def filled(target: int) -> tuple[int, str]:
-                return Copier(source, target, limit=self._largest, deadline_ns=deadline_ns, clock=self._clock).copy()
-
-            size, sha256 = self._filled(execution_id, filled)
-            return Copy(size, sha256, known, steady=looks(before) == looks(os.fstat(source)))
-        finally:
-            os.close(source)
-
-    def _filled(self, execution_id: ExecutionId, fill: Callable[[int], T]) -> T:
-        """A new copy in place of any earlier one, durable; what a failure leaves takes no space."""
+    def _filled(self, execution_id: ExecutionId, fill: Callable[[int], T | None]) -> T | None:
+        """A new copy in place of any earlier one, durable; None, and no copy, where ``fill`` has nothing."""
         self.discard(execution_id)
+        name, done = _named(execution_id, _DATA), None
         try:
-            target = self._create(_named(execution_id, _DATA))
+            target = self._create(name)
             try:
                 done = fill(target)
-                os.fsync(target)
+                if done is not None:
+                    os.fsync(target)
+                    os.fsync(self._directory)
             finally:
                 os.close(target)
-            os.fsync(self._directory)
-            return done
-        except BaseException:
-            with contextlib.suppress(OSError):  # the janitor finds the rest
-                self._unlink(_named(execution_id, _DATA))
-            raise
+        finally:
+            if done is None:
+                with contextlib.suppress(OSError):  # takes no space; what stays all the same is the janitor's
+                    self._unlink(name)
+        return done
 
     def _custody_bytes(self, execution_id: ExecutionId) -> bytes | None:
         with translated("reading the custody record"):

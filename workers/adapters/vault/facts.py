@@ -10,6 +10,8 @@ import stat
 from typing import Final
 
 from workers.adapters.vault import kernel, mounts, paths
+from workers.adapters.vault.bind_mounts import ancestors_beyond
+from workers.adapters.vault.roots import Root
 from workers.core.file import FileAttribute, FileFacts, FileKind
 from workers.core.protected_files import KERNEL_FILESYSTEMS
 
@@ -37,13 +39,20 @@ def reopen(held: int, flags: int = os.O_RDONLY) -> int:
         return os.open(path, flags)
 
 
-def examine(directory: int, name: bytes) -> FileFacts:
-    """Everything about what has ``name`` in ``directory``. Raises ``OSError``."""
+def examine(directory: int, name: bytes, root: Root, *, allow_remote: bool) -> FileFacts:
+    """Everything about what has ``name`` in ``directory``, which was found below ``root``.
+
+    Raises:
+        CommandRejected: ``remote_filesystem``.
+        OSError: of looking.
+    """
     held = hold(directory, name)
     try:
-        found, above = os.fstat(held), os.fstat(directory)
         on, above_on = mounts.mount_id(held), mounts.mount_id(directory)
-        where = mounts.mount(on)
+        if on != above_on:
+            paths.check_answers(held, root, allow_remote=allow_remote)
+        where = root.mounts.find(on)
+        found, above = os.fstat(held), os.fstat(directory)
         regular = stat.S_ISREG(found.st_mode)
         # Opening one of the kernel's own files may be an order to it.
         openable = regular and where.filesystem not in KERNEL_FILESYSTEMS
@@ -52,7 +61,7 @@ def examine(directory: int, name: bytes) -> FileFacts:
             kind=_KINDS.get(stat.S_IFMT(found.st_mode), FileKind.DEVICE),
             identity=paths.identity(found),
             parent=paths.identity(above),
-            ancestors=paths.ancestors(directory),
+            ancestors=(*paths.ancestors(directory), *ancestors_beyond(where)),
             size=found.st_size,
             mode=stat.S_IMODE(found.st_mode),
             uid=found.st_uid,
@@ -67,6 +76,7 @@ def examine(directory: int, name: bytes) -> FileFacts:
             filesystem=where.filesystem,
             read_only=where.read_only,
             mount_point=on != above_on,
+            root=paths.identity(os.fstat(root.descriptor)),
         )
     finally:
         os.close(held)

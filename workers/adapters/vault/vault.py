@@ -3,21 +3,23 @@
 Made by bootstrap, called by the actions on files from any lane thread.
 """
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from workers.adapters.vault import facts, paths, protected
+from workers.adapters.vault import facts, lifting, paths, protected
 from workers.adapters.vault.faults import translated
 from workers.adapters.vault.place import SystemPlace
+from workers.adapters.vault.roots import Root, open_root
 from workers.adapters.vault.shelf import Shelf
 from workers.core.envelope import PayloadType
 from workers.core.errors import MalformedMessage, PermanentFailure, TransientFailure
-from workers.core.file import FileFacts
+from workers.core.file import Enclosure, FileFacts, FileIdentity, Location
 from workers.core.ids import ExecutionId, NodeId
-from workers.core.manifest import Manifest
+from workers.core.manifest import Manifest, in_run_of, is_same_directory
 from workers.core.protected_files import ProtectedPlaces
 from workers.ports import Clock, Opener, Place, Sealer, VaultLimits
 
@@ -63,20 +65,35 @@ class SystemVault:
         """As the port says."""
         return self._shelf.limits
 
-    def examine(self, path: bytes) -> FileFacts | None:
+    def examine(self, where: Location) -> FileFacts | None:
         """As the port says."""
-        opened = paths.open_parent(path, openat2=self._kernel.openat2)
-        if opened is None:
-            return None
-        directory, name = opened
-        try:
-            with translated("looking at the file"):
-                try:
-                    return facts.examine(directory, name)
-                except FileNotFoundError:
-                    return None
-        finally:
-            os.close(directory)
+        with self._root(where.inside) as root:
+            opened = self._parent(where, root)
+            if opened is None:
+                return None
+            directory, name = opened
+            try:
+                with translated("looking at the file"), contextlib.suppress(FileNotFoundError):
+                    return facts.examine(directory, name, root, allow_remote=where.allow_remote)
+                return None
+            finally:
+                os.close(directory)
+
+    def lift(self, where: Location, expected: FileIdentity) -> FileFacts | None:
+        """As the port says."""
+        with self._root(where.inside) as root:
+            opened = self._parent(where, root)
+            if opened is None:
+                return None
+            directory, name = opened
+            try:
+                with translated("making the file its layer's own"), contextlib.suppress(FileNotFoundError):
+                    lifted = lifting.lift(directory, name, expected)
+                    found = facts.examine(directory, name, root, allow_remote=where.allow_remote)
+                    return found if found.identity == lifted else None
+                return None
+            finally:
+                os.close(directory)
 
     def protected_places(self) -> ProtectedPlaces:
         """As the port says."""
@@ -123,20 +140,34 @@ class SystemVault:
         with translated("writing the manifest"):
             self._shelf.write_manifest(manifest.execution_id, data)
 
-    def place(self, manifest: Manifest) -> Place | None:
+    def place(self, manifest: Manifest, inside: Enclosure | None) -> Place | None:
         """As the port says."""
-        opened = paths.open_parent(manifest.path, openat2=self._kernel.openat2)
-        if opened is None:
-            return None
-        directory, _ = opened
+        with self._root(inside) as root:
+            opened = self._parent(Location(manifest.path, inside, manifest.allow_remote), root)
+            if opened is None:
+                return None
+            directory, _ = opened
+            try:
+                found = paths.identity(os.fstat(root.descriptor))
+                same = is_same_directory(manifest, paths.identity(os.fstat(directory)), found)
+            except OSError:
+                same, found = False, manifest.root
+            if not same:
+                os.close(directory)
+                return None
+            known = in_run_of(manifest, found)
+            return SystemPlace(directory, known, self._shelf, clock=self._clock, tmpfile=self._kernel.tmpfile)
+
+    @contextlib.contextmanager
+    def _root(self, inside: Enclosure | None) -> Iterator[Root]:
+        root = open_root(inside)
         try:
-            same = paths.identity(os.fstat(directory)) == manifest.parent
-        except OSError:
-            same = False
-        if not same:
-            os.close(directory)
-            return None
-        return SystemPlace(directory, manifest, self._shelf, clock=self._clock, tmpfile=self._kernel.tmpfile)
+            yield root
+        finally:
+            root.close()
+
+    def _parent(self, where: Location, root: Root) -> tuple[int, bytes] | None:
+        return paths.open_parent(where.path, root, openat2=self._kernel.openat2, allow_remote=where.allow_remote)
 
 
 def _damaged(execution_id: ExecutionId, why: str) -> PermanentFailure:

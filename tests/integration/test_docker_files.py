@@ -1,0 +1,222 @@
+"""Files inside containers of a real dockerd, on overlay2 as in production and on vfs, through a real node process."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engines import DEAF, DockerRig, require_engine, until
+from tests.integration.node_process import NodeSite, embedded_broker
+from tests.quarantining import seen
+from workers.actions import FAILPOINTS
+from workers.adapters.failpoints import KILLED
+from workers.core.command import ActionCommand
+from workers.core.custody import custody_key
+from workers.core.ids import NO_EXECUTION, ExecutionId
+from workers.core.outcome import Outcome
+from workers.core.result import ActionResult
+from workers.core.target import FileTarget
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+MAL = b"/tmp/mal"
+
+
+class OverlayRig(DockerRig):
+    driver = "overlay2"
+
+
+@pytest.fixture(scope="module", params=[OverlayRig, DockerRig], ids=["overlay2", "vfs"])
+def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRig]:
+    require_engine("docker")
+    made: DockerRig = request.param(tmp_path_factory.mktemp("docker-files"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def engine(rig: DockerRig) -> Iterator[DockerRig]:
+    yield rig
+    rig.clear()
+
+
+@pytest.fixture
+def site(engine: DockerRig, tmp_path: Path) -> Iterator[NodeSite]:
+    with embedded_broker() as address, NodeSite(tmp_path, address) as made:
+        made.actions["docker"] = {"socket_path": [str(engine.socket)]}
+        made.storage["directory"] = str(tmp_path / "objects")
+        made.configure()
+        yield made
+
+
+def order(site: NodeSite, action: str, container_id: str, **more: Any) -> ActionCommand:
+    """A person's, who names twelve digits."""
+    target = FileTarget(MAL, site.clock.now_ns(), container_id[:12])
+    return site.kill(0, action=action, target=target, **more)
+
+
+def undo(site: NodeSite, of: ActionCommand) -> ActionCommand:
+    return site.kill(0, action="file_unquarantine", target=None, undo_of=of.command_id)
+
+
+def done(site: NodeSite, command: ActionCommand) -> ActionResult:
+    site.send(command)
+    return site.ended(command.command_id, timeout_s=60)
+
+
+def inside(engine: DockerRig, container_id: str) -> Path:
+    """The malware, as the host sees it."""
+    return Path(f"/proc/{engine.pid(container_id)}/root{MAL.decode()}")
+
+
+def infected(engine: DockerRig, **more: Any) -> tuple[str, Path]:
+    container_id = engine.run(command=DEAF, **more)
+    path = inside(engine, container_id)
+    path.write_bytes(os.urandom(300_000))
+    path.chmod(0o4751)
+    path.chmod(0o751)
+    os.chown(path, 1234, 42)
+    os.setxattr(path, "user.note", b"kept")
+    os.utime(path, ns=(1_700_000_000_000_000_001, 1_700_000_000_000_000_002))
+    return container_id, path
+
+
+def test_acquired_taken_and_given_back_through_a_node(engine: DockerRig, site: NodeSite, tmp_path: Path) -> None:
+    container_id, path = infected(engine)
+    twin, other = infected(engine)
+    before = seen(path)
+    os.utime(path, ns=(1_700_000_000_000_000_001, 1_700_000_000_000_000_002))
+    site.start()
+    gathered = done(site, order(site, "file_acquire", container_id))
+    assert gathered.outcome is Outcome.COMPLETED, gathered
+    key = str(gathered.outputs["object_key"])
+    assert hashlib.sha256((tmp_path / "objects" / key).read_bytes()).hexdigest() == before.content
+    assert (tmp_path / "objects" / custody_key(key)).exists()
+
+    taking = order(site, "file_quarantine", container_id)
+    taken = done(site, taking)
+    assert taken.outcome is Outcome.COMPLETED, taken
+    assert taken.outputs["container_id"] == container_id
+    assert list(path.parent.iterdir()) == []
+    assert other.exists(), f"the same path of {twin[:12]} is another file"
+
+    back = done(site, undo(site, taking))
+    assert back.outcome is Outcome.COMPLETED, back
+    assert seen(path) == before
+    assert [entry.name for entry in path.parent.iterdir()] == ["mal"]
+
+
+def test_a_file_of_the_image_goes_and_comes_back(engine: DockerRig, site: NodeSite) -> None:
+    container_id = engine.run(command=DEAF)
+    path = Path(f"/proc/{engine.pid(container_id)}/root/bin/busybox")
+    before = seen(path)
+    site.start()
+    command = order(site, "file_quarantine", container_id)
+    command = site.kill(
+        0, action="file_quarantine", target=FileTarget(b"/bin/busybox", site.clock.now_ns(), container_id)
+    )
+    taken = done(site, command)
+    assert taken.outcome is Outcome.COMPLETED, taken
+    assert int(taken.outputs["mappings"]) > 0, "its init runs it"
+    assert not path.exists()
+    assert done(site, undo(site, command)).outcome is Outcome.COMPLETED
+    after = seen(path)
+    assert (after.content, after.mode, after.mtime_ns) == (before.content, before.mode, before.mtime_ns)
+
+
+def test_a_restarted_container_gets_its_file_back_and_a_removed_one_nothing(engine: DockerRig, site: NodeSite) -> None:
+    container_id, path = infected(engine)
+    before = seen(path)
+    site.start()
+    taking = order(site, "file_quarantine", container_id)
+    assert done(site, taking).outcome is Outcome.COMPLETED
+    with engine.client() as client:
+        client.kill(container_id)
+    until(lambda: engine.state(container_id) == "exited")
+    refused = done(site, undo(site, taking))
+    assert (refused.outcome, refused.code) == (Outcome.REJECTED, "file_unquarantine_error_restore_container_gone")
+    assert "start it" in refused.message
+    engine.begin(container_id)
+    back = done(site, undo(site, taking))
+    assert back.outcome is Outcome.COMPLETED, back
+    path = inside(engine, container_id)
+    after = seen(path)
+    assert (after.content, after.mode, after.uid, after.mtime_ns) == (
+        before.content,
+        before.mode,
+        before.uid,
+        before.mtime_ns,
+    )
+
+    again = order(site, "file_quarantine", container_id)
+    assert done(site, again).outcome is Outcome.COMPLETED
+    engine.remove(container_id)
+    refused = done(site, undo(site, again))
+    assert (refused.outcome, refused.code) == (Outcome.REJECTED, "file_unquarantine_error_restore_container_gone")
+    assert str(again.command_id) in refused.message
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_paused_containers_files_can_be_taken(engine: DockerRig, site: NodeSite, paused: bool) -> None:
+    container_id, path = infected(engine)
+    if paused:
+        engine.pause(container_id)
+    site.start()
+    assert done(site, order(site, "file_quarantine", container_id)).outcome is Outcome.COMPLETED
+    assert not path.exists()
+
+
+def test_a_node_that_dies_at_each_step_ends_what_it_began(engine: DockerRig, site: NodeSite) -> None:
+    container_id, path = infected(engine)
+    before = seen(path)
+    undo_of: ExecutionId = NO_EXECUTION
+    died = 0
+    for action in ("file_acquire", "file_quarantine", "file_unquarantine"):
+        for point in (each for each in FAILPOINTS if each.startswith(f"{action}.")):
+            if action == "file_quarantine" and not path.exists():
+                _bring_back(site, undo_of)
+            if action == "file_unquarantine" and path.exists():
+                undo_of = _take(site, container_id)
+            process = site.start(f"{point}=kill")
+            site.up()
+            command = (
+                site.kill(0, action=action, target=None, undo_of=undo_of)
+                if action == "file_unquarantine"
+                else order(site, action, container_id)
+            )
+            site.send(command)
+            assert process.wait(60) == KILLED, point
+            died += 1
+            site.start()
+            ended = site.ended(command.command_id, timeout_s=60)
+            assert ended.outcome is Outcome.COMPLETED, (point, ended)
+            if action == "file_quarantine":
+                undo_of = command.command_id
+                assert not path.exists(), point
+            else:
+                assert seen(path).content == before.content, point
+            site.stop()
+    assert [entry.name for entry in path.parent.iterdir()] == ["mal"]
+    print(f"\nkilled at {died} steps on a file in a container: lost 0, half done 0")
+
+
+def _take(site: NodeSite, container_id: str) -> ExecutionId:
+    site.start()
+    site.up()
+    command = order(site, "file_quarantine", container_id)
+    assert done(site, command).outcome is Outcome.COMPLETED
+    site.stop()
+    return command.command_id
+
+
+def _bring_back(site: NodeSite, undo_of: ExecutionId) -> None:
+    site.start()
+    site.up()
+    command = site.kill(0, action="file_unquarantine", target=None, undo_of=undo_of)
+    assert done(site, command).outcome is Outcome.COMPLETED
+    site.stop()
