@@ -217,12 +217,12 @@ custodies: SearchStrategy[Custody] = _records(
     {
         **dict.fromkeys(("size", "mode", "uid", "gid", "links"), counts),
         **dict.fromkeys(("mtime_ns", "ctime_ns", "taken_at_ns", "run_started_at_ns"), moments),
-        **dict.fromkeys(("action", "sha256", "asked_by", "reason", "event_id", "container_id"), texts),
+        **dict.fromkeys(("action", "sha256", "asked_by", "reason", "event_id", "source", "container_id"), texts),
         "execution_id": execution_ids,
         "node_id": texts,
         "path": blobs,
         **dict.fromkeys(("file", "root"), identities),
-        "content_changed": st.booleans(),
+        **dict.fromkeys(("content_changed", "truncated"), st.booleans()),
     },
 )
 

@@ -4,7 +4,7 @@ Implemented in ``workers.adapters`` and in ``tests/fakes``; wired in ``workers.b
 blocks, whether doing it twice is safe, and what it raises. Unless it says otherwise a method does not raise.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -25,6 +25,7 @@ from workers.core.manifest import Manifest
 from workers.core.node_state import NodeState
 from workers.core.outcome import Values
 from workers.core.process import ProcessFacts, ProcessIdentity
+from workers.core.process_snapshot import ProcessSnapshot
 from workers.core.protected_files import ProtectedPlaces
 from workers.core.queries import (
     EventQuery,
@@ -445,6 +446,10 @@ class HeldProcess(Protocol):
         """The pids of its children; None when it has ended. Complete only while none of its threads runs: who is told
         must hold each and look whether it is a child of this one. Raises as ``threads``."""
 
+    def snapshot(self, *, timeout_s: float) -> ProcessSnapshot | None:
+        """Everything the kernel shows of it, read while it is held; None when it has ended. Touches nothing. What takes
+        longer, or cannot be read, is left out and said. Raises ``PermanentFailure`` (``facts_hidden``)."""
+
     def wait_gone(self, timeout_s: float) -> bool:
         """Blocks until it has ended, or the time is over."""
 
@@ -660,6 +665,11 @@ class ObjectSource(Protocol):
     def read_at(self, offset: int, length: int) -> bytes:
         """Exactly these bytes. Blocks on the disk. Raises ``PermanentFailure`` (``spool_damaged``, ``io_error``)."""
 
+    def link(self, directory: int, name: str) -> bool:
+        """Give its own file, which is durable, this name in an open directory too, for its owner to read alone; False
+        where it has none, or that directory is on another filesystem. Raises ``FileExistsError`` where the name is
+        taken, and any other ``OSError``."""
+
     def close(self) -> None:
         """Idempotent."""
 
@@ -734,6 +744,16 @@ class Copy:
     """Whether it looked the same before and after it was read."""
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What was kept of something that was made or streamed."""
+
+    size: int
+    sha256: str
+    whole: bool
+    """Whether nothing was left out."""
+
+
 class Spool(Protocol):
     """This node's shelf for what waits to be uploaded, and the way of files onto it. Any thread; blocks on disks.
 
@@ -765,6 +785,10 @@ class Spool(Protocol):
 
         Raises ``LimitExceeded`` (``too_large``, ``timed_out``).
         """
+
+    def keep(self, execution_id: ExecutionId, pieces: Iterable[bytes], *, deadline_ns: int) -> Kept:
+        """What is no file, durable here, in place of any earlier copy: all pieces up to the first that goes beyond
+        ``largest``. Raises ``LimitExceeded`` (``timed_out``), and what ``pieces`` raises."""
 
     def seal(self, custody: Custody) -> None:
         """The copy is complete: this says what it is, signed, and is durable on return."""
@@ -838,6 +862,13 @@ class Containers(Protocol):
 
     def unpause(self, ref: ContainerRef) -> Refusal | None:
         """Thaw them. Refused where it is not paused."""
+
+    def logs(self, ref: ContainerRef, *, tail: int, since_ns: int) -> Generator[bytes]:
+        """What it wrote, oldest first, as far as its runtime kept it: pieces that are whole lines, each with its time,
+        its stream, and whether it ended (``<time> <stdout|stderr> <F|P> <text>``). At most its last ``tail`` lines (0:
+        all), none before ``since_ns`` (0: from the beginning). Asked for as it is consumed; close it to ask no more.
+        Touches nothing. Raises, also on the way, ``TransientFailure``; ``PermanentFailure`` (``logs_unsupported`` where
+        this runtime's are not read, ``logs_unavailable``, ``logs_unreadable``)."""
 
     def own_ids(self) -> Collection[str]:
         """The containers that this worker itself runs in. Asks no runtime."""

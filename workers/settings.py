@@ -201,6 +201,8 @@ class ResponseActions(_Frozen):
     file_quarantine: Quarantine = Quarantine()
     file_unquarantine: ActionSwitch = ActionSwitch()
     file_acquire: Acquire = Acquire()
+    snapshot_process: ActionSwitch = ActionSwitch()
+    get_logs: ActionSwitch = ActionSwitch()
 
     def switch(self, action: str) -> ActionSwitch:
         """The switch of an action by name; an action without a key of its own follows ``enabled``."""

@@ -49,6 +49,10 @@ class Broken:
             raise self.error
         return bytes(length)
 
+    def link(self, directory: int, name: str) -> bool:
+        del directory, name
+        return False
+
     def close(self) -> None:
         """Nothing is open."""
 
@@ -250,6 +254,18 @@ def test_only_the_very_object_is_said_to_be_there(rig: Rig) -> None:
     assert may_look[0]() in (False, None)
     assert put(rig, "seen", b"object") is Written.NEW
     assert [look() for look in may_look] in ([True, False], [None, None])
+
+
+def test_an_object_that_was_changed_after_it_was_made_is_not_said_to_be_there(tmp_path: Path) -> None:
+    rig = DirectoryRig(tmp_path / "objects", FakeClock())
+    store, sent = rig.store, source(b"object")
+    assert store.put(key("seen"), sent, deadline_ns=FAR_NS) is Written.NEW
+    path = rig.path / key("seen")
+    path.chmod(0o600)
+    path.write_bytes(b"forged")
+    path.chmod(0o400)
+    os.utime(path, ns=(0, 0))
+    assert store.holds(key("seen"), sent, deadline_ns=FAR_NS) is False
 
 
 def test_a_store_that_is_there_answers(rig: Rig) -> None:

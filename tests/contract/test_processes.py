@@ -395,6 +395,24 @@ def test_without_the_kernels_list_of_children_everyone_is_asked() -> None:
     assert set(kin.children_by_asking(os.getppid())) >= {os.getpid()}
 
 
+def test_a_snapshot_is_of_the_process_that_is_held(stage: Stage) -> None:
+    pid = stage.spawn()
+    handle = _open(stage, pid)
+    claimed = handle.facts.identity
+    handle.close()
+    again = stage.processes.reopen(pid, claimed)
+    assert again is not None
+    taken = again.snapshot(timeout_s=10)
+    assert taken is not None
+    assert taken.process.identity == claimed
+    assert not taken.ended
+    stage.end(pid)
+    assert again.snapshot(timeout_s=10) is None
+    stage.reuse(pid)
+    assert again.snapshot(timeout_s=10) is None
+    again.close()
+
+
 def test_closing_twice_is_closing_once(stage: Stage) -> None:
     handle = _open(stage, stage.spawn())
     handle.close()

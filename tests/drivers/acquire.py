@@ -1,7 +1,8 @@
-"""One acquisition on real files, as the node would run it, in a process that a test may kill anywhere.
+"""One gathering of the real thing, as the node would run it, in a process that a test may kill anywhere.
 
 `python -m tests.drivers.acquire DIRECTORY PATH` as `tests.drivers.quarantine`, on the same rig, with a spool and an
-object store beside the vault: a directory, or what `ACQUIRE_STORE` (a JSON of the settings' `storage`) names.
+object store beside the vault: a directory, or what `ACQUIRE_STORE` (a JSON of the settings' `storage`) names. A PATH
+that is a number is a process, of which a snapshot is taken.
 """
 
 from __future__ import annotations
@@ -16,21 +17,25 @@ from typing import Any
 
 from tests.drivers.quarantine import MEGABYTE, NODE, NOON_NS, Rig, enclosed
 from workers.actions.file_acquire import FileAcquire
+from workers.actions.get_logs import GetLogs
+from workers.actions.snapshot_process import SnapshotProcess
 from workers.adapters.avro import AvroCodec
 from workers.adapters.clock import SystemClock
 from workers.adapters.failpoints import failpoints
 from workers.adapters.object_store import open_store
+from workers.adapters.processes import SystemProcesses
 from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer, PrivateKey
 from workers.adapters.spool import SystemSpool
 from workers.adapters.spool.keeper import start_keeper
 from workers.adapters.spool.kept import KeptReading
 from workers.adapters.spool.reading import DirectReading, Reading
 from workers.core.custody import object_key
+from workers.core.event import ProcessRef
 from workers.core.ids import ExecutionId, id_from_cause
 from workers.core.keyset import KeyRole, Keyset, PublicKey
 from workers.core.outcome import Report
-from workers.core.target import ReviewedFile
-from workers.ports import ObjectStore
+from workers.core.target import ContainerTarget, ProcessTarget, ReviewedFile
+from workers.ports import Containers, ObjectStore
 from workers.settings import StorageSettings, parse
 
 GATHER = id_from_cause(NOON_NS, "acquire")
@@ -72,7 +77,7 @@ class AcquireRig(Rig):
         )
         self.objects = self.directory / "objects"
         store = self.store or open_store(StorageSettings(directory=self.objects), NODE, clock=clock)
-        self.host = replace(self.host, spool=self.spool, objects=store)
+        self.host = replace(self.host, spool=self.spool, objects=store, processes=SystemProcesses())
 
     def acquire(
         self,
@@ -87,6 +92,17 @@ class AcquireRig(Rig):
             FileAcquire(), self._command("file_acquire", execution_id, self.target(path, reviewed), chosen or {})
         )
 
+    def snapshot(self, pid: int, *, execution_id: ExecutionId = GATHER) -> Report:
+        """Take a snapshot of whoever has the pid, as a person may ask."""
+        target = ProcessTarget(line=(ProcessRef(pid=pid),), observed_at_ns=0)
+        return self._run(SnapshotProcess(), self._command("snapshot_process", execution_id, target, {}))
+
+    def logs(self, container_id: str, containers: Containers, *, execution_id: ExecutionId = GATHER) -> Report:
+        """Get a container's log from one of these."""
+        self.host = replace(self.host, containers=containers)
+        target = ContainerTarget(container_id, observed_at_ns=self.host.clock.now_ns())
+        return self._run(GetLogs(), self._command("get_logs", execution_id, target, {"tail": 0}))
+
 
 def store_from(environment: Mapping[str, str], rig: Rig) -> ObjectStore | None:
     """The store that the environment names."""
@@ -99,7 +115,7 @@ def main() -> None:
     reading = KeptReading(start_keeper(), SystemClock()) if os.environ.get(KEPT) else None
     rig = AcquireRig(Path(directory), reading=reading, armed=failpoints(os.environ), inside=enclosed(os.environ))
     rig.host = replace(rig.host, objects=store_from(os.environ, rig) or rig.host.objects)
-    report = rig.acquire(os.fsencode(path))
+    report = rig.snapshot(int(path)) if path.isdigit() else rig.acquire(os.fsencode(path))
     print(report.outcome, report.code)
 
 

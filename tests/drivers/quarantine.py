@@ -35,7 +35,7 @@ from workers.core.ids import NO_EXECUTION, ExecutionId, Incarnation, KeyId, Node
 from workers.core.keyset import KeyRole, Keyset, PublicKey
 from workers.core.outcome import NOTHING, Outcome, Report, Values
 from workers.core.request import Actor, ActorKind
-from workers.core.target import FileTarget, ReviewedFile
+from workers.core.target import FileTarget, ReviewedFile, Target
 from workers.ports import Failpoints, Host, VaultLimits
 
 NODE = NodeId("ab" * 16)
@@ -182,8 +182,8 @@ class Rig:
         self,
         action: str,
         execution_id: ExecutionId,
-        target: FileTarget | None,
-        chosen: Mapping[str, bool],
+        target: Target | None,
+        chosen: Mapping[str, bool | int],
         *,
         undo_of: ExecutionId = NO_EXECUTION,
     ) -> ActionCommand:

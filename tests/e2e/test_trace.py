@@ -31,10 +31,12 @@ class Collector:
 
     def __init__(self) -> None:
         self.spans: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        self.bodies: list[bytes] = []
+        """Everything that was exported, metrics too."""
         self.lock = threading.Lock()
 
     def take(self, body: bytes) -> None:
-        """One export."""
+        """One export of spans."""
         request = ExportTraceServiceRequest.FromString(body)
         with self.lock:
             for resource in request.resource_spans:
@@ -59,6 +61,7 @@ def collecting() -> Iterator[tuple[Collector, str]]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
+            collector.bodies.append(body)
             if self.path == "/v1/traces":
                 collector.take(body)
             self.send_response(200)

@@ -7,16 +7,32 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from tests.fakes.clock import FakeClock
 from workers.core.container import ALIVE, ContainerFacts, ContainerRef, ContainerState, RestartPolicy, Runtime
-from workers.core.errors import Indeterminate, TransientFailure
+from workers.core.errors import Indeterminate, TransientFailure, WorkerError
 from workers.ports import Refusal
 
 SOCKET = "/run/docker.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One line of a log; with ``error`` the stream ends there."""
+
+    text: str
+    time_ns: int = 0
+    stream: str = "stdout"
+    error: WorkerError | None = None
+
+    def shown(self) -> bytes:
+        """As the port hands it out."""
+        when = datetime.fromtimestamp(self.time_ns / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return f"{when} {self.stream} F {self.text}\n".encode()
 
 
 @dataclass(slots=True)
@@ -31,6 +47,7 @@ class FakeContainer:
     comes_back: bool = False
     """Somebody starts it again as soon as it has ended."""
     calls: list[str] = field(default_factory=list)
+    written: list[Written] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -52,6 +69,8 @@ class FakeContainers:
     """By call: what happens just before it, once."""
     unsettled: bool = False
     graces: list[int] = field(default_factory=list)
+    asked: list[tuple[int, int]] = field(default_factory=list)
+    """Lines and beginning of every log that was asked for."""
     _waiting: list[Callable[[], None]] = field(default_factory=list)
     _ids: Any = field(default_factory=lambda: itertools.count(1))
     _pids: Any = field(default_factory=lambda: itertools.count(7000))
@@ -153,6 +172,18 @@ class FakeContainers:
 
     def unpause(self, ref: ContainerRef) -> Refusal | None:
         return self._do("unpause", ref, self._becomes(ContainerState.RUNNING), needs=(ContainerState.PAUSED,))
+
+    def logs(self, ref: ContainerRef, *, tail: int, since_ns: int) -> Generator[bytes]:
+        self._look()
+        self.asked.append((tail, since_ns))
+        container = next((each for each in self.table if each.facts.ref == ref and not each.removed), None)
+        if container is None:
+            raise TransientFailure(f"{SOCKET} has no such container any more")
+        written = [line for line in container.written if not since_ns or line.time_ns >= since_ns]
+        for line in written[-tail:] if tail else written:
+            if line.error is not None:
+                raise line.error
+            yield line.shown()
 
     def own_ids(self) -> Collection[str]:
         return self.own

@@ -16,6 +16,7 @@ from workers.core.errors import PermanentFailure, TransientFailure
 from workers.core.halting import ThreadFacts
 from workers.core.process import ProcessFacts, ProcessIdentity
 from workers.core.process_identity import is_same
+from workers.core.process_snapshot import Listed, ProcessSnapshot, Variable
 
 TICK_NS: Final = 10_000_000
 BOOT_ID: Final = "0f0e0d0c-0b0a-4908-8706-050403020100"
@@ -31,6 +32,7 @@ class FakeProcess:
     permitted: bool = True
     hidden: bool = False
     stuck: bool = False
+    environment: tuple[Variable, ...] = ()
     signals: list[int] = field(default_factory=list)
     each: list[int] = field(default_factory=list)
     """Which of ``signals`` went to its threads one by one."""
@@ -165,6 +167,12 @@ class FakeHandle:
             return None
         own = self._facts.pid
         return tuple(pid for pid, other in self._table.items() if other.alive and other.facts.parent_pid == own)
+
+    def snapshot(self, *, timeout_s: float) -> ProcessSnapshot | None:
+        if not self._process.alive:
+            return None
+        taken_at_ns = self._clock.now_ns()
+        return ProcessSnapshot(self._process.facts, taken_at_ns, environment=Listed(self._process.environment))
 
     def wait_gone(self, timeout_s: float) -> bool:
         if self._process.alive:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tests.fakes.vault import FakeVault
@@ -13,7 +13,7 @@ from workers.core.errors import LimitExceeded, PermanentFailure, WorkerError
 from workers.core.file import FileFacts, FileIdentity, Location
 from workers.core.ids import ExecutionId
 from workers.core.protected_files import ProtectedPlaces
-from workers.ports import Copy, ObjectSource
+from workers.ports import Copy, Kept, ObjectSource
 
 MEGABYTE = 1 << 20
 
@@ -64,6 +64,19 @@ class FakeSpool:
         found = self.disk.files.get(path)
         steady = found is not None and found.content == before
         return Copy(len(before), hashlib.sha256(before).hexdigest(), facts, steady)
+
+    def keep(self, execution_id: ExecutionId, pieces: Iterable[bytes], *, deadline_ns: int) -> Kept:
+        self._step("keep")
+        self.discard(execution_id)
+        self.reads += 1
+        kept, whole = b"", True
+        for piece in pieces:
+            if len(kept) + len(piece) > self.largest:
+                whole = False
+                break
+            kept += piece
+        self.copies[execution_id] = kept
+        return Kept(len(kept), hashlib.sha256(kept).hexdigest(), whole)
 
     def seal(self, custody: Custody) -> None:
         self._step("seal")

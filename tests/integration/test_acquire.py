@@ -95,6 +95,35 @@ def test_nobody_else_may_look_into_spool_or_store(files: Path, tmp_path: Path) -
     assert (rig.objects / KEY).stat().st_mode & 0o7777 == 0o400
 
 
+def test_a_copy_on_the_stores_own_filesystem_is_the_object_and_is_let_go_all_the_same(
+    files: Path, tmp_path: Path
+) -> None:
+    path = files / "mal"
+    path.write_bytes(os.urandom(3 * MEGABYTE))
+    killed = driven(tmp_path / "rig", path, "file_acquire.a2")
+    assert killed.returncode == KILLED, killed
+    (copy,) = (tmp_path / "rig" / "spool").glob("*.data")
+    rig = AcquireRig(tmp_path / "rig")
+    assert copy.stat().st_ino == (rig.objects / KEY).stat().st_ino, "no byte was written twice"
+    assert take(rig, path).outcome is Outcome.COMPLETED
+    assert not copy.exists()
+    found = (rig.objects / KEY).stat()
+    assert (found.st_nlink, found.st_mode & 0o7777) == (1, 0o400)
+
+
+def test_a_copy_on_another_filesystem_is_copied_into_the_store(
+    files: Path, tmp_path: Path, require: Callable[..., None]
+) -> None:
+    require("root", "a small filesystem has to be mounted")
+    path = files / "mal"
+    path.write_bytes(os.urandom(100_000))
+    with small_disk(tmp_path / "small") as at:
+        rig = AcquireRig(tmp_path / "rig", spool_at=at / "spool", reserve=0)
+        assert take(rig, path).outcome is Outcome.COMPLETED
+        assert stored(rig) == [KEY, custody_key(KEY)]
+        assert sha256(rig.objects / KEY) == sha256(path)
+
+
 def test_a_sparse_file_is_its_logical_bytes(files: Path, tmp_path: Path) -> None:
     path = files / "sparse"
     with path.open("wb") as file:

@@ -100,7 +100,8 @@ def _staged(action: Action[Any]) -> Host:
             for ref in line:
                 processes.spawn(pid=ref.pid, exe=ref.exe, name=ref.name, command_line=ref.command_line)
             clock.advance(11)
-            host = Host(processes=processes, clock=clock, failpoints=FakeFailpoints())
+            shelves: dict[str, Any] = {"spool": FakeSpool(), "objects": FakeObjectStore(clock=clock)}
+            host = Host(processes=processes, clock=clock, failpoints=FakeFailpoints(), **shelves)
             if action.undo_only:
                 _run_forward(action, host)
             return host
@@ -117,7 +118,8 @@ def _staged(action: Action[Any]) -> Host:
             containers = FakeContainers(clock)
             containers.spawn(container_id)
             clock.advance(11)
-            host = Host(FakeProcesses(clock), clock, FakeFailpoints(), containers=containers)
+            shelves = {"spool": FakeSpool(), "objects": FakeObjectStore(clock=clock)}
+            host = Host(FakeProcesses(clock), clock, FakeFailpoints(), containers=containers, **shelves)
             if action.undo_only:
                 _run_forward(action, host)
             return host

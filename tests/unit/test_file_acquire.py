@@ -14,7 +14,8 @@ from tests.fakes.object_store import FakeObjectStore
 from tests.fakes.processes import FakeProcesses
 from tests.fakes.spool import FakeSpool
 from workers.action import Begun, Done, Job, NotDone, Pending
-from workers.actions.file_acquire import FAILPOINTS, KEPT_NS, FileAcquire
+from workers.action.gathering import KEPT_NS
+from workers.actions.file_acquire import FAILPOINTS, FileAcquire
 from workers.core.command import ActionCommand, parameters_digest
 from workers.core.custody import custody_key, object_key
 from workers.core.errors import CommandRejected, LimitExceeded, PermanentFailure, TransientFailure

@@ -23,9 +23,16 @@ from workers.gateway.principals import Principal
 CONTENT = os.urandom(600_000)
 
 
-def acquired(gateway: FakeGateway, content: bytes = CONTENT, *, number: int = 1, **more: str | int) -> Story:
+def acquired(
+    gateway: FakeGateway,
+    content: bytes = CONTENT,
+    *,
+    number: int = 1,
+    action: str = "file_acquire",
+    **more: str | int,
+) -> Story:
     """An execution that acquired `content`; `more` are outputs that differ."""
-    story = Story(number, action="file_acquire")
+    story = Story(number, action=action)
     key = object_key(story.node_id, story.id)
     outputs: Values = {
         "object_key": key,
@@ -59,6 +66,19 @@ def test_it_is_the_content_with_its_digest_and_no_name_of_its_own(gateway: FakeG
     assert answer.headers["content-length"] == str(len(content))
     assert answer.headers["content-disposition"] == f'attachment; filename="{story.id}"'
     assert (answer.headers["x-content-type-options"], answer.headers["cache-control"]) == ("nosniff", "no-store")
+
+
+@pytest.mark.parametrize(
+    ("action", "ending"), [("file_acquire", ""), ("snapshot_process", ".json"), ("get_logs", ".log"), ("newer", "")]
+)
+@pytest.mark.parametrize("prefix", ["/api/v1/executions", f"{COMPATIBLE}/action-executions"])
+def test_logs_and_snapshots_are_downloaded_the_same_way_under_a_name_of_ours(
+    gateway: FakeGateway, prefix: str, action: str, ending: str
+) -> None:
+    story = acquired(gateway, action=action)
+    answer = gateway.get(path(story, prefix))
+    assert (answer.status_code, answer.content) == (200, CONTENT)
+    assert answer.headers["content-disposition"] == f'attachment; filename="{story.id}{ending}"'
 
 
 def test_the_compatible_face_serves_the_same(gateway: FakeGateway) -> None:
@@ -110,7 +130,7 @@ def test_what_is_not_what_was_sealed_never_arrives_whole() -> None:
     for content in (b"short", CONTENT):
         forged = FakeStoredObject(bytes(len(content)))
         telemetry = FakeTelemetry()
-        download = Download("id", len(content), hashlib.sha256(content).hexdigest(), forged, telemetry)
+        download = Download("id", "id", len(content), hashlib.sha256(content).hexdigest(), forged, telemetry)
         got = bytearray()
         with pytest.raises(TransientFailure):
             list(map(got.extend, download.chunks()))
@@ -121,7 +141,7 @@ def test_what_is_not_what_was_sealed_never_arrives_whole() -> None:
 
 def test_a_store_that_breaks_off_is_no_whole_file() -> None:
     torn = FakeStoredObject(CONTENT[:300_000], broken=TransientFailure(code="store_unavailable"))
-    download = Download("id", len(CONTENT), hashlib.sha256(CONTENT).hexdigest(), torn, FakeTelemetry())
+    download = Download("id", "id", len(CONTENT), hashlib.sha256(CONTENT).hexdigest(), torn, FakeTelemetry())
     with pytest.raises(TransientFailure):
         list(download.chunks())
 

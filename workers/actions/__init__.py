@@ -11,10 +11,12 @@ from workers.actions import (
     file_acquire,
     file_quarantine,
     file_unquarantine,
+    get_logs,
     kill_container,
     kill_process,
     pause_container,
     resume_process,
+    snapshot_process,
     start_container,
     stop_container,
     suspend_process,
@@ -23,10 +25,12 @@ from workers.actions import (
 from workers.actions.file_acquire import FileAcquire
 from workers.actions.file_quarantine import FileQuarantine
 from workers.actions.file_unquarantine import FileUnquarantine
+from workers.actions.get_logs import GetLogs
 from workers.actions.kill_container import KillContainer
 from workers.actions.kill_process import KillProcess
 from workers.actions.pause_container import PauseContainer
 from workers.actions.resume_process import ResumeProcess
+from workers.actions.snapshot_process import SnapshotProcess
 from workers.actions.start_container import StartContainer
 from workers.actions.stop_container import StopContainer
 from workers.actions.suspend_process import SuspendProcess
@@ -44,6 +48,8 @@ CATALOGUE: Final[tuple[Action[Any], ...]] = (
     FileQuarantine(),
     FileUnquarantine(),
     FileAcquire(),
+    SnapshotProcess(),
+    GetLogs(),
 )
 """Every action there is. Closed: nothing is registered at run time."""
 
@@ -59,6 +65,8 @@ FAILPOINTS: Final = (
     *file_quarantine.FAILPOINTS,
     *file_unquarantine.FAILPOINTS,
     *file_acquire.FAILPOINTS,
+    *snapshot_process.FAILPOINTS,
+    *get_logs.FAILPOINTS,
 )
 """Every place inside an action where a fault test may end the worker."""
 

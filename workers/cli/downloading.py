@@ -1,4 +1,4 @@
-"""``douse download``: an acquired file, whole and verified, or not at all.
+"""``douse download``: an acquired file, log or snapshot, whole and verified, or not at all.
 
 Called by the frame; calls the gateway. What arrives is written beside its final name, hashed on the way, and gets the
 name only when its digest is the one that the node signed; until then, and after any failure, nothing has that name. It
@@ -36,7 +36,7 @@ def download(
     force: Annotated[bool, typer.Option("--force", help="Replace what has that name.")] = False,
     data: DataOption = None,
 ) -> None:
-    """Download an acquired file and verify its SHA-256. It may be malware."""
+    """Download an acquired file, log or snapshot, and verify its SHA-256. It may be malware."""
     with connected(data) as client:
         wanted = _sealed(client, execution_id)
         path = (file if file is not None else Path(Path(execution_id).name)).expanduser()

@@ -41,6 +41,10 @@ class Custody:
     event_id: str = ""
     content_changed: bool = False
     """Whether the file was written to between claim and copy: what was kept is what was read."""
+    source: str = ""
+    """What it was gathered from, where that was no file: one process or container, by what nothing else shares."""
+    truncated: bool = False
+    """Whether a limit of this node left something out."""
     container_id: str = ""
     """The container whose path it is; empty for the host's."""
     run_started_at_ns: int = 0

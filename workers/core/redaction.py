@@ -1,4 +1,4 @@
-"""Masks secrets in command lines before they are journalled, published or logged (SAFETY D24).
+"""Masks secrets in command lines and environments before they are journalled, published or logged (SAFETY D24).
 
 Called by ``adapters.processes`` and wherever an untrusted command line is recorded. Pure. It errs towards masking: what
 an investigator loses is the value of one argument, and its name stays.
@@ -55,6 +55,33 @@ _HINTS: Final = (
     *("aiza", "bearer", "basic", "://", "-u ", "-user "),
 )
 """Most text holds none of these, and is looked through no further."""
+
+
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
+
+_HARMLESS: Final = frozenset(
+    re.findall(
+        r"\w+",
+        """
+    COLORTERM CONTAINER DISPLAY EDITOR HISTFILE HOME HOSTNAME INVOCATION_ID JOURNAL_STREAM KUBERNETES_SERVICE_HOST
+    KUBERNETES_SERVICE_PORT LANG LANGUAGE LD_AUDIT LD_LIBRARY_PATH LD_PRELOAD LOGNAME MAIL MAINPID MANPATH
+    NOTIFY_SOCKET OLDPWD PATH PERL5LIB PWD PYTHONHOME PYTHONPATH RUBYLIB SHELL SHLVL SSH_CLIENT SSH_CONNECTION SSH_TTY
+    SUDO_GID SUDO_UID SUDO_USER SYSTEMD_EXEC_PID TEMP TERM TMP TMPDIR TZ USER WATCHDOG_PID WATCHDOG_USEC
+    XDG_RUNTIME_DIR XDG_SESSION_CLASS XDG_SESSION_ID XDG_SESSION_TYPE container
+    """,
+    )
+)
+"""Variables whose meaning is known, and is no secret: where a process came from, and what it loads."""
+
+
+def shown_variable(entry: str) -> tuple[str, str | None]:
+    """One entry of an environment (``NAME=value``) as it may be shown: the name, and the value only where it is known
+    to be harmless. What is no name is masked whole: a process writes over its environment as it likes."""
+    name, found, value = entry.partition("=")
+    if not found or not _VARIABLE.fullmatch(name):
+        return MASK, None
+    harmless = name in _HARMLESS or name.startswith("LC_")
+    return mask(name), mask(value) if harmless else None
 
 
 def mask_arguments(arguments: Sequence[str]) -> str:

@@ -1,4 +1,5 @@
-"""Acquired files, for those who may download them: found, audited, and handed on only while they are what was sealed.
+"""What was acquired (files, logs, snapshots), for those who may download it: found, audited, handed on only while it is
+what was sealed.
 
 Called by the routes of both faces; calls the desk, the audit trail and the object store. What the object is called
 follows from node and execution, never from what a node reports: a rooted node could name another's. Its digest is the
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from workers.action.gathering import GatheringAction
 from workers.core.custody import object_key
 from workers.core.errors import PermanentFailure, TransientFailure
 from workers.core.history import Execution
@@ -28,6 +30,8 @@ class Download:
     """An object on its way to somebody."""
 
     execution_id: str
+    name: str
+    """What it is called where it is saved."""
     size: int
     sha256: str
     stored: StoredObject
@@ -85,11 +89,13 @@ def download(desk: Desk, execution_id: str, *, person: Principal, parent: Header
         except PermanentFailure as error:
             raise TransientFailure(error.message, code=error.reason) from error
         if stored is None:
-            raise NotFound("the file was acquired, but the object store no longer has it", code="object_gone")
+            raise NotFound("it was acquired, but the object store no longer has it", code="object_gone")
         if stored.size != size:
             stored.close()
             raise Conflict("what the store has is not what was acquired: its size is another", code="object_differs")
-        return Download(known.execution_id, size, sha256, stored, desk.telemetry)
+        action = desk.catalogue.get(known.action)
+        suffix = action.suffix if isinstance(action, GatheringAction) else ""
+        return Download(known.execution_id, known.execution_id + suffix, size, sha256, stored, desk.telemetry)
 
 
 def _acquired(known: Execution) -> tuple[int, str]:

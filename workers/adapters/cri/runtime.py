@@ -4,12 +4,13 @@ Made by ``containers``; speaks through ``endpoint``. A sandbox is shown as the c
 is, so that it is protected and not merely unknown.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, Final
 
 from workers.adapters.cri import reading
 from workers.adapters.cri.endpoint import CRI, TASKS, Endpoint
 from workers.core.container import WHOLE_ID, ContainerFacts, RestartPolicy
+from workers.core.errors import PermanentFailure
 from workers.ports import Containers, Refusal
 
 _FAULT_S: Final = 1.0
@@ -88,6 +89,15 @@ class CriRuntime:
         refused = self._act_on_task("Resume", container_id)
         known = self._in_kernel(container_id) if refused is not None and not refused.may_pass else None
         return self._kernel.unpause(known.ref) if self._kernel is not None and known is not None else refused
+
+    def logs(self, container_id: str, *, tail: int, since_ns: int) -> Generator[bytes]:
+        """CRI has no call for them: they are files that its kubelet keeps."""
+        del tail, since_ns
+        raise PermanentFailure(
+            f"CRI hands out no logs; those of container {container_id[:12]} are files under /var/log/pods, and "
+            "file_acquire takes them",
+            code="logs_unsupported",
+        )
 
     def _in_kernel(self, container_id: str) -> ContainerFacts | None:
         """The system's own cgroups of that id."""

@@ -6,18 +6,21 @@ carried out. Must never retry.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from workers.adapters.docker_engine.log_lines import framed, raw
 from workers.adapters.docker_engine.reading import facts_of, image_id, labels_of_image
 from workers.adapters.runtimes.silence import Silence
 from workers.core.container import TELLING_LABELS, WHOLE_ID, ContainerFacts, RestartPolicy, without
-from workers.core.errors import Indeterminate, TransientFailure
+from workers.core.errors import Indeterminate, PermanentFailure, TransientFailure
 from workers.ports import Clock, Refusal
 
 if TYPE_CHECKING:
     from docker import APIClient
     from docker.errors import APIError
+
+_CHUNK: Final = 1 << 16
 
 _UNSENT: Final = (ConnectionRefusedError, FileNotFoundError, PermissionError)
 """Nobody took the connection, so nobody took the call."""
@@ -109,6 +112,26 @@ class Engine:
         with self._acting(self._timeout_s) as client:
             return _told(lambda: client.unpause(container_id))
 
+    def logs(self, container_id: str, *, tail: int, since_ns: int) -> Generator[bytes]:
+        """As the port's."""
+        told = self.container(container_id)
+        if told is None:
+            raise TransientFailure(f"{self.socket} has no container {container_id[:12]} any more")
+        terminal = bool((told.get("Config") or {}).get("Tty"))
+        chosen = {
+            "stdout": "1",
+            "stderr": "1",
+            "timestamps": "1",
+            "tail": str(tail) if tail else "all",
+            "since": f"{since_ns // 1_000_000_000}.{since_ns % 1_000_000_000:09d}" if since_ns else "0",
+        }
+        with self._looking() as client:
+            url = f"{client.base_url}/v{client.api_version}/containers/{container_id}/logs"
+            with client.get(url, params=chosen, stream=True, timeout=self._timeout_s) as answer:
+                if answer.status_code != 200:
+                    raise _no_logs(answer.status_code, answer.text, container_id)
+                yield from (raw if terminal else framed)(answer.iter_content(_CHUNK))
+
     @contextlib.contextmanager
     def _looking(self) -> Iterator["APIClient"]:
         """Around a question: whatever goes wrong, it may be asked again."""
@@ -167,6 +190,13 @@ class Engine:
         if not _unsent(error):
             self._silence.unanswered()
         return TransientFailure(f"{self.socket} does not answer: {_short(error)}")
+
+
+def _no_logs(status: int, said: str, container_id: str) -> TransientFailure | PermanentFailure:
+    told = f"the logs of container {container_id[:12]} cannot be read: {said[:200].strip()}"
+    if status in (404, 409, 503):
+        return TransientFailure(told)
+    return PermanentFailure(told, code="logs_unavailable")
 
 
 def _told(call: Callable[[], object]) -> Refusal | None:

@@ -8,7 +8,7 @@ from cgroup to cgroup as he likes.
 
 import os
 import signal
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,7 @@ from workers.adapters.runtimes.bundles import BUNDLES, labels_of
 from workers.adapters.runtimes.hierarchies import Bearer, Hierarchies
 from workers.core.cgroup_names import ids_in
 from workers.core.container import ContainerFacts, ContainerRef, ContainerState, RestartPolicy, Runtime
+from workers.core.errors import PermanentFailure
 from workers.ports import Clock, Refusal
 
 _FREEZE_S: Final = 2.0
@@ -81,6 +82,11 @@ class KernelContainers:
         """The kernel does not know what to start."""
         del ref
         return Refusal("no runtime answers for it, and only its runtime can start it", may_pass=False)
+
+    def logs(self, ref: ContainerRef, *, tail: int, since_ns: int) -> Generator[bytes]:
+        """The kernel keeps none."""
+        del ref, tail, since_ns
+        raise PermanentFailure("no runtime answers for it, and only its runtime has its logs", code="logs_unsupported")
 
     def kill(self, ref: ContainerRef) -> Refusal | None:
         """SIGKILL to every member, each held by pidfd, until none is left or 5 s are over. What is frozen is thawed

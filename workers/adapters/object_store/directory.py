@@ -1,15 +1,17 @@
 """The object store in a directory: one file an object, complete or not there, never replaced.
 
 Made by ``open_store`` and ``open_reader``; the default of ``douse up``. An object is written beside its name, made
-durable, and then linked to it: a link never replaces anything, which is what ``If-None-Match: *`` is on S3.
+durable, and then linked to it: a link never replaces anything, which is what ``If-None-Match: *`` is on S3. A copy that
+waits on the same filesystem is linked as it is, once its content has been read and compared.
 """
 
 import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from workers.adapters.object_store.digests import check_digest
@@ -22,6 +24,8 @@ from workers.ports import Clock, ObjectSource, StoredObject, Written
 
 _CHUNK: Final = 1 << 20
 _PART: Final = ".part"
+_REMEMBERED: Final = 16
+"""Objects that were made last: more than there are hands to make one."""
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -33,6 +37,8 @@ class DirectoryStore:
         self._path = path
         self._node_id = node_id
         self._clock = clock
+        self._lock = Lock()
+        self._made: dict[str, tuple[str | int, ...]] = {}
 
     def put(self, key: str, source: ObjectSource, *, deadline_ns: int) -> Written:
         """As the port says."""
@@ -42,22 +48,20 @@ class DirectoryStore:
             with translated("writing to the object store"):
                 if _is_there(directory, name):
                     return Written.THERE
-                part = name + _PART
-                _unlink(directory, part)
-                self._write(directory, part, source, deadline_ns)
                 try:
-                    os.link(part, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+                    self._make(directory, name, source, deadline_ns)
                 except FileExistsError:
                     return Written.THERE
                 finally:
-                    _unlink(directory, part)
                     os.fsync(directory)
+                self._remember(key, source, os.stat(name, dir_fd=directory, follow_symlinks=False))
                 return Written.NEW
         finally:
             os.close(directory)
 
     def holds(self, key: str, source: ObjectSource, *, deadline_ns: int) -> bool | None:
-        """As the port says: here the whole object is read back."""
+        """As the port says: the whole object is read back, unless it is the file that ``put`` has just made of what it
+        had compared, as it was then."""
         name = self._own(key)
         directory = self._open()
         try:
@@ -66,6 +70,8 @@ class DirectoryStore:
                 if descriptor is None:
                     return False
                 with os.fdopen(descriptor, "rb", buffering=0) as file:
+                    if self._just_made(key, source, os.fstat(descriptor)):
+                        return True
                     digest = hashlib.sha256()
                     while chunk := file.read(_CHUNK):
                         self._in_time(deadline_ns)
@@ -103,24 +109,50 @@ class DirectoryStore:
         finally:
             os.close(directory)
 
+    def _make(self, directory: int, name: str, source: ObjectSource, deadline_ns: int) -> None:
+        """The object under its name; raises ``FileExistsError`` where that is taken."""
+        part = name + _PART
+        _unlink(directory, part)
+        try:
+            if source.link(directory, part):
+                self._compare(source, deadline_ns)
+            else:
+                self._write(directory, part, source, deadline_ns)
+            os.link(part, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+        finally:
+            _unlink(directory, part)
+
+    def _compare(self, source: ObjectSource, deadline_ns: int) -> None:
+        digest = hashlib.sha256()
+        for chunk in self._chunks(source, deadline_ns):
+            digest.update(chunk)
+        check_digest(digest.hexdigest(), source)
+
+    def _remember(self, key: str, source: ObjectSource, made: os.stat_result) -> None:
+        with self._lock:
+            self._made[key] = (source.sha256, *_looks(made))
+            while len(self._made) > _REMEMBERED:
+                del self._made[next(iter(self._made))]
+
+    def _just_made(self, key: str, source: ObjectSource, found: os.stat_result) -> bool:
+        with self._lock:
+            return self._made.get(key) == (source.sha256, *_looks(found))
+
     def _write(self, directory: int, part: str, source: ObjectSource, deadline_ns: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(part, flags, 0o400, dir_fd=directory)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                digest = hashlib.sha256()
-                for offset in range(0, source.size, _CHUNK):
-                    self._in_time(deadline_ns)
-                    chunk = source.read_at(offset, min(_CHUNK, source.size - offset))
-                    digest.update(chunk)
-                    file.write(chunk)
-                file.flush()
-                os.fsync(descriptor)
-            check_digest(digest.hexdigest(), source)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                _unlink(directory, part)
-            raise
+        with os.fdopen(os.open(part, flags, 0o400, dir_fd=directory), "wb") as file:
+            digest = hashlib.sha256()
+            for chunk in self._chunks(source, deadline_ns):
+                digest.update(chunk)
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        check_digest(digest.hexdigest(), source)
+
+    def _chunks(self, source: ObjectSource, deadline_ns: int) -> Iterator[bytes]:
+        for offset in range(0, source.size, _CHUNK):
+            self._in_time(deadline_ns)
+            yield source.read_at(offset, min(_CHUNK, source.size - offset))
 
     def _open(self) -> int:
         """This node's own directory."""
@@ -188,6 +220,11 @@ def _opened(directory: int, name: str) -> int | None:
         os.close(descriptor)
         raise PermanentFailure("what has the object's name is no file", code="store_refused")
     return descriptor
+
+
+def _looks(found: os.stat_result) -> tuple[int, ...]:
+    """Changes with every write to the file. Its change time is not among it: losing a name counts as a change there."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, stat.S_IMODE(found.st_mode)
 
 
 def _is_there(directory: int, name: str) -> bool:

@@ -12,9 +12,11 @@ from typing import Final
 
 from workers.adapters.processes import kin
 from workers.adapters.processes.holding import ended, while_held
+from workers.adapters.processes.snapshot import Snapshooter
 from workers.core.errors import PermanentFailure
 from workers.core.halting import ThreadFacts
 from workers.core.process import ProcessFacts
+from workers.core.process_snapshot import ProcessSnapshot
 
 _FIRST_LOOK_S: Final = 0.0002
 """Between looks at threads that are about to stop, doubled each time: most have stopped by the first."""
@@ -73,6 +75,11 @@ class HeldPidfd:
     def children(self) -> tuple[int, ...] | None:
         """The pids of its children; None when it has ended."""
         return while_held(self._pid, self._descriptor, lambda: kin.children(self._pid))
+
+    def snapshot(self, *, timeout_s: float) -> ProcessSnapshot | None:
+        """Everything the kernel shows of it; None when it has ended."""
+        facts = self.refresh()
+        return Snapshooter(self._pid, self._descriptor, timeout_s=timeout_s).take(facts) if facts is not None else None
 
     def wait_gone(self, timeout_s: float) -> bool:
         """Block until every thread of it has ended, or the time is over."""

@@ -6,7 +6,7 @@ inode, because it remembers whether that daemon left a call unanswered. Knows no
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -53,6 +53,9 @@ class Daemon(Protocol):
         """As the port's."""
 
     def unpause(self, container_id: str) -> Refusal | None:
+        """As the port's."""
+
+    def logs(self, container_id: str, *, tail: int, since_ns: int) -> Generator[bytes]:
         """As the port's."""
 
 
@@ -150,6 +153,10 @@ class BehindSockets(ABC):
     def unpause(self, ref: ContainerRef) -> Refusal | None:
         """As the port says."""
         return self._reach(ref).unpause(ref.id)
+
+    def logs(self, ref: ContainerRef, *, tail: int, since_ns: int) -> Generator[bytes]:
+        """As the port says."""
+        return self._reach(ref).logs(ref.id, tail=tail, since_ns=since_ns)
 
     def own_ids(self) -> Collection[str]:
         """As the port says."""

@@ -5,7 +5,7 @@ show (dockerd and a CRI before it) is taken from the first. The kernel is asked 
 is away, or it is a user's own. Whose a claimed container is, its name tells. Knows no runtime's library.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -79,6 +79,10 @@ class HostContainers:
     def unpause(self, ref: ContainerRef) -> Refusal | None:
         """As the port says."""
         return self._of(ref).unpause(ref)
+
+    def logs(self, ref: ContainerRef, *, tail: int, since_ns: int) -> Generator[bytes]:
+        """As the port says."""
+        return self._of(ref).logs(ref, tail=tail, since_ns=since_ns)
 
     def own_ids(self) -> Collection[str]:
         """As the port says."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from threading import Lock
 from typing import Any, Final
 
-from workers.adapters.processes.handle import ended
+from workers.adapters.processes.holding import ended
 from workers.adapters.spool import wire
 from workers.adapters.spool.keeper import Keeper
 from workers.adapters.spool.reading import LOOK_NS

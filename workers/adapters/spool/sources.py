@@ -3,11 +3,15 @@
 Made by ``spool``; read by an object store.
 """
 
+import errno
 import os
 from dataclasses import dataclass
+from typing import Final
 
 from workers.adapters.vault.faults import translated
 from workers.core.errors import PermanentFailure
+
+_CANNOT_LINK: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP})
 
 
 @dataclass(slots=True)
@@ -28,6 +32,17 @@ class FileSource:
                     raise PermanentFailure("the copy on the spool is shorter than it was", code="spool_damaged")
                 found += more
         return found
+
+    def link(self, directory: int, name: str) -> bool:
+        """As the port says."""
+        os.fchmod(self.descriptor, 0o400)
+        try:
+            os.link(f"/proc/self/fd/{self.descriptor}", name, dst_dir_fd=directory, follow_symlinks=True)
+        except OSError as error:
+            if error.errno in _CANNOT_LINK:
+                return False
+            raise
+        return True
 
     def close(self) -> None:
         """As the port says."""
@@ -51,6 +66,11 @@ class BytesSource:
     def read_at(self, offset: int, length: int) -> bytes:
         """As the port says."""
         return self.data[offset : offset + length]
+
+    def link(self, directory: int, name: str) -> bool:
+        """It is no file."""
+        del directory, name
+        return False
 
     def close(self) -> None:
         """Nothing is open."""

@@ -7,12 +7,13 @@ when its signed custody record is there, and not before: a crash in between leav
 import contextlib
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Final
+from typing import Final, TypeVar
 
 from workers.adapters.private_directory import open_private
+from workers.adapters.spool.filling import Filler
 from workers.adapters.spool.reading import DirectReading, Reading
 from workers.adapters.spool.sources import BytesSource, FileSource
 from workers.adapters.vault import protected
@@ -24,7 +25,9 @@ from workers.core.file import FileFacts, FileIdentity, Location
 from workers.core.ids import ExecutionId, NodeId, is_execution_id
 from workers.core.protected_files import ProtectedPlaces
 from workers.core.secret_files import SECRET_FILES, SECRET_TREES
-from workers.ports import Clock, Copy, ObjectSource, Opener, Sealer
+from workers.ports import Clock, Copy, Kept, ObjectSource, Opener, Sealer
+
+T = TypeVar("T")
 
 _DATA: Final = ".data"
 _TEMPORARY: Final = ".custody.tmp"
@@ -57,6 +60,7 @@ class SystemSpool:
         self._node_id = node_id
         self._sealer = sealer
         self._opener = opener
+        self._clock = clock
         self._reading = reading or DirectReading(clock)
         self._own = {**own, path: "holds what this node gathers"}
         self._lock = Lock()
@@ -95,23 +99,26 @@ class SystemSpool:
         self, execution_id: ExecutionId, where: Location, expected: FileIdentity, *, deadline_ns: int
     ) -> Copy | None:
         """As the port says."""
-        self.discard(execution_id)
-        name, copied = _named(execution_id, _DATA), None
-        try:
-            with translated("writing the copy"):
-                target = self._create(name)
-                try:
-                    copied = self._reading.copy(where, expected, target, limit=self._largest, deadline_ns=deadline_ns)
-                    if copied is not None:
-                        os.fsync(target)
-                        os.fsync(self._directory)
-                finally:
-                    os.close(target)
-        finally:
-            if copied is None:
-                with contextlib.suppress(OSError):  # takes no space; what stays all the same is the janitor's
-                    self._unlink(name)
-        return copied
+
+        def filled(target: int) -> Copy | None:
+            return self._reading.copy(where, expected, target, limit=self._largest, deadline_ns=deadline_ns)
+
+        with translated("writing the copy"):
+            return self._filled(execution_id, filled)
+
+    def keep(self, execution_id: ExecutionId, pieces: Iterable[bytes], *, deadline_ns: int) -> Kept:
+        """As the port says."""
+
+        def filled(target: int) -> Kept:
+            filler = Filler(
+                target, limit=self._largest, deadline_ns=deadline_ns, clock=self._clock, make_room=self.make_room
+            )
+            return filler.fill(pieces)
+
+        with translated("writing to the spool"):
+            kept = self._filled(execution_id, filled)
+        assert kept is not None
+        return kept
 
     def seal(self, custody: Custody) -> None:
         """As the port says."""
@@ -199,6 +206,25 @@ class SystemSpool:
             if self._opened < 0:
                 self._opened = open_private(self._path, code="spool_unusable")
             return self._opened
+
+    def _filled(self, execution_id: ExecutionId, fill: Callable[[int], T | None]) -> T | None:
+        """A new copy in place of any earlier one, durable; None, and no copy, where ``fill`` has nothing."""
+        self.discard(execution_id)
+        name, done = _named(execution_id, _DATA), None
+        try:
+            target = self._create(name)
+            try:
+                done = fill(target)
+                if done is not None:
+                    os.fsync(target)
+                    os.fsync(self._directory)
+            finally:
+                os.close(target)
+        finally:
+            if done is None:
+                with contextlib.suppress(OSError):  # takes no space; what stays all the same is the janitor's
+                    self._unlink(name)
+        return done
 
     def _custody_bytes(self, execution_id: ExecutionId) -> bytes | None:
         with translated("reading the custody record"):

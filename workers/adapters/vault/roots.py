@@ -13,7 +13,7 @@ from typing import Final
 
 from workers.adapters.processes import procfs, texts
 from workers.adapters.processes.boot import Boot
-from workers.adapters.processes.handle import ended
+from workers.adapters.processes.holding import ended
 from workers.adapters.vault.faults import translated
 from workers.adapters.vault.mounts import MountTable, mount_id
 from workers.core.errors import CommandRejected

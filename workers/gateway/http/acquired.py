@@ -1,4 +1,4 @@
-"""An acquired file as an answer: bytes, length, digest, and nothing that a browser would run.
+"""An acquired file, log or snapshot as an answer: bytes, length, digest, and nothing that a browser would run.
 
 Called by the routes of both faces.
 """
@@ -23,13 +23,13 @@ FILE: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def of_download(download: Download) -> Response:
-    """The answer; the file keeps no name of its own, for an attacker chose it."""
+    """The answer; a file keeps no name of its own, for an attacker chose it."""
     return StreamingResponse(
         download.chunks(),
         media_type="application/octet-stream",
         headers={
             "Content-Length": str(download.size),
-            "Content-Disposition": f'attachment; filename="{download.execution_id}"',
+            "Content-Disposition": f'attachment; filename="{download.name}"',
             SHA256: download.sha256,
         },
         background=BackgroundTask(download.close),

@@ -17,7 +17,7 @@ def add(app: FastAPI, room: Room) -> None:
     @app.get(
         f"{PATH}/{{execution_id}}/acquired-file",
         tags=["compatible"],
-        summary="Download an acquired file",
+        summary="Download what was acquired: a file, logs or a snapshot",
         response_class=Response,
         responses={**MISSING, **FILE},
     )

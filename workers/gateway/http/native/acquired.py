@@ -19,7 +19,7 @@ def add(app: FastAPI, room: Room) -> None:
     @app.get(
         f"{PREFIX}/executions/{{execution_id}}/acquired-file",
         tags=["executions"],
-        summary="Download an acquired file",
+        summary="Download what was acquired: a file, logs or a snapshot",
         response_class=Response,
         responses=FILE,
     )

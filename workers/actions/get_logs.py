@@ -1,0 +1,126 @@
+"""get_logs: what a container wrote, as its runtime kept it, into the object store.
+
+Run by the node worker in the gathering lane. Logs are a container's, whichever of its runs wrote them: one that was
+started again since it was seen is asked all the same, and an ended one too. Nothing is done to it. The way from the
+spool to the store is ``action.gathering``'s. What the lines hold is evidence, kept as it is, and never repeated in a
+message of ours.
+"""
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from workers.action import FieldSpec, Job, parameter
+from workers.action.containers import FACTS, ContainerAction, runtimes
+from workers.action.gathering import OBJECT, GatheringAction, failpoints_of, shelves
+from workers.core.container import bound, called, choose, ref_of
+from workers.core.custody import Custody
+from workers.core.errors import CommandRejected, TransientFailure
+from workers.core.outcome import Outcome, PostCondition, Report, Values
+from workers.core.target import ContainerTarget
+from workers.ports import Host, Spool
+
+FAILPOINTS: Final = failpoints_of("get_logs")
+
+_SAID: Final = frozenset({"container_id", "name", "image", "runtime", "started_at", "state"})
+_DECADE_S: Final = 315_360_000
+
+
+@dataclass(frozen=True, slots=True)
+class LogParameters:
+    """What may be chosen."""
+
+    tail: int = parameter("How many of its last lines; 0 takes all", default=10_000, maximum=10_000_000)
+    since: int = parameter(
+        "How many seconds before it was seen (or asked for) they begin; 0 takes them from their beginning",
+        default=0,
+        maximum=_DECADE_S,
+    )
+
+
+class GetLogs(GatheringAction[LogParameters]):
+    """Gets the logs of one container."""
+
+    name = "get_logs"
+    summary = "Copy the logs of a container, both streams with their times, to the object store"
+    drawbacks = (
+        "What it logged leaves the machine, secrets among it: whoever may download acquired files can read it.",
+        "Only what its runtime kept is there; of more than this node takes, the newest lines are missing.",
+        "Docker and Podman only: under CRI logs are files, which file_acquire takes.",
+    )
+    target = ContainerTarget
+    parameters = LogParameters
+    outputs = (
+        *(spec for spec in FACTS if spec.name in _SAID),
+        *OBJECT,
+        FieldSpec("truncated", "boolean", "There was more than this node takes: ask for fewer lines, or less far back"),
+    )
+    privileges = ()
+    mounts = ("/var/run/docker.sock", "/run/podman/podman.sock")
+    suffix = ".log"
+    example: ClassVar[Mapping[str, Any]] = {
+        "target": ContainerAction.example["target"],
+        "parameters": {"tail": 10_000, "since": 3600},
+    }
+
+    def admit(self, job: Job[LogParameters], host: Host) -> None:
+        """Refuse what needs no look at the container."""
+        if not isinstance(job.target, ContainerTarget):
+            raise CommandRejected("get_logs needs a container as its target", code="invalid_target")
+        runtimes(host)
+        shelves(host)
+
+    def bind(self, job: Job[LogParameters], host: Host) -> Values:
+        """The container, whichever run it is in; nothing is done to it, so that none is protected."""
+        target, now_ns = job.target, host.clock.now_ns()
+        assert isinstance(target, ContainerTarget)
+        found = runtimes(host).find(target.container_id)
+        facts = choose(found, target.container_id, observed_at_ns=now_ns, now_ns=now_ns)
+        if facts.unserved:
+            why = f"the logs of container {facts.ref.id[:12]} are its runtime's, which was not asked: {facts.unserved}"
+            raise TransientFailure(why) if facts.unheard else CommandRejected(why, code="runtime_unknown")
+        return bound(facts)
+
+    def take(self, job: Job[LogParameters], claim: Values, host: Host, spool: Spool) -> Custody | Report:
+        """Its lines, up to this node's limit."""
+        ref = ref_of(claim)
+        if runtimes(host).inspect(ref) is None:
+            return self._gone(claim)
+        lines = runtimes(host).logs(ref, tail=job.parameters.tail, since_ns=_since_ns(job))
+        with closing(lines):
+            kept = spool.keep(job.command.command_id, lines, deadline_ns=job.deadline_ns)
+        source = f"container {ref.id} of {ref.runtime}"
+        return self.custody(job, host, size=kept.size, sha256=kept.sha256, source=source, truncated=not kept.whole)
+
+    def rehearse(self, job: Job[LogParameters], claim: Values, host: Host) -> Report:
+        """What would be copied."""
+        message = f"would copy the logs of {called(claim)} to the object store; nothing was read"
+        return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.known(claim))
+
+    def subject(self, claim: Values) -> str:
+        """The logs."""
+        return f"the log of {called(claim)}"
+
+    def said(self, claim: Values, custody: Custody) -> Values:
+        """Whether it is whole."""
+        return {"truncated": custody.truncated}
+
+    def _gone(self, claim: Values) -> Report:
+        why = "it was removed meanwhile, and its logs with it"
+        return self.report(
+            Outcome.NO_ACTION,
+            "target_gone",
+            f"{called(claim)}: {why}",
+            outputs=self.known(claim),
+            post_condition=PostCondition("container_gone", holds=True, detail=why),
+        )
+
+
+def _since_ns(job: Job[LogParameters]) -> int:
+    """The same at every attempt: counted from what the command itself says."""
+    if not job.parameters.since:
+        return 0
+    assert isinstance(job.target, ContainerTarget)
+    seen_ns = job.target.observed_at_ns or job.command.issued_at_ns
+    return max(1, seen_ns - job.parameters.since * 1_000_000_000)
