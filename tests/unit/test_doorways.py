@@ -76,6 +76,7 @@ PURE = frozenset(
         "hashlib",
         "heapq",
         "hmac",
+        "ipaddress",
         "itertools",
         "json",
         "math",

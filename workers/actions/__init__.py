@@ -11,9 +11,11 @@ from workers.actions import (
     file_acquire,
     file_quarantine,
     file_unquarantine,
+    isolate_network,
     kill_container,
     kill_process,
     pause_container,
+    release_network,
     start_container,
     stop_container,
     unpause_container,
@@ -21,9 +23,11 @@ from workers.actions import (
 from workers.actions.file_acquire import FileAcquire
 from workers.actions.file_quarantine import FileQuarantine
 from workers.actions.file_unquarantine import FileUnquarantine
+from workers.actions.isolate_network import IsolateNetwork
 from workers.actions.kill_container import KillContainer
 from workers.actions.kill_process import KillProcess
 from workers.actions.pause_container import PauseContainer
+from workers.actions.release_network import ReleaseNetwork
 from workers.actions.start_container import StartContainer
 from workers.actions.stop_container import StopContainer
 from workers.actions.unpause_container import UnpauseContainer
@@ -38,6 +42,8 @@ CATALOGUE: Final[tuple[Action[Any], ...]] = (
     FileQuarantine(),
     FileUnquarantine(),
     FileAcquire(),
+    IsolateNetwork(),
+    ReleaseNetwork(),
 )
 """Every action there is. Closed: nothing is registered at run time."""
 
@@ -51,6 +57,8 @@ FAILPOINTS: Final = (
     *file_quarantine.FAILPOINTS,
     *file_unquarantine.FAILPOINTS,
     *file_acquire.FAILPOINTS,
+    *isolate_network.FAILPOINTS,
+    *release_network.FAILPOINTS,
 )
 """Every place inside an action where a fault test may end the worker."""
 

@@ -11,7 +11,7 @@ from workers.core.event import RuntimeEvent
 from workers.core.ids import ExecutionId, id_from_cause
 from workers.core.request import ActionRequest, Actor, ActorKind, Causation, Step, Verb
 from workers.core.rules import INTERNAL, Mode, Rule, RuleStep
-from workers.core.target import ContainerTarget, FileTarget, ProcessTarget, Target
+from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, Target
 
 OWN_SOURCE: Final = "douse"
 """Detector or source of events made from our own audit stream."""
@@ -90,6 +90,8 @@ def cooldown_key(event: RuntimeEvent, rule: Rule) -> str:
         incarnation = f"process/{process.pid}/{since}"
     elif step.target is ContainerTarget and event.container is not None:
         incarnation = f"container/{event.container.id[:12]}"
+    elif step.target is NetworkTarget:
+        incarnation = f"network/{event.container.id[:12] if event.container else ''}"
     else:
         incarnation = f"file/{event.container.id[:12] if event.container else ''}/{event.file_path}"
     return f"{rule.name}/{event.host}/{incarnation}"
@@ -123,6 +125,8 @@ def _target(event: RuntimeEvent, step: RuleStep) -> Target | Refusal:
             return _lacks("fd.name")
         inside = event.container.id if event.container is not None else ""
         return FileTarget(event.file_path.encode(), event.occurred_at_ns, inside)
+    if step.target is NetworkTarget:
+        return NetworkTarget(event.occurred_at_ns, event.container.id if event.container is not None else "")
     return Refusal("unknown_target", f"{step.action} takes a target that no event names")
 
 
