@@ -45,6 +45,8 @@ class Netns:
     """One network namespace."""
 
     name: str
+    opened: contextlib.ExitStack
+    """Closes what was made in it."""
 
     @property
     def path(self) -> Path:
@@ -74,18 +76,29 @@ class Netns:
             os.close(there)
 
     def make(self, make: Callable[[], T]) -> T:
-        """A socket of it, say."""
+        """What is made in it."""
         with self.entered():
             return make()
 
-    def connect(self, address: str, port: int, *, timeout_s: float = 1.0) -> socket.socket:
+    def new_socket(self, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
+        """A socket of it."""
+        return self.opened.enter_context(self.make(lambda: socket.socket(socket.AF_INET, kind)))
+
+    def accepted(self, listener: socket.socket) -> socket.socket:
+        """The next connection to a listener of it."""
+        listener.settimeout(5)
+        return self.opened.enter_context(listener.accept()[0])
+
+    def connect(self, address: str, port: int, *, source: str = "", timeout_s: float = 1.0) -> socket.socket:
         """A fresh connection from it. Raises ``OSError``."""
-        return self.make(lambda: socket.create_connection((address, port), timeout=timeout_s))
+        bound = (source, 0) if source else None
+        made = self.make(lambda: socket.create_connection((address, port), timeout_s, bound))
+        return self.opened.enter_context(made)
 
     def listen(self, address: str = "") -> socket.socket:
         """A listener in it, on a free port."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        return self.make(lambda: socket.create_server((address, 0), family=family))
+        return self.opened.enter_context(self.make(lambda: socket.create_server((address, 0), family=family)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +107,22 @@ class Wires:
 
     host: Netns
     world: Netns
+    inner: Netns
+    """Reaches the world through the host, as a container behind a bridge does; only where it was asked for."""
 
 
 @contextlib.contextmanager
-def wired() -> Iterator[Wires]:
-    """Both, up and wired."""
+def wired(*, forwarding: bool = False) -> Iterator[Wires]:
+    """Both, up and wired; ``forwarding`` makes ``inner`` too."""
     require("root", "network namespaces need it")
     for program in ("ip", "nft", "sysctl"):
         require(program, "the tests make network namespaces and look at rules")
     number = f"{os.getpid()}-{next(_numbers)}"
-    host, world = Netns(f"douse-h-{number}"), Netns(f"douse-w-{number}")
+    opened = contextlib.ExitStack()
+    host, world, inner = (Netns(f"douse-{letter}-{number}", opened) for letter in "hwi")
     made = []
     try:
-        for each in (host, world):
+        for each in (host, world, inner) if forwarding else (host, world):
             subprocess.run(["ip", "netns", "add", each.name], check=True)
             made.append(each)
         host.run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", world.name)
@@ -121,7 +137,21 @@ def wired() -> Iterator[Wires]:
         host.run("ip", "address", "del", "127.0.0.1/8", "dev", "lo")
         host.run("ip", "route", "add", LOOPBACK, "via", WORLD, "src", HOST)
         host.run("ip", "route", "add", "default", "via", WORLD)
-        yield Wires(host, world)
+        if forwarding:
+            _wire_through(host, world, inner)
+        yield Wires(host, world, inner)
     finally:
+        opened.close()
         for each in made:
             subprocess.run(["ip", "netns", "del", each.name], check=False)
+
+
+def _wire_through(host: Netns, world: Netns, inner: Netns) -> None:
+    host.run("ip", "link", "add", "inner0", "type", "veth", "peer", "name", "eth0", "netns", inner.name)
+    host.run("ip", "link", "set", "inner0", "up")
+    host.run("ip", "address", "add", "10.78.0.1/24", "dev", "inner0")
+    host.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    inner.run("ip", "link", "set", "eth0", "up")
+    inner.run("ip", "address", "add", "10.78.0.2/24", "dev", "eth0")
+    inner.run("ip", "route", "add", "default", "via", "10.78.0.1")
+    world.run("ip", "route", "add", "10.78.0.0/24", "via", HOST)

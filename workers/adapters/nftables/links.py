@@ -123,18 +123,20 @@ def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += (length + 3) & ~3
 
 
-def _dump(asked: socket.socket, kind: int, body: bytes) -> Iterator[bytes]:
+def _dump(asked: socket.socket, kind: int, body: bytes) -> list[bytes]:
+    """All of it: what is left unread would be the next question's answer."""
     asked.send(_HEADER.pack(_HEADER.size + len(body), kind, _DUMP, 1, 0) + body)
+    told: list[bytes] = []
     while True:
         for found, content in messages(asked.recv(1 << 17)):
             if found == _DONE:
-                return
+                return told
             if found == _ERROR:
                 number = -struct.unpack_from("=i", content)[0]
                 if number in (0, errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP):  # nothing hangs there, or cannot
-                    return
+                    return told
                 raise OSError(number, os.strerror(number))
-            yield content
+            told.append(content)
 
 
 def describe(asked: socket.socket, inside: Callable[[Callable[[], str]], str]) -> str:
