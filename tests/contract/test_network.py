@@ -65,6 +65,7 @@ class RealStage:
 
     def edit(self) -> None:
         self.wires.host.nft("insert rule inet douse output accept")
+        self.wires.host.nft('insert rule inet douse input counter drop comment "theirs"')
 
     def flush(self) -> None:
         self.wires.host.nft("flush ruleset")

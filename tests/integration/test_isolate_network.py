@@ -20,12 +20,12 @@ from tests.components import require
 from tests.guarantees.node import check_all
 from tests.guarantees.observation import Effect
 from tests.integration.node_process import NodeSite, embedded_broker
-from tests.netns import HOST, WORLD, Wires, wired
+from tests.netns import HOST, LOOPBACK, WORLD, Wires, wired
 from workers.actions import FAILPOINTS
 from workers.adapters.failpoints import KILLED
 from workers.core.command import ActionCommand
 from workers.core.outcome import Outcome
-from workers.core.result import EFFECT_LOST, ActionResult
+from workers.core.result import EFFECT_LOST, EFFECT_WEAKENED, ActionResult
 from workers.core.target import NetworkTarget
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -152,6 +152,22 @@ def test_rules_that_somebody_flushes_are_told_as_a_lost_effect(site: HostSite) -
     assert "flushed" in lost[0].message
 
 
+def test_rules_that_somebody_changes_are_told_and_released_all_the_same(site: HostSite) -> None:
+    """Were they said to be lost, nobody could release the host again."""
+    attacker = Attacker(site.wires)
+    site.start()
+    site.heartbeat()
+    command = site.isolate()
+    assert site.does(command).outcome is Outcome.COMPLETED
+    site.wires.host.nft('insert rule inet douse output counter drop comment "mine now"')
+    site.wires.host.nft(f"insert rule inet douse output ip daddr {LOOPBACK} accept")
+    told = site.until(lambda seen: [each for each in seen.results if each.alarm])
+    assert [each.alarm for each in told] == [EFFECT_WEAKENED]
+    assert site.does(site.release(command)).outcome is Outcome.COMPLETED
+    assert attacker.calls()
+    assert "douse" not in site.rules
+
+
 def cut_by_isolation(wires: Wires, port: int) -> None:
     """Between here and the broker somebody rewrites ports behind everybody's back: whoever allows the port that the
     broker is known by cuts it off. The worst case of a wrong list, made for real."""
@@ -164,7 +180,8 @@ def cut_by_isolation(wires: Wires, port: int) -> None:
     ):
         space.nft("add table ip sly")
         space.nft(f"add chain ip sly {hook} {{ type filter hook {hook} priority -300; }}")
-        space.nft(f"add rule ip sly {hook} tcp {end} {before} tcp {end} set {after}")
+        wire = "oifname" if hook == "output" else "iifname"
+        space.nft(f"add rule ip sly {hook} {wire} eth0 tcp {end} {before} tcp {end} set {after}")
 
 
 def test_a_host_whose_isolation_would_cut_its_broker_off_stays_open(site: HostSite) -> None:

@@ -342,25 +342,32 @@ def test_an_isolation_that_is_lost_is_noticed(world: World) -> None:
     assert ISOLATE.lost(held, world.host) == ""
     kept = world.network.here.standing
     assert kept is not None
-    world.network.changed(world.network.here)
-    assert "changed" in ISOLATE.lost(held, world.host)
     world.network.here.stand(OTHER)
-    assert f"replaced by {OTHER}" in ISOLATE.lost(held, world.host)
+    assert OTHER in ISOLATE.lost(held, world.host)
     world.network.here.standing = None
     assert "gone" in ISOLATE.lost(held, world.host)
     world.network.here.standing = kept
-    world.network.here.way_round = "an eBPF program (XDP) on eth0"
-    assert "round it" in ISOLATE.lost(held, world.host)
-    world.network.here.way_round = ""
+    assert ISOLATE.lost(held, world.host) == ""
+
+
+def test_an_isolation_that_somebody_changed_is_told_and_can_be_released(world: World) -> None:
+    held = world.isolated(world.of_host)
+    assert ISOLATE.weakened(held, world.host) == ""
     world.network.here.links = []
-    assert ISOLATE.lost(held, world.host) == "", "a host's interfaces come and go"
+    assert ISOLATE.weakened(held, world.host) == "", "a host's interfaces come and go"
+    world.network.here.way_round = "an eBPF program (XDP) on eth0"
+    assert "round it" in ISOLATE.weakened(held, world.host)
+    world.network.changed(world.network.here)
+    assert "changed" in ISOLATE.weakened(held, world.host)
+    assert ISOLATE.lost(held, world.host) == ""
+    assert world.release(held).outcome is Outcome.COMPLETED
 
 
 def test_a_container_s_isolation_is_lost_with_its_run_or_its_interface(world: World) -> None:
     held = world.isolated(world.of_container)
     assert ISOLATE.lost(held, world.host) == ""
     world.space.links = ["eth9"]
-    assert ISOLATE.lost(held, world.host) == "its interface eth0 was taken out of it"
+    assert ISOLATE.weakened(held, world.host) == "its interface eth0 was taken out of it"
     space = world.space
     world.containers.restart(world.container)
     world.settle()
@@ -370,6 +377,7 @@ def test_a_container_s_isolation_is_lost_with_its_run_or_its_interface(world: Wo
     assert ISOLATE.lost(held, world.host) == ""
     world.containers.end(world.container)
     assert ISOLATE.lost(held, world.host) == "nothing of it runs"
+    assert ISOLATE.weakened(held, world.host) == ""
     world.containers.down = True
     with pytest.raises(TransientFailure):
         ISOLATE.lost(held, world.host)

@@ -114,19 +114,27 @@ class IsolateNetwork(NetworkAction[NoParameters]):
         return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=facts_of(claim))
 
     def lost(self, held: Values, host: Host) -> str:
-        """The rules are gone or changed, or something goes round them."""
+        """Its rules are not there any more. Those that were only changed are: as long as a release has something to
+        take away, an isolation must never be said to be lost, or nobody could release it."""
         opened = self.held(held, host, any_run=True)
         if isinstance(opened, Gone):
             return opened.why
         with closing(opened) as place:
-            found, bypass = place.barrier(), place.bypass()
-            missing = set(str(held["interfaces"]).split()) - set(place.interfaces())
+            found = place.barrier()
         if found is None:
             return "its rules are gone: somebody flushed them, or it was started again"
-        if found.made_by != held["isolation"]:
-            return f"its rules were replaced by {found.made_by or 'somebody'}"
-        if found.sha256 != held["ruleset_sha256"]:
-            return "its rules were changed"
+        return "" if found.made_by == held["isolation"] else f"its rules are those of {found.made_by or 'somebody'} now"
+
+    def weakened(self, held: Values, host: Host) -> str:
+        """The rules were changed, or something goes round them."""
+        opened = self.held(held, host, any_run=True)
+        if isinstance(opened, Gone):
+            return ""
+        with closing(opened) as place:
+            found, bypass = place.barrier(), place.bypass()
+            missing = set(str(held["interfaces"]).split()) - set(place.interfaces())
+        if found is not None and found.sha256 != held["ruleset_sha256"]:
+            return "its rules were changed by somebody"
         if bypass:
             return f"{bypass} carries packets round it"
         if missing and held["scope"] == "container":

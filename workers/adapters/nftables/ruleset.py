@@ -68,10 +68,10 @@ def barrier_in(listing: str) -> tuple[Barrier, int]:
     entries: list[Mapping[str, Any]] = json.loads(listing)["nftables"]
     handle = next(int(entry["table"]["handle"]) for entry in entries if "table" in entry)
     rules = [entry["rule"] for entry in entries if "rule" in entry]
-    comments = {rule.get("comment", "") for rule in rules if _drops(rule)}
-    said = comments.pop() if len(comments) == 1 else ""
+    marks = [mark for rule in rules if _drops(rule) and (mark := rule.get("comment", "")).startswith((_TRIAL, _HELD))]
+    said = marks[-1] if marks else ""  # rules that somebody put between ours make it no other isolation
     trial = said.startswith(_TRIAL)
-    made_by = said.removeprefix(_TRIAL if trial else _HELD).strip() if said.startswith((_TRIAL, _HELD)) else ""
+    made_by = said.removeprefix(_TRIAL if trial else _HELD).strip()
     dropped = sum(_counted(rule) for rule in rules if rule["chain"] == "output" and _drops(rule))
     stable = json.dumps([_stable(entry) for entry in entries if "metainfo" not in entry], sort_keys=True)
     return Barrier(made_by, trial, handle, hashlib.sha256(stable.encode()).hexdigest()), dropped
