@@ -11,11 +11,9 @@ from typing import Any, Final
 
 from workers.core.errors import PermanentFailure
 
-_NAME: Final = "libnftables.so.1"
+NAME: Final = "libnftables.so.1"
 _JSON: Final = 1 << 4
 """NFT_CTX_OUTPUT_JSON of nftables/libnftables.h."""
-
-MISSING: Final = f"{_NAME} is not on this machine: install libnftables1 (Debian), libnftables or nftables"
 
 
 class NotAsked(PermanentFailure):
@@ -27,13 +25,13 @@ class NotAsked(PermanentFailure):
 class Context:
     """One context. Not to be used by two threads at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, library: str = NAME) -> None:
         """In the caller's present network namespace.
 
         Raises:
             NotAsked: no library, or no socket.
         """
-        self._library = _library()
+        self._library = _loaded(library)
         self._context = self._library.nft_ctx_new(0)
         if not self._context:
             raise NotAsked("libnftables could not be opened")
@@ -57,11 +55,13 @@ class Context:
 
 
 @functools.cache
-def _library() -> Any:
+def _loaded(name: str) -> Any:
     try:
-        library = ctypes.CDLL(_NAME)
+        library = ctypes.CDLL(name)
     except OSError as error:
-        raise NotAsked(MISSING) from error
+        raise NotAsked(
+            f"{name} is not on this machine: install libnftables1 (Debian), nftables-libs or nftables"
+        ) from error
     library.nft_ctx_new.restype = ctypes.c_void_p
     library.nft_ctx_new.argtypes = [ctypes.c_uint32]
     library.nft_ctx_free.argtypes = [ctypes.c_void_p]

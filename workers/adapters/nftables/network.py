@@ -30,6 +30,7 @@ class SystemNetwork:
         brokers: Callable[[], Sequence[tuple[str, int]]],
         store_url: str = "",
         operators: Lifelines = (),
+        library_name: str = library.NAME,
     ) -> None:
         """``brokers`` asks the cluster for every broker's host and port, and raises ``TransientFailure``; an empty
         ``store_url`` is a store that is on this machine."""
@@ -37,11 +38,12 @@ class SystemNetwork:
         self._brokers = brokers
         self._store_url = store_url
         self._operators = operators
+        self._library_name = library_name
 
     def unfit(self) -> str:
         """Why not."""
         try:
-            asked = library.Context()
+            asked = library.Context(self._library_name)
         except library.NotAsked as error:
             return error.message
         try:
