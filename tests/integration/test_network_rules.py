@@ -11,6 +11,8 @@ import ipaddress
 import os
 import socket
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -237,6 +239,21 @@ def test_a_thread_comes_home_from_a_namespace_also_when_something_fails_there(wi
             assert present() == wires.world.path.stat().st_ino
     finally:
         os.close(there)
+
+
+def test_a_process_whose_thread_cannot_come_home_ends_before_it_does_anything_else() -> None:
+    lines = (
+        "import os, sys",
+        "from workers.adapters.nftables import namespaces",
+        "steps = []",
+        "def enter(descriptor):",
+        "    steps.append(descriptor)",
+        "    if len(steps) == 2: raise OSError(1, 'no way home')",
+        "namespaces.inside(namespaces.own(), lambda: None, enter=enter)",
+        "print('went on')",
+    )
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (namespaces.LOST, "")
 
 
 # --- what goes round rules -------------------------------------------------------------------------------------------

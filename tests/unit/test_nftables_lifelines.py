@@ -1,4 +1,4 @@
-"""What a node lives by: endpoints out of settings, environment and the kubelet's files, DNS only where names need it."""
+"""What a node lives by: endpoints from settings, environment and kubelet; DNS only where names need it."""
 
 from __future__ import annotations
 
@@ -115,3 +115,8 @@ def test_what_takes_a_connection_answers_and_what_does_not_does_not() -> None:
 def _at(listener: socket.socket) -> Lifeline:
     (lifeline,) = resolved([(Purpose.KAFKA, *listener.getsockname())], [])
     return lifeline
+
+
+def test_without_the_library_every_isolation_is_refused_and_the_reason_says_what_to_install() -> None:
+    network = SystemNetwork(bootstrap_servers="", brokers=list, library_name="libnone-of-this-name.so.1")
+    assert "libnone-of-this-name.so.1 is not on this machine: install" in network.unfit()
