@@ -16,6 +16,9 @@ from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, Proc
 OWN_SOURCE: Final = "douse"
 """Detector or source of events made from our own audit stream."""
 
+_FALCO: Final = "falco"
+"""The detector whose rules choose what they print."""
+
 FUTURE_S: Final = 60
 """How far a detector's clock may be ahead of ours, in seconds; beyond it the time proves nothing (SAFETY F14)."""
 
@@ -97,6 +100,15 @@ def cooldown_key(event: RuntimeEvent, rule: Rule) -> str:
     return f"{rule.name}/{event.host}/{incarnation}"
 
 
+def network_of(event: RuntimeEvent) -> NetworkTarget | None:
+    """The network of an event's container, or of its host where it says that there is no container; None where Falco
+    did not print whether there is one: a whole host is never isolated for want of a field."""
+    if event.container is not None:
+        return NetworkTarget(event.occurred_at_ns, event.container.id)
+    unsaid = event.detector == _FALCO and "container.id" not in event.fields
+    return None if unsaid else NetworkTarget(event.occurred_at_ns)
+
+
 def _unfit(event: RuntimeEvent, *, now_ns: int, oldest_event_s: int) -> Refusal | None:
     """What keeps any rule from acting on the event."""
     age_ns = now_ns - event.occurred_at_ns
@@ -126,7 +138,7 @@ def _target(event: RuntimeEvent, step: RuleStep) -> Target | Refusal:
         inside = event.container.id if event.container is not None else ""
         return FileTarget(event.file_path.encode(), event.occurred_at_ns, inside)
     if step.target is NetworkTarget:
-        return NetworkTarget(event.occurred_at_ns, event.container.id if event.container is not None else "")
+        return network_of(event) or _lacks("container.id")
     return Refusal("unknown_target", f"{step.action} takes a target that no event names")
 
 

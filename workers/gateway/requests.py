@@ -15,6 +15,7 @@ from workers.core.event_bounds import is_container_id, is_path, is_pid, is_time_
 from workers.core.history import Execution
 from workers.core.ids import ExecutionId
 from workers.core.outcome import NOTHING, Values
+from workers.core.plan import network_of
 from workers.core.request import ActionRequest, Actor, ActorKind, Causation, Step, Verb
 from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, Target
 from workers.gateway.principals import Principal
@@ -230,8 +231,8 @@ def _of_event(event: RuntimeEvent, action: Action[Any]) -> Target:
     if action.target is FileTarget and event.file_path:
         inside = event.container.id if event.container is not None else ""
         return FileTarget(event.file_path.encode("utf-8", "surrogateescape"), at_ns, inside)
-    if action.target is NetworkTarget:
-        return NetworkTarget(at_ns, event.container.id if event.container is not None else "")
+    if action.target is NetworkTarget and (network := network_of(event)) is not None:
+        return network
     raise Invalid(
         f"event {event.event_id} names no {_KINDS[action.target]}", code="event_lacks_target", field="event_id"
     )
