@@ -202,6 +202,7 @@ def test_a_rule_isolates_the_container_of_its_event_and_the_host_where_there_is_
     assert step.target == NetworkTarget(NOW, "16514a12c7ad")
     assert cooldown_key(EVENT, of).endswith("/network/16514a12c7ad")
     assert refusal(changed(container=None), of).field == "container.id", "no host is isolated for want of a field"
+    assert refusal(changed(container=None, fields={"container.id": "web"}), of).code == "lacks_field"
     bare = changed(container=None, fields={"container.id": "host"})
     (step,) = request(bare, of).steps
     assert step.target == NetworkTarget(NOW)

@@ -53,9 +53,7 @@ _NEEDS: Final[Mapping[type, tuple[_Need, ...]]] = {
         _Need(("container.full_id",), False, "a 12-digit id is refused where two containers of a node share it"),
     ),
     NetworkTarget: (
-        _Need(
-            ("container.full_id", "container.id"), True, "without it nobody knows whether a container or its host is"
-        ),
+        _Need(("container.full_id", "container.id"), True, "without it nobody knows whose network to isolate"),
     ),
     FileTarget: (_Need(FILE_FIELDS, True, "without it nobody knows which file to act on"),),
 }

@@ -102,10 +102,10 @@ def cooldown_key(event: RuntimeEvent, rule: Rule) -> str:
 
 def network_of(event: RuntimeEvent) -> NetworkTarget | None:
     """The network of an event's container, or of its host where it says that there is no container; None where Falco
-    did not print whether there is one: a whole host is never isolated for want of a field."""
+    did not print ``host`` in its stead: a whole host is never isolated for want of a field, or for a wrong one."""
     if event.container is not None:
         return NetworkTarget(event.occurred_at_ns, event.container.id)
-    unsaid = event.detector == _FALCO and "container.id" not in event.fields
+    unsaid = event.detector == _FALCO and event.fields.get("container.id") != "host"
     return None if unsaid else NetworkTarget(event.occurred_at_ns)
 
 
