@@ -128,11 +128,12 @@ class EngineRig(DaemonRig):
         auto_remove: bool = False,
         start: bool = True,
         image: str = "",
+        network: str = "none",
     ) -> str:
         """A container of this engine; its whole id."""
         with self.client() as client:
             host = client.create_host_config(
-                network_mode="none",
+                network_mode=network,
                 restart_policy={"Name": policy, "MaximumRetryCount": 0} if policy else None,
                 auto_remove=auto_remove,
             )

@@ -25,7 +25,7 @@ from workers.core.node_state import CommandPosition, DeadLetter, NodeState
 from workers.core.outcome import Outcome, PostCondition, Stage
 from workers.core.request import ActionRequest, Actor, ActorKind, Causation, Step, Verb
 from workers.core.result import ActionResult
-from workers.core.target import ContainerTarget, FileTarget, ProcessTarget, ReviewedFile
+from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, ReviewedFile
 from workers.core.topology import Topology
 
 INT64 = (-(1 << 63), (1 << 63) - 1)
@@ -52,7 +52,8 @@ container_targets = st.builds(ContainerTarget, container_ids, moments)
 unsigned = st.integers(0, (1 << 64) - 1)
 reviewed_files = st.builds(ReviewedFile, unsigned, unsigned, counts, longs, longs, texts, counts)
 file_targets = st.builds(FileTarget, blobs, moments, container_ids | st.just(""), st.none() | reviewed_files)
-targets = st.one_of(process_targets, container_targets, file_targets)
+network_targets = st.builds(NetworkTarget, moments, container_ids | st.just(""))
+targets = st.one_of(process_targets, container_targets, file_targets, network_targets)
 
 actors = st.builds(Actor, st.sampled_from(ActorKind), texts)
 causations = st.builds(Causation, texts, texts, st.integers(0, 3))

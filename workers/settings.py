@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from workers.core.errors import ConfigError, Problem
+from workers.core.network import MOST_ALLOWED, Lifelines, allowed
 from workers.core.retention import Retention
 
 
@@ -164,6 +165,22 @@ class Quarantine(FileLimits):
     """What must stay free on the vault's filesystem beside a file that comes in."""
 
 
+def _allowed(entry: str) -> str:
+    allowed(entry)
+    return entry
+
+
+class Isolate(ActionSwitch):
+    """A switch, and what an isolated network may reach beside what this node cannot live without."""
+
+    allow: tuple[Annotated[str, AfterValidator(_allowed)], ...] = Field(default=(), max_length=MOST_ALLOWED)
+    """``CIDR`` is everything there, both ways; ``CIDR:PORT`` connections to that port; IPv6 with a port in brackets."""
+
+    def lifelines(self) -> Lifelines:
+        """In the core's words."""
+        return tuple(each for entry in self.allow for each in allowed(entry))
+
+
 class Sockets(_Frozen):
     """Where to look for a runtime, as globs."""
 
@@ -203,6 +220,8 @@ class ResponseActions(_Frozen):
     file_acquire: Acquire = Acquire()
     snapshot_process: ActionSwitch = ActionSwitch()
     get_logs: ActionSwitch = ActionSwitch()
+    isolate_network: Isolate = Isolate()
+    release_network: ActionSwitch = ActionSwitch()
 
     def switch(self, action: str) -> ActionSwitch:
         """The switch of an action by name; an action without a key of its own follows ``enabled``."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from workers.core.errors import CommandRejected
 from workers.core.outcome import Values
 from workers.core.rules import Actions, ActionShape
-from workers.core.target import ContainerTarget, FileTarget, ProcessTarget
+from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,4 +35,5 @@ FAKE_ACTIONS: Actions = {
     "stop_container": ActionShape(ContainerTarget, _nothing, reversible=True),
     "start_container": ActionShape(ContainerTarget, _nothing, undo_only=True),
     "file_quarantine": ActionShape(FileTarget, _nothing, reversible=True),
+    "isolate_network": ActionShape(NetworkTarget, _nothing, reversible=True),
 }

@@ -61,6 +61,8 @@ class World:
     """Called inside each execute: `before` and `after` its effect."""
     born: int = 0
     silent: bool = False
+    meddled: str = ""
+    """What somebody did to everything that was stopped."""
     """Nobody can tell whether an effect holds."""
     looked: int = 0
     """How often that was asked."""
@@ -169,6 +171,9 @@ class ScriptedStop(_Scripted):
             raise TransientFailure("nobody answers")
         self.world.looked += 1
         return "it runs again" if int(held["number"]) in self.world.alive else ""
+
+    def weakened(self, held: Values, host: Host) -> str:
+        return self.world.meddled
 
 
 class ScriptedStart(Action[NoParameters]):

@@ -143,6 +143,8 @@ class NodeSite:
         self._reading = False
         self.seen = Seen([], [], [], [])
         self.process: subprocess.Popen[bytes] | None = None
+        self.prefix: tuple[str, ...] = ()
+        """Words before the node's own: a program that puts it somewhere else and waits for it."""
         self.accepted: dict[ExecutionId, ActionCommand] = {}
         self._sent = 0
         self._known_instances: set[str] = set()
@@ -173,7 +175,7 @@ class NodeSite:
         self._known_instances |= {beat.instance_id for beat in self.read().heartbeats}
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "workers", "node", "--config", str(self.config)],
+                [*self.prefix, sys.executable, "-m", "workers", "node", "--config", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from tests.fakes.clock import FakeClock
 from tests.fakes.containers import FakeContainers
 from tests.fakes.failpoints import FakeFailpoints
+from tests.fakes.network import FakeNetwork
 from tests.fakes.object_store import FakeObjectStore
 from tests.fakes.processes import FakeProcesses
 from tests.fakes.spool import FakeSpool
@@ -33,9 +34,9 @@ from workers.core.errors import CommandRejected
 from workers.core.ids import EventId, ExecutionId, Incarnation, KeyId, NodeId
 from workers.core.outcome import NOTHING, Outcome, Report, Scalar, Values, code
 from workers.core.request import Actor, ActorKind, Causation
-from workers.core.target import ContainerTarget, FileTarget, ProcessTarget, Target
+from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, Target
 from workers.ports import Host
-from workers.settings import ActionSwitch, ResponseActions
+from workers.settings import ActionSwitch, NodeSettings, ResponseActions, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS: Mapping[str, type] = {"string": str, "integer": int, "boolean": bool}
@@ -123,6 +124,13 @@ def _staged(action: Action[Any]) -> Host:
             if action.undo_only:
                 _run_forward(action, host)
             return host
+        case NetworkTarget(observed_at_ns=seen):
+            clock = FakeClock(seen - 10_000_000_000)
+            host = Host(FakeProcesses(clock), clock, FakeFailpoints(), network=FakeNetwork())
+            clock.advance(11)
+            if action.undo_only:
+                _run_forward(action, host)
+            return host
         case other:
             raise NotImplementedError(f"teach _staged to make a {type(other).__name__}")
 
@@ -202,11 +210,13 @@ def test_what_undoes_it_exists_and_is_only_an_undo(action: Action[Any]) -> None:
 def test_its_privileges_are_capabilities_that_the_deployment_grants(action: Action[Any]) -> None:
     assert set(action.privileges) <= CAPABILITIES
     compose = read_mapping(ROOT / "docker-compose.yml")
-    assert set(action.privileges) <= set(compose["services"]["node"]["cap_add"]), "docker-compose.yml, service node"
+    granted = set(compose["services"]["node"]["cap_add"])
+    switched_on = parse(NodeSettings, read_mapping(ROOT / "deploy/compose/node.yaml")).actions.allows(action.name)
+    assert set(action.privileges) <= granted or not switched_on, "docker-compose.yml, service node"
     for unit in (ROOT / "deploy").rglob("*node*.service"):
-        granted = re.search(r"^CapabilityBoundingSet=(.*)$", unit.read_text(encoding="utf-8"), re.MULTILINE)
-        assert granted is not None, f"{unit.name} bounds no capabilities"
-        assert {f"CAP_{name}" for name in action.privileges} <= set(granted[1].split()), unit.name
+        bounding = re.search(r"^CapabilityBoundingSet=(.*)$", unit.read_text(encoding="utf-8"), re.MULTILINE)
+        assert bounding is not None, f"{unit.name} bounds no capabilities"
+        assert {f"CAP_{name}" for name in action.privileges} <= set(bounding[1].split()), unit.name
 
 
 @each_action
@@ -263,6 +273,8 @@ def test_a_junk_target_is_only_ever_rejected_or_gone_and_nothing_is_touched(acti
         effects += len(host.objects.objects)
     if isinstance(host.containers, FakeContainers):
         effects += host.containers.effects - action.undo_only
+    if isinstance(host.network, FakeNetwork):
+        effects += host.network.effects - action.undo_only
     if report is None or report.outcome is Outcome.NO_ACTION:
         assert effects == 0
     else:

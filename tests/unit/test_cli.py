@@ -246,6 +246,8 @@ def test_events_are_submitted_from_a_file_and_from_standard_input(
         (["run", "kill_process", "--reason", "x", "--host", "h", "path=/x"], Exit.USAGE, "acts on a process"),
         (["run", "kill_process", "--reason", "x", "--host", "h", "pid=1", "--for", "soon"], Exit.USAGE, "--for"),
         (["run", "kill_process", "--reason", "x", "--host", "h", "pid=1", "--for", "5m"], Exit.USAGE, "be undone"),
+        (["run", "isolate_network", "--reason", "x", "--host", "h", "network=web"], Exit.USAGE, "hex digits"),
+        (["run", "isolate_network", "--reason", "x", "--host", "h", "pid=1"], Exit.USAGE, "acts on a network"),
         (["run", "kill_process", "--host", "h"], Exit.USAGE, "--reason"),
         (["history", "--outcome", "MAYBE"], Exit.USAGE, "outcome is one of"),
         (["history", "--since", "yesterday"], Exit.USAGE, "since"),

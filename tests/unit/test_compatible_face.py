@@ -19,7 +19,7 @@ from workers.core.event import ProcessRef
 from workers.core.ids import NodeId
 from workers.core.outcome import Outcome, Values
 from workers.core.request import ActorKind, Verb
-from workers.core.target import FileTarget, ProcessTarget
+from workers.core.target import FileTarget, NetworkTarget, ProcessTarget
 from workers.gateway.permissions import Access, right
 from workers.gateway.principals import Principal
 
@@ -88,6 +88,18 @@ def test_what_is_left_out_may_be_null_empty_or_called_host() -> None:
         gateway = FakeGateway()
         submitted(gateway, "FILE_QUARANTINE", {**QUARANTINE, "container.id": container}, callerId=None)
         assert gateway.requests()[0].steps[0].target == FileTarget(b"/tmp/dropper", START_NS)
+
+
+def test_a_network_is_the_host_s_or_a_container_s() -> None:
+    for container in (None, "", "host"):
+        gateway = FakeGateway()
+        submitted(gateway, "ISOLATE_NETWORK", {"host.id": "web-1", "container.id": container}, callerId=None)
+        assert gateway.requests()[0].steps[0].target == NetworkTarget(START_NS)
+    gateway = FakeGateway()
+    sent = {"host.id": "web-1", "container.id": "A" * 12}
+    shown = submitted(gateway, "ISOLATE_NETWORK", sent)
+    assert shown["parameters"] == sent
+    assert gateway.requests()[0].steps[0].target == NetworkTarget(START_NS, "a" * 12)
 
 
 def test_a_file_in_a_container_and_the_actions_own_parameters() -> None:

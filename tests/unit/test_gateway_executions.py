@@ -17,7 +17,7 @@ from workers.core.ids import uuid7, uuid7_time_ns
 from workers.core.outcome import Outcome, PostCondition, Stage
 from workers.core.request import ActorKind, Verb
 from workers.core.routing import murmur2
-from workers.core.target import ProcessTarget
+from workers.core.target import NetworkTarget, ProcessTarget
 from workers.core.topics import REQUESTS_PEOPLE
 
 PATH = "/api/v1/executions"
@@ -135,6 +135,12 @@ def test_by_event_the_target_host_and_time_are_the_events() -> None:
         ({"target": {"container": {"id": "my-container"}}}, "target.container.id"),
         ({"target": {"file": {"path": "relative"}}}, "target.file.path"),
         ({"target": {"file": {"path": "/x", "container_id": "short"}}}, "target.file.container_id"),
+        (
+            {"target": {"network": {"container_id": "short"}}, "action": "isolate_network"},
+            "target.network.container_id",
+        ),
+        ({"target": {"network": {}}}, "target"),
+        ({"target": {"network": {}, "container": {"id": "a" * 12}}}, "target"),
         ({"event_id": "x"}, "event_id"),
         ({"parameters": {"ancestor": "many"}}, "parameters"),
         ({"parameters": {"ancestor": -1}}, "parameters"),
@@ -156,6 +162,18 @@ def test_whatever_is_wrong_is_named_by_its_field_and_nothing_is_written(change: 
     assert any(each.get("field", "").startswith(field) for each in answer.json()["details"]), answer.text
     assert gateway.written == []
     assert gateway.audit() == []
+
+
+def test_a_network_is_that_of_the_host_or_of_a_container() -> None:
+    gateway = FakeGateway()
+    for named, target in (
+        ({}, NetworkTarget(START_NS)),
+        ({"container_id": "A" * 12}, NetworkTarget(START_NS, "a" * 12)),
+    ):
+        body = {"action": "isolate_network", "host": "web-1", "target": {"network": named}}
+        shown = gateway.post(PATH, json=body).json()
+        assert gateway.requests()[-1].steps[0].target == target
+        assert (shown["target"]["kind"], shown["target"]["container_id"]) == ("network", target.container_id)
 
 
 def test_an_event_that_names_no_process_is_no_target() -> None:

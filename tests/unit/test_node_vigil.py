@@ -9,7 +9,7 @@ from tests.fakes.node import NodeBench
 from tests.guarantees.node import check_all
 from workers.core.command import ActionCommand
 from workers.core.outcome import Outcome
-from workers.core.result import EFFECT_LOST
+from workers.core.result import EFFECT_LOST, EFFECT_WEAKENED
 
 
 @pytest.fixture
@@ -52,6 +52,24 @@ def test_what_is_lost_is_told_once_and_there_is_nothing_to_undo_any_more(bench: 
     bench.send(undo)
     bench.settle()
     assert bench.results(undo.command_id)[-1].code == "scripted_start_error_nothing_to_revert"
+    check_all(bench.observation())
+
+
+def test_what_somebody_changes_is_told_once_and_can_be_undone_as_before(bench: NodeBench) -> None:
+    command = stopped(bench)
+    bench.world.meddled = "somebody was at it"
+    for _ in range(3):
+        bench.vigil.step()
+    assert alarms(bench) == [EFFECT_WEAKENED]
+    (alarm,) = [result for result in bench.results(command.command_id) if result.alarm]
+    assert alarm.message == "somebody was at it"
+    bench.world.meddled = "somebody was at it again"
+    bench.vigil.step()
+    assert alarms(bench) == [EFFECT_WEAKENED] * 2
+    undo = bench.command("scripted_start", undo_of=command.command_id, target=None)
+    bench.send(undo)
+    bench.settle()
+    assert bench.results(undo.command_id)[-1].outcome is Outcome.COMPLETED
     check_all(bench.observation())
 
 

@@ -17,7 +17,7 @@ from workers.core.plan import Plan, Refusal, cooldown_key, plan
 from workers.core.request import ActionRequest, ActorKind, Verb
 from workers.core.rule_parsing import parse_rules
 from workers.core.rules import Rule, Rules
-from workers.core.target import ContainerTarget, FileTarget, ProcessTarget
+from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget
 
 NOW = 1783198004_180672852
 EVENT = RuntimeEvent(
@@ -194,6 +194,21 @@ def test_a_request_carries_everything_the_dispatcher_needs() -> None:
     assert dict(first.parameters) == {"ancestor": 1}
     assert (second.target, second.on) == (ContainerTarget("16514a12c7ad", NOW), ("FAILED",))
     assert third.target == FileTarget(b"/etc/shadow", NOW, "16514a12c7ad")
+
+
+def test_a_rule_isolates_the_container_of_its_event_and_the_host_where_there_is_none() -> None:
+    of = rule({"action": "isolate_network"})
+    (step,) = request(EVENT, of).steps
+    assert step.target == NetworkTarget(NOW, "16514a12c7ad")
+    assert cooldown_key(EVENT, of).endswith("/network/16514a12c7ad")
+    assert refusal(changed(container=None), of).field == "container.id", "no host is isolated for want of a field"
+    assert refusal(changed(container=None, fields={"container.id": "web"}), of).code == "lacks_field"
+    bare = changed(container=None, fields={"container.id": "host"})
+    (step,) = request(bare, of).steps
+    assert step.target == NetworkTarget(NOW)
+    assert cooldown_key(bare, of).endswith("/network/")
+    (step,) = request(changed(container=None, detector="other"), of).steps
+    assert step.target == NetworkTarget(NOW)
 
 
 def test_ids_follow_from_event_rule_and_step_alone() -> None:

@@ -28,7 +28,7 @@ from workers.core.file import Extent, FileAttribute, FileIdentity
 from workers.core.node_state import CommandPosition
 from workers.core.outcome import PostCondition
 from workers.core.request import Actor, Causation, Step
-from workers.core.target import ContainerTarget, FileTarget, ProcessTarget, ReviewedFile
+from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, ReviewedFile
 
 SCHEMAS = load_schemas()
 RELEASED = json.loads((Path(__file__).parent / "released_schemas.json").read_text())
@@ -45,6 +45,7 @@ NESTED: dict[str, type] = {
         FileAttribute,
         FileIdentity,
         FileTarget,
+        NetworkTarget,
         PostCondition,
         ProcessRef,
         ProcessTarget,

@@ -169,3 +169,24 @@ def test_settings_never_change() -> None:
 
 def test_a_token_is_kept_as_its_digest_only() -> None:
     assert "admin_token_sha256" in _faults(GatewaySettings, {**BASE, "admin_token_sha256": "secret"})
+
+
+# What an isolated network may reach
+
+
+def test_the_operator_s_list_is_read_into_lifelines() -> None:
+    isolate = _node(isolate_network={"allow": ["10.1.2.0/24", "[fd00::5]:443"]}).actions.isolate_network
+    assert [str(each) for each in isolate.lifelines()] == [
+        "operator any 10.1.2.0/24 0",
+        "operator tcp fd00::5/128 443",
+        "operator udp fd00::5/128 443",
+    ]
+
+
+def test_each_fault_of_the_operator_s_list_has_its_place() -> None:
+    listed = {"allow": ["10.1.2.0/24", "jump.example.org:22", "0.0.0.0/0"]}
+    raw = {**BASE, "features": {"respond": {"response_actions": {"isolate_network": listed}}}}
+    faults = _faults(NodeSettings, raw)
+    place = "features.respond.response_actions.isolate_network.allow"
+    assert set(faults) == {f"{place}.1", f"{place}.2"}
+    assert "every address" in faults[f"{place}.2"]

@@ -202,6 +202,12 @@ class Action(ABC, Generic[P]):
         del held, host
         return ""
 
+    def weakened(self, held: Values, host: Host) -> str:
+        """What somebody did to an effect that is not lost: it may do less than was said, and is to be undone as ever.
+        Empty while nobody did anything. Touches nothing. Raises as ``lost``, after which it is asked."""
+        del held, host
+        return ""
+
     def rehearse(self, job: Job[P], claim: Values, host: Host) -> Report:
         """The report of a dry run: admitted and bound, nothing done."""
         return self.report(Outcome.DRY_RUN, "dry_run", "would have acted; nothing was touched", outputs=claim)

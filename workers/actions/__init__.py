@@ -12,9 +12,11 @@ from workers.actions import (
     file_quarantine,
     file_unquarantine,
     get_logs,
+    isolate_network,
     kill_container,
     kill_process,
     pause_container,
+    release_network,
     resume_process,
     snapshot_process,
     start_container,
@@ -26,9 +28,11 @@ from workers.actions.file_acquire import FileAcquire
 from workers.actions.file_quarantine import FileQuarantine
 from workers.actions.file_unquarantine import FileUnquarantine
 from workers.actions.get_logs import GetLogs
+from workers.actions.isolate_network import IsolateNetwork
 from workers.actions.kill_container import KillContainer
 from workers.actions.kill_process import KillProcess
 from workers.actions.pause_container import PauseContainer
+from workers.actions.release_network import ReleaseNetwork
 from workers.actions.resume_process import ResumeProcess
 from workers.actions.snapshot_process import SnapshotProcess
 from workers.actions.start_container import StartContainer
@@ -50,6 +54,8 @@ CATALOGUE: Final[tuple[Action[Any], ...]] = (
     FileAcquire(),
     SnapshotProcess(),
     GetLogs(),
+    IsolateNetwork(),
+    ReleaseNetwork(),
 )
 """Every action there is. Closed: nothing is registered at run time."""
 
@@ -67,6 +73,8 @@ FAILPOINTS: Final = (
     *file_acquire.FAILPOINTS,
     *snapshot_process.FAILPOINTS,
     *get_logs.FAILPOINTS,
+    *isolate_network.FAILPOINTS,
+    *release_network.FAILPOINTS,
 )
 """Every place inside an action where a fault test may end the worker."""
 

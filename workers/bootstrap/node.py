@@ -106,8 +106,10 @@ def _equipment(
     from workers.adapters.clock import SystemClock
     from workers.adapters.failpoints import failpoints
     from workers.adapters.journal import SqliteJournal
+    from workers.adapters.kafka.brokers import brokers
     from workers.adapters.keys import load_keyset, load_private_key
     from workers.adapters.machine import Machine
+    from workers.adapters.nftables import SystemNetwork
     from workers.adapters.object_store import open_store
     from workers.adapters.parent import siblings
     from workers.adapters.processes import SystemProcesses
@@ -181,6 +183,7 @@ def _equipment(
         labels=settings.node.labels,
         version=_version(),
     )
+    told = telemetry(settings.telemetry, worker="node", instance_id=instance_id)
     return Equipment(
         identity=identity,
         journal=journal,
@@ -189,7 +192,7 @@ def _equipment(
         scribe=ChainScribe("node", sealer=sealer, codec=codec),
         clock=clock,
         time=TimeFloor(clock, journal.floor_ns()),
-        telemetry=telemetry(settings.telemetry, worker="node", instance_id=instance_id),
+        telemetry=told,
         failpoints=armed,
         retrying=TenacityRetrying(clock),
         host=Host(
@@ -200,6 +203,12 @@ def _equipment(
             spool=spool,
             objects=open_store(settings.storage, node_id, clock=clock),
             containers=host_containers(settings.actions, clock, own_line=processes.own_line),
+            network=SystemNetwork(
+                bootstrap_servers=settings.kafka.bootstrap_servers,
+                brokers=lambda: brokers(settings.kafka, telemetry=told, clock=clock),
+                store_url=settings.storage.s3.endpoint if settings.storage.s3 is not None else "",
+                operators=settings.actions.isolate_network.lifelines(),
+            ),
         ),
         catalogue={action.name: action for action in CATALOGUE},
         settings=settings.actions,

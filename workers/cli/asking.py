@@ -32,6 +32,7 @@ _TARGETS: Final[Mapping[str, tuple[str, str]]] = {
     "container": ("container", "id"),
     "path": ("file", "path"),
     "container_id": ("file", "container_id"),
+    "network": ("network", "container_id"),
 }
 """Words of ``KEY=VALUE`` that name the target: kind and field in the API. All others are the action's parameters."""
 
@@ -53,7 +54,8 @@ def run(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            help="The target (pid, start_time_ns; container; path, container_id) and the action's parameters.",
+            help="The target (pid, start_time_ns; container; path, container_id; network=host or network=CONTAINER), "
+            "and the action's parameters.",
             metavar="KEY=VALUE…",
         ),
     ] = None,
@@ -185,6 +187,8 @@ def _sorted_out(words: Sequence[str]) -> tuple[dict[str, dict[str, str | int]], 
             continue
         kind, field = _TARGETS[name]
         target.setdefault(kind, {})[field] = _pid(value) if field == "pid" else value
+        if name == "network" and value == "host":
+            target[kind][field] = ""
     return target, parameters
 
 

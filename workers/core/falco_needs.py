@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from workers.core.falco import FILE_FIELDS
 from workers.core.rules import Actions
-from workers.core.target import ContainerTarget, FileTarget, ProcessTarget
+from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget
 
 ANCESTORS: Final = 8
 """Generations that ``deploy/falco`` asks Falco for: deeper process lines are rare, and each costs three fields."""
@@ -51,6 +51,9 @@ _NEEDS: Final[Mapping[type, tuple[_Need, ...]]] = {
     ContainerTarget: (
         _Need(("container.full_id", "container.id"), True, "without it nobody knows which container to act on"),
         _Need(("container.full_id",), False, "a 12-digit id is refused where two containers of a node share it"),
+    ),
+    NetworkTarget: (
+        _Need(("container.full_id", "container.id"), True, "without it nobody knows whose network to isolate"),
     ),
     FileTarget: (_Need(FILE_FIELDS, True, "without it nobody knows which file to act on"),),
 }

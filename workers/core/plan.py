@@ -11,10 +11,13 @@ from workers.core.event import RuntimeEvent
 from workers.core.ids import ExecutionId, id_from_cause
 from workers.core.request import ActionRequest, Actor, ActorKind, Causation, Step, Verb
 from workers.core.rules import INTERNAL, Mode, Rule, RuleStep
-from workers.core.target import ContainerTarget, FileTarget, ProcessTarget, Target
+from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, Target
 
 OWN_SOURCE: Final = "douse"
 """Detector or source of events made from our own audit stream."""
+
+_FALCO: Final = "falco"
+"""The detector whose rules choose what they print."""
 
 FUTURE_S: Final = 60
 """How far a detector's clock may be ahead of ours, in seconds; beyond it the time proves nothing (SAFETY F14)."""
@@ -90,9 +93,20 @@ def cooldown_key(event: RuntimeEvent, rule: Rule) -> str:
         incarnation = f"process/{process.pid}/{since}"
     elif step.target is ContainerTarget and event.container is not None:
         incarnation = f"container/{event.container.id[:12]}"
+    elif step.target is NetworkTarget:
+        incarnation = f"network/{event.container.id[:12] if event.container else ''}"
     else:
         incarnation = f"file/{event.container.id[:12] if event.container else ''}/{event.file_path}"
     return f"{rule.name}/{event.host}/{incarnation}"
+
+
+def network_of(event: RuntimeEvent) -> NetworkTarget | None:
+    """The network of an event's container, or of its host where it says that there is no container; None where Falco
+    did not print ``host`` in its stead: a whole host is never isolated for want of a field, or for a wrong one."""
+    if event.container is not None:
+        return NetworkTarget(event.occurred_at_ns, event.container.id)
+    unsaid = event.detector == _FALCO and event.fields.get("container.id") != "host"
+    return None if unsaid else NetworkTarget(event.occurred_at_ns)
 
 
 def _unfit(event: RuntimeEvent, *, now_ns: int, oldest_event_s: int) -> Refusal | None:
@@ -123,6 +137,8 @@ def _target(event: RuntimeEvent, step: RuleStep) -> Target | Refusal:
             return _lacks("fd.name")
         inside = event.container.id if event.container is not None else ""
         return FileTarget(event.file_path.encode(), event.occurred_at_ns, inside)
+    if step.target is NetworkTarget:
+        return network_of(event) or _lacks("container.id")
     return Refusal("unknown_target", f"{step.action} takes a target that no event names")
 
 

@@ -14,7 +14,9 @@ UNSETTLED: Final = "outcome_unsettled"
 """The alarm of a node whose command stays UNKNOWN beyond its time."""
 EFFECT_LOST: Final = "effect_lost"
 """The alarm of a node that found the effect of a command no longer in place, and not by an undo."""
-NODE_ALARMS: Final = frozenset({UNSETTLED, EFFECT_LOST})
+EFFECT_WEAKENED: Final = "effect_weakened"
+"""The alarm of a node that found the effect of a command changed by somebody; it is there still, and can be undone."""
+NODE_ALARMS: Final = frozenset({UNSETTLED, EFFECT_LOST, EFFECT_WEAKENED})
 """Every other alarm is the dispatcher's."""
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from workers.core.history import Execution
 from workers.core.ids import EventId, ExecutionId, NodeId
 from workers.core.outcome import Outcome
-from workers.core.target import ContainerTarget, FileTarget
+from workers.core.target import ContainerTarget, FileTarget, NetworkTarget
 
 SHORT_CONTAINER: Final = 12
 """Hex digits of a container id that detectors send (Falco's ``container.id``); what ids are compared by."""
@@ -49,7 +49,7 @@ def search_row(execution: Execution) -> SearchRow:
     """The row of an execution: a function of its steps and nothing else."""
     request = execution.request
     target = execution.asked.target if execution.asked is not None else None
-    container = target.container_id if isinstance(target, ContainerTarget | FileTarget) else ""
+    container = target.container_id if isinstance(target, ContainerTarget | FileTarget | NetworkTarget) else ""
     return SearchRow(
         execution_id=execution.execution_id,
         requested_at_ns=execution.requested_at_ns,

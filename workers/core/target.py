@@ -58,7 +58,16 @@ class FileTarget:
     reviewed: ReviewedFile | None = None
 
 
-Target: TypeAlias = ProcessTarget | ContainerTarget | FileTarget
+@dataclass(frozen=True, slots=True)
+class NetworkTarget:
+    """The network of this host, as it is since its last start, or of one container."""
+
+    observed_at_ns: int
+    container_id: str = ""
+    """The container whose network it is; empty for the host's."""
+
+
+Target: TypeAlias = ProcessTarget | ContainerTarget | FileTarget | NetworkTarget
 
 
 def describe(target: Target) -> str:
@@ -74,6 +83,8 @@ def describe(target: Target) -> str:
         case FileTarget(path=path, container_id=container_id):
             inside = f" in container {container_id[:12]}" if container_id else ""
             return f"file {path.decode('utf-8', 'backslashreplace')}{inside}"
+        case NetworkTarget(container_id=container_id):
+            return f"network of container {container_id[:12]}" if container_id else "network of the host"
 
 
 def lane_key(target: Target) -> str:
@@ -85,3 +96,5 @@ def lane_key(target: Target) -> str:
             return f"container:{container_id[:12]}"
         case FileTarget(path=path, container_id=container_id):
             return f"file:{container_id[:12]}:{path.hex()}"
+        case NetworkTarget(container_id=container_id):
+            return f"network:{container_id[:12]}"

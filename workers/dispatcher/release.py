@@ -12,7 +12,7 @@ from workers.core.errors import CommandRejected
 from workers.core.outcome import Outcome, Stage
 from workers.core.policy import Allow, Hold, PolicyState, Refuse
 from workers.core.request import ActionRequest, ActorKind, Step
-from workers.core.target import ContainerTarget, FileTarget, ProcessTarget, Target
+from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, Target
 from workers.dispatcher import stamp
 from workers.dispatcher.hosts import resolve
 from workers.dispatcher.rows import ExecutionRow, NodeRow
@@ -116,7 +116,9 @@ def _fault(target: Target) -> str:
     match target:
         case ProcessTarget(line=line):
             return "" if line and all(process.pid > 0 for process in line) else "the target names no process"
-        case ContainerTarget(container_id=name):
+        case NetworkTarget(container_id=""):
+            return ""
+        case ContainerTarget(container_id=name) | NetworkTarget(container_id=name):
             whole = 12 <= len(name) <= 64 and set(name) <= set("0123456789abcdef")
             return "" if whole else "a container is named by 12 to 64 lower-case hex digits"
         case FileTarget(path=path):

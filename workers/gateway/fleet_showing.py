@@ -7,14 +7,19 @@ from typing import Any, Final
 
 from workers.action import Action, FieldSpec
 from workers.core.queries import StoredEvent, StoredNode, StoreHealth
-from workers.core.target import ContainerTarget, FileTarget, ProcessTarget
+from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget
 from workers.gateway import showing
 from workers.gateway.moments import shown
 from workers.gateway.views.catalogue import ActionView, FieldView
 from workers.gateway.views.events import EventView
 from workers.gateway.views.fleet import HealthView, NodeView, PositionView
 
-_KINDS: Final = {ProcessTarget: "process", ContainerTarget: "container", FileTarget: "file"}
+_KINDS: Final = {
+    ProcessTarget: "process",
+    ContainerTarget: "container",
+    FileTarget: "file",
+    NetworkTarget: "network",
+}
 
 
 def event(stored: StoredEvent) -> EventView:

@@ -15,15 +15,21 @@ from workers.core.event_bounds import is_container_id, is_path, is_pid, is_time_
 from workers.core.history import Execution
 from workers.core.ids import ExecutionId
 from workers.core.outcome import NOTHING, Values
+from workers.core.plan import network_of
 from workers.core.request import ActionRequest, Actor, ActorKind, Causation, Step, Verb
-from workers.core.target import ContainerTarget, FileTarget, ProcessTarget, Target
+from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, Target
 from workers.gateway.principals import Principal
 from workers.gateway.refusals import Conflict, Invalid
 
 Catalogue = Mapping[str, Action[Any]]
 """Every action by its name."""
 
-_KINDS: Final[Mapping[type, str]] = {ProcessTarget: "process", ContainerTarget: "container", FileTarget: "file"}
+_KINDS: Final[Mapping[type, str]] = {
+    ProcessTarget: "process",
+    ContainerTarget: "container",
+    FileTarget: "file",
+    NetworkTarget: "network",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,14 @@ class NamedFile:
     container_id: str = ""
 
 
-Named = NamedProcess | NamedContainer | NamedFile
+@dataclass(frozen=True, slots=True)
+class NamedNetwork:
+    """A network as a person names it."""
+
+    container_id: str = ""
+
+
+Named = NamedProcess | NamedContainer | NamedFile | NamedNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +191,8 @@ def _identity(target: Target | None) -> object:
             return container_id
         case FileTarget(path=path, container_id=container_id):
             return (path, container_id)
+        case NetworkTarget(container_id=container_id):
+            return container_id
 
 
 def _person(person: Principal) -> Actor:
@@ -216,6 +231,8 @@ def _of_event(event: RuntimeEvent, action: Action[Any]) -> Target:
     if action.target is FileTarget and event.file_path:
         inside = event.container.id if event.container is not None else ""
         return FileTarget(event.file_path.encode("utf-8", "surrogateescape"), at_ns, inside)
+    if action.target is NetworkTarget and (network := network_of(event)) is not None:
+        return network
     raise Invalid(
         f"event {event.event_id} names no {_KINDS[action.target]}", code="event_lacks_target", field="event_id"
     )
@@ -238,6 +255,8 @@ def _named(named: Named | None, now_ns: int) -> Target:
                 raise Invalid("a path must be absolute, whole and without NUL", field="target.file.path")
             inside = _container_id(inside, "target.file.container_id") if inside else ""
             return FileTarget(path.encode("utf-8", "surrogateescape"), now_ns, inside)
+        case NamedNetwork(container_id=inside):
+            return NetworkTarget(now_ns, _container_id(inside, "target.network.container_id") if inside else "")
         case None:
             raise Invalid("name either a target or an event_id", field="target")
 

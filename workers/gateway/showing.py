@@ -12,7 +12,7 @@ from workers.core.ids import NO_EXECUTION, Incarnation, NodeId
 from workers.core.outcome import PostCondition, Stage, Values
 from workers.core.request import ActionRequest
 from workers.core.result import ActionResult
-from workers.core.target import ContainerTarget, FileTarget, ProcessTarget, Target, describe
+from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, Target, describe
 from workers.gateway.moments import shown
 from workers.gateway.views.executions import ExecutionView, PostConditionView, StepView, TimingsView
 from workers.gateway.views.targets import Flat, TargetProcessView, TargetView
@@ -101,6 +101,8 @@ def target(target: Target) -> TargetView:
         case FileTarget(path=path, container_id=container_id):
             named = path.decode("utf-8", "backslashreplace")
             return TargetView("file", describe(target), at, container_id=container_id, path=named)
+        case NetworkTarget(container_id=container_id):
+            return TargetView("network", describe(target), at, container_id=container_id)
 
 
 def processes(line: Iterable[ProcessRef]) -> tuple[TargetProcessView, ...]:

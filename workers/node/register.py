@@ -17,7 +17,7 @@ from workers.core.ids import ExecutionId
 from workers.core.journal_entry import EntryState, JournalEntry
 from workers.core.outcome import NOTHING, Outcome, Report, Stage, Values
 from workers.core.record import OutRecord
-from workers.core.result import EFFECT_LOST, ActionResult
+from workers.core.result import EFFECT_LOST, EFFECT_WEAKENED, ActionResult
 from workers.node.equipment import Equipment
 from workers.node.remembering import Remembering
 from workers.ports import JournalTx
@@ -109,15 +109,18 @@ class Register:
         self._at.telemetry.count("node.outcomes", labels={"outcome": report.outcome.value})
         return ended
 
-    def alarm(self, tx: JournalTx, entry: JournalEntry, command: ActionCommand, alarm: str) -> None:
+    def alarm(self, tx: JournalTx, entry: JournalEntry, command: ActionCommand, alarm: str, why: str = "") -> None:
         """An alarm on the execution; not an end."""
         raised = replace(entry, seq=entry.seq + 1)
-        self._at.scribe.result(
-            tx, replace(self._result(raised, command, Stage.CLAIMED), alarm=alarm), trace=raised.trace
-        )
-        self._audit(tx, "alarm", raised, command, {"alarm": alarm})
+        said = replace(self._result(raised, command, Stage.CLAIMED), alarm=alarm)
+        self._at.scribe.result(tx, replace(said, message=why) if why else said, trace=raised.trace)
+        self._audit(tx, "alarm", raised, command, {"alarm": alarm, "why": why} if why else {"alarm": alarm})
         tx.put(raised)
         self._at.telemetry.log("alarm", level="error", alarm=alarm, execution_id=entry.execution_id)
+
+    def weakened(self, tx: JournalTx, entry: JournalEntry, command: ActionCommand, why: str) -> None:
+        """The effect of an execution that ended was changed by somebody: an alarm, and it can be undone as before."""
+        self.alarm(tx, entry, command, EFFECT_WEAKENED, why)
 
     def held(self, command: ActionCommand, report: Report) -> None:
         """Keep in mind what an end says of effects that are in place; ``holding`` has them."""

@@ -25,6 +25,8 @@ class Vigil:
         self._at = equipment
         self._register = register
         self._read = False
+        self._weak: dict[ExecutionId, str] = {}
+        """What was told of each since this process started: a change is told once."""
 
     def step(self) -> None:
         """Look at everything that is held. Blocks on runtimes.
@@ -54,13 +56,19 @@ class Vigil:
         if action is None:
             return
         try:
-            why = action.lost({**entry.claim, **entry.report.outputs}, self._at.host)
+            held = {**entry.claim, **entry.report.outputs}
+            why = action.lost(held, self._at.host)
+            weak = "" if why else action.weakened(held, self._at.host)
         except WorkerError:
             return  # nobody can tell now
         if why:
-            self._tell(execution_id, command, why)
+            self._tell(execution_id, command, why, lost=True)
+        elif weak != self._weak.get(execution_id, ""):
+            if weak:
+                self._tell(execution_id, command, weak, lost=False)
+            self._weak[execution_id] = weak
 
-    def _tell(self, execution_id: ExecutionId, command: ActionCommand, why: str) -> None:
+    def _tell(self, execution_id: ExecutionId, command: ActionCommand, why: str, *, lost: bool) -> None:
         """An undo that is under way, or ended meanwhile, explains it: whoever undoes claims first."""
         with self._register.commit() as tx:
             undone = {
@@ -72,8 +80,12 @@ class Vigil:
                 return
             if execution_id not in self._register.holding:
                 return
-            self._register.lost(tx, entry, command, why)
-        self._register.holding.discard(execution_id)
+            if lost:
+                self._register.lost(tx, entry, command, why)
+            else:
+                self._register.weakened(tx, entry, command, why)
+        if lost:
+            self._register.holding.discard(execution_id)
 
     def _command(self, entry: JournalEntry) -> ActionCommand:
         return self._at.codec.decode(entry.command, ActionCommand)

@@ -24,7 +24,7 @@ from workers.core.outcome import NOTHING, PostCondition, Values
 from workers.core.record import Headers
 from workers.core.request import ActionRequest
 from workers.core.result import ActionResult
-from workers.core.target import ContainerTarget, FileTarget, ProcessTarget, ReviewedFile, Target
+from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, ReviewedFile, Target
 from workers.core.topology import Topology
 
 T = TypeVar("T")
@@ -49,7 +49,12 @@ RECORDS: Final[Mapping[type, str]] = {
 }
 """Every class that travels, and its schema's full name."""
 
-_TARGETS: Final[Mapping[str, type]] = {"process": ProcessTarget, "container": ContainerTarget, "file": FileTarget}
+_TARGETS: Final[Mapping[str, type]] = {
+    "process": ProcessTarget,
+    "container": ContainerTarget,
+    "file": FileTarget,
+    "network": NetworkTarget,
+}
 """The wire's nullable fields, and the classes of core's union."""
 
 _KINDS: Final = {cls: name for name, cls in _TARGETS.items()}

@@ -28,7 +28,7 @@ class TargetView:
     """What an execution acts on."""
 
     kind: str
-    """process, container or file."""
+    """process, container, file or network."""
     description: str
     """One line for people."""
     observed_at: str | None
@@ -36,6 +36,6 @@ class TargetView:
     process_line: tuple[TargetProcessView, ...] = ()
     """The process, then its parent, grandparent and so on, as far as known."""
     container_id: str = ""
-    """The container, or the container that the file is in."""
+    """The container, or the container that the file is in or whose network it is."""
     path: str = ""
     """The file."""

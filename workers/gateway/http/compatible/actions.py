@@ -9,7 +9,7 @@ from starlette.requests import Request
 from workers.action import Action
 from workers.core.event_bounds import is_container_id
 from workers.core.queries import StoredNode
-from workers.core.target import ContainerTarget, FileTarget, ProcessTarget
+from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget
 from workers.gateway.http.compatible import contexts, showing, words
 from workers.gateway.http.compatible.answers import ANSWERS
 from workers.gateway.http.compatible.bodies import ResponseActions
@@ -86,5 +86,5 @@ def _fits(action: Action[Any], labels: Mapping[str, str]) -> bool:
         return container is None or is_container_id(container.lower())
     if action.target is ProcessTarget:
         return process is None or (process.isascii() and process.isdigit())
-    assert action.target is FileTarget
+    assert action.target in (FileTarget, NetworkTarget)
     return container in (None, words.NO_CONTAINER) or is_container_id(container.lower())

@@ -11,7 +11,7 @@ from workers.action import Action, FieldSpec
 from workers.core.history import Execution
 from workers.core.ids import is_node_id
 from workers.core.outcome import Scalar, Stage, Values
-from workers.core.target import ContainerTarget, FileTarget, ProcessTarget, Target
+from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, Target
 from workers.gateway.http.compatible import words
 from workers.gateway.http.compatible.bodies import ActionExecution, Failure, FieldMetadata, ResponseAction
 from workers.gateway.http.compatible.words import Status, cut
@@ -58,7 +58,7 @@ def _context(execution: Execution, undone: Execution | None) -> dict[str, str]:
     labels = {
         words.HOST: execution.node_id or subject.node_id or named,
         words.HOST_NAME: "" if is_node_id(named) else named,
-        words.CONTAINER: target.container_id if isinstance(target, ContainerTarget | FileTarget) else "",
+        words.CONTAINER: "" if target is None or isinstance(target, ProcessTarget) else target.container_id,
     }
     return {name: cut(value, words.LONGEST_CONTEXT) for name, value in labels.items() if value}
 
@@ -99,6 +99,8 @@ def _location(target: Target) -> dict[str, Scalar]:
         case FileTarget(path=path, container_id=container_id):
             inside: dict[str, Scalar] = {words.CONTAINER: container_id} if container_id else {}
             return {words.PATH: path.decode("utf-8", "backslashreplace"), **inside}
+        case NetworkTarget(container_id=container_id):
+            return {words.CONTAINER: container_id} if container_id else {}
 
 
 def _outputs(execution: Execution) -> dict[str, bool | str] | None:

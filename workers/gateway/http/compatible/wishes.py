@@ -11,11 +11,11 @@ from typing import Any, Final, TypeVar
 from workers.action import Action
 from workers.core.errors import TransientFailure
 from workers.core.outcome import Scalar, Values
-from workers.core.target import ContainerTarget, FileTarget, ProcessTarget
+from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget
 from workers.gateway.http.compatible import words
 from workers.gateway.http.compatible.bodies import SubmitActionExecution
 from workers.gateway.refusals import Invalid
-from workers.gateway.requests import Named, NamedContainer, NamedFile, NamedProcess, Wish, action_of
+from workers.gateway.requests import Named, NamedContainer, NamedFile, NamedNetwork, NamedProcess, Wish, action_of
 
 T = TypeVar("T")
 
@@ -81,9 +81,12 @@ def _named(action: Action[Any], sent: Values) -> Named:
         return NamedProcess(_whole(sent, words.PROCESS), None if start == words.UNKNOWN_START else start)
     if action.target is ContainerTarget:
         return NamedContainer(_text(sent, words.CONTAINER))
+    container = _text(sent, words.CONTAINER)
+    inside = "" if container == words.NO_CONTAINER else container
     if action.target is FileTarget:
-        container = _text(sent, words.CONTAINER)
-        return NamedFile(_text(sent, words.PATH), "" if container == words.NO_CONTAINER else container)
+        return NamedFile(_text(sent, words.PATH), inside)
+    if action.target is NetworkTarget:
+        return NamedNetwork(inside)
     raise AssertionError(f"{action.name} acts on {action.target}, which words.py does not have")
 
 

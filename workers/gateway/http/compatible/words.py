@@ -10,7 +10,7 @@ from typing import Any, Final, assert_never
 
 from workers.action import Action, FieldSpec
 from workers.core.outcome import Outcome, Stage
-from workers.core.target import ContainerTarget, FileTarget, ProcessTarget
+from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget
 
 LONGEST_ID: Final = 128
 LONGEST_TYPE: Final = 32
@@ -54,6 +54,7 @@ _LOCATION: Final[Mapping[type, tuple[FieldSpec, ...]]] = {
         FieldSpec(PATH, "string", "The absolute path of the file", required=True),
         FieldSpec(CONTAINER, "string", "The container whose path it is; left out for the host's"),
     ),
+    NetworkTarget: (FieldSpec(CONTAINER, "string", "The container whose network it is; left out for the host's"),),
 }
 """How this API names what an action acts on."""
 
@@ -71,6 +72,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "target.container.id": CONTAINER,
     "target.file.path": PATH,
     "target.file.container_id": CONTAINER,
+    "target.network.container_id": CONTAINER,
 }
 """The room's names of fields in this API's words."""
 

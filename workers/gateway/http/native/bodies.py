@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
 from workers.gateway.refusals import Invalid
-from workers.gateway.requests import Named, NamedContainer, NamedFile, NamedProcess, Wish
+from workers.gateway.requests import Named, NamedContainer, NamedFile, NamedNetwork, NamedProcess, Wish
 
 Int64 = Annotated[StrictInt, Field(ge=-(1 << 63), lt=1 << 63)]
 Text = Annotated[StrictStr, Field(max_length=1024)]
@@ -45,8 +45,15 @@ class FileBody(_Body):
     """The container whose path it is; empty for the host's."""
 
 
+class NetworkBody(_Body):
+    """A network."""
+
+    container_id: Name = ""
+    """The container whose network it is; empty for the host's."""
+
+
 class TargetBody(_Body):
-    """What to act on: exactly one of the three."""
+    """What to act on: exactly one of these."""
 
     process: ProcessBody | None = None
     """A process."""
@@ -54,6 +61,8 @@ class TargetBody(_Body):
     """A container."""
     file: FileBody | None = None
     """A file."""
+    network: NetworkBody | None = None
+    """The network of the host or of a container."""
 
     def named(self) -> Named:
         """The one that is there.
@@ -61,9 +70,9 @@ class TargetBody(_Body):
         Raises:
             Invalid: none, or more than one.
         """
-        given = [each for each in (self.process, self.container, self.file) if each is not None]
+        given = [each for each in (self.process, self.container, self.file, self.network) if each is not None]
         if len(given) != 1:
-            raise Invalid("target names exactly one of process, container and file", field="target")
+            raise Invalid("target names exactly one of process, container, file and network", field="target")
         match given[0]:
             case ProcessBody(pid=pid, start_time_ns=start):
                 known = None if start is None or int(start) == -1 else int(start)
@@ -72,6 +81,8 @@ class TargetBody(_Body):
                 return NamedContainer(container_id)
             case FileBody(path=path, container_id=container_id):
                 return NamedFile(path, container_id)
+            case NetworkBody(container_id=container_id):
+                return NamedNetwork(container_id)
 
 
 class ExecutionBody(_Body):

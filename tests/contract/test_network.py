@@ -1,0 +1,236 @@
+"""What every held network does: the scripted one that unit tests use, and a real namespace with real nftables."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from tests.fakes.network import BROKER, JUMP, FakeNamespace, FakeNetwork
+from tests.netns import WORLD, Wires, wired
+from workers.adapters.nftables import SystemNetwork
+from workers.adapters.nftables.place import SystemPlace
+from workers.core.errors import PermanentFailure
+from workers.core.ids import ExecutionId
+from workers.core.network import Barrier, Isolation
+from workers.ports import NetworkPlace
+
+pytestmark = pytest.mark.slow
+
+ONE = ExecutionId("0199e0f7-0000-7000-8000-000000000001")
+ISOLATION = Isolation(ONE, (BROKER, JUMP), keeps_address=True)
+
+
+class Stage(Protocol):
+    """One namespace, and somebody else who changes it."""
+
+    def open(self) -> NetworkPlace: ...
+    def edit(self) -> None: ...
+    def flush(self) -> None: ...
+    def take_name(self) -> None: ...
+
+
+class FakeStage:
+    def __init__(self) -> None:
+        self.space = FakeNamespace(7)
+        self.network = FakeNetwork(by_pid={1: self.space})
+
+    def open(self) -> NetworkPlace:
+        place = self.network.of_process(1)
+        assert place is not None
+        return place
+
+    def edit(self) -> None:
+        self.network.changed(self.space)
+
+    def flush(self) -> None:
+        self.space.standing = None
+
+    def take_name(self) -> None:
+        self.space.stand("", sha256="theirs")
+
+
+class RealStage:
+    def __init__(self, wires: Wires) -> None:
+        self.wires = wires
+
+    def open(self) -> NetworkPlace:
+        return SystemPlace(os.open(self.wires.host.path, os.O_RDONLY), own=False)
+
+    def edit(self) -> None:
+        self.wires.host.nft("insert rule inet douse output accept")
+        self.wires.host.nft('insert rule inet douse input counter drop comment "theirs"')
+
+    def flush(self) -> None:
+        self.wires.host.nft("flush ruleset")
+
+    def take_name(self) -> None:
+        self.wires.host.nft("add table inet douse")
+
+
+@pytest.fixture(params=["fake", "nftables"])
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    if request.param == "fake":
+        yield FakeStage()
+        return
+    with wired() as wires:
+        yield RealStage(wires)
+
+
+@pytest.fixture
+def place(stage: Stage) -> Iterator[NetworkPlace]:
+    opened = stage.open()
+    yield opened
+    opened.close()
+    opened.close()
+
+
+def standing(place: NetworkPlace) -> Barrier:
+    found = place.barrier()
+    assert found is not None
+    assert found == place.barrier(), "it says something else each time"
+    return found
+
+
+def test_an_open_network_has_no_isolation_and_nothing_goes_round_one(place: NetworkPlace) -> None:
+    assert place.barrier() is None
+    assert place.bypass() == ""
+    assert list(place.interfaces()) == ["eth0"]
+    assert not place.own
+    assert place.namespace > 0
+
+
+def test_an_isolation_is_tried_kept_and_ended(place: NetworkPlace) -> None:
+    assert place.begin(ISOLATION)
+    tried = standing(place)
+    assert (tried.made_by, tried.trial) == (ONE, True)
+    assert place.blocks(ISOLATION, [WORLD]) == ""
+    assert place.keep(ISOLATION, tried)
+    kept = standing(place)
+    assert (kept.made_by, kept.trial) == (ONE, False)
+    assert kept.handle != tried.handle
+    assert place.blocks(ISOLATION, [WORLD]) == ""
+    assert standing(place) == kept, "what was kept back changed the rules"
+    assert place.end(kept)
+    assert place.barrier() is None
+
+
+def test_what_is_there_is_neither_begun_again_nor_kept_or_ended_for_another(place: NetworkPlace) -> None:
+    assert place.begin(ISOLATION)
+    tried = standing(place)
+    assert not place.begin(replace(ISOLATION, made_by=ExecutionId("0199e0f7-0000-7000-8000-000000000002")))
+    assert place.keep(ISOLATION, tried)
+    kept = standing(place)
+    assert not place.keep(ISOLATION, tried)
+    assert not place.end(tried)
+    assert standing(place) == kept
+
+
+def test_a_trial_can_be_taken_back(place: NetworkPlace) -> None:
+    assert place.begin(ISOLATION)
+    assert place.end(standing(place))
+    assert place.barrier() is None
+    assert place.begin(ISOLATION)
+
+
+def test_it_stays_when_nobody_holds_it(stage: Stage, place: NetworkPlace) -> None:
+    assert place.begin(ISOLATION)
+    assert place.keep(ISOLATION, standing(place))
+    kept = standing(place)
+    place.close()
+    again = stage.open()
+    assert again.barrier() == kept
+    again.close()
+
+
+def test_rules_that_somebody_changes_are_other_rules(stage: Stage, place: NetworkPlace) -> None:
+    assert place.begin(ISOLATION)
+    assert place.keep(ISOLATION, standing(place))
+    kept = standing(place)
+    stage.edit()
+    edited = standing(place)
+    assert (edited.handle, edited.made_by) == (kept.handle, ONE)
+    assert edited.sha256 != kept.sha256
+
+
+def test_rules_that_somebody_flushes_are_gone(stage: Stage, place: NetworkPlace) -> None:
+    assert place.begin(ISOLATION)
+    tried = standing(place)
+    stage.flush()
+    assert place.barrier() is None
+    assert not place.keep(ISOLATION, tried)
+    assert not place.end(tried)
+    assert "gone" in place.blocks(ISOLATION, [WORLD])
+
+
+def test_a_table_of_our_name_that_is_not_ours_belongs_to_nobody_and_stays(stage: Stage, place: NetworkPlace) -> None:
+    stage.take_name()
+    found = standing(place)
+    assert (found.made_by, found.trial) == ("", False)
+    assert not place.begin(ISOLATION)
+    assert standing(place) == found
+
+
+# --- what only a real one can show -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def system() -> SystemNetwork:
+    return SystemNetwork(bootstrap_servers="127.0.0.1:9", brokers=list)
+
+
+def test_a_process_in_another_namespace_is_held_there_and_one_that_ended_is_not(system: SystemNetwork) -> None:
+    with wired() as wires:
+        sleeping = subprocess.Popen(["ip", "netns", "exec", wires.host.name, "sleep", "60"])
+        try:
+            place = None
+            for _ in range(200):
+                if place is not None:
+                    place.close()
+                place = system.of_process(sleeping.pid)
+                assert place is not None
+                if place.namespace == wires.host.path.stat().st_ino:
+                    break
+            assert place is not None
+            assert (place.namespace, place.own) == (wires.host.path.stat().st_ino, False)
+            place.close()
+        finally:
+            sleeping.kill()
+            sleeping.wait()
+        assert system.of_process(sleeping.pid) is None
+    mine = system.of_process(os.getpid())
+    assert mine is not None
+    assert mine.own
+    mine.close()
+
+
+def test_without_the_privilege_every_call_is_refused_with_the_reason() -> None:
+    """A process that lost NET_ADMIN: nftables' own answer comes through."""
+    lines = (
+        "import os, sys",
+        "from workers.adapters.nftables import SystemNetwork",
+        "print(SystemNetwork(bootstrap_servers='127.0.0.1:9', brokers=lambda: []).unfit())",
+    )
+    with wired() as wires:
+        said = wires.host.run(
+            *("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"),
+            *("env", f"PYTHONPATH={Path.cwd()}", sys.executable, "-c", "\n".join(lines)),
+        )
+    assert "not permitted" in said
+    assert "NET_ADMIN" in said
+
+
+def test_rules_that_the_kernel_does_not_take_are_an_error(stage: Stage, place: NetworkPlace) -> None:
+    if isinstance(stage, FakeStage):
+        return
+    wrong = replace(ISOLATION, made_by=ExecutionId("x" * 200))  # a comment holds 128 bytes
+    with pytest.raises(PermanentFailure) as caught:
+        place.begin(wrong)
+    assert caught.value.reason == "nftables"
+    assert place.barrier() is None
