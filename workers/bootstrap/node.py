@@ -170,6 +170,7 @@ def _equipment(settings: NodeSettings, opened: "_Opened", *, committed: Callable
         labels=settings.node.labels,
         version=_version(),
     )
+    containers = EngineContainers(settings.actions.docker.socket_path, clock=clock)
     told = telemetry(settings.telemetry, worker="node", instance_id=instance_id)
     return Equipment(
         identity=identity,
@@ -189,12 +190,13 @@ def _equipment(settings: NodeSettings, opened: "_Opened", *, committed: Callable
             vault=vault,
             spool=spool,
             objects=open_store(settings.storage, node_id, clock=clock),
-            containers=EngineContainers(settings.actions.docker.socket_path, clock=clock),
+            containers=containers,
             network=SystemNetwork(
                 bootstrap_servers=settings.kafka.bootstrap_servers,
                 brokers=lambda: brokers(settings.kafka, telemetry=told, clock=clock),
                 store_url=settings.storage.s3.endpoint if settings.storage.s3 is not None else "",
                 operators=settings.actions.isolate_network.lifelines(),
+                own_ids=containers.own_ids,
             ),
         ),
         catalogue={action.name: action for action in CATALOGUE},
