@@ -37,8 +37,8 @@ class SystemNetwork:
         own_ids: Callable[[], Collection[str]] = tuple,
         library_name: str = library.NAME,
     ) -> None:
-        """``own_ids`` names the containers that this worker runs in. ``brokers`` asks the cluster for every broker's host and port, and raises ``TransientFailure``; an empty
-        ``store_url`` is a store that is on this machine."""
+        """``brokers`` asks the cluster for every broker's host and port, and raises ``TransientFailure``; an empty
+        ``store_url`` is a store that is on this machine; ``own_ids`` names the containers that this worker runs in."""
         self._bootstrap_servers = [each.strip() for each in bootstrap_servers.split(",") if each.strip()]
         self._brokers = brokers
         self._store_url = store_url
