@@ -50,7 +50,7 @@ class SystemNetwork:
         """Why not."""
         try:
             asked = library.Context(self._library_name)
-        except library.NotAsked as error:
+        except PermanentFailure as error:
             return error.message
         try:
             _, wrong = asked.run(ruleset.LIST_ALL)
