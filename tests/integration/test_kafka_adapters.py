@@ -13,6 +13,7 @@ from tests.fakes.telemetry import FakeTelemetry
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.target import KafkaTarget, unique_topic
 from workers.adapters.clock import SystemClock
+from workers.adapters.kafka.brokers import brokers
 from workers.adapters.kafka.group import KafkaGroupReader
 from workers.adapters.kafka.memory_outbox import MemoryOutbox
 from workers.adapters.kafka.reader import KafkaLogReader
@@ -67,6 +68,18 @@ def test_an_outbox_reaches_a_broker_that_is_killed_three_times_meanwhile(
     found = [record.value for record in read(reader, 3_000) if isinstance(record, Record)]
     reader.close()
     assert found == [b"%d" % number for number in range(3_000)], "once each, in order, without a restart of our own"
+
+
+def test_the_cluster_names_its_brokers(kafka: KafkaTarget) -> None:
+    settings = loopback(kafka.bootstrap_servers)
+    found = brokers(settings, telemetry=FakeTelemetry(), clock=SystemClock())
+    assert {port for _, port in found} >= {int(each.rpartition(":")[2]) for each in kafka.bootstrap_servers.split(",")}
+    assert all(host for host, _ in found)
+
+
+def test_a_cluster_that_is_away_names_no_brokers() -> None:
+    with pytest.raises(TransientFailure):
+        brokers(loopback("127.0.0.1:9"), telemetry=FakeTelemetry(), clock=SystemClock())
 
 
 def test_a_member_of_a_group_says_when_its_topic_is_not_there(kafka: KafkaTarget) -> None:

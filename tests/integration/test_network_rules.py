@@ -256,6 +256,25 @@ def test_a_process_whose_thread_cannot_come_home_ends_before_it_does_anything_el
     assert (done.returncode, done.stdout) == (namespaces.LOST, "")
 
 
+_ASK_FOR_THE_HOST = """
+from workers.adapters.nftables import SystemNetwork
+from workers.core.errors import CommandRejected
+for own_ids in ((), ("c" * 64,)):
+    try:
+        SystemNetwork(bootstrap_servers="", brokers=lambda: [], own_ids=lambda: own_ids).host().close()
+    except CommandRejected as error:
+        print(error.reason)
+    else:
+        print("the host's")
+"""
+
+
+def test_a_worker_in_a_container_that_cannot_see_the_host_does_not_take_its_own_network_for_it(wires: Wires) -> None:
+    """There its own first process lives in the same network as itself, which proves nothing."""
+    said = wires.host.run(*("unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", _ASK_FOR_THE_HOST))
+    assert said.split("\n") == ["the host's", "not_host_network", ""]
+
+
 # --- what goes round rules -------------------------------------------------------------------------------------------
 
 _LOAD, _LINK, _SYSCALL = 5, 28, 321

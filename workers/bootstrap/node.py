@@ -183,6 +183,7 @@ def _equipment(
         labels=settings.node.labels,
         version=_version(),
     )
+    containers = host_containers(settings.actions, clock, own_line=processes.own_line)
     told = telemetry(settings.telemetry, worker="node", instance_id=instance_id)
     return Equipment(
         identity=identity,
@@ -202,12 +203,13 @@ def _equipment(
             vault=vault,
             spool=spool,
             objects=open_store(settings.storage, node_id, clock=clock),
-            containers=host_containers(settings.actions, clock, own_line=processes.own_line),
+            containers=containers,
             network=SystemNetwork(
                 bootstrap_servers=settings.kafka.bootstrap_servers,
                 brokers=lambda: brokers(settings.kafka, telemetry=told, clock=clock),
                 store_url=settings.storage.s3.endpoint if settings.storage.s3 is not None else "",
                 operators=settings.actions.isolate_network.lifelines(),
+                own_ids=containers.own_ids,
             ),
         ),
         catalogue={action.name: action for action in CATALOGUE},

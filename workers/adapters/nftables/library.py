@@ -16,12 +16,6 @@ _JSON: Final = 1 << 4
 """NFT_CTX_OUTPUT_JSON of nftables/libnftables.h."""
 
 
-class NotAsked(PermanentFailure):
-    """The library is not there, or the kernel gives it no socket."""
-
-    code = "nftables"
-
-
 class Context:
     """One context. Not to be used by two threads at once."""
 
@@ -29,12 +23,12 @@ class Context:
         """In the caller's present network namespace.
 
         Raises:
-            NotAsked: no library, or no socket.
+            PermanentFailure: no library, or no socket (``nftables``).
         """
         self._library = _loaded(library)
         self._context = self._library.nft_ctx_new(0)
         if not self._context:
-            raise NotAsked("libnftables could not be opened")
+            raise PermanentFailure("libnftables could not be opened", code="nftables")
         self._library.nft_ctx_output_set_flags(self._context, _JSON)
         self._library.nft_ctx_buffer_output(self._context)
         self._library.nft_ctx_buffer_error(self._context)
@@ -59,8 +53,8 @@ def _loaded(name: str) -> Any:
     try:
         library = ctypes.CDLL(name)
     except OSError as error:
-        raise NotAsked(
-            f"{name} is not on this machine: install libnftables1 (Debian), nftables-libs or nftables"
+        raise PermanentFailure(
+            f"{name} is not on this machine: install libnftables1 (Debian), nftables-libs or nftables", code="nftables"
         ) from error
     library.nft_ctx_new.restype = ctypes.c_void_p
     library.nft_ctx_new.argtypes = [ctypes.c_uint32]

@@ -8,7 +8,8 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Final
 
 from workers.adapters.nftables import library, lifelines, namespaces, ruleset
@@ -17,6 +18,9 @@ from workers.core.errors import CommandRejected, PermanentFailure
 from workers.core.network import CONNECT_S, Lifeline, Lifelines, Protocol, Purpose
 
 _INIT: Final = 1
+_PROCESSES: Final = "/proc/self/ns/pid"
+_FIRST_PROCESSES: Final = 0xEFFFFFFC
+"""Of the process namespace that the machine starts with: PROC_PID_INIT_INO of linux/proc_ns.h."""
 _UNDER_WAY: Final = frozenset({errno.EINPROGRESS, errno.EAGAIN, errno.EALREADY})
 
 
@@ -30,21 +34,23 @@ class SystemNetwork:
         brokers: Callable[[], Sequence[tuple[str, int]]],
         store_url: str = "",
         operators: Lifelines = (),
+        own_ids: Callable[[], Collection[str]] = tuple,
         library_name: str = library.NAME,
     ) -> None:
         """``brokers`` asks the cluster for every broker's host and port, and raises ``TransientFailure``; an empty
-        ``store_url`` is a store that is on this machine."""
+        ``store_url`` is a store that is on this machine; ``own_ids`` names the containers that this worker runs in."""
         self._bootstrap_servers = [each.strip() for each in bootstrap_servers.split(",") if each.strip()]
         self._brokers = brokers
         self._store_url = store_url
         self._operators = operators
+        self._own_ids = own_ids
         self._library_name = library_name
 
     def unfit(self) -> str:
         """Why not."""
         try:
             asked = library.Context(self._library_name)
-        except library.NotAsked as error:
+        except PermanentFailure as error:
             return error.message
         try:
             _, wrong = asked.run(ruleset.LIST_ALL)
@@ -62,7 +68,7 @@ class SystemNetwork:
         if first is not None:
             here = namespaces.inode(first)
             os.close(first)
-            if here == place.namespace:
+            if here == place.namespace and (_sees_the_host() or not self._own_ids()):
                 return place
         place.close()
         raise CommandRejected(
@@ -136,6 +142,11 @@ class SystemNetwork:
             return SystemPlace(descriptor, own=is_own)
         except PermissionError as error:
             raise _not_let_in(of) from error
+
+
+def _sees_the_host() -> bool:
+    """Whether process 1 is the machine's own, and not a container's."""
+    return Path(_PROCESSES).stat().st_ino == _FIRST_PROCESSES
 
 
 def _not_let_in(of: str) -> PermanentFailure:

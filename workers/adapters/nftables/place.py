@@ -35,7 +35,7 @@ class SystemPlace:
 
         Raises:
             PermissionError: the kernel does not let this worker in.
-            NotAsked: the library is missing.
+            PermanentFailure: the library is missing (``nftables``).
         """
         self._descriptor = descriptor
         self._enter = enter
