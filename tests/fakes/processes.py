@@ -44,6 +44,8 @@ class FakeProcess:
     """Somebody lets it go on whenever it was stopped."""
     held_down: bool = False
     """Somebody stops it whenever it was let go on."""
+    slips: int = 0
+    """So many stops are lost, because one of its threads executes just then."""
     stop_waits: bool = False
     before_signal: Callable[[int], None] | None = None
 
@@ -108,7 +110,9 @@ class FakeProcess:
         return (ThreadFacts(pid, "D", self.stop_waits), ThreadFacts(pid + 1, state, self.stop_waits and state != "T"))
 
     def _stop(self, *, by_thread: bool) -> None:
-        if self.holds_out or (self.shielded and not by_thread):
+        if self.slips:
+            self.slips -= 1
+        elif self.holds_out or (self.shielded and not by_thread):
             self.stop_waits = True
         else:
             self.stop_waits = self.shielded

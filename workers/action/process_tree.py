@@ -32,9 +32,10 @@ _ROOM: Final = 16
 """Descriptors that looking takes, and other threads meanwhile."""
 
 PROMPT_S: Final = 0.02
-ARRIVE_S: Final = 0.2
-"""How long one process may take to stop: at once, and after each of its threads was told by itself. What has not
-arrived by then is in a call that nothing interrupts, or let go on by somebody; it is killed all the same."""
+ROUNDS: Final = 10
+"""How long one process may take to stop, and how often it is told again, and each of its threads by itself: one that
+executes another program just then may lose a stop. What has not arrived by then is let go on by somebody, or its tracer
+keeps the stop from it; it is killed all the same."""
 
 REST_S: Final = 10.0
 """How long one round may take to bring everybody to rest: 2,048 processes take two."""
@@ -245,13 +246,14 @@ class Tree:
             return
         member.rested = True
         member.handle.signal(signal.SIGSTOP)
-        threads = member.handle.wait_threads(_at_rest, PROMPT_S)
-        if threads is None or _at_rest(threads):
-            return
-        member.handle.signal_each(signal.SIGSTOP)
-        facts = member.handle.refresh()
-        if facts is not None and not facts.frozen:
-            member.handle.wait_threads(_at_rest, ARRIVE_S)
+        for _ in range(ROUNDS):
+            threads = member.handle.wait_threads(_at_rest, PROMPT_S)
+            if threads is None or _at_rest(threads):
+                return
+            facts = member.handle.refresh()
+            if facts is None or facts.frozen or not member.handle.signal(signal.SIGSTOP):
+                return
+            member.handle.signal_each(signal.SIGSTOP)
 
     # --- killing --------------------------------------------------------------------------------------------------
 
