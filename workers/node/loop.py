@@ -8,12 +8,13 @@ for the next start to probe, publishes, and says goodbye.
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 from workers.action import Lane
-from workers.core.errors import JournalAway, reason_of
+from workers.core.errors import JournalAway, LimitExceeded, PermanentFailure, reason_of
 from workers.core.retry import backoff_s
 from workers.node.equipment import Equipment
 from workers.node.feed import Feed
@@ -198,9 +199,18 @@ class Loop:
         return 0.0
 
     def _relay(self) -> float:
-        if not sum(relay.step(0.005) for relay in self._at.relays):
+        if not self._relayed(lambda relay: relay.step(0.005)):
             self._at.bell.wait(_RELAY_S)
         return 0.0
+
+    def _relayed(self, turn: Callable[[Relay], int]) -> int:
+        """Each relay's turn, whatever becomes of the other's: heartbeats leave while the journal's own outbox, which
+        must not be sent from before it is durable, cannot even be read. Health and log say so."""
+        total = 0
+        for relay in self._at.relays:
+            with suppress(LimitExceeded, PermanentFailure):
+                total += turn(relay)
+        return total
 
     def _beat(self) -> float:
         self._at.heartbeat.step()
@@ -231,8 +241,7 @@ class Loop:
             except JournalAway:
                 failures += 1
                 self._at.heartbeat.step()
-                for relay in self._at.relays:
-                    relay.step()
+                self._relayed(lambda relay: relay.step())
                 stop.wait(backoff_s(failures))
             else:
                 return True
@@ -260,7 +269,7 @@ class Loop:
         self._at.bell.ring()
         for thread in serving:
             thread.join(left_s() or 0.1)
-        left = sum(relay.drain(max(left_s(), 0.2)) for relay in self._at.relays)
+        left = self._relayed(lambda relay: relay.drain(max(left_s(), 0.2)))
         self._at.equipment.telemetry.log("stopped", unpublished=left)
         if not any(thread.is_alive() for thread in (*working, *serving)):
             self._close()

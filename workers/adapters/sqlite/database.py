@@ -1,18 +1,22 @@
 """One SQLite file that survives a crash at any instant: opened by one process, written by one thread at a time.
 
-Called by ``adapters.journal`` and ``adapters.ledger``. Translates SQLite's errors; never retries, never loses a commit
-it reported, never goes on after an I/O error.
+Called by ``adapters.journal`` and ``adapters.ledger``. Threads write one after the other and wait for the disk together
+(``group_sync``): SQLite is told to leave its log unsynced, and nobody gets out of a transaction, or away with what he
+read, before the log is on the disk. Translates SQLite's errors; never retries, never loses a commit it reported, never
+goes on after an I/O error.
 """
 
+import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from workers.adapters.sqlite import files
+from workers.adapters.sqlite.group_sync import GroupSync
 from workers.core.errors import ConfigError, LimitExceeded, PermanentFailure, Problem, WorkerError
 
 Migration: TypeAlias = Sequence[str]
@@ -38,8 +42,15 @@ class Schema:
 class Database:
     """The file, its lock and its one connection."""
 
-    def __init__(self, path: Path, schema: Schema, *, reserve_bytes: int = RESERVE_BYTES) -> None:
-        """Open, or make, the file; ``reserve_bytes`` 0 keeps no reserve.
+    def __init__(
+        self,
+        path: Path,
+        schema: Schema,
+        *,
+        reserve_bytes: int = RESERVE_BYTES,
+        sync: Callable[[int], None] = os.fdatasync,
+    ) -> None:
+        """Open, or make, the file; ``reserve_bytes`` 0 keeps no reserve. ``sync`` makes a descriptor's file durable.
 
         Raises:
             ConfigError: the path cannot be used, or the file is something else or of a newer version.
@@ -52,20 +63,25 @@ class Database:
         self._writing = False
         self._broken: WorkerError | None = None
         self._commits = 0
+        self._promised = 0
+        """The newest commit that somebody may rely on."""
         files.prepare(path)
         self._connection = self._connect()
+        self._log = files.open_log(path)
+        self._synced = GroupSync(lambda: sync(self._log.fileno()), lambda: self._commits)
         try:
             self._migrate(schema)
             files.reserve_log(path, reserve_bytes)
             self._top_up()
         except BaseException:
+            self._log.close()
             self._connection.close()
             raise
 
     @contextmanager
     def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
-        """Exclusive; commits with an fsync on leaving, rolls back on an exception. Not ``durable`` leaves the fsync to
-        the next commit: for work whose loss only repeats something harmless.
+        """Exclusive; on leaving commits, and waits for the disk; rolls back on an exception. Not ``durable`` leaves
+        the wait to the next commit: for work whose loss only repeats something harmless.
 
         Raises:
             LimitExceeded: ``journal_full``; nothing was changed, and later transactions may succeed.
@@ -73,31 +89,49 @@ class Database:
             RuntimeError: this thread is inside a transaction already.
         """
         with self._lock:
-            with self._committing(durable=durable) as connection:
+            with self._committing() as connection:
                 yield connection
             self._commits += 1
-            if self._commits % TOP_UP_EVERY == 0:
+            number = self._commits
+            if durable:
+                self._promised = number
+            if number % TOP_UP_EVERY == 0:
                 self._top_up()
+        if durable:
+            self._make_durable(number)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """The committed state; inside a transaction of this thread, that transaction's own.
+        """The committed state, durable when this is left; inside a transaction of this thread, that transaction's own.
 
         Raises:
             PermanentFailure: ``journal_io``.
         """
         with self._lock, self._translating():
             yield self._connection
+            seen = 0 if self._writing else self._promised
+        self._make_durable(seen)
 
     def close(self) -> None:
         """Idempotent."""
         with self._lock:
+            self._log.close()
             self._connection.close()
             with suppress(OSError):
                 files.reserve_log(self._path, self._reserve)
 
+    def _make_durable(self, number: int) -> None:
+        try:
+            self._synced.reach(number)
+        except OSError as error:
+            self._broken = PermanentFailure(
+                f"the journal cannot be trusted any more: its log did not reach the disk: {error.strerror}",
+                code="journal_io",
+            )
+            raise self._broken from error
+
     @contextmanager
-    def _committing(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+    def _committing(self) -> Iterator[sqlite3.Connection]:
         if self._writing:
             raise RuntimeError("a transaction is open on this thread already; transactions do not nest")
         if self._broken is not None:
@@ -106,22 +140,18 @@ class Database:
         self._writing = True
         try:
             with self._translating():
-                if not durable:
-                    connection.execute("PRAGMA synchronous=NORMAL")
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
         finally:
             self._writing = False
-            self._settle(durable=durable)
+            self._settle()
 
-    def _settle(self, *, durable: bool) -> None:
+    def _settle(self) -> None:
         """Nothing of a transaction outlives it, however it ended."""
         with suppress(sqlite3.OperationalError):  # the failure that led here is on its way to the caller already
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            if not durable:
-                self._connection.execute("PRAGMA synchronous=FULL")
 
     @contextmanager
     def _translating(self) -> Iterator[None]:
@@ -141,7 +171,7 @@ class Database:
         try:
             connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # before WAL: a second process is refused at once
             connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA synchronous=NORMAL")  # syncs at checkpoints; the log is synced by us
             connection.execute("PRAGMA temp_store=MEMORY")
             connection.execute(f"PRAGMA wal_autocheckpoint={self._checkpoint_pages():d}")
             connection.execute("BEGIN IMMEDIATE")

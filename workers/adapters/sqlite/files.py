@@ -6,6 +6,7 @@ it would drop SQLite's locks (POSIX).
 
 import os
 import stat
+from io import FileIO
 from pathlib import Path
 
 from workers.core.errors import ConfigError, Problem
@@ -31,6 +32,19 @@ def prepare(path: Path) -> None:
         _sync_directory(path.parent)
     except OSError as error:
         raise _refused(path, f"cannot be used: {error.strerror}") from error
+
+
+def open_log(path: Path) -> FileIO:
+    """The write-ahead log, which SQLite keeps under one inode as long as it has the database open.
+
+    Raises:
+        ConfigError: it cannot be opened.
+    """
+    log = path.with_name(path.name + "-wal")
+    try:
+        return FileIO(os.open(log, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+    except OSError as error:
+        raise _refused(log, f"cannot be used: {error.strerror}") from error
 
 
 def reserve_log(path: Path, size: int) -> None:
