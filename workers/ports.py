@@ -433,7 +433,8 @@ class HeldProcess(Protocol):
         held in the kernel while the others run on. Does nothing before Linux 6.9. Raises as ``threads``."""
 
     def threads(self) -> Sequence[ThreadFacts] | None:
-        """Its threads now; None when it has ended. Raises ``PermanentFailure`` (``facts_hidden``)."""
+        """Its threads now; None when it has ended. Raises ``PermanentFailure`` (``facts_hidden``), ``TransientFailure``
+        when descriptors are short."""
 
     def wait_threads(
         self, settled: Callable[[Sequence[ThreadFacts]], bool], timeout_s: float

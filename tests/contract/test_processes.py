@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +15,8 @@ import pytest
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.processes import FakeProcess, FakeProcesses
-from tests.victims import Freezer, Victims, await_state, wait_until
-from workers.adapters.processes import SystemProcesses, kin
+from tests.victims import Freezer, Victims, await_state, in_a_child, wait_until
+from workers.adapters.processes import SystemProcesses, descriptors, kin
 from workers.core.halting import Halt, ThreadFacts, all_stopped, halt_of, none_stopped
 from workers.core.process import ProcessFacts
 from workers.ports import Processes, ProcessHandle
@@ -432,6 +433,16 @@ def test_the_real_line_is_ours_and_what_our_supervisor_adds() -> None:
     assert processes.own_line()[-1] == pid
     assert processes.own_line().count(os.getpid()) == 1
     child.close()
+
+
+def test_a_worker_may_hold_as_many_processes_as_it_is_permitted() -> None:
+    def raise_it() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, 2048))
+        assert descriptors.allow_many() == 2048
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+        assert descriptors.allow_many() == 1024
+
+    assert in_a_child(raise_it) == 0
 
 
 def test_descriptors_do_not_leak() -> None:

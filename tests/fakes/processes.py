@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tests.fakes.clock import FakeClock
-from workers.core.errors import PermanentFailure
+from workers.core.errors import PermanentFailure, TransientFailure
 from workers.core.halting import ThreadFacts
 from workers.core.process import ProcessFacts, ProcessIdentity
 from workers.core.process_identity import is_same
@@ -44,6 +44,8 @@ class FakeProcess:
     """Somebody lets it go on whenever it was stopped."""
     held_down: bool = False
     """Somebody stops it whenever it was let go on."""
+    slips: int = 0
+    """So many stops are lost, because one of its threads executes just then."""
     stop_waits: bool = False
     before_signal: Callable[[int], None] | None = None
 
@@ -108,7 +110,9 @@ class FakeProcess:
         return (ThreadFacts(pid, "D", self.stop_waits), ThreadFacts(pid + 1, state, self.stop_waits and state != "T"))
 
     def _stop(self, *, by_thread: bool) -> None:
-        if self.holds_out or (self.shielded and not by_thread):
+        if self.slips:
+            self.slips -= 1
+        elif self.holds_out or (self.shielded and not by_thread):
             self.stop_waits = True
         else:
             self.stop_waits = self.shielded
@@ -192,6 +196,8 @@ class FakeProcesses:
         self.line: tuple[int, ...] = (900, 800, 1)
         self.cgroup: str = ""
         self.handles: list[FakeHandle] = []
+        self.room: int = 1 << 30
+        """Handles that may be open at once."""
         self._booted_at_ns = self.clock.now_ns() - UPTIME_NS
         self._table: dict[int, FakeProcess] = {}
         self._pids = itertools.count(4000)
@@ -248,6 +254,8 @@ class FakeProcesses:
             return None
         if process.hidden:
             raise PermanentFailure(f"/proc shows nothing of process {pid}", code="facts_hidden")
+        if sum(not handle.closed for handle in self.handles) >= self.room:
+            raise TransientFailure(f"process {pid} cannot be held: too many open files")
         parent = self._table.get(process.facts.parent_pid)
         if parent is not None and not parent.alive:  # init takes it in
             process.facts = replace(process.facts, parent_pid=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import shutil
 import signal
@@ -211,6 +212,26 @@ def _end_everybody_of(user: int) -> None:
             os.kill(-1, signal.SIGKILL)
 
     in_a_child(end)
+
+
+def test_a_tree_of_more_than_there_are_descriptors_dies_in_rounds(host: Host, trees: Trees) -> None:
+    root = trees.victims.spawn(
+        ["sh", "-c", "for i in $(seq 100); do sleep 1000 & done; echo; wait"], stdout=subprocess.PIPE
+    )
+    trees.victims.read_line(root)
+    watched = trees.watch([root, *descendants(root)])
+    order = _order(host, root)
+    order.bind()
+
+    def run() -> None:
+        used = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 50, used + 50))
+        report = order.execute()
+        assert (report.outcome, report.outputs["left"]) == (Outcome.COMPLETED, 0), report
+        assert int(report.outputs["killed"]) == 101
+
+    assert in_a_child(run) == 0
+    wait_until(lambda: watched.all_dead)
 
 
 def test_a_daemon_that_was_handed_to_init_is_no_descendant_any_more(host: Host, trees: Trees) -> None:

@@ -215,7 +215,8 @@ def test_an_undo_lets_exactly_that_process_go_on(site: NodeSite, victims: list[V
     for undo in undos:
         site.send(undo)
     assert [site.ended(undo.command_id).outcome for undo in undos] == [Outcome.COMPLETED, Outcome.REJECTED]
-    assert (state_of(ours.pid), state_of(theirs.pid)) == ("S", "T")
+    await_state(ours.pid, "S")
+    assert state_of(theirs.pid) == "T"
 
 
 # --- a full disk ------------------------------------------------------------------------------------------------------

@@ -163,7 +163,7 @@ def test_a_target_whose_main_thread_has_ended_is_suspended(host: Host, started: 
     assert report.outcome is Outcome.COMPLETED
     assert _threads(pid) == {"Z", "T"}
     assert _undo(order, report).run().outcome is Outcome.COMPLETED
-    assert _threads(pid) == {"Z", "S"}
+    wait_until(lambda: _threads(pid) == {"Z", "S"})
 
 
 @pytest.mark.parametrize(
@@ -390,4 +390,4 @@ def test_a_worker_that_dies_right_after_the_signal_finds_the_effect_by_probing(
     settled = order.probe()
     assert isinstance(settled, Done)
     assert (settled.report.outcome, settled.report.cause) == (Outcome.COMPLETED, "unproven")
-    assert state_of(pid) == ("T" if place.startswith("suspend") else "S")
+    await_state(pid, "T" if place.startswith("suspend") else "S")

@@ -264,6 +264,17 @@ def test_a_wide_tree_dies_in_rounds(family: Family) -> None:
     assert family.died[-1] == pid_of(family.root)
 
 
+@pytest.mark.parametrize("walked", [True, False])
+def test_a_tree_dies_in_rounds_where_descriptors_are_short(family: Family, walked: bool) -> None:
+    family.all += [family.child(family.root) for _ in range(60)]
+    job = family.order()
+    claim = {**family.bind(job), "descendants_named": ""} if walked else family.bind(job)
+    family.processes.room = 30
+    report = family.action.execute(job, claim, family.host)
+    assert (report.outcome, report.outputs["killed"]) == (Outcome.COMPLETED, 64)
+    assert family.at_large == []
+
+
 def test_of_a_deep_tree_some_may_escape_and_it_is_said(family: Family) -> None:
     family.action = Few()
     chain = [family.root]
@@ -340,3 +351,54 @@ def test_what_a_claim_names_can_be_read_again(family_of: dict[int, tuple[int, in
         for pid, one in named(claim).items()
     }
     assert read == family_of
+
+
+class Wild(Few):
+    """Any number at once."""
+
+    def __init__(self, most: int) -> None:
+        self.most_held = most  # type: ignore[misc]
+
+
+@given(data=st.data())
+def test_whatever_the_tree_nobody_stays_stopped_and_no_protected_one_dies(data: st.DataObject) -> None:
+    """Any shape, any who fork just then, who were stopped before, who may not be signalled, and a crash anywhere."""
+    family = Family()
+    crashes = data.draw(st.booleans(), label="crash")
+    family.action = Wild(100 if crashes else data.draw(st.integers(2, 12), label="held at once"))
+    for parent in data.draw(st.lists(st.integers(0, 20), max_size=12), label="parents"):
+        family.all.append(family.child(family.all[parent % len(family.all)]))
+    family.clock.advance(10)
+    some = st.sets(st.integers(1, len(family.all) - 1), max_size=3)
+    stopped = [family.all[number] for number in data.draw(some, label="stopped before")]
+    for each in stopped:
+        each.facts = replace(each.facts, state="T")
+    denied = [family.all[number] for number in data.draw(some, label="not permitted")]
+    for each in denied:
+        each.permitted = False
+    born = [family.forks(family.all[number]) for number in data.draw(some, label="fork")]
+    job = family.order()
+    claim = family.bind(job)
+    if data.draw(st.booleans(), label="one turns out to be protected"):
+        family.processes.line = (pid_of(family.all[data.draw(st.integers(1, len(family.all) - 1))]), 1)
+    if crashes:
+        family.failpoints.arm(data.draw(st.sampled_from(FAILPOINTS)))
+    try:
+        report = family.action.execute(job, claim, family.host)
+    except Crash:
+        found = family.action.probe(job, claim, family.host)
+        report = found.report if isinstance(found, Done) else family.action.execute(job, claim, family.host)
+    everybody = [*family.all, *(child for children in born for child in children)]
+    still = [each for each in everybody if each.alive and each.facts.state == "T" and each not in stopped]
+    assert not still
+    assert family.stranger.signals == []
+    protected = [each for each in everybody if pid_of(each) in family.processes.line]
+    assert all(each.alive for each in protected)
+    alive = [each for each in everybody if each.alive]
+    if report.outcome is Outcome.COMPLETED:
+        assert not alive
+    elif report.outcome is Outcome.FAILED:
+        assert len(alive) == len(everybody)
+    else:
+        assert report.outcome is Outcome.PARTIAL
+    assert len(set(family.died)) == len(family.died)

@@ -121,8 +121,15 @@ def test_a_main_thread_that_is_held_in_a_call_is_no_shield_for_the_others(world:
     miner.shielded = True
     report = world.run(world.seen(miner))
     assert report.outcome is Outcome.COMPLETED
-    assert miner.each == [signal.SIGSTOP]
+    assert signal.SIGSTOP in miner.each
     assert "1 of 2 threads are held in a call that nothing interrupts" in report.message
+
+
+def test_one_that_loses_a_stop_because_it_executes_just_then_is_told_again(world: World) -> None:
+    miner = world.miner()
+    miner.slips = 5
+    report = world.run(world.seen(miner))
+    assert (report.outcome, miner.facts.state) == (Outcome.COMPLETED, "T")
 
 
 @pytest.mark.parametrize(("hold", "said"), [("freeze", "frozen cgroup"), ("stick", "state D")])

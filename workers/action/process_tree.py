@@ -28,10 +28,14 @@ from workers.ports import HeldProcess, Host
 MOST_HELD: Final = 2048
 """Processes that are held at once, each a descriptor and 1 KiB; of a larger tree as many at a time."""
 
+_ROOM: Final = 16
+"""Descriptors that looking takes, and other threads meanwhile."""
+
 PROMPT_S: Final = 0.02
-ARRIVE_S: Final = 0.2
-"""How long one process may take to stop: at once, and after each of its threads was told by itself. What has not
-arrived by then is in a call that nothing interrupts, or let go on by somebody; it is killed all the same."""
+ROUNDS: Final = 10
+"""How long one process may take to stop, and how often it is told again, and each of its threads by itself: one that
+executes another program just then may lose a stop. What has not arrived by then is let go on by somebody, or its tracer
+keeps the stop from it; it is killed all the same."""
 
 REST_S: Final = 10.0
 """How long one round may take to bring everybody to rest: 2,048 processes take two."""
@@ -92,6 +96,8 @@ class Tree:
         self._guard: Callable[[ProcessFacts], str | None] = guard_of(host)
         self._own_line = frozenset(host.processes.own_line())
         self._members: dict[int, Member] = {}
+        self._given_up: set[int] = set()
+        """Who got SIGKILL, or could not be sent it, in an earlier round and is still there."""
         self._fate = Fate()
 
     def kill(self, *, deadline_ns: int, wait_s: float) -> Fate:
@@ -134,7 +140,11 @@ class Tree:
             self._stop(Member(pid, 0, name, self._root, named=True, ours=not self._claim["stopped_before"]))
             self._host.failpoints.reach("kill_process.stopped")
         for one in named(self._claim).values():
-            handle = self._host.processes.reopen(one.pid, one.identity)
+            try:
+                handle = self._host.processes.reopen(one.pid, one.identity)
+            except TransientFailure:
+                self._make_room()
+                return
             if handle is not None:
                 ours = not one.stopped_before
                 self._stop(Member(one.pid, one.parent, "", handle, named=True, ours=ours))
@@ -167,11 +177,13 @@ class Tree:
 
     def _adopt(self, parent: Member) -> list[Member]:
         """Stop the children that are not known yet; all of them, unless one is of our own or there is no room."""
-        parent.finished = False
         found: list[Member] = []
+        if parent.pid not in self._members:  # let go again for want of room
+            return found
+        parent.finished = False
         try:
             for pid, child in children_of(parent.pid, parent.handle, self._host):
-                if pid in self._members:
+                if pid in self._members or pid in self._given_up:
                     child.close()
                     continue
                 if pid in self._own_line:  # to stop oneself is to stay so
@@ -181,10 +193,22 @@ class Tree:
                     return found
                 ours = self._begun or not all_stopped(child.threads() or ())
                 found.append(self._stop(Member(pid, parent.pid, "", child, named=False, ours=ours)))
-        except TransientFailure:  # no descriptors left: no room
-            return found
+        except TransientFailure:
+            self._make_room()
+            return [each for each in found if each.pid in self._members]
         parent.finished = True
         return found
+
+    def _make_room(self) -> None:
+        """No descriptors are left, not even to look with: the last that were found go on, until a later round."""
+        for member in list(self._members.values())[-_ROOM:]:
+            if member.pid == self._claim["pid"]:
+                continue
+            self._release(member)
+            del self._members[member.pid]
+            if member.parent in self._members:
+                self._members[member.parent].finished = False
+        self._most = len(self._members)
 
     def _judge(self) -> None:
         """Who they are, now that it is quiet; but for the root, which was judged before the claim."""
@@ -222,13 +246,14 @@ class Tree:
             return
         member.rested = True
         member.handle.signal(signal.SIGSTOP)
-        threads = member.handle.wait_threads(_at_rest, PROMPT_S)
-        if threads is None or _at_rest(threads):
-            return
-        member.handle.signal_each(signal.SIGSTOP)
-        facts = member.handle.refresh()
-        if facts is not None and not facts.frozen:
-            member.handle.wait_threads(_at_rest, ARRIVE_S)
+        for _ in range(ROUNDS):
+            threads = member.handle.wait_threads(_at_rest, PROMPT_S)
+            if threads is None or _at_rest(threads):
+                return
+            facts = member.handle.refresh()
+            if facts is None or facts.frozen or not member.handle.signal(signal.SIGSTOP):
+                return
+            member.handle.signal_each(signal.SIGSTOP)
 
     # --- killing --------------------------------------------------------------------------------------------------
 
@@ -256,6 +281,7 @@ class Tree:
         if facts is None:
             self._fate.killed.append(f"{member.pid} {member.name}")
             return
+        self._given_up.add(member.pid)
         dies_later = member.named and not member.denied
         self._fate.pending = dies_later and (self._fate.pending or not self._fate.left)
         self._fate.left.append(f"{member.pid} {member.name}")
@@ -264,12 +290,15 @@ class Tree:
     def _let_go(self) -> None:
         """Whoever is still held was not killed: what we stopped goes on, and nobody is held any more."""
         for member in self._members.values():
-            if member.ours and not member.denied:
-                with suppress(PermanentFailure):
-                    member.handle.signal(signal.SIGCONT)
-            if member.handle is not self._root:
-                member.handle.close()
+            self._release(member)
         self._members.clear()
+
+    def _release(self, member: Member) -> None:
+        if member.ours and not member.denied:
+            with suppress(PermanentFailure):
+                member.handle.signal(signal.SIGCONT)
+        if member.handle is not self._root:
+            member.handle.close()
 
 
 def waiting_for(facts: ProcessFacts) -> str:

@@ -126,7 +126,8 @@ class KillProcess(SightedAction[KillParameters]):
             return self._spared(claim, fate)
         if not fate.killed and not fate.left:
             return self.gone(claim, _BY_ITSELF)
-        if not fate.killed and fate.denied is not None:
+        untouched = root is not None and len(fate.left) > len(named(claim))
+        if not fate.killed and fate.denied is not None and untouched:
             raise fate.denied
         if fate.left or not fate.whole:
             return self._partly(claim, fate)

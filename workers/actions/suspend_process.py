@@ -21,10 +21,12 @@ FAILPOINTS: Final = ("suspend_process.signalled",)
 """Right after the kernel took the signal, before anything is known of its effect."""
 
 PROMPT_S: Final = 0.05
-"""A process that nothing holds up has stopped long before; after that each thread is told by itself."""
+"""A process that nothing holds up has stopped long before."""
 
-WAIT_S: Final = 0.5
-"""How long the rest may take to arrive: longer is said, not waited for, because the vigil looks on."""
+ROUNDS: Final = 10
+"""How often it is told. A thread that executes another program just then makes the kernel forget a stop that it had
+taken already, and a main thread that is held in a call keeps it from the others: so it is told again, and each
+thread by itself. Half a second in all: longer is said, not waited for, because the vigil looks on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +107,11 @@ class SuspendProcess(SightedAction[Chosen]):
         if not handle.signal(signal.SIGSTOP):
             return self.gone(claim, _BY_ITSELF)
         host.failpoints.reach("suspend_process.signalled")
-        threads = handle.wait_threads(all_stopped, PROMPT_S)
-        if threads is not None and not all_stopped(threads):
+        for _ in range(ROUNDS):
+            threads = handle.wait_threads(all_stopped, PROMPT_S)
+            if threads is None or all_stopped(threads) or not handle.signal(signal.SIGSTOP):
+                break
             handle.signal_each(signal.SIGSTOP)
-            handle.wait_threads(all_stopped, WAIT_S)
         look = _look(handle)
         if look is None:
             return self.gone(claim, _BY_ITSELF)

@@ -111,6 +111,7 @@ def _equipment(
     from workers.adapters.object_store import open_store
     from workers.adapters.parent import siblings
     from workers.adapters.processes import SystemProcesses
+    from workers.adapters.processes.descriptors import allow_many
     from workers.adapters.retrying import TenacityRetrying
     from workers.adapters.scribe import ChainScribe
     from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer
@@ -124,6 +125,7 @@ def _equipment(
     from workers.node.time_floor import TimeFloor
     from workers.ports import Host, VaultLimits
 
+    allow_many()
     clock, chance, codec = SystemClock(), SystemChance(), AvroCodec()
     machine, processes = Machine(chance), SystemProcesses(siblings=lambda: (*siblings(), keeper.pid))
     instance_id = InstanceId(uuid7(clock.now_ns(), chance.bytes(RANDOM_BYTES)))

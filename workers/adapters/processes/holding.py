@@ -4,13 +4,17 @@ Called by every module of this room. The order is the point: descriptor first, f
 asked whether the process still lives. If it does, its pid was its own all the while, and so are the facts.
 """
 
+import errno
 import select
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from workers.core.errors import PermanentFailure
+from workers.core.errors import PermanentFailure, TransientFailure
 
 T = TypeVar("T")
+
+SHORT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+"""No descriptors, or no memory, at this moment."""
 
 
 def ended(descriptor: int, timeout_s: float = 0.0) -> bool:
@@ -25,6 +29,7 @@ def while_held(pid: int, descriptor: int, read: Callable[[], T]) -> T | None:
 
     Raises:
         PermanentFailure: it lives, and cannot be looked at (``facts_hidden``).
+        TransientFailure: descriptors are short.
     """
     try:
         found = read()
@@ -36,6 +41,10 @@ def while_held(pid: int, descriptor: int, read: Callable[[], T]) -> T | None:
             "mounted with hidepid? Let the worker's group see it (gid=), or run it as root",
             code="facts_hidden",
         ) from error
+    except OSError as error:
+        if error.errno in SHORT:
+            raise TransientFailure(f"process {pid} cannot be looked at: {error.strerror}") from error
+        raise
     except ValueError as error:
         raise PermanentFailure(f"/proc/{pid} cannot be read: {error}", code="facts_hidden") from error
     return None if ended(descriptor) else found

@@ -11,14 +11,13 @@ from typing import Final
 from workers.adapters.processes import cgroups, texts
 from workers.adapters.processes.boot import Boot
 from workers.adapters.processes.handle import HeldPidfd, PidfdHandle
-from workers.adapters.processes.holding import while_held
+from workers.adapters.processes.holding import SHORT, while_held
 from workers.adapters.processes.reader import Reader
 from workers.adapters.runtimes.bundles import BUNDLES
 from workers.core.errors import PermanentFailure, TransientFailure
 from workers.core.process import ProcessIdentity
 from workers.core.process_identity import is_same
 
-_SHORT: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 _NOBODY: Final = {errno.ESRCH, errno.ENOENT, errno.EINVAL}
 """No such process; EINVAL is a pid that is none, or a thread's number."""
 _MANY_ANCESTORS: Final = 4096
@@ -118,7 +117,7 @@ def _hold(pid: int) -> int | None:
     except OSError as error:
         if error.errno in _NOBODY:
             return None
-        if error.errno in _SHORT:
+        if error.errno in SHORT:
             raise TransientFailure(f"process {pid} cannot be held: {error.strerror}") from error
         raise PermanentFailure(
             f"this kernel or its seccomp profile gives no pidfd ({error.strerror}): Douse needs Linux 5.3 or newer",
