@@ -826,8 +826,9 @@ class Refusal:
 
 
 class Containers(Protocol):
-    """The containers of this host, of every runtime whose socket is to be trusted. Any thread; every method asks a
-    runtime and blocks: looks up to 10 s for each runtime, ``stop`` its grace and 5 s.
+    """The containers of this host, of every runtime whose socket is to be trusted, and of the kernel where none of
+    them serves an id. Any thread; every method asks a runtime and blocks: looks up to 10 s for each runtime, ``stop``
+    its grace and 5 s.
 
     Looks touch nothing, may be repeated, and raise ``TransientFailure`` (``unavailable``) when a runtime cannot be
     reached or does not answer. Effects act on a whole id, never on a name, and say nothing about the state afterwards:
@@ -849,7 +850,8 @@ class Containers(Protocol):
         """Give it this restart policy. Idempotent."""
 
     def kill(self, ref: ContainerRef) -> Refusal | None:
-        """SIGKILL to all of it. Not idempotent by itself: a second call meets whichever run there is."""
+        """SIGKILL to all of it. Not idempotent by itself: a second call meets whichever run there is, except by the
+        kernel, which knows the run."""
 
     def stop(self, ref: ContainerRef, *, grace_s: int) -> Refusal | None:
         """Its stop signal, and SIGKILL after ``grace_s``. As ``kill``."""

@@ -220,7 +220,7 @@ def test_sockets_are_not_looked_for_in_the_file_systems_of_containers(started: V
     mounted, theirs = open_tmp / "run/io/c/rootfs", open_tmp / f"run/user/{ALICE}"
     for each in (mounted, theirs):
         each.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "none", str(mounted)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "none", str(mounted)], check=True)
     try:
         os.chown(theirs, ALICE, ALICE)
         found, *strange = [Liar(started, place, ID) for place in (mounted.parent, mounted, theirs)]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -98,3 +101,35 @@ def test_one_that_another_user_listens_on_is_not_believed(tmp_path: Path, requir
         (found,) = seen(tmp_path, "/docker.sock")
     assert not found.trusted
     assert f"user {STRANGER} listens" in found.why
+
+
+ENDS = """
+import os, socket, sys, time
+listening = socket.socket(socket.AF_UNIX)
+listening.bind(sys.argv[1])
+listening.listen()
+if os.fork():
+    os._exit(0)  # whoever listens from now on has another pid
+os.close(1)
+time.sleep(60)
+"""
+
+
+def test_one_whose_listener_has_ended_is_not_believed_since_nobody_knows_who_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "docker.sock"
+    subprocess.run([sys.executable, "-c", ENDS, str(path)], check=True, stdout=subprocess.DEVNULL)
+    try:
+        (found,) = seen(tmp_path, "/docker.sock")
+        assert not found.trusted
+        assert "has ended" in found.why
+    finally:
+        for each in Path("/proc").iterdir():
+            if each.name.isdigit() and str(path).encode() in _command_line(each):
+                os.kill(int(each.name), signal.SIGKILL)
+
+
+def _command_line(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""

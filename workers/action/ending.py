@@ -115,7 +115,7 @@ class Ending(ContainerAction[P]):
     def _ended(self, claim: Values, facts: ContainerFacts | None, kept: str = "", *, cause: str = "action") -> Report:
         policy = policy_of(claim)
         disabled = policy.restarts and facts is not None and not facts.policy.restarts
-        detail = "its runtime says that its run is over" if facts is not None else "it is gone"
+        detail = "its run is over" if facts is not None else "it is gone"
         notes = returns(claim)
         if policy.restarts and facts is not None and not disabled:
             notes += f"; its restart policy {policy.name!r} stays{f' ({kept})' if kept else ''}, and may bring it back"

@@ -99,7 +99,7 @@ class PauseContainer(ContainerAction[NoParameters]):
         return "" if facts.state is ContainerState.PAUSED else f"it is {facts.state.value}"
 
     def _paused(self, claim: Values, *, cause: str = "action") -> Report:
-        detail = "its runtime says that it is paused"
+        detail = "it stands still"
         return self.report(
             Outcome.COMPLETED,
             "paused",

@@ -85,7 +85,7 @@ class UnpauseContainer(ContainerAction[NoParameters]):
         return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=outputs_of(claim))
 
     def _running(self, claim: Values, *, cause: str = "action") -> Report:
-        detail = "its runtime says that it is not paused"
+        detail = "it is not paused any more"
         return self.report(
             Outcome.COMPLETED,
             "unpaused",

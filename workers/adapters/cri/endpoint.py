@@ -1,7 +1,8 @@
 """Calls over gRPC to one socket: the messages, the time limits, and every failure as one of our own errors.
 
-Made by ``runtime``; the only module that imports ``grpc``. A connection of its own for each call, and the call is made
-only once the daemon has greeted: a daemon that hangs before that surely did not get it. Must never retry.
+Made by ``runtime``; the only module that imports ``grpc``. A connection of its own for each call, and an effect is
+asked for only once the daemon has answered something else on it: one that hangs before that surely did not get it. Must
+never retry.
 """
 
 import contextlib
@@ -47,7 +48,7 @@ class Endpoint:
         return self._silence.unsettled
 
     def look(self, service: str, method: str, reply: str, timeout_s: float, /, **request: Any) -> Any:
-        """What it answers to a question; None where it knows no such thing, or no such question: see ``speaks``.
+        """What it answers to a question; None where it knows no such thing, or no such question.
 
         Raises:
             TransientFailure: it does not answer, or only complains.
@@ -55,10 +56,13 @@ class Endpoint:
         import grpc
 
         try:
-            return self._call(service, method, reply, timeout_s, request)
+            with self._channel() as channel:
+                return self._call(channel, service, method, reply, timeout_s, request)
         except grpc.RpcError as error:
             if _code(error) in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED):
                 return None
+            if _unanswered(error):
+                raise self._away(error) from error
             raise TransientFailure(f"{self.socket}: {_words(error)}") from error
 
     def act(self, service: str, method: str, reply: str, timeout_s: float, /, **request: Any) -> Refusal | None:
@@ -70,49 +74,70 @@ class Endpoint:
         """
         import grpc
 
-        try:
-            self._call(service, method, reply, timeout_s, request)
-        except grpc.RpcError as error:
-            if _unanswered(error):
-                message = f"{self.socket} took the call and did not answer ({_words(error)}); it may carry it out yet"
-                raise Indeterminate(message, code="runtime_silent") from error
-            unknown = _code(error) in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.NOT_FOUND)
-            return Refusal(_words(error), may_pass=not unknown)
+        with self._channel() as channel:
+            self._greet(channel, timeout_s)
+            try:
+                self._call(channel, service, method, reply, timeout_s, request)
+            except grpc.RpcError as error:
+                return self._complaint(error)
         return None
 
-    def _call(self, service: str, method: str, reply: str, timeout_s: float, request: Mapping[str, Any]) -> Any:
+    def _complaint(self, error: Any) -> Refusal:
+        import grpc
+
+        if _unanswered(error):
+            self._silence.unanswered()
+            message = f"{self.socket} took the call and did not answer ({_words(error)}); it may carry it out yet"
+            raise Indeterminate(message, code="runtime_silent") from error
+        unknown = _code(error) in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.NOT_FOUND)
+        return Refusal(_words(error), may_pass=not unknown)
+
+    def _greet(self, channel: "grpc.Channel", timeout_s: float) -> None:
+        """A question whose answer is all the same: who does not answer it gets no order."""
+        import grpc
+
+        try:
+            self._call(channel, CRI, "Version", "VersionResponse", timeout_s, {"version": "v1"})
+        except grpc.RpcError as error:
+            if _unanswered(error):
+                raise self._away(error) from error
+
+    def _call(
+        self,
+        channel: "grpc.Channel",
+        service: str,
+        method: str,
+        reply: str,
+        timeout_s: float,
+        request: Mapping[str, Any],
+    ) -> Any:
         import grpc
 
         kinds = _messages(service)
         asked = kinds[_REQUESTS.get(method, f"{method}Request")](**request)
-        with self._channel(timeout_s) as channel:
-            call: grpc.UnaryUnaryMultiCallable[Any, Any] = channel.unary_unary(
-                f"/{service}/{method}",
-                request_serializer=lambda message: message.SerializeToString(),
-                response_deserializer=kinds[reply].FromString,
-            )
-            try:
-                answer = call(asked, timeout=timeout_s, metadata=NAMESPACE if service == TASKS else None)
-            except grpc.RpcError as error:
-                if _unanswered(error):
-                    self._silence.unanswered()
-                else:
-                    self._silence.answered()
-                raise
+        call: grpc.UnaryUnaryMultiCallable[Any, Any] = channel.unary_unary(
+            f"/{service}/{method}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=kinds[reply].FromString,
+        )
+        try:
+            answer = call(asked, timeout=timeout_s, metadata=NAMESPACE if service == TASKS else None)
+        except grpc.RpcError as error:
+            if not _unanswered(error):
+                self._silence.answered()
+            raise
         self._silence.answered()
         return answer
 
+    def _away(self, error: Any) -> TransientFailure:
+        return TransientFailure(f"{self.socket} does not answer: {_words(error)}")
+
     @contextlib.contextmanager
-    def _channel(self, timeout_s: float) -> Iterator["grpc.Channel"]:
-        """A connection over which the daemon has said that it is ready."""
+    def _channel(self) -> Iterator["grpc.Channel"]:
         import grpc
 
         channel = grpc.insecure_channel(f"unix:{self.socket}", options=_OPTIONS)
         try:
-            try:
-                grpc.channel_ready_future(channel).result(timeout=timeout_s)
-            except grpc.FutureTimeoutError as error:
-                raise TransientFailure(f"{self.socket} does not answer") from error
             yield channel
         finally:
             channel.close()

@@ -9,15 +9,19 @@ import os
 import socket
 import stat
 import struct
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from workers.adapters.processes.handle import ended as has_ended
 from workers.core.cgroup_names import ids_in
 
 _PEER: Final = struct.Struct("3i")
 """SO_PEERCRED: pid, uid, gid."""
+_SO_PEERPIDFD: Final = 77
+"""asm-generic/socket.h: who called listen(), as a pidfd (Linux 6.5)."""
 _DEEPEST: Final = 8
 """Directories below where ``**`` stands."""
 _CONNECT_S: Final = 1.0
@@ -101,15 +105,12 @@ def judged(path: Path) -> RuntimeSocket:
         try:
             asked.connect(str(path))
             raw = asked.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+            pid, user, _ = _PEER.unpack(raw)
+            strange = _strange(pid, asked) if user in believed else f"user {user} listens on it"
         except OSError as error:
             why = "nobody listens" if isinstance(error, ConnectionRefusedError) else f"cannot be reached: {error}"
             return RuntimeSocket(str(path), trusted=True, listening=False, why=why)
-    pid, user, _ = _PEER.unpack(raw)
-    if user not in believed:
-        return RuntimeSocket(str(path), trusted=False, why=f"user {user} listens on it")
-    if strange := _containers_of(pid) - _containers_of(os.getpid()):
-        return RuntimeSocket(str(path), trusted=False, why=f"container {min(strange)[:12]} listens on it")
-    return RuntimeSocket(str(path), trusted=True)
+    return RuntimeSocket(str(path), trusted=not strange, why=strange)
 
 
 def _replaceable(path: Path, believed: set[int]) -> str:
@@ -127,11 +128,36 @@ def _replaceable(path: Path, believed: set[int]) -> str:
     return ""
 
 
-def _containers_of(pid: int) -> set[str]:
-    """The containers that a process is in: root in one is root's number, and nobody to be believed. A peer outside of
+def _strange(pid: int, asked: socket.socket) -> str:
+    """Why whoever listens is not to be believed, though his user is: root in a container is nobody. A peer outside of
     our pid namespace (0) cannot be looked at: the worker needs the host's."""
+    if pid == 0:
+        return ""
+    held = _held(asked)
+    try:
+        inside = _containers_of(pid)
+        if inside is None or (held is not None and has_ended(held)):
+            return f"process {pid}, which began to listen on it, has ended, and nobody knows who goes on"
+    finally:
+        if held is not None:
+            os.close(held)
+    strange = inside - (_containers_of(os.getpid()) or set())
+    return f"container {min(strange)[:12]} listens on it" if strange else ""
+
+
+def _held(asked: socket.socket) -> int | None:
+    """The listener by descriptor, so that its pid is nobody else's meanwhile; None before Linux 6.5, and where it has
+    been reaped."""
+    try:
+        return int.from_bytes(asked.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, 4), sys.byteorder)
+    except OSError:
+        return None
+
+
+def _containers_of(pid: int) -> set[str] | None:
+    """The containers that a process is in; None when it cannot be seen."""
     try:
         rows = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return set()
+        return None
     return {each for row in rows for each in ids_in(row)}
