@@ -94,8 +94,9 @@ def test_a_file_in_a_container_and_the_actions_own_parameters() -> None:
     gateway = FakeGateway()
     sent = {**QUARANTINE, "container.id": "A" * 12, "allow_immutable": "true", "force_hardlinked": True}
     assert submitted(gateway, "FILE_QUARANTINE", sent)["parameters"] == sent
-    (step,) = gateway.requests()[0].steps
-    assert step.target == FileTarget(b"/tmp/dropper", START_NS, "a" * 12)
+    submitted(gateway, "FILE_ACQUIRE", {**QUARANTINE, "container.id": "A" * 12}, callerId="another")
+    (step,), (reading,) = (request.steps for request in gateway.requests())
+    assert step.target == reading.target == FileTarget(b"/tmp/dropper", START_NS, "a" * 12)
     assert dict(step.parameters) == {"allow_immutable": "true", "force_hardlinked": True}
 
 

@@ -180,6 +180,8 @@ class FileQuarantine(Action[QuarantineParameters]):
         message = f"{claim['path']} is in the vault ({manifest.size} bytes), and its name is free"
         if manifest.links > 1:
             message += f"; {manifest.links - 1} more hard link(s) of it remain, without execute permission"
+        if (torn := int(claim["links"]) - manifest.links) > 0:
+            message += f"; {torn} more name(s) that it had in its image remain, as they were"
         outputs: dict[str, str | int | bool] = {
             **_known(claim),
             "quarantined_file_path": vault.object_path(manifest.execution_id),
