@@ -27,8 +27,10 @@ from workers.core.ids import RANDOM_BYTES, ExecutionId, uuid7
 from workers.core.outcome import Outcome, Stage
 from workers.core.target import FileTarget, ProcessTarget
 
-SIZE: Final = 2 << 20
-"""Bytes of a file that is gathered: more than the proxy takes before it breaks the way."""
+SIZE: Final = 6 << 20
+"""Bytes of a file that is gathered: two parts."""
+_BREAKS_AT: Final = 5_500_000
+"""Bytes towards the server: a first part may have arrived, and no object has."""
 
 
 def _refuse(way: Way) -> None:
@@ -44,11 +46,11 @@ def _slow(way: Way) -> None:
 
 
 def _stall(way: Way) -> None:
-    way.uploaded, way.stall_after = 0, 300_000
+    way.uploaded, way.stall_after = 0, _BREAKS_AT
 
 
 def _reset(way: Way) -> None:
-    way.uploaded, way.reset_after = 0, 300_000
+    way.uploaded, way.reset_after = 0, _BREAKS_AT
 
 
 OUTAGES: Final[Mapping[str, Callable[[Way], None]]] = {
