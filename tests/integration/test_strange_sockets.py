@@ -107,8 +107,8 @@ class Liar:
 @pytest.fixture
 def open_tmp(tmp_path: Path) -> Path:
     """A directory that other users can reach."""
-    for each in (tmp_path, *tmp_path.parents[:3]):
-        each.chmod(0o755)
+    for each in (tmp_path, *tmp_path.parents[:2]):
+        each.chmod(stat.S_IMODE(each.stat().st_mode) | 0o055)
     return tmp_path
 
 
