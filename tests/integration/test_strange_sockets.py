@@ -7,6 +7,7 @@ The liars are real servers under other uids, or in a container's cgroup.
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
