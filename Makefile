@@ -69,7 +69,7 @@ $(BENCHED): $(STAMP)
 	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[dev,bench]'
 	@touch $@
 
-bench: $(BENCHED) ## the measurements, beside bare loops, Celery, Dramatiq and C tools: 15 minutes
+bench: $(BENCHED) ## the measurements, beside bare loops, Celery, Dramatiq and C tools: 20 minutes
 	@$(BIN)/python -m pytest -q -m bench -s --timeout 3600 tests/bench
 
 lock: ## resolve the ranges of pyproject.toml anew into constraints.txt
