@@ -104,8 +104,8 @@ def test_all_faults_are_told_at_once() -> None:
     assert faults(content) == [
         "r.yaml: rules[0].name: is missing",
         (
-            "r.yaml: rules[0].steps[0].action: 'explode' is no action; known: file_quarantine, isolate_network, kill_process, "
-            "start_container, stop_container"
+            "r.yaml: rules[0].steps[0].action: 'explode' is no action; known: file_quarantine, isolate_network, "
+            "kill_process, start_container, stop_container"
         ),
         (
             "r.yaml: rules[0].match.priority: 'loud' is none of emergency, alert, critical, error, warning, notice, "
