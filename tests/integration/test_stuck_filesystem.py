@@ -143,10 +143,14 @@ def test_nobody_outlives_a_worker_that_is_killed(stuck: StuckCall, site: NodeSit
     site.up()
 
 
-def test_nobody_outlives_a_worker_that_is_stopped(site: NodeSite) -> None:
+def test_the_keeper_is_protected_and_ends_with_a_worker_that_is_stopped(site: NodeSite) -> None:
     process = site.start()
     site.up()
     (keeper,) = children(process.pid)
+    command = site.kill(keeper)
+    site.send(command)
+    refused = site.ended(command.command_id)
+    assert (refused.outcome, refused.code) == (Outcome.REJECTED, "kill_process_error_protected_target"), refused
     os.kill(keeper, signal.SIGTERM)  # as a service manager signals the whole group
     assert site.stop() == 0
     until(lambda: not exists(keeper))
