@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from workers.adapters.processes.handle import ended as has_ended
+from workers.adapters.processes.holding import ended as has_ended
 from workers.core.cgroup_names import ids_in
 
 _PEER: Final = struct.Struct("3i")
