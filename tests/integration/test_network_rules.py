@@ -80,6 +80,9 @@ def talks(one: socket.socket, other: socket.socket, *, within_s: float = 1.5) ->
 
 @pytest.mark.parametrize(("here", "there"), [(HOST, WORLD), (HOST6, WORLD6)])
 def test_the_broker_s_connection_goes_on_and_the_attacker_s_is_cut(wires: Wires, here: str, there: str) -> None:
+    # As on every host with a firewall: the kernel knows these connections as established.
+    wires.host.nft("add table inet wall; add chain inet wall in { type filter hook input priority 0; }")
+    wires.host.nft("add rule inet wall in ct state established accept")
     kafka, control, shell = wires.world.listen(there), wires.world.listen(there), wires.host.listen(here)
     to_kafka = wires.host.connect(there, port_of(kafka))
     at_kafka = wires.world.accepted(kafka)
