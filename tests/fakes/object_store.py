@@ -37,12 +37,15 @@ class FakeObjectStore:
     """The key of every put that was tried."""
     part_size: int = 0
     """Bytes that are read at a time; 0 takes an object whole."""
+    asked: Callable[[], None] = lambda: None
+    """Called when a put is asked for, before anything is read."""
     taken: Callable[[], None] = lambda: None
     """Called whenever a part has arrived."""
 
     def put(self, key: str, source: ObjectSource, *, deadline_ns: int) -> Written:
         self._own(key)
         self.puts.append(key)
+        self.asked()
         self._in_time(deadline_ns)
         if self.fail.get("put"):
             self.begun.add(key)

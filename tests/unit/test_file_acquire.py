@@ -409,6 +409,13 @@ def test_while_the_store_takes_parts_it_is_told_how_many_bytes_it_has(bench: Ben
     assert bench.uploads.now() == ()
 
 
+def test_an_upload_that_the_store_has_not_begun_is_told_of_too(bench: Bench) -> None:
+    seen: list[tuple[Progress, ...]] = []
+    bench.store.asked = lambda: seen.append(bench.uploads.now())
+    bench.run()
+    assert seen == [(Progress(ID, 0, 7),), (Progress(ID, 7, 7),)], "the object's put, and its custody record's"
+
+
 @pytest.mark.parametrize("place", FAILPOINTS)
 def test_a_crash_anywhere_leaves_nothing_told(bench: Bench, place: str) -> None:
     bench.failpoints.arm(place)
