@@ -207,7 +207,7 @@ def test_contained_nodes_actions_and_health_print_what_the_gateway_knows(gateway
 
 def test_nodes_as_json_says_how_far_uploads_have_come(gateway: FakeGateway, douse: Douse) -> None:
     story = Story(8001)
-    state = replace(heartbeat(1), gathering=(Progress(story.id, 5, 9),))
+    state = replace(heartbeat(2), gathering=(Progress(story.id, 5, 9),))
     with gateway.history.begin() as tx:
         tx.put_node(state, payload=b"1", verified=True, folded_at_ns=START_NS)
     (row,) = json.loads(douse("nodes", "-o", "json").out)
