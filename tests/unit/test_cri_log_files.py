@@ -48,6 +48,7 @@ def rotated(log: Path) -> Path:
     (log.parent / "0.log.20261124-123000.tmp").write_bytes(b"half compressed")
     (log.parent / "1.log").write_bytes(content(50))
     (log.parent / "10.log.20261124-122000").write_bytes(content(51))
+    (log.parent / "1.log.20261124-122000").write_bytes(content(52))
     return log
 
 
@@ -72,6 +73,13 @@ def test_rotated_ones_come_first_and_others_files_do_not(rotated: Path) -> None:
 @pytest.mark.parametrize("tail", range(1, 12))
 def test_the_tail_goes_back_over_a_rotation(rotated: Path, tail: int) -> None:
     assert read(rotated, tail=tail) == [1, 2, 3, 4, 5, 6, 7, 8, 9][-tail:]
+
+
+def test_the_oldest_comes_first_whatever_the_directorys_order(log: Path) -> None:
+    for number in (4, 1, 6, 3, 5, 2):
+        (log.parent / f"0.log.2026112{number}-120000").write_bytes(content(number))
+    assert read(log) == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert read(log, tail=5) == [5, 6, 7, 8, 9]
 
 
 def test_a_rotation_while_it_is_opened_repeats_nothing(log: Path) -> None:
@@ -200,6 +208,19 @@ def test_a_log_too_long_to_be_looked_through_is_said_to_be(log: Path) -> None:
             read(log, **chosen, farthest=100_000)
         assert caught.value.reason == "logs_unavailable"
     assert len(read(log, tail=100, farthest=100_000)) == 100
+
+
+def test_what_is_looked_through_counts_over_all_files(log: Path) -> None:
+    each = content(*[7] * 2_000)
+    for path in (log, log.with_name("0.log.20261124-120000"), log.with_name("0.log.20261124-121000")):
+        path.write_bytes(each)
+    limit = 2 * len(each) + len(each) // 2
+    for chosen in ({"tail": 5_999}, {"since_ns": 1 << 62}):
+        with pytest.raises(PermanentFailure, match="ask for fewer lines"):
+            read(log, **chosen, farthest=limit)
+        read(log, **chosen, farthest=4 * len(each))
+    log.write_bytes(each + b"2100-01-01T00:00:00Z stdout F 1\n")
+    assert read(log, since_ns=1 << 61, farthest=4 * len(each)) == [1]
 
 
 def test_a_huge_log_is_not_read_for_its_last_lines(log: Path) -> None:

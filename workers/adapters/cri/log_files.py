@@ -49,7 +49,7 @@ class _LogFile:
     def chunks(self) -> Iterator[bytes]:
         """From its start on."""
         at = self.start
-        while at < self.size and (chunk := self.read(at, min(_CHUNK, self.size - at))):
+        while chunk := self.read(at, min(_CHUNK, self.size - at)):
             at += len(chunk)
             yield chunk
 
@@ -65,8 +65,13 @@ def read_log(path: bytes, *, tail: int, since_ns: int, farthest: int = FARTHEST)
     with ExitStack() as opened, translated(f"reading the log {shown(path)}"):
         files = _files(path, opened)
         try:
+            left = farthest
             for each in _begun(files, tail, farthest):
-                yield from _lines(each, path, since_ns, farthest)
+                in_vain = True
+                for line in _lines(each, path, since_ns, left):
+                    in_vain = False
+                    yield line
+                left = left - (each.size - each.start) if in_vain else farthest
         except EOFError:
             raise PermanentFailure(
                 f"the log {shown(path)} is too long to be looked through: more than {farthest >> 20} MiB of it would "
