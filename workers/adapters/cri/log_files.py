@@ -154,13 +154,13 @@ def _open(directory: int, name: bytes, root: Root, opened: ExitStack) -> _LogFil
     except FileNotFoundError:
         return None
     try:
+        paths.check_answers(held, root, allow_remote=False)  # even fstat may ask a filesystem
         found = os.fstat(held)
         if not stat.S_ISREG(found.st_mode):
             raise PermanentFailure(
                 f"the log {shown(name)} is no regular file: somebody put something else in its place",
                 code="logs_unavailable",
             )
-        paths.check_answers(held, root, allow_remote=False)
         descriptor = facts.reopen(held)
     finally:
         os.close(held)
