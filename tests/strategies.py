@@ -21,7 +21,7 @@ from workers.core.event import PRIORITIES, ContainerRef, ProcessRef, RuntimeEven
 from workers.core.file import Extent, FileAttribute, FileIdentity
 from workers.core.ids import RANDOM_BYTES, uuid7
 from workers.core.manifest import Manifest, ManifestState
-from workers.core.node_state import CommandPosition, DeadLetter, NodeState
+from workers.core.node_state import CommandPosition, DeadLetter, NodeState, Progress
 from workers.core.outcome import Outcome, PostCondition, Stage
 from workers.core.request import ActionRequest, Actor, ActorKind, Causation, Step, Verb
 from workers.core.result import ActionResult
@@ -165,6 +165,7 @@ node_states: SearchStrategy[NodeState] = _records(
         "at_ns": moments,
         "positions": _tuples(command_positions),
         "labels": values,
+        "gathering": _tuples(st.builds(Progress, execution_ids, counts, counts)),
     },
 )
 

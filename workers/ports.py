@@ -6,7 +6,7 @@ blocks, whether doing it twice is safe, and what it raises. Unless it says other
 
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Generic, Protocol, TypeVar
 
@@ -958,6 +958,26 @@ class Network(Protocol):
         ``CONNECT_S``."""
 
 
+class ProgressBoard(Protocol):
+    """Where those who upload say how far they are. Any thread; does not block, raises nothing."""
+
+    def tell(self, execution_id: ExecutionId, *, done: int, size: int) -> None:
+        """Of ``size`` bytes the store has ``done``. Less than was told before changes nothing."""
+
+    def over(self, execution_id: ExecutionId) -> None:
+        """Nothing of it is under way any more, however it ended. Idempotent."""
+
+
+class Untold:
+    """A ``ProgressBoard`` that nobody looks at."""
+
+    def tell(self, execution_id: ExecutionId, *, done: int, size: int) -> None:
+        """Nothing."""
+
+    def over(self, execution_id: ExecutionId) -> None:
+        """Nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """Everything an action may touch: the ports of this machine. New kinds of action add a field here."""
@@ -974,6 +994,7 @@ class Host:
     """None where no runtime is asked: actions on containers are refused."""
     network: Network | None = None
     """None where no network can be isolated: those actions are refused."""
+    progress: ProgressBoard = field(default_factory=Untold)
 
 
 class Retrying(Protocol):

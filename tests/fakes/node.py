@@ -58,6 +58,7 @@ from workers.node.recover import Recovery
 from workers.node.register import Register
 from workers.node.run import Runner
 from workers.node.time_floor import TimeFloor
+from workers.node.uploads import Uploads
 from workers.node.vigil import Vigil
 from workers.node.watch import Watch
 from workers.ports import Host, OutboxRow
@@ -117,6 +118,7 @@ class NodeBench:
         journal = self.journal
         self.world.intended = lambda execution_id: _intended(journal, execution_id)
         codec = FakeCodec()
+        uploads = Uploads()
         self.equipment = Equipment(
             identity=Identity(
                 NODE, NODE_KEY.key_id, journal.incarnation, InstanceId(f"instance-{self.started}"), host_names=("h",)
@@ -130,10 +132,11 @@ class NodeBench:
             telemetry=self.telemetry,
             failpoints=self.failpoints,
             retrying=FakeRetrying(self.clock),
-            host=Host(FakeProcesses(self.clock), self.clock, self.failpoints),
+            host=Host(FakeProcesses(self.clock), self.clock, self.failpoints, progress=uploads),
             catalogue=catalogue(self.world),
             settings=self.settings,
             health=Health(self.clock),
+            uploads=uploads,
         )
         self.lanes = self._make_lanes(self.settings.queue_length, self.clock.monotonic_ns)
         self.gate = Gate(self.equipment)

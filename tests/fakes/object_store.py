@@ -7,7 +7,7 @@ taken effect (an answer that is lost). `readable` False is a store whose nodes m
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tests.fakes.clock import FakeClock
@@ -35,15 +35,22 @@ class FakeObjectStore:
     readable: bool = True
     puts: list[str] = field(default_factory=list)
     """The key of every put that was tried."""
+    part_size: int = 0
+    """Bytes that are read at a time; 0 takes an object whole."""
+    asked: Callable[[], None] = lambda: None
+    """Called when a put is asked for, before anything is read."""
+    taken: Callable[[], None] = lambda: None
+    """Called whenever a part has arrived."""
 
     def put(self, key: str, source: ObjectSource, *, deadline_ns: int) -> Written:
         self._own(key)
         self.puts.append(key)
+        self.asked()
         self._in_time(deadline_ns)
         if self.fail.get("put"):
             self.begun.add(key)
         self._step(self.fail, "put")
-        data = source.read_at(0, source.size)
+        data = b"".join(self._parts(source))
         check_digest(_sha256(data), source)
         self.begun.discard(key)
         written = Written.THERE if key in self.objects else Written.NEW
@@ -75,6 +82,12 @@ class FakeObjectStore:
         if not is_object_key(key):
             raise ValueError(f"{key!r} is no key")
         return FakeStoredObject(self.objects[key]) if key in self.objects else None
+
+    def _parts(self, source: ObjectSource) -> Iterator[bytes]:
+        size = self.part_size or max(source.size, 1)
+        for offset in range(0, source.size, size):
+            yield source.read_at(offset, min(size, source.size - offset))
+            self.taken()
 
     def _own(self, key: str) -> None:
         if executed(key, self.node_id) is None:

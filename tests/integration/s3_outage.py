@@ -94,11 +94,11 @@ class Outage:
         self.asked: dict[ExecutionId, bytes] = {}
         self._template = self.site.kill(1)
 
-    def gather(self, count: int = 3) -> list[ExecutionId]:
-        """Ask for that many files: two hands take them, the others wait."""
+    def gather(self, count: int = 3, *, size: int = SIZE) -> list[ExecutionId]:
+        """Ask for that many files of so many bytes: two hands take them, the others wait."""
         ids = []
         for _ in range(count):
-            content = os.urandom(SIZE)
+            content = os.urandom(size)
             path = self.directory / f"file-{len(self.site.accepted)}"
             path.write_bytes(content)
             command = self._fresh(action="file_acquire", target=FileTarget(os.fsencode(path), time.time_ns()))

@@ -25,6 +25,7 @@ from workers.cli.client import Client
 from workers.cli.context import Context
 from workers.cli.exits import Exit
 from workers.core.custody import object_key
+from workers.core.node_state import Progress
 from workers.core.outcome import Outcome
 from workers.core.result import ActionResult
 
@@ -202,6 +203,15 @@ def test_contained_nodes_actions_and_health_print_what_the_gateway_knows(gateway
     assert "kill_process" in douse("actions").out
     assert "drawbacks" in douse("actions", "KILL_PROCESS").out
     assert json.loads(douse("health", "-o", "json").out)["ready"] is True
+
+
+def test_nodes_as_json_says_how_far_uploads_have_come(gateway: FakeGateway, douse: Douse) -> None:
+    story = Story(8001)
+    state = replace(heartbeat(2), gathering=(Progress(story.id, 5, 9),))
+    with gateway.history.begin() as tx:
+        tx.put_node(state, payload=b"1", verified=True, folded_at_ns=START_NS)
+    (row,) = json.loads(douse("nodes", "-o", "json").out)
+    assert row["gathering"] == [{"execution_id": story.id, "done": 5, "size": 9}]
 
 
 def test_undo_of_what_cannot_be_undone_is_refused_with_the_reason(gateway: FakeGateway, douse: Douse) -> None:

@@ -18,13 +18,15 @@ from workers.action.gathering import KEPT_NS
 from workers.actions.file_acquire import FAILPOINTS, FileAcquire
 from workers.core.command import ActionCommand, parameters_digest
 from workers.core.custody import custody_key, object_key
-from workers.core.errors import CommandRejected, LimitExceeded, PermanentFailure, TransientFailure
+from workers.core.errors import CommandRejected, LimitExceeded, PermanentFailure, TransientFailure, WorkerError
 from workers.core.file import FileKind, Location
 from workers.core.ids import EventId, Incarnation, KeyId, NodeId, id_from_cause
+from workers.core.node_state import Progress
 from workers.core.outcome import Outcome, Report, Values
 from workers.core.protected_files import ProtectedPlaces
 from workers.core.request import Actor, ActorKind, Causation
 from workers.core.target import FileTarget, ReviewedFile, Target
+from workers.node.uploads import Uploads
 from workers.ports import Host
 
 NOON_NS = 1_783_198_004_000_000_000
@@ -43,6 +45,7 @@ class Bench:
     clock: FakeClock = field(default_factory=lambda: FakeClock(NOON_NS))
     spool: FakeSpool = field(default_factory=FakeSpool)
     failpoints: FakeFailpoints = field(default_factory=FakeFailpoints)
+    uploads: Uploads = field(default_factory=Uploads)
     store: FakeObjectStore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -54,7 +57,14 @@ class Bench:
 
     @property
     def host(self) -> Host:
-        return Host(FakeProcesses(self.clock), self.clock, self.failpoints, None, spool=self.spool, objects=self.store)
+        return Host(
+            FakeProcesses(self.clock),
+            self.clock,
+            self.failpoints,
+            spool=self.spool,
+            objects=self.store,
+            progress=self.uploads,
+        )
 
     def job(self, target: Target | None = None, *, path: bytes = PATH, **more: Any) -> Job[Any]:
         parameters: Values = more.pop("parameters", {})
@@ -377,3 +387,72 @@ def test_a_full_disk_fails_it_and_leaves_nothing(bench: Bench) -> None:
         bench.run()
     assert bench.spool.kept() == []
     assert bench.store.objects == {}
+
+
+# --- how far it is ---------------------------------------------------------------------------------------------------
+
+
+def parts_seen(bench: Bench) -> list[tuple[Progress, ...]]:
+    """What a heartbeat would say at each part that the store has taken, from here on."""
+    seen: list[tuple[Progress, ...]] = []
+    bench.store.part_size = 3
+    bench.store.taken = lambda: seen.append(bench.uploads.now())
+    return seen
+
+
+def test_while_the_store_takes_parts_it_is_told_how_many_bytes_it_has(bench: Bench) -> None:
+    seen = parts_seen(bench)
+    assert bench.run().outcome is Outcome.COMPLETED
+    assert seen[:3] == [(Progress(ID, done, 7),) for done in (0, 3, 6)], "of the part under way nothing is counted"
+    assert len(seen) > 3
+    assert set(seen[3:]) == {(Progress(ID, 7, 7),)}, "the custody record is no progress of its own"
+    assert bench.uploads.now() == ()
+
+
+def test_an_upload_that_the_store_has_not_begun_is_told_of_too(bench: Bench) -> None:
+    seen: list[tuple[Progress, ...]] = []
+    bench.store.asked = lambda: seen.append(bench.uploads.now())
+    bench.run()
+    assert seen == [(Progress(ID, 0, 7),), (Progress(ID, 7, 7),)], "the object's put, and its custody record's"
+
+
+@pytest.mark.parametrize("place", FAILPOINTS)
+def test_a_crash_anywhere_leaves_nothing_told(bench: Bench, place: str) -> None:
+    bench.failpoints.arm(place)
+    with pytest.raises(Crash):
+        bench.run()
+    assert bench.uploads.now() == ()
+
+
+@pytest.mark.parametrize(
+    "error", [TransientFailure(code=AWAY), PermanentFailure(code="store_refused"), LimitExceeded(code="store_full")]
+)
+@pytest.mark.parametrize("call", ["put", "holds"])
+def test_a_failure_leaves_nothing_told_and_the_next_try_tells_again(
+    bench: Bench, error: WorkerError, call: str
+) -> None:
+    claim = bench.bind()
+    seen = parts_seen(bench)
+    bench.store.fail[call] = [error]
+    with pytest.raises(type(error)):
+        ACTION.execute(bench.job(), claim, bench.host)
+    assert bench.uploads.now() == ()
+    seen.clear()
+    if isinstance(error, TransientFailure):
+        assert bench.again(claim).outcome is Outcome.COMPLETED
+        assert [progress.done for (progress,) in seen[:3]] == [0, 3, 6]
+        assert bench.uploads.now() == ()
+
+
+def test_a_part_that_cannot_be_taken_leaves_nothing_told(bench: Bench) -> None:
+    seen = parts_seen(bench)
+
+    def break_off() -> None:
+        seen.append(bench.uploads.now())
+        raise TransientFailure(code=AWAY)
+
+    bench.store.taken = break_off
+    with pytest.raises(TransientFailure):
+        bench.run()
+    assert seen == [(Progress(ID, 0, 7),)]
+    assert bench.uploads.now() == ()

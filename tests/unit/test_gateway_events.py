@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,6 +21,7 @@ from workers.actions import CATALOGUE
 from workers.adapters.avro import AvroCodec
 from workers.adapters.falco import LARGEST_ALERT
 from workers.core.event import RuntimeEvent
+from workers.core.node_state import Progress
 from workers.core.topics import RUNTIME_EVENTS
 from workers.gateway import desk
 
@@ -140,6 +142,17 @@ def test_nodes_are_found_by_id_and_by_host_name() -> None:
     assert gateway.get("/api/v1/nodes", params={"host": "web-2"}).json()["data"] == []
     shown = gateway.get(f"/api/v1/nodes/{NODE}").json()
     assert {"incarnation", "node_key", "host_names", "actions", "positions", "boot_id", "machine_key"} <= set(shown)
+
+
+def test_a_node_shows_how_far_its_uploads_have_come() -> None:
+    gateway = FakeGateway()
+    story = Story(1)
+    state = replace(heartbeat(3), gathering=(Progress(story.id, 5, 9),))
+    with gateway.history.begin() as tx:
+        tx.put_node(state, payload=b"1", verified=True, folded_at_ns=START_NS)
+    wanted = [{"execution_id": story.id, "done": 5, "size": 9}]
+    assert gateway.get(f"/api/v1/nodes/{NODE}").json()["gathering"] == wanted
+    assert gateway.get("/api/v1/nodes").json()["data"][0]["gathering"] == wanted
 
 
 def test_the_catalogue_is_shown_as_the_actions_describe_themselves() -> None:

@@ -7,6 +7,7 @@ import pytest
 from tests.fakes.node import NODE, NodeBench
 from workers.core.admission import MEMORY_NS
 from workers.core.errors import LimitExceeded, PermanentFailure
+from workers.core.node_state import Progress
 from workers.settings import ActionSwitch, ResponseActions
 
 
@@ -74,6 +75,21 @@ def test_it_says_that_the_node_is_ending() -> None:
     bench.heartbeat.step()
     bench.settle()
     assert [state.health for state in bench.heartbeats()] == ["stopping"]
+
+
+def test_it_says_how_far_uploads_have_come_until_they_are_over() -> None:
+    bench = NodeBench()
+    execution_id = bench.command().command_id
+    board = bench.equipment.host.progress
+    board.tell(execution_id, done=5, size=9)
+    bench.heartbeat.step()
+    board.over(execution_id)
+    bench.heartbeat.step()
+    board.tell(execution_id, done=0, size=9)
+    bench.restart()
+    bench.heartbeat.step()
+    bench.settle()
+    assert [state.gathering for state in bench.heartbeats()] == [(Progress(execution_id, 5, 9),), (), ()]
 
 
 def test_it_persists_the_floor_of_time() -> None:

@@ -15,7 +15,7 @@ import fastavro
 import pytest
 from hypothesis import given, settings
 
-from tests.strategies import commands
+from tests.strategies import commands, node_states
 from workers.adapters.avro import AvroCodec
 from workers.adapters.avro.compatibility import broken_promises, nested_types, unreadable
 from workers.adapters.avro.mapping import RECORDS, to_wire
@@ -25,7 +25,7 @@ from workers.core.command import ActionCommand
 from workers.core.errors import ConfigError
 from workers.core.event import ContainerRef, ProcessRef
 from workers.core.file import Extent, FileAttribute, FileIdentity
-from workers.core.node_state import CommandPosition
+from workers.core.node_state import CommandPosition, NodeState, Progress
 from workers.core.outcome import PostCondition
 from workers.core.request import Actor, Causation, Step
 from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, ReviewedFile
@@ -33,6 +33,7 @@ from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, Proc
 SCHEMAS = load_schemas()
 RELEASED = json.loads((Path(__file__).parent / "released_schemas.json").read_text())
 COMMAND = SCHEMAS.current["douse.v1.ActionCommand"]
+STATE = SCHEMAS.current["douse.v1.NodeState"]
 NESTED: dict[str, type] = {
     cls.__name__: cls
     for cls in (
@@ -49,6 +50,7 @@ NESTED: dict[str, type] = {
         PostCondition,
         ProcessRef,
         ProcessTarget,
+        Progress,
         ReviewedFile,
         Step,
     )
@@ -215,6 +217,26 @@ def test_an_older_and_a_newer_version_are_read_as_the_current_one(command: Actio
         assert here.decode(wire, ActionCommand) == expected
 
 
+@settings(max_examples=20)
+@given(node_states)
+def test_a_heartbeat_of_an_older_or_newer_node_is_read_and_an_older_reader_reads_ours(state: NodeState) -> None:
+    """By the very schema of the first release, which knows nothing of uploads and of runtimes."""
+    others = [schema for schema in SCHEMAS.current.values() if schema is not STATE]
+    (released,) = (each for each in SCHEMAS.frozen if each.file == "frozen/node_state.0.1.0.avsc")
+    newer = _changed(_add({"name": "new", "type": "long", "default": 7}), file="frozen/newer.avsc", of=STATE)
+    here = AvroCodec(schema_set([STATE, released, newer, *others]))
+    then = dataclasses.replace(released, file=STATE.file)
+    without = dataclasses.replace(state, gathering=(), runtimes=())
+    for there, expected in ((then, without), (newer, state)):
+        wire = _Raw(schema_set([dataclasses.replace(there, file="current.avsc"), *others])).write(state)
+        assert wire[2:10] == there.fingerprint
+        assert here.decode(wire, NodeState) == expected
+    ours = AvroCodec().encode(state)
+    assert AvroCodec().decode(ours, NodeState) == state
+    past = AvroCodec(schema_set([then, dataclasses.replace(STATE, file="frozen/ours.avsc"), *others]))
+    assert past.decode(ours, NodeState) == without
+
+
 @pytest.mark.parametrize(
     "text", ["{", "[]", '{"type": "record"}', '{"type": "record", "name": "A", "fields": [1]}', "3"]
 )
@@ -238,19 +260,19 @@ def test_a_schema_reads_itself() -> None:
 
 
 class _Raw:
-    """Writes with whatever fields a schema set's command has."""
+    """Writes with whatever fields a schema set's record has."""
 
     def __init__(self, schemas: SchemaSet) -> None:
-        self._schema = schemas.current["douse.v1.ActionCommand"]
+        self._schemas = schemas
 
-    def write(self, command: ActionCommand) -> bytes:
-        body = io.BytesIO()
-        fastavro.schemaless_writer(body, self._schema.parsed, to_wire(command))
-        return b"\xc3\x01" + self._schema.fingerprint + body.getvalue()
+    def write(self, record: ActionCommand | NodeState) -> bytes:
+        schema, body = self._schemas.current[RECORDS[type(record)]], io.BytesIO()
+        fastavro.schemaless_writer(body, schema.parsed, to_wire(record))
+        return b"\xc3\x01" + schema.fingerprint + body.getvalue()
 
 
-def _changed(change: Change, *, file: str) -> Schema:
-    source = copy.deepcopy(COMMAND.source)
+def _changed(change: Change, *, file: str, of: Schema = COMMAND) -> Schema:
+    source = copy.deepcopy(of.source)
     change(source)
     return read_schema(json.dumps(source), file)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from workers.action import Action, Begun, Done, FieldSpec, Job, Lane, NotDone, Pending, Permission, Probe
+from workers.action.telling import ToldSource
 from workers.core.custody import Custody, custody_key, object_key
 from workers.core.errors import CommandRejected, LimitExceeded, PermanentFailure, WorkerError
 from workers.core.file import FileIdentity
@@ -183,10 +184,21 @@ class _Run(Generic[P]):
 
     def stored(self, custody: Custody, *, resumed: bool) -> Report:
         """Object first, custody record second. ``resumed``: the copy may have been sent before."""
+        board = self.host.progress
+        board.tell(custody.execution_id, done=0, size=custody.size)
+        try:
+            return self._stored(custody, resumed=resumed)
+        finally:
+            board.over(custody.execution_id)
+
+    def _stored(self, custody: Custody, *, resumed: bool) -> Report:
+        board = self.host.progress
         key, deadline_ns = object_key(custody.node_id, custody.execution_id), self.job.deadline_ns
         source = self.spool.object(custody.execution_id)
         try:
-            written = self.store.put(key, source, deadline_ns=deadline_ns)
+            told = ToldSource(source, custody.execution_id, board)
+            written = self.store.put(key, told, deadline_ns=deadline_ns)
+            board.tell(custody.execution_id, done=custody.size, size=custody.size)
             self._reach(2)
             same = self.store.holds(key, source, deadline_ns=deadline_ns)
         finally:

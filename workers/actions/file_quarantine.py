@@ -7,48 +7,30 @@ exists is taken back. Must never unlink what is not in the vault.
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar, Final
 
-from workers.action import Action, Begun, Done, FieldSpec, Job, Lane, NotDone, Permission, Probe, parameter
+from workers.action import Action, Begun, Done, FieldSpec, Job, Lane, NotDone, Permission, Probe
 from workers.action.enclosing import CONTAINER, MOUNTS, enclosed, enclosure_of, present_run
+from workers.action.quarantine_steps import PLACES, Steps
+from workers.action.takeable import Allowances, differs, held_fast, refuse
 from workers.core.errors import (
     CommandRejected,
     Indeterminate,
     PermanentFailure,
     WorkerError,
-    reason_of,
 )
-from workers.core.file import OVERLAY, Enclosure, FileFacts, FileKind, Holders, Location, shown
+from workers.core.file import OVERLAY, Enclosure, FileFacts, Holders, Location, shown
 from workers.core.manifest import Manifest, ManifestState, intent
 from workers.core.outcome import NOTHING, Outcome, PostCondition, Report, Values
-from workers.core.protected_files import is_remote, kernels_own, protection
-from workers.core.target import FileTarget, ReviewedFile
-from workers.ports import Host, Place, Vault, Whereabouts
+from workers.core.target import FileTarget
+from workers.ports import Host, Place, Vault
 
-FAILPOINTS: Final = tuple(f"file_quarantine.q{step}" for step in range(7))
+FAILPOINTS: Final = PLACES
 """Right after each step of SAFETY section 3.1."""
 
-_LOOK_NS: Final = 2_000_000_000
-"""How long looking for those who have the file open may take: the granted heartbeat gap."""
-_IMMUTABLE: Final = 0x10
-_APPEND_ONLY: Final = 0x20
-_LARGEST_ATTRIBUTES: Final = 512 * 1024
-"""A signed manifest has at most 1 MB (``core.envelope``)."""
 
-
-@dataclass(frozen=True, slots=True)
-class QuarantineParameters:
-    """What may be chosen."""
-
-    force_hardlinked: bool = parameter(
-        "Take this name of a file that has others too; execute permission is taken from all of them", default=False
-    )
-    allow_immutable: bool = parameter("Lift the immutable or append-only flag to do it", default=False)
-    allow_remote: bool = parameter("Also on network and FUSE filesystems, which may never answer", default=False)
-
-
-class FileQuarantine(Action[QuarantineParameters]):
+class FileQuarantine(Action[Allowances]):
     """Quarantines one file."""
 
     name = "file_quarantine"
@@ -63,7 +45,7 @@ class FileQuarantine(Action[QuarantineParameters]):
     permission = Permission.CONTAINMENT
     lane = Lane.CONTAINMENT
     target = FileTarget
-    parameters = QuarantineParameters
+    parameters = Allowances
     outputs = (
         FieldSpec("path", "string", "Where the file was"),
         FieldSpec("quarantined_file_path", "string", "The object in this node's vault"),
@@ -100,19 +82,19 @@ class FileQuarantine(Action[QuarantineParameters]):
         "parameters": {"allow_immutable": True},
     }
 
-    def admit(self, job: Job[QuarantineParameters], host: Host) -> None:
+    def admit(self, job: Job[Allowances], host: Host) -> None:
         """Refuse what needs no look at the file; ``bind`` looks once, and refuses by identity and protection."""
         _meant(job, host)
 
-    def bind(self, job: Job[QuarantineParameters], host: Host) -> Values:
+    def bind(self, job: Job[Allowances], host: Host) -> Values:
         """The file that has the path now; ``present`` says whether there is one."""
         target, vault = _meant(job, host)
         container = enclosed(target, host, spare_protected=True)
         facts = vault.examine(_location(job, target, container))
         if facts is None:
             return {"path": shown(target.path), "present": False, **container}
-        _refuse(facts, job, vault)
-        if target.reviewed is not None and (changed := _differs(facts, target.reviewed)):
+        refuse(facts, target, job.parameters, vault)
+        if target.reviewed is not None and (changed := differs(facts, target.reviewed)):
             raise CommandRejected(
                 f"its {changed} is not what was reviewed; look at it again and ask again", code="target_changed"
             )
@@ -132,7 +114,7 @@ class FileQuarantine(Action[QuarantineParameters]):
             **container,
         }
 
-    def execute(self, job: Job[QuarantineParameters], claim: Values, host: Host) -> Report:
+    def execute(self, job: Job[Allowances], claim: Values, host: Host) -> Report:
         """From wherever it stands to the end, or back."""
         if not claim["present"]:
             return self._gone(claim)
@@ -149,11 +131,11 @@ class FileQuarantine(Action[QuarantineParameters]):
         if isinstance(place, WorkerError):
             return self._without_place(manifest, claim, vault, place)
         try:
-            return _Run(self, job, claim, host, vault, place).go(manifest)
+            return Steps(self, job, claim, host, vault, place).go(manifest)
         finally:
             place.close()
 
-    def probe(self, job: Job[QuarantineParameters], claim: Values, host: Host) -> Probe:
+    def probe(self, job: Job[Allowances], claim: Values, host: Host) -> Probe:
         """By the manifest: what is half done is finished by ``execute``."""
         if not claim["present"]:
             return Done(self._gone(claim))
@@ -165,7 +147,7 @@ class FileQuarantine(Action[QuarantineParameters]):
             return Begun()
         return Done(self._told(manifest, claim, vault))
 
-    def rehearse(self, job: Job[QuarantineParameters], claim: Values, host: Host) -> Report:
+    def rehearse(self, job: Job[Allowances], claim: Values, host: Host) -> Report:
         """What would be taken."""
         path = claim["path"]
         message = (
@@ -212,7 +194,7 @@ class FileQuarantine(Action[QuarantineParameters]):
         return self.report(outcome, reason, message, outputs=_known(claim))
 
     def _begin(
-        self, job: Job[QuarantineParameters], claim: Values, host: Host, target: FileTarget, vault: Vault
+        self, job: Job[Allowances], claim: Values, host: Host, target: FileTarget, vault: Vault
     ) -> Manifest | Report:
         """Q0: everything that has to come back is durable before anything is touched."""
         where = _location(job, target, claim)
@@ -221,13 +203,13 @@ class FileQuarantine(Action[QuarantineParameters]):
             return self._gone(claim)
         changed = "" if _is_claimed(facts, claim) else "identity"
         if target.reviewed is not None:
-            changed = changed or _differs(facts, target.reviewed)
+            changed = changed or differs(facts, target.reviewed)
         if changed:
             return self.failed("target_changed", f"its {changed} changed; nothing was touched", claim)
-        _refuse(facts, job, vault)
+        refuse(facts, target, job.parameters, vault)
         vault.make_room(facts.size)
         found = facts
-        if facts.filesystem == OVERLAY and not facts.flags & (_IMMUTABLE | _APPEND_ONLY):
+        if facts.filesystem == OVERLAY and not held_fast(facts.flags):
             lifted = vault.lift(where, facts.identity)
             if lifted is None:
                 return self.failed("target_changed", "another file has its name now; nothing was touched", claim)
@@ -239,12 +221,12 @@ class FileQuarantine(Action[QuarantineParameters]):
             runtime=str(claim.get("container_runtime", "")),
             parking=vault.parking_name(),
             now_ns=host.clock.now_ns(),
-            clear_flags=bool(facts.flags & (_IMMUTABLE | _APPEND_ONLY)),
+            clear_flags=held_fast(facts.flags),
         )
         as_claimed = (claim["size"], claim["modified_at"], claim["changed_at"])
         manifest = replace(manifest, content_changed=as_claimed != (found.size, found.mtime_ns, found.ctime_ns))
         vault.record(manifest)
-        host.failpoints.reach("file_quarantine.q0")
+        host.failpoints.reach(PLACES[0])
         return manifest
 
     def _told(self, manifest: Manifest, claim: Values, vault: Vault) -> Report:
@@ -288,131 +270,7 @@ class FileQuarantine(Action[QuarantineParameters]):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """One run of the steps Q1 to Q6, with the file's directory in hand."""
-
-    action: FileQuarantine
-    job: Job[QuarantineParameters]
-    claim: Values
-    host: Host
-    vault: Vault
-    place: Place
-
-    def go(self, manifest: Manifest) -> Report:
-        """On from where the manifest stands."""
-        try:
-            manifest = self._sound(manifest)
-        except WorkerError as error:
-            if error.reason == "object_damaged":
-                raise
-            raise Indeterminate(f"the object could not be read back yet: {error.message}", code="half_done") from error
-        if manifest.state is not ManifestState.STORED:
-            try:
-                manifest = self._store(self._parked(manifest))
-            except Indeterminate:
-                raise
-            except WorkerError as error:
-                return self._take_back(manifest, error)
-        try:
-            return self._end(manifest)
-        except WorkerError as error:
-            raise Indeterminate(
-                f"the object is in the vault, but the parked file is not removed yet: {error.message}",
-                code="removal_pending",
-            ) from error
-
-    def _sound(self, manifest: Manifest) -> Manifest:
-        """After a crash at Q4 or Q5: an object that is not what was stored is made again while the file is there."""
-        if manifest.state is not ManifestState.STORED:
-            return manifest
-        try:
-            self.place.verify(manifest, deadline_ns=self.job.deadline_ns)
-        except PermanentFailure as error:
-            if error.reason != "object_damaged" or self.place.where() is not Whereabouts.PARKED:
-                raise
-            return self._record(manifest, ManifestState.PARKED)
-        return manifest
-
-    def _parked(self, manifest: Manifest) -> Manifest:
-        """Q1."""
-        if manifest.state is ManifestState.PARKED and self.place.where() is Whereabouts.PARKED:
-            return manifest
-        if not self.place.park():
-            raise PermanentFailure("another file has its name now; nothing was touched", code="target_changed")
-        self._reach(1)
-        return self._record(manifest, ManifestState.PARKED)
-
-    def _store(self, manifest: Manifest) -> Manifest:
-        """Q2 to Q4. A file that is written to meanwhile is copied once more, and then taken as it is."""
-        self.place.discard()
-        drafted, steady = self._copied(manifest)
-        if not (steady and self.place.unchanged()):
-            self.place.discard()
-            drafted, _ = self._copied(replace(manifest, content_changed=True))
-        self._reach(3)
-        target = self.job.target
-        reviewed = target.reviewed if isinstance(target, FileTarget) else None
-        if reviewed is not None and (reviewed.sha256, reviewed.size) != (drafted.sha256, drafted.size):
-            raise PermanentFailure("its content is not what was reviewed", code="target_changed")
-        self.place.store()
-        stored = self._record(drafted, ManifestState.STORED)
-        self._reach(4)
-        return stored
-
-    def _copied(self, manifest: Manifest) -> tuple[Manifest, bool]:
-        copied = self.place.copy(limit=self.vault.limits.max_file, deadline_ns=self.job.deadline_ns)
-        self._reach(2)
-        drafted = replace(
-            manifest,
-            size=copied.size,
-            sha256=copied.sha256,
-            object_size=copied.object_size,
-            object_sha256=copied.object_sha256,
-            extents=copied.extents,
-        )
-        self.place.verify(drafted, deadline_ns=self.job.deadline_ns)
-        return drafted, copied.steady
-
-    def _end(self, manifest: Manifest) -> Report:
-        """Q5 and Q6."""
-        look_until_ns = min(self.job.deadline_ns, self.host.clock.now_ns() + _LOOK_NS)
-        holders = self.place.holders(deadline_ns=look_until_ns)
-        self.place.remove()
-        self._reach(5)
-        done = self._record(manifest, ManifestState.DONE)
-        self._reach(6)
-        return self.action.done(done, self.claim, self.vault, holders)
-
-    def _take_back(self, manifest: Manifest, error: WorkerError) -> Report:
-        """Nothing verified is in the vault: the file gets its name again."""
-        try:
-            self.place.discard()
-            back = self.place.unpark()
-        except WorkerError as second:
-            raise Indeterminate(
-                f"{error.message}; and the file could not be given its name back yet: {second.message}",
-                code="return_pending",
-            ) from error
-        if not back:
-            where = f"{shown(manifest.parking)}/file beside it"
-            message = f"{error.message}; its name was taken meanwhile, so it stays in {where}, readable for root only"
-            return self.action.failed(reason_of(error), message, self.claim)
-        reason = reason_of(error)
-        with contextlib.suppress(WorkerError):  # a full disk: the journal has the outcome, and a rerun would find it so
-            self.vault.record(replace(manifest, state=ManifestState.RETURNED, reason=reason))
-        return self.action.failed(reason, f"{error.message}; the file has its name again", self.claim)
-
-    def _record(self, manifest: Manifest, state: ManifestState) -> Manifest:
-        moved = replace(manifest, state=state)
-        self.vault.record(moved)
-        return moved
-
-    def _reach(self, step: int) -> None:
-        self.host.failpoints.reach(f"file_quarantine.q{step}")
-
-
-def _meant(job: Job[QuarantineParameters], host: Host) -> tuple[FileTarget, Vault]:
+def _meant(job: Job[Allowances], host: Host) -> tuple[FileTarget, Vault]:
     target = job.target
     if not isinstance(target, FileTarget):
         raise CommandRejected("file_quarantine needs a file as its target", code="invalid_target")
@@ -421,7 +279,7 @@ def _meant(job: Job[QuarantineParameters], host: Host) -> tuple[FileTarget, Vaul
     return target, host.vault
 
 
-def _location(job: Job[QuarantineParameters], target: FileTarget, claim: Values) -> Location:
+def _location(job: Job[Allowances], target: FileTarget, claim: Values) -> Location:
     return Location(target.path, enclosure_of(claim), job.parameters.allow_remote)
 
 
@@ -447,64 +305,6 @@ def _opened(manifest: Manifest, vault: Vault, host: Host) -> Place:
     if place is None:
         raise CommandRejected("the directory of the file is another one now", code="target_changed")
     return place
-
-
-def _refuse(facts: FileFacts, job: Job[QuarantineParameters], vault: Vault) -> None:
-    """What must not or cannot be taken. Nothing was touched."""
-    chosen = job.parameters
-    inside = isinstance(job.target, FileTarget) and bool(job.target.container_id)
-    path = job.target.path if isinstance(job.target, FileTarget) else b""
-    reason = protection(facts, vault.protected_places()) or (kernels_own(path) if inside else None)
-    if reason is not None:
-        raise CommandRejected(f"the file is protected on this node: {reason}", code="protected_target")
-    if facts.kind is not FileKind.REGULAR:
-        raise CommandRejected(f"it is a {facts.kind}; only regular files are taken", code="not_regular")
-    if facts.read_only:
-        raise CommandRejected("it is on a read-only mount, which is never remounted", code="refused_readonly")
-    if is_remote(facts.filesystem) and not chosen.allow_remote:
-        raise CommandRejected(
-            f"it is on {facts.filesystem}, which may never answer; allow_remote takes it all the same",
-            code="remote_filesystem",
-        )
-    if facts.links > 1 and not chosen.force_hardlinked:
-        raise CommandRejected(
-            f"it has {facts.links} names (hard links), and only this one would go; force_hardlinked takes it, and "
-            "execute permission from the others",
-            code="hardlinked",
-        )
-    if facts.flags & (_IMMUTABLE | _APPEND_ONLY) and not chosen.allow_immutable:
-        raise CommandRejected("it is immutable or append-only; allow_immutable lifts that", code="immutable")
-    if facts.parent_flags & (_IMMUTABLE | _APPEND_ONLY):
-        raise CommandRejected("its directory is immutable or append-only", code="directory_immutable")
-    _refuse_burden(facts, vault)
-
-
-def _refuse_burden(facts: FileFacts, vault: Vault) -> None:
-    if any(attribute.name.startswith(b"trusted.") for attribute in facts.attributes):
-        raise CommandRejected(
-            "it has trusted.* attributes, which this worker may not give back", code="trusted_attributes"
-        )
-    if sum(len(a.name) + len(a.value) for a in facts.attributes) > _LARGEST_ATTRIBUTES:
-        raise CommandRejected("its extended attributes do not fit a manifest", code="too_many_attributes")
-    if facts.size > vault.limits.max_file:
-        raise CommandRejected(
-            f"it has {facts.size} bytes; this node takes at most {vault.limits.max_file} "
-            "(file_quarantine.max_file_size_mb)",
-            code="too_large",
-        )
-
-
-def _differs(facts: FileFacts, reviewed: ReviewedFile) -> str:
-    """The first thing that is not as it was reviewed; empty when all is. The content is compared when it is read."""
-    pairs: tuple[tuple[str, int, int], ...] = (
-        ("device", facts.identity.device, reviewed.device),
-        ("inode", facts.identity.inode, reviewed.inode),
-        ("size", facts.size, reviewed.size),
-        ("modification time", facts.mtime_ns, reviewed.mtime_ns),
-        ("change time", facts.ctime_ns, reviewed.ctime_ns),
-        ("number of links", facts.links, reviewed.links),
-    )
-    return next((name for name, now, then in pairs if now != then), "")
 
 
 def _is_claimed(facts: FileFacts, claim: Values) -> bool:

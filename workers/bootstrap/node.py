@@ -125,10 +125,11 @@ def _equipment(
     from workers.core.ids import RANDOM_BYTES, InstanceId, uuid7
     from workers.node.health import Health
     from workers.node.time_floor import TimeFloor
+    from workers.node.uploads import Uploads
     from workers.ports import Host, VaultLimits
 
     allow_many()
-    clock, chance, codec = SystemClock(), SystemChance(), AvroCodec()
+    clock, chance, codec, uploads = SystemClock(), SystemChance(), AvroCodec(), Uploads()
     machine, processes = Machine(chance), SystemProcesses(siblings=lambda: (*siblings(), keeper.pid))
     instance_id = InstanceId(uuid7(clock.now_ns(), chance.bytes(RANDOM_BYTES)))
     armed = failpoints(os.environ)
@@ -211,10 +212,12 @@ def _equipment(
                 operators=settings.actions.isolate_network.lifelines(),
                 own_ids=containers.own_ids,
             ),
+            progress=uploads,
         ),
         catalogue={action.name: action for action in CATALOGUE},
         settings=settings.actions,
         health=Health(clock),
+        uploads=uploads,
         committed=committed,
     )
 

@@ -5,7 +5,7 @@ Written by the node; read by dispatcher (to resolve hosts and to prove non-deliv
 
 from dataclasses import dataclass, field
 
-from workers.core.ids import Incarnation, InstanceId, KeyId, LogId, NodeId
+from workers.core.ids import ExecutionId, Incarnation, InstanceId, KeyId, LogId, NodeId
 from workers.core.outcome import NOTHING, Values
 
 
@@ -18,6 +18,17 @@ class CommandPosition:
     topic: str
     partition: int
     next_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the upload of what one execution gathered has come."""
+
+    execution_id: ExecutionId
+    done: int
+    """Bytes that the object store has; of a part under way, none."""
+    size: int
+    """Bytes of the whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +59,8 @@ class NodeState:
     cluster: str = ""
     runtimes: tuple[str, ...] = ()
     """Sockets of container runtimes whose containers it acts on."""
+    gathering: tuple[Progress, ...] = ()
+    """Uploads under way at this moment; one that waits for its next try is not among them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from workers.gateway import showing
 from workers.gateway.moments import shown
 from workers.gateway.views.catalogue import ActionView, FieldView
 from workers.gateway.views.events import EventView
-from workers.gateway.views.fleet import HealthView, NodeView, PositionView
+from workers.gateway.views.fleet import HealthView, NodeView, PositionView, ProgressView
 
 _KINDS: Final = {
     ProcessTarget: "process",
@@ -67,6 +67,7 @@ def node(stored: StoredNode) -> NodeView:
         version=state.version,
         actions=state.actions,
         runtimes=state.runtimes,
+        gathering=tuple(ProgressView(p.execution_id, p.done, p.size) for p in state.gathering),
         positions=tuple(PositionView(p.log_id, p.topic, p.partition, p.next_offset) for p in state.positions),
         queued=state.queued,
         running=state.running,

@@ -13,6 +13,7 @@ from workers.core.ids import Incarnation, InstanceId, KeyId, NodeId
 from workers.core.outcome import NOTHING, Values
 from workers.node.health import Health
 from workers.node.time_floor import TimeFloor
+from workers.node.uploads import Uploads
 from workers.ports import Clock, Codec, Failpoints, Host, Journal, Opener, Retrying, Scribe, Telemetry
 from workers.settings import ResponseActions
 
@@ -71,5 +72,7 @@ class Equipment:
     """Every action this version knows, by name; whether one may run here is the gate's question."""
     settings: ResponseActions
     health: Health
+    uploads: Uploads
+    """The same board that ``host`` tells."""
     committed: Callable[[], None] = lambda: None
     """Called after every commit: there may be something for the relay."""

@@ -75,6 +75,7 @@ class Heartbeat:
             labels=me.labels,
             cluster=me.cluster,
             runtimes=self._runtimes(),
+            gathering=self._at.uploads.now(),
         )
 
     def _runtimes(self) -> tuple[str, ...]:

@@ -21,6 +21,18 @@ class PositionView:
 
 
 @dataclass(frozen=True, slots=True)
+class ProgressView:
+    """How far an upload of gathered evidence had come."""
+
+    execution_id: str
+    """The execution that gathers."""
+    done: int
+    """Bytes that the object store has; of a part under way, none."""
+    size: int
+    """Bytes of the whole."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeView:
     """A node's newest heartbeat."""
 
@@ -52,6 +64,8 @@ class NodeView:
     """Actions whose trigger is ALL."""
     runtimes: tuple[str, ...]
     """Sockets of the container runtimes that it uses."""
+    gathering: tuple[ProgressView, ...]
+    """Uploads under way at that moment; one that waits for its next try is not among them."""
     positions: tuple[PositionView, ...]
     """How far it has read its commands."""
     queued: int

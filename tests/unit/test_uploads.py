@@ -1,0 +1,106 @@
+"""How far uploads have come: the board that is told, and the source that tells it."""
+
+from __future__ import annotations
+
+import hashlib
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from workers.action.telling import ToldSource
+from workers.core.ids import ExecutionId, id_from_cause
+from workers.core.node_state import Progress
+from workers.node.uploads import MOST, Uploads
+from workers.ports import Untold
+
+IDS = [id_from_cause(1_783_198_004_000_000_000, str(number)) for number in range(MOST + 3)]
+
+
+class BoardMachine(RuleBasedStateMachine):
+    """Against what was told: of each the most, until it is over; never more than `MOST` of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.board = Uploads()
+        self.told: dict[ExecutionId, int] = {}
+
+    @rule(execution_id=st.sampled_from(IDS), done=st.integers(0, 9))
+    def tell(self, execution_id: ExecutionId, done: int) -> None:
+        self.board.tell(execution_id, done=done, size=9)
+        if execution_id in self.told or len(self.told) < MOST:
+            self.told[execution_id] = max(done, self.told.get(execution_id, 0))
+
+    @rule(execution_id=st.sampled_from(IDS))
+    def over(self, execution_id: ExecutionId) -> None:
+        self.board.over(execution_id)
+        self.told.pop(execution_id, None)
+
+    @invariant()
+    def says_what_was_told(self) -> None:
+        assert self.board.now() == tuple(Progress(each, done, 9) for each, done in self.told.items())
+
+
+TestBoard = BoardMachine.TestCase
+
+
+def test_it_is_bounded_and_has_room_again_when_one_is_over() -> None:
+    board = Uploads()
+    for each in IDS:
+        board.tell(each, done=0, size=1)
+    assert [progress.execution_id for progress in board.now()] == IDS[:MOST]
+    board.over(IDS[0])
+    board.tell(IDS[-1], done=0, size=1)
+    assert [progress.execution_id for progress in board.now()] == [*IDS[1:MOST], IDS[-1]]
+
+
+def test_without_a_board_nothing_is_kept() -> None:
+    nobody = Untold()
+    nobody.tell(IDS[0], done=1, size=2)
+    nobody.over(IDS[0])
+
+
+class Bytes:
+    """An `ObjectSource` that notes what was done with it."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.sha256 = hashlib.sha256(data).hexdigest()
+        self.closed = False
+        self.linked: list[tuple[int, str]] = []
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return self.data[offset : offset + length]
+
+    def link(self, directory: int, name: str) -> bool:
+        self.linked.append((directory, name))
+        return len(self.linked) == 1
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@given(st.binary(max_size=64), st.lists(st.tuples(st.integers(0, 64), st.integers(0, 64)), max_size=8))
+def test_a_told_source_is_the_source_and_tells_what_lies_before_the_farthest_read(
+    data: bytes, reads: list[tuple[int, int]]
+) -> None:
+    source, board = Bytes(data), Uploads()
+    told = ToldSource(source, IDS[0], board)
+    assert (told.size, told.sha256) == (source.size, source.sha256)
+    for number, (offset, length) in enumerate(reads, 1):
+        assert told.read_at(offset, length) == data[offset : offset + length]
+        farthest = max(offset for offset, _ in reads[:number])
+        assert board.now() == (Progress(IDS[0], farthest, len(data)),)
+
+
+def test_a_told_source_gives_its_file_a_name_and_is_closed_as_the_source() -> None:
+    source = Bytes(b"evidence")
+    told = ToldSource(source, IDS[0], Uploads())
+    assert (told.link(3, "first"), told.link(4, "second")) == (True, False)
+    assert source.linked == [(3, "first"), (4, "second")]
+    told.close()
+    assert source.closed
