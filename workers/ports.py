@@ -871,7 +871,7 @@ class Containers(Protocol):
         its stream, and whether it ended (``<time> <stdout|stderr> <F|P> <text>``). At most its last ``tail`` lines (0:
         all), none before ``since_ns`` (0: from the beginning). Asked for as it is consumed; close it to ask no more.
         Touches nothing. Raises, also on the way, ``TransientFailure``; ``PermanentFailure`` (``logs_unsupported`` where
-        this runtime's are not read, ``logs_unavailable``, ``logs_unreadable``)."""
+        nobody but a runtime has them, ``logs_unavailable``, ``logs_unreadable``)."""
 
     def own_ids(self) -> Collection[str]:
         """The containers that this worker itself runs in. Asks no runtime."""

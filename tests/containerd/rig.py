@@ -60,6 +60,23 @@ class ContainerdRig(DaemonRig):
 
     # --- the kubelet's part ---
 
+    @property
+    def logs(self) -> Path:
+        """Where every container's log is, in place of /var/log/pods."""
+        return self.directory / "pods"
+
+    def log(self, container_id: str) -> Path:
+        """Where its runtime says that its log is."""
+        told = self._say("ContainerStatus", "ContainerStatusResponse", container_id=container_id)
+        return Path(told.status.log_path)
+
+    def rotate(self, container_id: str, when: str) -> Path:
+        """Move its log away, to the file that is told, and have another begun."""
+        log = self.log(container_id)
+        rotated = log.rename(log.with_name(f"{log.name}.{when}"))
+        self._say("ReopenContainerLog", "Nothing", container_id=container_id)
+        return rotated
+
     def run(
         self,
         *,
@@ -67,9 +84,11 @@ class ContainerdRig(DaemonRig):
         labels: Mapping[str, str] | None = None,
         pod_labels: Mapping[str, str] | None = None,
         name: str = "web",
+        tty: bool = False,
+        logged: bool = True,
     ) -> str:
         """A container in a pod of its own; its whole id."""
-        return self.join(self.pod(pod_labels), command=command, labels=labels, name=name)
+        return self.join(self.pod(pod_labels), command=command, labels=labels, name=name, tty=tty, logged=logged)
 
     def pod(self, labels: Mapping[str, str] | None = None) -> str:
         """A pod's sandbox; its whole id."""
@@ -82,13 +101,20 @@ class ContainerdRig(DaemonRig):
         command: Sequence[str] = DEAF,
         labels: Mapping[str, str] | None = None,
         name: str = "web",
+        tty: bool = False,
+        logged: bool = True,
     ) -> str:
-        """A container in that pod."""
+        """A container in that pod; its log is below ``logs``, unless it is to have none."""
+        attempt = next(self._attempts)
+        log = f"{name}/{attempt}.log"
+        (self.logs / log).parent.mkdir(parents=True, exist_ok=True)
         config = self._kinds["ContainerConfig"](
-            metadata={"name": name, "attempt": next(self._attempts)},
+            metadata={"name": name, "attempt": attempt},
             image={"image": _BUSYBOX},
             command=list(command),
             labels=dict(labels or {}),
+            log_path=log if logged else "",
+            tty=tty,
             linux={"security_context": {"namespace_options": {"network": 2, "pid": 1}}},
         )
         made = self._say(
@@ -139,6 +165,7 @@ class ContainerdRig(DaemonRig):
         number = next(self._attempts)
         return self._kinds["PodSandboxConfig"](
             metadata={"name": f"pod{number}", "uid": f"u{number}", "namespace": "default"},
+            log_directory=str(self.logs),
             labels=dict(labels or {}),
             linux={"security_context": {"namespace_options": {"network": 2}}},
         )

@@ -1,11 +1,12 @@
-"""What every ``Containers`` says of a container's log: scripted ones, a real dockerd, a real Podman service; and the
-runtimes that hand out none say so."""
+"""What every ``Containers`` says of a container's log: scripted ones, a real dockerd, a real Podman service, a real
+containerd's CRI; and the kernel, which has none, says so."""
 
 from __future__ import annotations
 
 import re
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import pytest
@@ -90,6 +91,51 @@ class RealStage:
     def away(self) -> None:
         self.containers = EngineContainers([str(self.rig.directory / "none.sock")], clock=SystemClock())
 
+    def at_a_terminal(self, script: str) -> ContainerRef:
+        with self.rig.client() as client:
+            host = client.create_host_config(network_mode="none")
+            made = client.create_container(self.rig._image, ["sh", "-c", script], host_config=host, tty=True)
+            client.start(made["Id"])
+        (facts,) = self.containers.find(made["Id"])
+        return facts.ref
+
+    def hasty(self) -> Containers:
+        return EngineContainers([str(self.rig.socket)], clock=SystemClock(), timeout_s=0.5)
+
+
+class CriStage:
+    def __init__(self, rig: ContainerdRig) -> None:
+        self.rig = rig
+        self.containers = CriContainers([str(rig.socket)], clock=SystemClock(), timeout_s=20)
+
+    def run(self, script: str, written: Sequence[Written]) -> ContainerRef:
+        ref = self._run(script)
+        until(lambda: len(log(self.containers, ref)) >= len(written))
+        return ref
+
+    def end(self, ref: ContainerRef) -> None:
+        assert self.containers.kill(ref) is None
+        until(lambda: self.rig.state(ref.id) == "exited")
+
+    def remove(self, ref: ContainerRef) -> None:
+        self.rig.remove(ref.id)
+
+    def away(self) -> None:
+        self.containers = CriContainers([str(self.rig.directory / "none.sock")], clock=SystemClock())
+
+    def at_a_terminal(self, script: str) -> ContainerRef:
+        return self._run(script, tty=True)
+
+    def hasty(self) -> Containers:
+        return CriContainers([str(self.rig.socket)], clock=SystemClock(), timeout_s=0.5)
+
+    def _run(self, script: str, *, tty: bool = False) -> ContainerRef:
+        (facts,) = self.containers.find(self.rig.run(command=("sh", "-c", script), tty=tty))
+        return facts.ref
+
+
+Real = RealStage | CriStage
+
 
 def log(containers: Containers, ref: ContainerRef, *, tail: int = 0, since_ns: int = 0) -> list[Line]:
     """The whole of it."""
@@ -98,21 +144,34 @@ def log(containers: Containers, ref: ContainerRef, *, tail: int = 0, since_ns: i
     return [Line(each[1], each[2].decode(), each[3] == b"F", each[4]) for each in found if each is not None]
 
 
-@pytest.fixture(params=["fake", "docker", "podman"])
+@pytest.fixture(params=["fake", "docker", "podman", "containerd"])
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     if request.param == "fake":
         yield FakeStage()
-        return
-    rig = request.getfixturevalue(f"{request.param}_engine")
-    yield RealStage(rig)
-    rig.clear()
+    else:
+        yield from _real(request)
 
 
-@pytest.fixture(params=["docker", "podman"])
-def real(request: pytest.FixtureRequest) -> Iterator[RealStage]:
-    rig = request.getfixturevalue(f"{request.param}_engine")
-    yield RealStage(rig)
-    rig.clear()
+@pytest.fixture(params=["docker", "podman", "containerd"])
+def real(request: pytest.FixtureRequest) -> Iterator[Real]:
+    yield from _real(request)
+
+
+def _real(request: pytest.FixtureRequest) -> Iterator[Real]:
+    if request.param == "containerd":
+        containerd: ContainerdRig = request.getfixturevalue("containerd")
+        yield CriStage(containerd)
+        containerd.clear()
+    else:
+        engine: EngineRig = request.getfixturevalue(f"{request.param}_engine")
+        yield RealStage(engine)
+        engine.clear()
+
+
+@pytest.fixture
+def cri(containerd: ContainerdRig) -> Iterator[CriStage]:
+    yield CriStage(containerd)
+    containerd.clear()
 
 
 def written(*texts: str, stderr: str = "") -> list[Written]:
@@ -180,7 +239,7 @@ def test_whoever_has_enough_closes_it(stage: Stage) -> None:
 # --- what only a real engine does ------------------------------------------------------------------------------------
 
 
-def test_a_line_without_end_and_one_beyond_any_buffer(real: RealStage) -> None:
+def test_a_line_without_end_and_one_beyond_any_buffer(real: Real) -> None:
     script = "head -c 40000 /dev/zero | tr '\\0' x; echo; printf 'no end'; sleep 1000"
     ref = real.run(script.replace("head", "/bin/busybox head").replace("tr ", "/bin/busybox tr "), [])
     real.end(ref)
@@ -189,7 +248,7 @@ def test_a_line_without_end_and_one_beyond_any_buffer(real: RealStage) -> None:
     assert [line.whole for line in lines[:-1]].count(True) == 1
 
 
-def test_bytes_stay_as_they_were_and_cannot_forge_a_line(real: RealStage) -> None:
+def test_bytes_stay_as_they_were_and_cannot_forge_a_line(real: Real) -> None:
     forged = "2026-01-01T00:00:00Z stderr F innocent"
     script = f"printf 'a\\r\\001\\377 b\\n{forged}\\n'; sleep 1000"
     ref = real.run(script, written("1", "2"))
@@ -199,26 +258,52 @@ def test_bytes_stay_as_they_were_and_cannot_forge_a_line(real: RealStage) -> Non
     assert two.time != b"2026-01-01T00:00:00Z"
 
 
-def test_a_terminal_has_one_stream(real: RealStage) -> None:
-    with real.rig.client() as client:
-        host = client.create_host_config(network_mode="none")
-        made = client.create_container(
-            real.rig._image, ["sh", "-c", "echo one; echo two >&2; sleep 1000"], host_config=host, tty=True
-        )
-        client.start(made["Id"])
-    (facts,) = real.containers.find(made["Id"])
-    until(lambda: len(log(real.containers, facts.ref)) == 2)
-    lines = log(real.containers, facts.ref)
+def test_a_terminal_has_one_stream(real: Real) -> None:
+    ref = real.at_a_terminal("echo one; echo two >&2; sleep 1000")
+    until(lambda: len(log(real.containers, ref)) == 2)
+    lines = log(real.containers, ref)
     assert [(line.stream, line.text.rstrip(b"\r")) for line in lines] == [("stdout", b"one"), ("stdout", b"two")]
     assert all(line.time != b"-" for line in lines)
 
 
-def test_a_hung_engine_is_said_to_be(real: RealStage) -> None:
+def test_a_hung_engine_is_said_to_be(real: Real) -> None:
     ref = real.run("echo one; sleep 1000", written("one"))
-    hasty = EngineContainers([str(real.rig.socket)], clock=SystemClock(), timeout_s=0.5)
     with real.rig.hung(), pytest.raises(TransientFailure):
-        log(hasty, ref)
+        log(real.hasty(), ref)
     until(lambda: len(log(real.containers, ref)) == 1)
+
+
+# --- what only a kubelet does ----------------------------------------------------------------------------------------
+
+
+def test_what_the_kubelet_rotated_away_comes_first(cri: CriStage) -> None:
+    ref = cri.run(
+        "echo one; echo two; while [ ! -e /go ]; do sleep 0.1; done; echo three; sleep 1000", written("1", "2")
+    )
+    cri.rig.rotate(ref.id, "20261124-120000")
+    assert [line.text for line in log(cri.containers, ref)] == [b"one", b"two"]
+    Path(f"/proc/{cri.rig.pid(ref.id)}/root/go").touch()
+    until(lambda: len(log(cri.containers, ref)) == 3)
+    assert [line.text for line in log(cri.containers, ref)] == [b"one", b"two", b"three"]
+    assert [line.text for line in log(cri.containers, ref, tail=2)] == [b"two", b"three"]
+
+
+def test_a_link_in_place_of_a_log_is_not_followed(cri: CriStage) -> None:
+    ref = cri.run("echo one; sleep 1000", written("one"))
+    path = cri.rig.log(ref.id)
+    path.rename(path.with_name("away"))
+    path.symlink_to(path.with_name("away"))
+    with pytest.raises(PermanentFailure, match="no regular file") as caught:
+        log(cri.containers, ref)
+    assert caught.value.reason == "logs_unavailable"
+
+
+def test_one_without_a_log_and_a_pods_sandbox_have_none(cri: CriStage) -> None:
+    for container_id, told in ((cri.rig.run(logged=False), "keep no log"), (cri.rig.pod(), "sandbox")):
+        (facts,) = cri.containers.find(container_id)
+        with pytest.raises(PermanentFailure, match=told) as caught:
+            log(cri.containers, facts.ref)
+        assert caught.value.reason == "logs_unavailable"
 
 
 # --- who hands out none ----------------------------------------------------------------------------------------------
@@ -229,16 +314,3 @@ def test_the_kernel_has_no_logs_and_says_so() -> None:
     with pytest.raises(PermanentFailure) as caught:
         kernel.logs(ContainerRef("kernel:", "a" * 64), tail=0, since_ns=0)
     assert caught.value.reason == "logs_unsupported"
-
-
-def test_cri_hands_out_none_and_says_where_they_are(containerd: ContainerdRig) -> None:
-    containers = CriContainers([str(containerd.socket)], clock=SystemClock())
-    container_id = containerd.run()
-    try:
-        (facts,) = containers.find(container_id)
-        with pytest.raises(PermanentFailure) as caught:
-            containers.logs(facts.ref, tail=0, since_ns=0)
-        assert caught.value.reason == "logs_unsupported"
-        assert "file_acquire" in caught.value.message
-    finally:
-        containerd.clear()

@@ -5,42 +5,49 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
-import docker
 import pytest
 
+from tests.containerd.rig import ContainerdRig
 from tests.drivers.acquire import GATHER, KEY, AcquireRig
 from tests.engines import EngineRig, until
 from workers.adapters.clock import SystemClock
+from workers.adapters.cri import CriContainers
 from workers.adapters.docker_engine import EngineContainers
 from workers.core.container import ContainerFacts, ContainerRef
 from workers.core.custody import custody_key
 from workers.core.outcome import Outcome
+from workers.ports import Containers
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 CANARY = "c4n4ry-7Q1x-logs"
 
 
-@pytest.fixture(params=["docker", "podman"])
-def engine(request: pytest.FixtureRequest) -> Iterator[EngineRig]:
-    rig: EngineRig = request.getfixturevalue(f"{request.param}_engine")
+Engine = EngineRig | ContainerdRig
+
+
+@pytest.fixture(params=["docker_engine", "podman_engine", "containerd"])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    rig: Engine = request.getfixturevalue(request.param)
     yield rig
     rig.clear()
 
 
-def containers(engine: EngineRig) -> EngineContainers:
-    return EngineContainers([str(engine.socket)], clock=SystemClock())
+def containers(engine: Engine) -> Containers:
+    kind = CriContainers if isinstance(engine, ContainerdRig) else EngineContainers
+    return kind([str(engine.socket)], clock=SystemClock())
 
 
-def ended(engine: EngineRig, script: str) -> str:
+def ended(engine: Engine, script: str) -> str:
     """A container that wrote what it had to write."""
     container_id = engine.run(command=("sh", "-c", script))
     until(lambda: engine.state(container_id) in ("exited", "stopped"), timeout_s=120)
     return container_id
 
 
-def test_the_object_is_what_it_wrote_and_nothing_else_repeats_it(engine: EngineRig, tmp_path: Path) -> None:
+def test_the_object_is_what_it_wrote_and_nothing_else_repeats_it(engine: Engine, tmp_path: Path) -> None:
     container_id = ended(engine, f"echo {CANARY}; echo {CANARY} >&2; exit 3")
     rig = AcquireRig(tmp_path / "rig")
     report = rig.logs(container_id[:12], containers(engine))
@@ -59,7 +66,7 @@ def test_the_object_is_what_it_wrote_and_nothing_else_repeats_it(engine: EngineR
     assert CANARY not in repr(report)
 
 
-def test_a_log_beyond_the_limit_is_cut_at_a_line(engine: EngineRig, tmp_path: Path) -> None:
+def test_a_log_beyond_the_limit_is_cut_at_a_line(engine: Engine, tmp_path: Path) -> None:
     line = "x" * 1000
     container_id = ended(engine, f"i=0; while [ $i -lt 3000 ]; do echo {line}; i=$((i+1)); done")
     rig = AcquireRig(tmp_path / "rig", largest=1 << 20)
@@ -71,18 +78,21 @@ def test_a_log_beyond_the_limit_is_cut_at_a_line(engine: EngineRig, tmp_path: Pa
     assert content.endswith(line.encode() + b"\n")
 
 
-def test_one_that_was_removed_meanwhile_is_no_action(engine: EngineRig, tmp_path: Path) -> None:
+def test_one_that_was_removed_meanwhile_is_no_action(engine: Engine, tmp_path: Path) -> None:
     container_id = ended(engine, "echo one")
     rig = AcquireRig(tmp_path / "rig")
-    report = rig.logs(container_id, _Removed([str(engine.socket)], clock=SystemClock()))
+    report = rig.logs(container_id, _removed(engine))
     assert (report.outcome, report.code) == (Outcome.NO_ACTION, "get_logs_success_target_gone")
     assert not (rig.objects / KEY).exists()
 
 
-class _Removed(EngineContainers):
+def _removed(engine: Engine) -> Containers:
     """Between the claim and the first look somebody removes it."""
 
-    def inspect(self, ref: ContainerRef) -> ContainerFacts | None:
-        with docker.APIClient(base_url=f"unix://{ref.runtime}", version="auto") as client:
-            client.remove_container(ref.id, force=True)
-        return super().inspect(ref)
+    class Removed(type(containers(engine))):  # type: ignore[misc] # either kind
+        def inspect(self, ref: ContainerRef) -> ContainerFacts | None:
+            engine.remove(ref.id)
+            found: ContainerFacts | None = super().inspect(ref)
+            return found
+
+    return cast("Containers", Removed([str(engine.socket)], clock=SystemClock()))

@@ -16,7 +16,9 @@ from tests.adversaries.stuck_call import StuckCall
 from tests.drivers.acquire import AcquireRig
 from tests.engines import until
 from tests.integration.node_process import NodeSite, Victim, embedded_broker
+from workers.adapters.cri.log_files import read_log
 from workers.core.command import ActionCommand, parameters_digest
+from workers.core.errors import PermanentFailure
 from workers.core.outcome import Outcome
 from workers.core.target import FileTarget
 
@@ -71,6 +73,28 @@ def test_without_allow_remote_nothing_in_it_is_asked_for(stuck: StuckCall, below
     taken, read = rig.quarantine(path), rig.acquire(path)
     assert (taken.outcome, taken.code) == (Outcome.REJECTED, "remote_filesystem"), taken
     assert (read.outcome, read.code) == (Outcome.REJECTED, "remote_filesystem"), read
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("name", ["stuck/0.log", "stuck/some/where/0.log", "stuck", "0.log"])
+def test_a_log_in_it_is_refused_unasked(stuck: StuckCall, name: str, tmp_path: Path) -> None:
+    """A log's own file, one on its way, and a rotated one that it is mounted over."""
+    if name == "0.log":
+        (tmp_path / "0.log").touch()
+        rotated = tmp_path / "0.log.20261124-120000"
+        rotated.mkdir()
+        over = StuckCall(rotated)
+    else:
+        over = stuck
+    began = time.monotonic()
+    try:
+        with pytest.raises(PermanentFailure) as caught:
+            list(read_log(bytes(tmp_path / name), tail=0, since_ns=0))
+    finally:
+        if over is not stuck:
+            over.close()
+    assert caught.value.reason == "logs_unavailable"
+    assert "fuse" in caught.value.message
     assert time.monotonic() - began < 20
 
 

@@ -19,7 +19,7 @@ from workers.adapters.cri import CriContainers
 from workers.adapters.cri.proto import messages
 from workers.adapters.runtimes.behind_sockets import Sighted
 from workers.core.container import ContainerRef, ContainerState, protection
-from workers.core.errors import Indeterminate, TransientFailure
+from workers.core.errors import Indeterminate, PermanentFailure, TransientFailure
 
 ROOM = Path(cri.__file__).parent
 KINDS = {**messages(ROOM / "cri.proto"), **messages(ROOM / "tasks.proto")}
@@ -197,3 +197,34 @@ def test_a_daemon_that_never_greets_surely_did_not_get_the_call(tmp_path: Path) 
                 call()
         (runtime,) = containers.runtimes()
         assert not runtime.usable
+
+
+# --- logs ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_log_is_the_file_that_its_runtime_names(serve: Callable[[Answers], CriContainers], tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    path.write_bytes(b"2026-11-24T13:00:00.5+01:00 stderr P one\n2026-11-24T13:00:01Z stdout F two\n")
+    containers = serve(a_container(log_path=str(path)))
+    (facts,) = containers.find(ID)
+    written = path.read_bytes().splitlines(keepends=True)
+    assert list(containers.logs(facts.ref, tail=0, since_ns=0)) == written
+    assert list(containers.logs(facts.ref, tail=1, since_ns=0)) == written[1:]
+
+
+@pytest.mark.parametrize(("container_id", "told"), [(ID, "keep no log"), (POD, "sandbox")])
+def test_what_has_no_log_is_refused_for_good(
+    serve: Callable[[Answers], CriContainers], container_id: str, told: str
+) -> None:
+    containers = serve(a_container())
+    (facts,) = containers.find(container_id)
+    with pytest.raises(PermanentFailure, match=told) as caught:
+        next(containers.logs(facts.ref, tail=0, since_ns=0))
+    assert caught.value.reason == "logs_unavailable"
+
+
+def test_the_log_of_one_that_was_removed_may_be_asked_for_again(serve: Callable[[Answers], CriContainers]) -> None:
+    containers = serve(a_container())
+    (facts,) = containers.find(ID)
+    with pytest.raises(TransientFailure, match="any more"):
+        next(containers.logs(ContainerRef(facts.ref.runtime, "c" * 64), tail=0, since_ns=0))

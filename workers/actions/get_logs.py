@@ -47,7 +47,9 @@ class GetLogs(GatheringAction[LogParameters]):
     drawbacks = (
         "What it logged leaves the machine, secrets among it: whoever may download acquired files can read it.",
         "Only what its runtime kept is there; of more than this node takes, the newest lines are missing.",
-        "Docker and Podman only: under CRI logs are files, which file_acquire takes.",
+        "Under CRI, logs are files: those that its kubelet compressed are missing, and a line that has no end yet.",
+        "Under CRI, a log behind a symbolic link or with a line that no runtime writes is refused: use file_acquire.",
+        "Under CRI, more than 512 MiB is not looked through for the last lines or for those since a moment.",
     )
     target = ContainerTarget
     parameters = LogParameters
@@ -56,8 +58,8 @@ class GetLogs(GatheringAction[LogParameters]):
         *OBJECT,
         FieldSpec("truncated", "boolean", "There was more than this node takes: ask for fewer lines, or less far back"),
     )
-    privileges = ()
-    mounts = ("/var/run/docker.sock", "/run/podman/podman.sock")
+    privileges = ("DAC_READ_SEARCH",)
+    mounts = ("/var/run/docker.sock", "/run/podman/podman.sock", "/run/containerd/containerd.sock", "/var/log/pods")
     suffix = ".log"
     example: ClassVar[Mapping[str, Any]] = {
         "target": ContainerAction.example["target"],

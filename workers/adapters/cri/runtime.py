@@ -4,13 +4,15 @@ Made by ``containers``; speaks through ``endpoint``. A sandbox is shown as the c
 is, so that it is protected and not merely unknown.
 """
 
+import os
 from collections.abc import Generator, Iterator
 from typing import Any, Final
 
 from workers.adapters.cri import reading
 from workers.adapters.cri.endpoint import CRI, TASKS, Endpoint
+from workers.adapters.cri.log_files import read_log
 from workers.core.container import WHOLE_ID, ContainerFacts, RestartPolicy
-from workers.core.errors import PermanentFailure
+from workers.core.errors import PermanentFailure, TransientFailure
 from workers.ports import Containers, Refusal
 
 _FAULT_S: Final = 1.0
@@ -91,13 +93,17 @@ class CriRuntime:
         return self._kernel.unpause(known.ref) if self._kernel is not None and known is not None else refused
 
     def logs(self, container_id: str, *, tail: int, since_ns: int) -> Generator[bytes]:
-        """CRI has no call for them: they are files that its kubelet keeps."""
-        del tail, since_ns
-        raise PermanentFailure(
-            f"CRI hands out no logs; those of container {container_id[:12]} are files under /var/log/pods, and "
-            "file_acquire takes them",
-            code="logs_unsupported",
-        )
+        """CRI has no call for them: they are files that its runtime writes and its kubelet keeps."""
+        told = self._look("ContainerStatus", "ContainerStatusResponse", container_id=container_id)
+        if told is None or told.status.id != container_id:
+            if self._sandbox(container_id) is not None:
+                why = f"{container_id[:12]} is a pod's sandbox, which has no log; name one of its containers"
+                raise PermanentFailure(why, code="logs_unavailable")
+            raise TransientFailure(f"{self._name} has no container {container_id[:12]} any more")
+        if not told.status.log_path:
+            why = f"its runtime was told to keep no log of container {container_id[:12]}"
+            raise PermanentFailure(why, code="logs_unavailable")
+        yield from read_log(os.fsencode(told.status.log_path), tail=tail, since_ns=since_ns)
 
     def _in_kernel(self, container_id: str) -> ContainerFacts | None:
         """The system's own cgroups of that id."""
