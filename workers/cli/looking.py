@@ -84,7 +84,8 @@ def nodes(
 ) -> None:
     """Every node ever heard, by its newest heartbeat."""
     with connected(data) as client:
-        show(client.get("nodes", query={"host": host})["data"], output, columns=_NODES)
+        rows = client.get("nodes", query={"host": host})["data"]
+    show(rows if output is not Output.TABLE else [_node_row(row) for row in rows], output, columns=_NODES)
 
 
 def actions(
@@ -118,6 +119,11 @@ def show_executions(rows: list[Mapping[str, Any]], output: Output) -> None:
 def _execution_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
     target = row["target"]["description"] if row["target"] else ""
     return {**row, "target": target, "outcome": row["outcome"] or "", "actor": row["rule"] or row["actor"]}
+
+
+def _node_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How many actions are switched on; their names would fill the line."""
+    return {**row, "actions": len(row["actions"])}
 
 
 def _event_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
