@@ -6,6 +6,7 @@ says so through ``require``.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -183,9 +184,15 @@ class Unit:
         assert hierarchy is not None
         self._slice = hierarchy / "system.slice"
         self._made_slice = not self._slice.exists()
-        self._slice.mkdir(exist_ok=True)
         self._directory = self._slice / f"{service}@douse-test-{uuid.uuid4().hex[:8]}.service"
-        self._directory.mkdir()
+        wait_until(self._made)
+
+    def _made(self) -> bool:
+        """False when another test, which runs beside this one, has just removed the slice that it had made."""
+        self._slice.mkdir(exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            self._directory.mkdir()
+        return self._directory.exists()
 
     @property
     def path(self) -> str:
@@ -213,7 +220,8 @@ class Unit:
         wait_until(lambda: not (self._directory / "cgroup.procs").read_text(encoding="ascii").strip())
         self._directory.rmdir()
         if self._made_slice:
-            self._slice.rmdir()
+            with contextlib.suppress(OSError):  # another test has a unit in it
+                self._slice.rmdir()
 
 
 @contextmanager

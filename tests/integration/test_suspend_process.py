@@ -295,15 +295,19 @@ def test_a_process_of_another_pid_namespace_is_suspended_by_its_pid_on_this_host
 # --- what is not ours, and what has ended -----------------------------------------------------------------------------
 
 
-def test_what_somebody_else_stopped_is_theirs(host: Host, started: Victims) -> None:
+def test_what_stopped_itself_for_the_moment_of_our_look_is_not_lost_sight_of(host: Host, started: Victims) -> None:
     pid = started.spawn()
     os.kill(pid, signal.SIGSTOP)
     await_state(pid, "T")
     order = _order(host, pid)
     report = order.run()
     assert (report.outcome, report.code) == (Outcome.NO_ACTION, "suspend_process_success_already_suspended")
-    assert not report.effect_holds
+    assert report.effect_holds
     assert state_of(pid) == "T"
+    assert _lost(order, report) == ""
+    os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: state_of(pid) == "S")
+    assert "somebody let process" in _lost(order, report)
 
 
 def test_somebody_who_lets_it_go_on_is_noticed(host: Host, started: Victims) -> None:

@@ -87,6 +87,9 @@ def test_a_process_that_was_not_suspended_here_is_not_ours_to_let_go_on() -> Non
     undo = Undo()
     undo.job = undo.world.job(undo.job.target, undoes=NOTHING)
     assert refused(undo) == "nothing_to_revert"
+    others = Undo()
+    others.job = others.world.job(others.job.target, undoes={**others.job.undoes, "stopped_before": True})
+    assert refused(others) == "nothing_to_revert"
     undo.job = replace(undo.job, command=replace(undo.job.command, undo_of=NO_EXECUTION))
     assert refused(undo) == "undo_only"
 

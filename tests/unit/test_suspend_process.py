@@ -35,15 +35,15 @@ def test_the_events_process_is_stopped_and_the_report_proves_it(world: World) ->
     assert all(handle.closed for handle in world.processes.handles)
 
 
-def test_one_that_somebody_else_stopped_is_left_to_them(world: World) -> None:
+def test_one_that_somebody_else_stopped_is_looked_after_and_not_touched(world: World) -> None:
     miner = world.miner(state="T")
     job = world.seen(miner)
     report = world.run(job)
     assert (report.outcome, reason_of(report)) == (Outcome.NO_ACTION, "already_suspended")
-    assert not report.effect_holds, "an undo must not let it go on"
+    assert report.effect_holds, "whoever stops himself for the moment of our look must not get away unseen"
     found = world.action.probe(job, world.bind(job), world.host)
     assert isinstance(found, Done)
-    assert (found.report.outcome, found.report.effect_holds) == (Outcome.NO_ACTION, False)
+    assert (found.report.outcome, found.report.effect_holds) == (Outcome.NO_ACTION, True)
     assert miner.signals == []
 
 

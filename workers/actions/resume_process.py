@@ -44,6 +44,9 @@ class ResumeProcess(ProcessAction[NoParameters]):
         """The process that was suspended, if it is still there."""
         if "start_ticks" not in job.undoes:
             raise CommandRejected("this node's journal knows no process to let go on", code="nothing_to_revert")
+        if job.undoes.get("stopped_before"):
+            why = f"{called(job.undoes)} had been stopped by somebody else before: theirs to let go on"
+            raise CommandRejected(why, code="nothing_to_revert")
         handle = reopen(job.undoes, host)
         if handle is None:
             raise CommandRejected(f"{called(job.undoes)} has ended since", code="nothing_to_revert")

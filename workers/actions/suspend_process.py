@@ -7,7 +7,7 @@ nothing is done, nothing is held, and an undo gives nothing back. It must never 
 
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from workers.action import Done, Job, NotDone, Probe
@@ -48,7 +48,7 @@ class SuspendProcess(SightedAction[Chosen]):
         "Its children run on.",
         "Whoever may signal it (its own user, root, its tracer) can let it go on; that is reported, not prevented.",
         "Its parent is told that it was stopped; a supervisor or a watchdog may kill it and start another.",
-        "A process that somebody else has stopped already is left to them: nothing is held then.",
+        "A process that somebody else has stopped already is only looked after: they can let it go on, an undo can't.",
         "Seen within 20 ms of its start, it is left alone unless the detector prints that start (deploy/falco does).",
     )
     parameters = Chosen
@@ -137,7 +137,8 @@ class SuspendProcess(SightedAction[Chosen]):
 
     def _already(self, claim: Values) -> Report:
         why = "it was stopped already, by somebody else, who can let it go on"
-        return self.nothing(claim, "already_suspended", f"{called(claim)}: {why}", why)
+        told = self.nothing(claim, "already_suspended", f"{called(claim)}: {why}; that would be told", why)
+        return replace(told, effect_holds=True)  # or whoever stops himself for the moment of our look got away unseen
 
 
 _BY_ITSELF: Final = "it ended by itself before it had stopped"
