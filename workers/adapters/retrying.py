@@ -30,6 +30,14 @@ class TenacityRetrying:
 
     def run(self, attempt: Callable[[int], T], *, first: int, deadline_ns: int) -> T:
         """As the port says."""
+        try:
+            return attempt(first)
+        except TransientFailure as error:
+            return self._again(attempt, error, first=first, deadline_ns=deadline_ns)
+
+    def _again(self, attempt: Callable[[int], T], failed: TransientFailure, *, first: int, deadline_ns: int) -> T:
+        """From the second attempt on: tenacity is told how the first one ended. What works at once, as kills do, does
+        not pay for it."""
 
         def too_late(state: tenacity.RetryCallState) -> bool:
             return self._clock.now_ns() + round(state.upcoming_sleep * 1e9) > deadline_ns
@@ -46,6 +54,8 @@ class TenacityRetrying:
         def counted() -> T:
             nonlocal number
             number += 1
+            if number == first:
+                raise failed
             return attempt(number)
 
         return retrying(counted)
