@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.components import require as require_component
 from tests.drivers.quarantine import MEGABYTE, TAKE, Rig
 from tests.fakes.failpoints import Crash, FakeFailpoints
 from tests.quarantining import ACL, CAPABILITY, NET_RAW, acl, copies, litter, seen
@@ -240,7 +241,7 @@ def directory(path: Path) -> None:
 
 def device(path: Path) -> None:
     if os.geteuid() != 0:
-        pytest.skip("root is not on this machine: only root makes device nodes")
+        require_component("root", "only root makes device nodes")
     os.mknod(path, 0o20600, os.makedev(1, 5))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.components import require as require_component
 from workers.adapters.cri.log_files import read_log
 from workers.core.errors import PermanentFailure, TransientFailure
 
@@ -149,7 +150,7 @@ def replaced(request: pytest.FixtureRequest, log: Path) -> Path:
         case _:
             made = subprocess.run(["mknod", log, "c", "1", "5"], check=False, capture_output=True)  # /dev/zero
             if made.returncode:
-                pytest.skip("only root makes device nodes")
+                require_component("root", "only root makes device nodes")
     return log
 
 

@@ -2,7 +2,7 @@
 
 Run by the node worker in the containment lane; undone by ``resume_process``. Whoever may signal the process can let it
 go on: the node looks again and again, and says when that happened. What is stopped already is theirs who stopped it:
-nothing is done, nothing is held, and an undo gives nothing back. It must never signal a pid.
+nothing is done and an undo gives nothing back, but it is looked after all the same. It must never signal a pid.
 """
 
 import signal
