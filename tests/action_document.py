@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from workers.action import Action, FieldSpec
 from workers.actions import CATALOGUE
-from workers.gateway.http.compatible.words import parameters_of
+from workers.actions.base import Action, FieldSpec
+from workers.gateway.http.compatible.vocabulary import parameters_of
 
 _HEAD = """\
 # The actions

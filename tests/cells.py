@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from tests.components import require
-from workers.core.file import Enclosure
+from workers.domain.targets.file import Enclosure
 
 CONTAINER_ID = "c0de" * 16
 

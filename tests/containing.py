@@ -8,13 +8,13 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.containers import FakeContainer, FakeContainers
 from tests.fakes.failpoints import FakeFailpoints
 from tests.fakes.processes import FakeProcesses
-from workers.action import Action, Job
-from workers.core.command import ActionCommand, parameters_digest
-from workers.core.ids import NO_EXECUTION, EventId, ExecutionId, Incarnation, KeyId, NodeId
-from workers.core.outcome import NOTHING, Report, Values
-from workers.core.request import Actor, ActorKind, Causation
-from workers.core.target import ContainerTarget, Target
-from workers.ports import Host
+from workers.actions.base import Action, Job
+from workers.domain.command import ActionCommand, parameters_digest
+from workers.domain.ids import NO_EXECUTION, EventId, ExecutionId, Incarnation, KeyId, NodeId
+from workers.domain.outcome import NOTHING, Report, Values
+from workers.domain.request import Actor, ActorKind, Causation
+from workers.domain.target import ContainerTarget, Target
+from workers.host.ports import Host
 
 SECOND = 1_000_000_000
 

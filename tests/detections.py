@@ -12,19 +12,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from workers.action import Action, Job, Probe
+from workers.actions.base import Action, Job, Probe
 from workers.actions.kill_process import KillProcess
-from workers.adapters.clock import SystemClock
-from workers.adapters.failpoints import NoFailpoints
-from workers.adapters.falco import decoded
-from workers.adapters.processes import SystemProcesses
-from workers.core.command import ActionCommand, parameters_digest
-from workers.core.falco import event_from
-from workers.core.ids import NO_EXECUTION, EventId, ExecutionId, Incarnation, KeyId, NodeId
-from workers.core.outcome import Report, Values
-from workers.core.request import Actor, ActorKind, Causation
-from workers.core.target import ProcessTarget
-from workers.ports import Host
+from workers.domain.command import ActionCommand, parameters_digest
+from workers.domain.falco.alert import event_from
+from workers.domain.ids import NO_EXECUTION, EventId, ExecutionId, Incarnation, KeyId, NodeId
+from workers.domain.outcome import Report, Values
+from workers.domain.request import Actor, ActorKind, Causation
+from workers.domain.target import ProcessTarget
+from workers.host.ports import Host
+from workers.host.processes.system import SystemProcesses
+from workers.system.clock import SystemClock
+from workers.system.failpoints import NoFailpoints
+from workers.wire.event_reader import decoded
 
 
 def falco_json(pid: int, *, start_ns: int | None = None, parent_pid: int | None = None) -> bytes:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.action_document import actions_document
-from workers.adapters.topic_catalogue import load_topics, readme
-from workers.core import metrics
+from workers.domain import metrics
+from workers.log.topic_catalogue import load_topics, readme
 
 ROOT = Path(__file__).resolve().parent.parent
 

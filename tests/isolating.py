@@ -10,15 +10,15 @@ from tests.fakes.containers import FakeContainer, FakeContainers
 from tests.fakes.failpoints import FakeFailpoints
 from tests.fakes.network import FakeNamespace, FakeNetwork
 from tests.fakes.processes import FakeProcesses
-from workers.action import Action, Job
+from workers.actions.base import Action, Job
 from workers.actions.isolate_network import IsolateNetwork
 from workers.actions.release_network import ReleaseNetwork
-from workers.core.command import ActionCommand, parameters_digest
-from workers.core.ids import NO_EXECUTION, EventId, ExecutionId, Incarnation, KeyId, NodeId
-from workers.core.outcome import NOTHING, Report, Values
-from workers.core.request import Actor, ActorKind, Causation
-from workers.core.target import NetworkTarget, Target
-from workers.ports import Host
+from workers.domain.command import ActionCommand, parameters_digest
+from workers.domain.ids import NO_EXECUTION, EventId, ExecutionId, Incarnation, KeyId, NodeId
+from workers.domain.outcome import NOTHING, Report, Values
+from workers.domain.request import Actor, ActorKind, Causation
+from workers.domain.target import NetworkTarget, Target
+from workers.host.ports import Host
 
 FORWARD = ExecutionId("0199e0f7-0000-7000-8000-000000000001")
 UNDO = ExecutionId("0199e0f7-0000-7000-8000-000000000002")

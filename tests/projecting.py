@@ -15,27 +15,29 @@ from tests.fakes.chained import FakeChained
 from tests.fakes.clock import FakeClock
 from tests.fakes.failpoints import FakeFailpoints
 from tests.fakes.history_store import FakeHistoryStore
-from tests.fakes.signing import FakeOpener, FakeSealer, fake_key, fake_keyset
+from tests.fakes.signing import FakeSigner, FakeVerifier, fake_key, fake_keyset
 from tests.fakes.telemetry import FakeTelemetry
 from tests.stories import NODE, OTHER_NODE
-from workers.adapters.avro import AvroCodec
-from workers.adapters.falco import DetectorEvents
-from workers.adapters.scribe import ChainScribe
-from workers.core import topics
-from workers.core.audit import AuditRecord, ChainHead, advance
-from workers.core.envelope import PayloadType
-from workers.core.event import RuntimeEvent
-from workers.core.ids import ChainId
-from workers.core.keyset import KeyRole
-from workers.core.node_state import NodeState
-from workers.core.record import OutRecord, Record
-from workers.core.result import ActionResult
-from workers.core.retention import Retention
-from workers.ports import HistoryStore, LogReader, Opener, Scribe
+from workers.domain.event import RuntimeEvent
+from workers.domain.history.retention import Retention
+from workers.domain.ids import ChainId
+from workers.domain.log import topics
+from workers.domain.log.record import OutRecord, Record
+from workers.domain.node_state import NodeState
+from workers.domain.result import ActionResult
+from workers.domain.trust.audit import AuditRecord, ChainHead, advance
+from workers.domain.trust.envelope import PayloadType
+from workers.domain.trust.keyset import KeyRole
+from workers.log.ports import LogReader
 from workers.projector.alarms import Alarms
 from workers.projector.forgetting import Forgetting
 from workers.projector.projector import Projector
 from workers.projector.reading import TOPICS, Reading
+from workers.store.history.ports import HistoryStore
+from workers.wire.avro import AvroCodec
+from workers.wire.event_reader import DetectorEvents
+from workers.wire.ports import Recorder, RecordVerifier
+from workers.wire.recorder import ChainRecorder
 
 CODEC = AvroCodec()
 DISPATCHER_KEY = fake_key("dispatcher", KeyRole.DISPATCHER)
@@ -47,7 +49,7 @@ STRANGER_KEY = fake_key("stranger", KeyRole.NODE)
 REVOKED_KEY = fake_key("c" * 32, KeyRole.NODE, revoked=True)
 KEYS = (DISPATCHER_KEY, NODE_KEY, OTHER_KEY, GATEWAY_KEY, PROJECTOR_KEY, REVOKED_KEY)
 
-SIGNERS = {key.key_id: FakeSealer(key, CODEC) for key in (*KEYS, STRANGER_KEY)}
+SIGNERS = {key.key_id: FakeSigner(key, CODEC) for key in (*KEYS, STRANGER_KEY)}
 DISPATCHER, NODE_SIGNER, OTHER, GATEWAY = (
     SIGNERS[key.key_id] for key in (DISPATCHER_KEY, NODE_KEY, OTHER_KEY, GATEWAY_KEY)
 )
@@ -68,21 +70,25 @@ class World:
         self.heads: dict[str, ChainHead] = {}
 
     def projector(
-        self, *, reader: LogReader | None = None, scribe: Scribe | None = None, opener: Opener | None = None
+        self,
+        *,
+        reader: LogReader | None = None,
+        recorder: Recorder | None = None,
+        verifier: RecordVerifier | None = None,
     ) -> Projector:
         """A projector as a new process would be: nothing in memory, the store where it stands."""
-        mine = ChainScribe("projector", sealer=SIGNERS[PROJECTOR_KEY.key_id], codec=CODEC)
+        mine = ChainRecorder("projector", signer=SIGNERS[PROJECTOR_KEY.key_id], codec=CODEC)
         return Projector(
             store=self.store,
             reader=reader if reader is not None else self.log.reader(),
             reading=Reading(
-                opener=opener if opener is not None else FakeOpener(fake_keyset(*KEYS), CODEC),
+                verifier=verifier if verifier is not None else FakeVerifier(fake_keyset(*KEYS), CODEC),
                 codec=CODEC,
                 events=DetectorEvents(CODEC),
                 telemetry=self.telemetry,
             ),
             alarms=Alarms(
-                scribe=scribe if scribe is not None else mine,
+                recorder=recorder if recorder is not None else mine,
                 outbox=self.outbox,
                 telemetry=self.telemetry,
                 clock=self.clock,
@@ -95,11 +101,11 @@ class World:
 
     def forgetting(self, retention: Retention) -> Forgetting:
         """Retention as the same process would have it."""
-        scribe = ChainScribe("projector", sealer=SIGNERS[PROJECTOR_KEY.key_id], codec=CODEC)
+        recorder = ChainRecorder("projector", signer=SIGNERS[PROJECTOR_KEY.key_id], codec=CODEC)
         return Forgetting(
             store=self.store,
             retention=retention,
-            alarms=Alarms(scribe=scribe, outbox=self.outbox, telemetry=self.telemetry, clock=self.clock),
+            alarms=Alarms(recorder=recorder, outbox=self.outbox, telemetry=self.telemetry, clock=self.clock),
             clock=self.clock,
             telemetry=self.telemetry,
             failpoints=self.failpoints,
@@ -116,29 +122,29 @@ class World:
 
     # --- what others write ---
 
-    def tell(self, *results: ActionResult, signer: FakeSealer | None = None) -> list[Record]:
+    def tell(self, *results: ActionResult, signer: FakeSigner | None = None) -> list[Record]:
         """Results, signed by whoever they say they come from, or by `signer`."""
         written = []
         for result in results:
             own = DISPATCHER if result.producer == "dispatcher" else NODE_SIGNER if result.node_id == NODE else OTHER
-            value = (signer or own).seal(PayloadType.RESULT, result).value
+            value = (signer or own).sign(PayloadType.RESULT, result).value
             key = (result.node_id or result.execution_id).encode()
             written.append(self.write(topics.RESULTS, value, key=key))
         return written
 
-    def beat(self, *states: NodeState, signer: FakeSealer | None = None) -> None:
+    def beat(self, *states: NodeState, signer: FakeSigner | None = None) -> None:
         """Heartbeats."""
         for state in states:
             own = NODE_SIGNER if state.node_id == NODE else OTHER
-            value = (signer or own).seal(PayloadType.NODE_STATE, state).value
+            value = (signer or own).sign(PayloadType.NODE_STATE, state).value
             self.write(topics.NODES, value, key=state.node_id.encode())
 
-    def audit(self, chain_id: str, count: int = 1, *, signer: FakeSealer = NODE_SIGNER) -> None:
+    def audit(self, chain_id: str, count: int = 1, *, signer: FakeSigner = NODE_SIGNER) -> None:
         """The next records of a chain."""
         for _ in range(count):
             head = self.heads.get(chain_id, ChainHead(ChainId(chain_id)))
             record = AuditRecord(head.chain_id, head.next_no, head.hash, self.clock.now_ns(), "node", "intent")
-            sealed = signer.seal(PayloadType.AUDIT, record)
+            sealed = signer.sign(PayloadType.AUDIT, record)
             self.heads[chain_id] = advance(head, sealed.payload)
             self.write(topics.AUDIT, sealed.value, key=chain_id.encode())
 
@@ -155,9 +161,9 @@ class World:
 
     def said(self) -> Sequence[AuditRecord]:
         """The projector's own audit records, in order."""
-        opener = FakeOpener(fake_keyset(*KEYS), CODEC)
+        verifier = FakeVerifier(fake_keyset(*KEYS), CODEC)
         values = [record.value for record in self.outbox.on(topics.AUDIT)]
-        return [opener.open(value, PayloadType.AUDIT, AuditRecord).record for value in values if value is not None]
+        return [verifier.verify(value, PayloadType.AUDIT, AuditRecord).record for value in values if value is not None]
 
     def kinds(self) -> list[str]:
         """Their kinds, without the start."""

@@ -11,12 +11,13 @@ from contextlib import closing
 
 from tests.fakes.failpoints import FakeFailpoints
 from tests.projecting import CODEC, World
-from workers.adapters.history_store.rebuilding import open_rebuilding
-from workers.core.rebuilding import Rebuilt
-from workers.ports import Failpoints, LogReader
+from workers.domain.history.rebuild import Rebuilt
+from workers.log.ports import LogReader
+from workers.projector.bounded_log import UpTo
 from workers.projector.rebuild import Choice, Rebuild
-from workers.projector.silent import SilentScribe
-from workers.projector.up_to import UpTo
+from workers.projector.silent_recorder import SilentRecorder
+from workers.store.history.rebuild import open_rebuilding
+from workers.system.ports import Failpoints
 
 BUSY_S = 0.05
 
@@ -34,7 +35,7 @@ def rebuild(
     with closing(open_rebuilding(url, CODEC, armed, busy_s=BUSY_S)) as twin:
         upto = UpTo(reader if reader is not None else world.log.reader())
         fresh = World(twin.fresh, log=world.log, limit=7)
-        projector = fresh.projector(reader=upto, scribe=SilentScribe())
+        projector = fresh.projector(reader=upto, recorder=SilentRecorder())
         made = Rebuild(projector, upto, twin, failpoints=armed).run(choice if choice is not None else Choice())
         assert fresh.outbox.published == []
         return made

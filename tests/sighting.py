@@ -7,14 +7,14 @@ from typing import Any
 from tests.fakes.clock import FakeClock
 from tests.fakes.failpoints import FakeFailpoints
 from tests.fakes.processes import FakeProcess, FakeProcesses
-from workers.action import Action, Job
-from workers.core.command import ActionCommand, parameters_digest
-from workers.core.event import ProcessRef
-from workers.core.ids import NO_EXECUTION, EventId, ExecutionId, Incarnation, KeyId, NodeId
-from workers.core.outcome import NOTHING, Report, Values
-from workers.core.request import Actor, ActorKind, Causation
-from workers.core.target import ProcessTarget, Target
-from workers.ports import Host
+from workers.actions.base import Action, Job
+from workers.domain.command import ActionCommand, parameters_digest
+from workers.domain.event import ProcessRef
+from workers.domain.ids import NO_EXECUTION, EventId, ExecutionId, Incarnation, KeyId, NodeId
+from workers.domain.outcome import NOTHING, Report, Values
+from workers.domain.request import Actor, ActorKind, Causation
+from workers.domain.target import ProcessTarget, Target
+from workers.host.ports import Host
 
 SECOND = 1_000_000_000
 RULE = Actor(ActorKind.RULE, "Cryptominer")

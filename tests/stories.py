@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 from tests.fakes.clock import START_NS
 from tests.fakes.codec import FakeCodec
-from workers.core.event import ContainerRef, ProcessRef, RuntimeEvent
-from workers.core.history import FoldedStep
-from workers.core.ids import (
+from workers.domain.event import ContainerRef, ProcessRef, RuntimeEvent
+from workers.domain.history.execution import FoldedStep
+from workers.domain.ids import (
     NO_EVENT,
     NO_EXECUTION,
     EventId,
@@ -24,11 +24,11 @@ from workers.core.ids import (
     NodeId,
     id_from_cause,
 )
-from workers.core.node_state import NodeState
-from workers.core.outcome import NOTHING, Outcome, Stage, Values
-from workers.core.request import ActionRequest, Actor, ActorKind, Causation, Step, Verb
-from workers.core.result import ActionResult
-from workers.core.target import ProcessTarget, Target
+from workers.domain.node_state import NodeState
+from workers.domain.outcome import NOTHING, Outcome, Stage, Values
+from workers.domain.request import ActionRequest, Actor, ActorKind, Causation, Step, Verb
+from workers.domain.result import ActionResult
+from workers.domain.target import ProcessTarget, Target
 
 SECOND = 1_000_000_000
 NODE = NodeId("a" * 32)

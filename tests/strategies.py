@@ -13,20 +13,20 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from workers.core.audit import AuditRecord
-from workers.core.command import ActionCommand
-from workers.core.custody import Custody
-from workers.core.envelope import Envelope, PayloadType
-from workers.core.event import PRIORITIES, ContainerRef, ProcessRef, RuntimeEvent
-from workers.core.file import Extent, FileAttribute, FileIdentity
-from workers.core.ids import RANDOM_BYTES, uuid7
-from workers.core.manifest import Manifest, ManifestState
-from workers.core.node_state import CommandPosition, DeadLetter, NodeState, Progress
-from workers.core.outcome import Outcome, PostCondition, Stage
-from workers.core.request import ActionRequest, Actor, ActorKind, Causation, Step, Verb
-from workers.core.result import ActionResult
-from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, ReviewedFile
-from workers.core.topology import Topology
+from workers.domain.command import ActionCommand
+from workers.domain.event import PRIORITIES, ContainerRef, ProcessRef, RuntimeEvent
+from workers.domain.ids import RANDOM_BYTES, uuid7
+from workers.domain.log.topology import Topology
+from workers.domain.node_state import CommandPosition, DeadLetter, NodeState, Progress
+from workers.domain.outcome import Outcome, PostCondition, Stage
+from workers.domain.request import ActionRequest, Actor, ActorKind, Causation, Step, Verb
+from workers.domain.result import ActionResult
+from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, ReviewedFile
+from workers.domain.targets.custody import Custody
+from workers.domain.targets.file import Extent, FileAttribute, FileIdentity
+from workers.domain.targets.manifest import Manifest, ManifestState
+from workers.domain.trust.audit import AuditRecord
+from workers.domain.trust.envelope import Envelope, PayloadType
 
 INT64 = (-(1 << 63), (1 << 63) - 1)
 

@@ -15,20 +15,22 @@ from typing import Any
 from tests.fakes.clock import FakeClock
 from tests.fakes.failpoints import FakeFailpoints
 from tests.fakes.processes import FakeProcesses
-from tests.fakes.signing import FakeOpener, FakeSealer, fake_key, fake_keyset
-from workers.action import Action, Done, Job
+from tests.fakes.signing import FakeSigner, FakeVerifier, fake_key, fake_keyset
+from workers.actions.base import Action, Done, Job
 from workers.actions.file_quarantine import FileQuarantine
 from workers.actions.file_unquarantine import FileUnquarantine
-from workers.adapters.avro import AvroCodec
-from workers.adapters.clock import SystemClock
-from workers.adapters.vault import Kernel, SystemVault
-from workers.core.command import ActionCommand, parameters_digest
-from workers.core.ids import ExecutionId, Incarnation, KeyId, NodeId
-from workers.core.keyset import KeyRole
-from workers.core.outcome import Report, Scalar, Values
-from workers.core.request import Actor, ActorKind
-from workers.core.target import FileTarget, ReviewedFile
-from workers.ports import Failpoints, Host, VaultLimits
+from workers.domain.command import ActionCommand, parameters_digest
+from workers.domain.ids import ExecutionId, Incarnation, KeyId, NodeId
+from workers.domain.outcome import Report, Scalar, Values
+from workers.domain.request import Actor, ActorKind
+from workers.domain.target import FileTarget, ReviewedFile
+from workers.domain.trust.keyset import KeyRole
+from workers.host.files.ports import VaultLimits
+from workers.host.files.quarantine.vault import Kernel, SystemVault
+from workers.host.ports import Host
+from workers.system.clock import SystemClock
+from workers.system.ports import Failpoints
+from workers.wire.avro import AvroCodec
 
 NODE = NodeId("a1" * 16)
 KEY = fake_key(NODE, KeyRole.NODE)
@@ -54,8 +56,8 @@ class Desk:
             self.vault_path,
             self.limits,
             node_id=NODE,
-            sealer=FakeSealer(KEY, codec),
-            opener=FakeOpener(fake_keyset(KEY), codec),
+            signer=FakeSigner(KEY, codec),
+            verifier=FakeVerifier(fake_keyset(KEY), codec),
             clock=clock,
             own={},
             held_back=self.held_back,

@@ -1,6 +1,6 @@
 """The settings of every worker: read once at start, frozen, checked as a whole.
 
-``parse`` is called by ``bootstrap`` with what a YAML file held. All faults are reported at once, each with its path and
+``parse`` is called by ``wiring`` with what a YAML file held. All faults are reported at once, each with its path and
 what to do; an unknown key is a fault, because a misspelt safety switch that is silently ignored is worse than none.
 """
 
@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from workers.core.errors import ConfigError, Problem
-from workers.core.network import MOST_ALLOWED, Lifelines, allowed
-from workers.core.retention import Retention
+from workers.domain.errors import ConfigError, Problem
+from workers.domain.history.retention import Retention
+from workers.domain.targets.network import MOST_ALLOWED, Lifelines, allowed
 
 
 class _Frozen(BaseModel):

@@ -14,7 +14,7 @@ import sys
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from workers.adapters.kafka.config import reader_config, writer_config
+from workers.log.config import reader_config, writer_config
 from workers.settings import KafkaSecurity, KafkaSettings
 
 

@@ -11,10 +11,10 @@ import sys
 import time
 
 from tests.fakes.telemetry import FakeTelemetry
-from workers.adapters.clock import SystemClock
-from workers.adapters.kafka.reader import KafkaLogReader
-from workers.core.record import Earliest, Record
+from workers.domain.log.record import Earliest, Record
+from workers.log.reader import KafkaLogReader
 from workers.settings import KafkaSecurity, KafkaSettings
+from workers.system.clock import SystemClock
 
 
 def main() -> None:

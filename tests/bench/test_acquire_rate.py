@@ -31,11 +31,11 @@ from tests.drivers.acquire import GATHER, AcquireRig
 from tests.drivers.quarantine import MEGABYTE
 from tests.drivers.quarantine import NODE as DRIVEN
 from tests.s3.server import BUCKET, S3Server
-from workers.adapters.clock import SystemClock
-from workers.adapters.object_store.s3 import S3Store
-from workers.core.custody import object_key
-from workers.core.outcome import Outcome
-from workers.ports import ObjectStore
+from workers.domain.outcome import Outcome
+from workers.domain.targets.custody import object_key
+from workers.store.objects.ports import ObjectStore
+from workers.store.objects.s3 import S3Store
+from workers.system.clock import SystemClock
 
 LEAST = 'set -e; sha256sum "$1" >"$2.sum"; cp "$1" "$2.object"; sync "$2.object"'
 SAME = (

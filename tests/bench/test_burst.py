@@ -22,14 +22,14 @@ from tests.e2e.fleet import Fleet, make_topics
 from tests.e2e.morgue import Morgue, facts_of
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.distribution import Distribution
-from workers.adapters import yaml_files
-from workers.adapters.avro import AvroCodec
 from workers.cli.up.data_dir import DataDir
-from workers.core.envelope import Envelope
-from workers.core.ids import ExecutionId
-from workers.core.request import ActorKind
-from workers.core.result import ActionResult
-from workers.core.topics import REQUESTS_PEOPLE, REQUESTS_RULES, RESULTS
+from workers.domain.ids import ExecutionId
+from workers.domain.log.topics import REQUESTS_PEOPLE, REQUESTS_RULES, RESULTS
+from workers.domain.request import ActorKind
+from workers.domain.result import ActionResult
+from workers.domain.trust.envelope import Envelope
+from workers.system import yaml_files
+from workers.wire.avro import AvroCodec
 
 REHEARSALS = 10_000
 KILLS = 500

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.integration.test_dispatcher import COMMANDS, Site, requests
-from workers.core.record import Record
-from workers.core.request import ActorKind
+from workers.domain.log.record import Record
+from workers.domain.request import ActorKind
 
 ROUNDS = 200
 

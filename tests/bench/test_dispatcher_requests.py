@@ -8,27 +8,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.chance import FakeChance
+from tests.fakes.chance import FakeRandomness
 from tests.fakes.clock import FakeClock
 from tests.fakes.failpoints import FakeFailpoints
 from tests.fakes.telemetry import FakeTelemetry
 from tests.unit.dispatching import ACTIONS, LOG, NODE, an_id, execute
-from workers.adapters.avro import AvroCodec
-from workers.adapters.ledger import SqliteLedger
-from workers.adapters.scribe import ChainScribe
-from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer, PrivateKey
-from workers.core import policy, topics
-from workers.core.envelope import PayloadType
-from workers.core.ids import Incarnation, InstanceId
-from workers.core.keyset import KeyRole, Keyset, PublicKey
-from workers.core.node_state import NodeState
-from workers.core.outcome import Outcome, Stage
-from workers.core.record import LogPosition, Record
-from workers.core.result import ActionResult
-from workers.dispatcher.desk import Desk
+from workers.dispatcher.dispatcher import Dispatcher
+from workers.dispatcher.services import Services
 from workers.dispatcher.tails import Tails
-from workers.dispatcher.turn import Room
-from workers.ports import LogWriter
+from workers.domain import policy
+from workers.domain.ids import Incarnation, InstanceId
+from workers.domain.log import topics
+from workers.domain.log.record import LogPosition, Record
+from workers.domain.node_state import NodeState
+from workers.domain.outcome import Outcome, Stage
+from workers.domain.result import ActionResult
+from workers.domain.trust.envelope import PayloadType
+from workers.domain.trust.keyset import KeyRole, Keyset, PublicKey
+from workers.log.ports import LogWriter
+from workers.store.ledger import SqliteLedger
+from workers.wire.avro import AvroCodec
+from workers.wire.recorder import ChainRecorder
+from workers.wire.signing import EnvelopeSigner, EnvelopeVerifier, PrivateKey
 
 
 class Nowhere:
@@ -50,13 +51,13 @@ def test_requests_per_second(tmp_path: Path, batch: int) -> None:
             nodes.key_id: PublicKey(nodes.key_id, nodes.public, KeyRole.NODE, NODE),
         },
     )
-    sealer, node_sealer = EnvelopeSealer(own, codec), EnvelopeSealer(nodes, codec)
+    signer, node_sealer = EnvelopeSigner(own, codec), EnvelopeSigner(nodes, codec)
     writer: LogWriter = Nowhere()  # type: ignore[assignment]
-    room = Room(
+    services = Services(
         codec=codec,
-        opener=EnvelopeOpener(keyset, codec, clock=clock),
-        sealer=sealer,
-        scribe=ChainScribe("dispatcher", sealer=sealer, codec=codec),
+        verifier=EnvelopeVerifier(keyset, codec, clock=clock),
+        signer=signer,
+        recorder=ChainRecorder("dispatcher", signer=signer, codec=codec),
         telemetry=FakeTelemetry(),
         tails=Tails(writer),
         actions=ACTIONS,
@@ -64,8 +65,8 @@ def test_requests_per_second(tmp_path: Path, batch: int) -> None:
         silent_after_s=60,
         decide=policy.decide,
     )
-    ledger = SqliteLedger(tmp_path / "ledger.sqlite", chance=FakeChance())
-    desk = Desk(room, ledger, clock=clock, failpoints=FakeFailpoints())
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite", randomness=FakeRandomness())
+    dispatcher = Dispatcher(services, ledger, clock=clock, failpoints=FakeFailpoints())
     born = Incarnation("01890000-0000-4000-8000-000000000001")
     state = NodeState(
         NODE,
@@ -85,8 +86,8 @@ def test_requests_per_second(tmp_path: Path, batch: int) -> None:
         0,
         0,
     )
-    beat = node_sealer.seal(PayloadType.NODE_STATE, state).value
-    desk.take([Record(LogPosition(LOG, topics.NODES, 0), 0, b"", beat)])
+    beat = node_sealer.sign(PayloadType.NODE_STATE, state).value
+    dispatcher.take([Record(LogPosition(LOG, topics.NODES, 0), 0, b"", beat)])
     total = 2000 if batch > 1 else 500
     requests = [codec.encode(execute(number)) for number in range(total)]
     answers = []
@@ -95,13 +96,13 @@ def test_requests_per_second(tmp_path: Path, batch: int) -> None:
             an_id(number, 0), "node", NODE, born, number, 1, 1, Stage.CLAIMED, clock.now_ns(), "kill"
         )
         ended = replace(claimed, seq=2, stage=Stage.ENDED, outcome=Outcome.COMPLETED)
-        answers += [node_sealer.seal(PayloadType.RESULT, said).value for said in (claimed, ended)]
+        answers += [node_sealer.sign(PayloadType.RESULT, said).value for said in (claimed, ended)]
     for topic, values in ((topics.REQUESTS_PEOPLE, requests), (topics.RESULTS, answers)):
         place = LogPosition(LOG, topic, 0)
         records = [Record(place, offset, b"", value) for offset, value in enumerate(values)]
         began = time.perf_counter()
         for start in range(0, len(records), batch):
-            desk.take(records[start : start + batch])
+            dispatcher.take(records[start : start + batch])
         took = time.perf_counter() - began
         print(f"\n{topic}, {batch} a commit: {len(records) / took:.0f}/s, {took / len(records) * 1e3:.2f} ms each")
     ledger.close()

@@ -20,13 +20,13 @@ from tests.bench.through_kafka import Client, hop
 from tests.e2e.fleet import Fleet, embedded_zones, make_topics
 from tests.e2e.morgue import Morgue, facts_of
 from tests.kafka.cluster import KafkaCluster
-from workers.adapters.kafka.embedded import EmbeddedBroker
-from workers.adapters.topic_catalogue import load_topics
 from workers.cli.demo.detection import falco_event
 from workers.cli.up.data_dir import DataDir
-from workers.core.routing import command_topic
-from workers.core.topic_spec import ZONE
-from workers.core.topics import FALCO_EVENTS, RESULTS
+from workers.domain.log.routing import command_topic
+from workers.domain.log.topic_spec import ZONE
+from workers.domain.log.topics import FALCO_EVENTS, RESULTS
+from workers.log.embedded import EmbeddedBroker
+from workers.log.topic_catalogue import load_topics
 
 ROUNDS = 5
 DEATHS = 30

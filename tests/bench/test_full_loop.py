@@ -20,11 +20,11 @@ from tests.e2e.fleet import Fleet, embedded_zones, make_topics
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.distribution import Distribution
 from tests.victims import Victims, victims
-from workers.adapters.kafka.embedded import EmbeddedBroker
-from workers.adapters.topic_catalogue import load_topics
 from workers.cli.up.data_dir import DataDir
-from workers.core.routing import command_topic
-from workers.core.topic_spec import ZONE
+from workers.domain.log.routing import command_topic
+from workers.domain.log.topic_spec import ZONE
+from workers.log.embedded import EmbeddedBroker
+from workers.log.topic_catalogue import load_topics
 
 ROUNDS = 3
 BURST = 1_000

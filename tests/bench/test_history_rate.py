@@ -13,20 +13,20 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.failpoints import FakeFailpoints
 from tests.fakes.telemetry import FakeTelemetry
 from tests.stories import NODE, Story
-from workers.adapters.avro import AvroCodec
-from workers.adapters.clock import SystemClock
-from workers.adapters.falco import DetectorEvents
-from workers.adapters.history_store.store import open_history
-from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer, PrivateKey
-from workers.core import topics
-from workers.core.envelope import PayloadType
-from workers.core.keyset import KeyRole, Keyset, PublicKey
-from workers.core.queries import ExecutionQuery
-from workers.core.record import OutRecord
+from workers.domain.history.queries import ExecutionQuery
+from workers.domain.log import topics
+from workers.domain.log.record import OutRecord
+from workers.domain.trust.envelope import PayloadType
+from workers.domain.trust.keyset import KeyRole, Keyset, PublicKey
 from workers.projector.alarms import Alarms
 from workers.projector.projector import Projector
 from workers.projector.reading import TOPICS, Reading
-from workers.projector.silent import SilentScribe
+from workers.projector.silent_recorder import SilentRecorder
+from workers.store.history.store import open_history
+from workers.system.clock import SystemClock
+from workers.wire.avro import AvroCodec
+from workers.wire.event_reader import DetectorEvents
+from workers.wire.signing import EnvelopeSigner, EnvelopeVerifier, PrivateKey
 
 EXECUTIONS = 5000
 
@@ -40,19 +40,19 @@ def test_results_become_history(tmp_path: Path, batch: int) -> None:
         PublicKey(dispatcher.key_id, dispatcher.public, KeyRole.DISPATCHER, "dispatcher"),
     ]
     log = FakeBus(dict.fromkeys(TOPICS, 1), clock=clock)
-    signers = {"node": EnvelopeSealer(node, codec), "dispatcher": EnvelopeSealer(dispatcher, codec)}
+    signers = {"node": EnvelopeSigner(node, codec), "dispatcher": EnvelopeSigner(dispatcher, codec)}
     for number in range(EXECUTIONS):
         for result in Story(number, rule="r").whole():
-            value = signers[result.producer].seal(PayloadType.RESULT, result).value
+            value = signers[result.producer].sign(PayloadType.RESULT, result).value
             log.append(OutRecord(topics.RESULTS, NODE.encode(), value))
     store = open_history(f"sqlite:///{tmp_path}/h.sqlite", codec)
     telemetry = FakeTelemetry()
-    opener = EnvelopeOpener(Keyset(1, 1 << 62, {key.key_id: key for key in keys}), codec, clock=clock)
+    verifier = EnvelopeVerifier(Keyset(1, 1 << 62, {key.key_id: key for key in keys}), codec, clock=clock)
     projector = Projector(
         store=store,
         reader=log.reader(),
-        reading=Reading(opener=opener, codec=codec, events=DetectorEvents(codec), telemetry=telemetry),
-        alarms=Alarms(scribe=SilentScribe(), outbox=FakeChained(), telemetry=telemetry, clock=clock),
+        reading=Reading(verifier=verifier, codec=codec, events=DetectorEvents(codec), telemetry=telemetry),
+        alarms=Alarms(recorder=SilentRecorder(), outbox=FakeChained(), telemetry=telemetry, clock=clock),
         clock=SystemClock(),
         telemetry=telemetry,
         failpoints=FakeFailpoints(),

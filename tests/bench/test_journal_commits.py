@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.chance import FakeChance
-from workers.adapters.journal import SqliteJournal
-from workers.core.ids import ExecutionId, LogId, NodeId
-from workers.core.journal_entry import EntryState, JournalEntry
-from workers.core.record import LogPosition, OutRecord
+from tests.fakes.chance import FakeRandomness
+from workers.domain.ids import ExecutionId, LogId, NodeId
+from workers.domain.journal_entry import EntryState, JournalEntry
+from workers.domain.log.record import LogPosition, OutRecord
+from workers.store.journal import SqliteJournal
 
 POSITION = LogPosition(LogId("log"), "response.commands.default", 0)
 
@@ -19,7 +19,7 @@ POSITION = LogPosition(LogId("log"), "response.commands.default", 0)
 @pytest.mark.parametrize(("commits", "grouped"), [(3000, 1), (300, 20), (60, 200)])
 def test_commits_per_second(tmp_path: Path, commits: int, grouped: int) -> None:
     """One commit is one CLAIMED intent as the node writes it: the entry, the offset, a result and an audit record."""
-    journal = SqliteJournal(tmp_path / "journal.sqlite", node_id=NodeId("a" * 32), chance=FakeChance())
+    journal = SqliteJournal(tmp_path / "journal.sqlite", node_id=NodeId("a" * 32), randomness=FakeRandomness())
     taken: list[float] = []
     began = time.perf_counter()
     for commit in range(commits):

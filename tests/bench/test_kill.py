@@ -23,19 +23,19 @@ from tests.bench.board import Board, percentile
 from tests.detections import Kill, falco_json, target_in, this_machine
 from tests.e2e.fleet import Fleet
 from tests.victims import Victims, victims
-from workers.adapters import yaml_files
-from workers.adapters.spool.keeper import start_keeper
-from workers.bootstrap.node import _equipment, _Opened
 from workers.cli.up.data_dir import DataDir
-from workers.core.ids import RANDOM_BYTES, ExecutionId, uuid7
-from workers.core.journal_entry import EntryState, JournalEntry
-from workers.core.outcome import Outcome
+from workers.domain.ids import RANDOM_BYTES, ExecutionId, uuid7
+from workers.domain.journal_entry import EntryState, JournalEntry
+from workers.domain.outcome import Outcome
+from workers.host.evidence.keeper import start_keeper
 from workers.node.attempts import Attempts
 from workers.node.binding import Binder
+from workers.node.deadline_watch import DeadlineWatch
 from workers.node.gate import Gate
-from workers.node.register import Register
-from workers.node.watch import Watch
+from workers.node.transitions import Transitions
 from workers.settings import NodeSettings, parse
+from workers.system import yaml_files
+from workers.wiring.node import _Opened, _services
 
 ROUNDS = 200
 SETTLE_S = 0.03
@@ -115,9 +115,9 @@ def test_claim_to_confirmed_death_against_pidfd_and_one_commit(started: Victims,
         stack.callback(opened.close)
         keeper = start_keeper()
         stack.callback(keeper.close)
-        at = _equipment(settings, opened, keeper, committed=lambda: None)
-        gate, register = Gate(at), Register(at)
-        attempts = Attempts(at, gate, register, Watch(at, register))
+        at = _services(settings, opened, keeper, committed=lambda: None)
+        gate, transitions = Gate(at), Transitions(at)
+        attempts = Attempts(at, gate, transitions, DeadlineWatch(at, transitions))
         binder = Binder(at, gate)
         bare = stack.enter_context(closing(_journal(tmp_path / "bare.sqlite")))
         ours, theirs = Times("kill_process: claim, execute, confirmed"), Times("bare: pidfd, commit, signal, confirmed")

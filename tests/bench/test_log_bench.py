@@ -22,16 +22,16 @@ from tests.contract.log_rigs import loopback
 from tests.fakes.failpoints import FakeFailpoints
 from tests.fakes.telemetry import FakeTelemetry
 from tests.kafka.target import KafkaTarget
-from workers.adapters.clock import SystemClock
-from workers.adapters.kafka.client_events import ClientEvents
-from workers.adapters.kafka.config import writer_config
-from workers.adapters.kafka.embedded import EmbeddedBroker
-from workers.adapters.kafka.memory_outbox import MemoryOutbox
-from workers.adapters.kafka.reader import KafkaLogReader
-from workers.adapters.kafka.relay import OutboxRelay
-from workers.adapters.kafka.writer import KafkaLogWriter
-from workers.core.ids import ChainId
-from workers.core.record import Earliest, OutRecord, Record
+from workers.domain.ids import ChainId
+from workers.domain.log.record import Earliest, OutRecord, Record
+from workers.log.client_events import ClientEvents
+from workers.log.config import writer_config
+from workers.log.embedded import EmbeddedBroker
+from workers.log.memory_outbox import MemoryOutbox
+from workers.log.reader import KafkaLogReader
+from workers.log.relay import OutboxRelay
+from workers.log.writer import KafkaLogWriter
+from workers.system.clock import SystemClock
 
 ROUNDS = 300
 CLOCK = SystemClock()

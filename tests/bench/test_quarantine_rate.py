@@ -17,8 +17,8 @@ import pytest
 from tests.bench.board import Board
 from tests.components import require
 from tests.vault_desk import MEGABYTE, Desk
-from workers.core.outcome import Outcome
-from workers.ports import VaultLimits
+from workers.domain.outcome import Outcome
+from workers.host.files.ports import VaultLimits
 
 PIPELINE = (
     'set -e; sha256sum "$1" >"$2.sum"; zstd -q -1 "$1" -o "$2"; sync "$2"; zstd -q -dc "$2" | sha256sum >>"$2.sum"'

@@ -13,16 +13,16 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.outgoing import FakeOutgoing
 from tests.fakes.telemetry import FakeTelemetry
 from tests.integration.test_responder_process import TOPICS, responding
-from workers.adapters.avro import AvroCodec
-from workers.adapters.falco import DetectorEvents
-from workers.adapters.kafka.embedded import EmbeddedBroker
-from workers.adapters.scribe import ChainScribe
-from workers.adapters.signing import EnvelopeSealer, PrivateKey
-from workers.core.ids import LogId
-from workers.core.record import LogPosition, Record
-from workers.core.rule_parsing import parse_rules
-from workers.core.topics import FALCO_EVENTS
+from workers.domain.ids import LogId
+from workers.domain.log.record import LogPosition, Record
+from workers.domain.log.topics import FALCO_EVENTS
+from workers.domain.rules.parsing import parse_rules
+from workers.log.embedded import EmbeddedBroker
 from workers.responder.decider import Decider
+from workers.wire.avro import AvroCodec
+from workers.wire.event_reader import DetectorEvents
+from workers.wire.recorder import ChainRecorder
+from workers.wire.signing import EnvelopeSigner, PrivateKey
 
 STOCK = (Path(__file__).parent.parent / "data" / "falco-events.jsonl").read_text().splitlines()[0]
 EVENTS = 2_000
@@ -40,7 +40,7 @@ def decided_per_second(alert: dict[str, Any]) -> float:
         oldest_event_s=300,
         events=DetectorEvents(codec),
         codec=codec,
-        scribe=ChainScribe("responder", sealer=EnvelopeSealer(PrivateKey.generate(), codec), codec=codec),
+        recorder=ChainRecorder("responder", signer=EnvelopeSigner(PrivateKey.generate(), codec), codec=codec),
         outgoing=FakeOutgoing(),
         clock=clock,
         telemetry=told,

@@ -10,26 +10,26 @@ from typing import Any
 
 from tests.fakes.chained import FakeChained
 from tests.fakes.clock import FakeClock
-from workers.adapters.avro import AvroCodec
-from workers.adapters.logs import StructuredLog
-from workers.adapters.scribe import ChainScribe
-from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer, PrivateKey
-from workers.adapters.telemetry.quiet import QuietTelemetry
-from workers.core.command import ActionCommand
-from workers.core.envelope import PayloadType
-from workers.core.event import ProcessRef
-from workers.core.ids import EventId, ExecutionId, Incarnation, NodeId
-from workers.core.keyset import KeyRole, Keyset, PublicKey
-from workers.core.outcome import Outcome, PostCondition, Stage
-from workers.core.request import Actor, ActorKind, Causation
-from workers.core.result import ActionResult
-from workers.core.target import ProcessTarget
+from workers.domain.command import ActionCommand
+from workers.domain.event import ProcessRef
+from workers.domain.ids import EventId, ExecutionId, Incarnation, NodeId
+from workers.domain.outcome import Outcome, PostCondition, Stage
+from workers.domain.request import Actor, ActorKind, Causation
+from workers.domain.result import ActionResult
+from workers.domain.target import ProcessTarget
+from workers.domain.trust.envelope import PayloadType
+from workers.domain.trust.keyset import KeyRole, Keyset, PublicKey
+from workers.system.logs import StructuredLog
+from workers.system.telemetry.quiet import QuietTelemetry
+from workers.wire.avro import AvroCodec
+from workers.wire.recorder import ChainRecorder
+from workers.wire.signing import EnvelopeSigner, EnvelopeVerifier, PrivateKey
 
 CODEC = AvroCodec()
 KEY = PrivateKey.generate()
 TRUST = Keyset(1, 1 << 62, {KEY.key_id: PublicKey(KEY.key_id, KEY.public, KeyRole.DISPATCHER, "dispatcher")})
-SEALER = EnvelopeSealer(KEY, CODEC)
-OPENER = EnvelopeOpener(TRUST, CODEC, clock=FakeClock())
+SEALER = EnvelopeSigner(KEY, CODEC)
+OPENER = EnvelopeVerifier(TRUST, CODEC, clock=FakeClock())
 NODE = NodeId("a" * 32)
 ID = ExecutionId("017f22e2-79b0-7cc3-98c4-dc0c0c07398f")
 
@@ -74,8 +74,8 @@ def _us(work: Callable[[], Any], *, number: int = 2_000) -> float:
 
 def test_what_a_record_costs() -> None:
     payload = CODEC.encode(COMMAND)
-    value = SEALER.seal(PayloadType.COMMAND, COMMAND).value
-    scribe = ChainScribe("node", sealer=SEALER, codec=CODEC)
+    value = SEALER.sign(PayloadType.COMMAND, COMMAND).value
+    recorder = ChainRecorder("node", signer=SEALER, codec=CODEC)
     telemetry = QuietTelemetry(StructuredLog("json", stream=io.StringIO()))
 
     def traced() -> None:
@@ -85,10 +85,10 @@ def test_what_a_record_costs() -> None:
     figures = {
         "encode a command": _us(lambda: CODEC.encode(COMMAND)),
         "decode a command": _us(lambda: CODEC.decode(payload, ActionCommand)),
-        "seal a command": _us(lambda: SEALER.seal(PayloadType.COMMAND, COMMAND)),
-        "open a command": _us(lambda: OPENER.open(value, PayloadType.COMMAND, ActionCommand)),
-        "write a result": _us(lambda: scribe.result(FakeChained(), RESULT)),
-        "write an audit record": _us(lambda: scribe.audit(FakeChained(), "intent", at_ns=1, detail={"pid": 1})),
+        "seal a command": _us(lambda: SEALER.sign(PayloadType.COMMAND, COMMAND)),
+        "open a command": _us(lambda: OPENER.verify(value, PayloadType.COMMAND, ActionCommand)),
+        "write a result": _us(lambda: recorder.result(FakeChained(), RESULT)),
+        "write an audit record": _us(lambda: recorder.audit(FakeChained(), "intent", at_ns=1, detail={"pid": 1})),
         "a span without an endpoint": _us(traced),
         "a log line": _us(lambda: telemetry.log("claimed", execution_id=ID, attempt=1)),
     }

@@ -23,19 +23,19 @@ from tests.bench.contest import NODES, Ask, Contestant
 from tests.e2e.fleet import COMMANDS, Fleet
 from tests.e2e.morgue import facts_of
 from tests.victims import Victims
-from workers.adapters import yaml_files
-from workers.adapters.avro import AvroCodec
-from workers.adapters.kafka.config import reader_config, writer_config
-from workers.adapters.keys import add_node
 from workers.cli.up.data_dir import COMMAND_PARTITIONS
-from workers.core.event import ProcessRef
-from workers.core.ids import RANDOM_BYTES, ExecutionId, NodeId, uuid7
-from workers.core.process import ProcessFacts
-from workers.core.request import ActionRequest, Actor, ActorKind, Step, Verb
-from workers.core.routing import partition_for
-from workers.core.target import ProcessTarget
-from workers.core.topics import REQUESTS_PEOPLE, RESULTS
+from workers.domain.event import ProcessRef
+from workers.domain.ids import RANDOM_BYTES, ExecutionId, NodeId, uuid7
+from workers.domain.log.routing import partition_for
+from workers.domain.log.topics import REQUESTS_PEOPLE, RESULTS
+from workers.domain.request import ActionRequest, Actor, ActorKind, Step, Verb
+from workers.domain.target import ProcessTarget
+from workers.domain.targets.process import ProcessFacts
+from workers.log.config import reader_config, writer_config
 from workers.settings import KafkaSettings
+from workers.system import yaml_files
+from workers.wire.avro import AvroCodec
+from workers.wire.keys import add_node
 
 SIZE: Final = 900
 """Bytes of one of our signed commands."""

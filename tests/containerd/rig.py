@@ -20,7 +20,7 @@ from typing import Any, Final
 import grpc
 
 from tests.engines import DEAF, DaemonRig, rootfs
-from workers.adapters.cri.proto import messages
+from workers.host.containers.cri.proto import messages
 
 _KUBELET: Final = Path(__file__).with_name("kubelet.proto")
 _SERVICE: Final = "/runtime.v1.RuntimeService/"

@@ -18,14 +18,14 @@ from tests.fakes.telemetry import FakeTelemetry
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.embedded import FaultyBroker
 from tests.kafka.target import KafkaTarget, unique_topic
-from workers.adapters.clock import SystemClock
-from workers.adapters.kafka.config import MAX_RECORD_BYTES
-from workers.adapters.kafka.group import KafkaGroupReader
-from workers.adapters.kafka.reader import KafkaLogReader
-from workers.adapters.kafka.writer import KafkaLogWriter
-from workers.core.record import OutRecord
-from workers.ports import GroupReader, LogReader, LogWriter
+from workers.domain.log.record import OutRecord
+from workers.log.config import MAX_RECORD_BYTES
+from workers.log.group import KafkaGroupReader
+from workers.log.ports import GroupReader, LogReader, LogWriter
+from workers.log.reader import KafkaLogReader
+from workers.log.writer import KafkaLogWriter
 from workers.settings import KafkaSecurity, KafkaSettings
+from workers.system.clock import SystemClock
 
 
 class Closable(Protocol):

@@ -15,13 +15,13 @@ from tests.containerd.rig import ContainerdRig
 from tests.engines import EngineRig, until
 from tests.fakes.clock import FakeClock
 from tests.fakes.containers import FakeContainer, FakeContainers, Written
-from workers.adapters.clock import SystemClock
-from workers.adapters.cri import CriContainers
-from workers.adapters.docker_engine import EngineContainers
-from workers.adapters.kernel_containers import KernelContainers
-from workers.core.container import ContainerRef
-from workers.core.errors import PermanentFailure, TransientFailure
-from workers.ports import Containers
+from workers.domain.errors import PermanentFailure, TransientFailure
+from workers.domain.targets.container import ContainerRef
+from workers.host.containers.cri import CriContainers
+from workers.host.containers.docker import EngineContainers
+from workers.host.containers.kernel import KernelContainers
+from workers.host.containers.ports import Containers
+from workers.system.clock import SystemClock
 
 pytestmark = pytest.mark.slow
 

@@ -14,12 +14,12 @@ from tests.containerd.rig import ContainerdRig
 from tests.engines import DEAF, PATIENT, EngineRig
 from tests.fakes.clock import FakeClock
 from tests.fakes.containers import FakeContainer, FakeContainers
-from workers.adapters.clock import SystemClock
-from workers.adapters.cri import CriContainers
-from workers.adapters.docker_engine import EngineContainers
-from workers.core.container import ContainerFacts, ContainerRef, ContainerState, RestartPolicy
-from workers.core.errors import TransientFailure
-from workers.ports import Containers
+from workers.domain.errors import TransientFailure
+from workers.domain.targets.container import ContainerFacts, ContainerRef, ContainerState, RestartPolicy
+from workers.host.containers.cri import CriContainers
+from workers.host.containers.docker import EngineContainers
+from workers.host.containers.ports import Containers
+from workers.system.clock import SystemClock
 
 pytestmark = pytest.mark.slow
 

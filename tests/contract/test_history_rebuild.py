@@ -15,26 +15,20 @@ import pytest
 from sqlalchemy import text
 
 from tests.fakes.clock import START_NS
-from tests.fakes.signing import FakeOpener, fake_keyset
+from tests.fakes.signing import FakeVerifier, fake_keyset
 from tests.guarantees.history import ReplayChangesNothing
 from tests.postgresql import Cluster, NewUrl
 from tests.projecting import CODEC, KEYS, World
 from tests.rebuilding import BUSY_S, rebuild
 from tests.stories import BORN, NODE, SECOND, Story, event, heartbeat, step_of
-from workers.adapters.falco import DetectorEvents
-from workers.adapters.history_store.dialect import home_of
-from workers.adapters.history_store.home import HALF_WAY
-from workers.adapters.history_store.rebuilding import open_rebuilding
-from workers.adapters.history_store.store import open_history
-from workers.core import topics
-from workers.core.errors import ConfigError, TransientFailure
-from workers.core.history import FoldedStep, fold
-from workers.core.ids import EventId, LogId
-from workers.core.rebuilding import Carried, Tally
-from workers.core.record import LogPosition
-from workers.core.retention import Cutoffs
-from workers.core.sequence import Ranges
-from workers.ports import HistoryStore
+from workers.domain.errors import ConfigError, TransientFailure
+from workers.domain.history.execution import FoldedStep, fold
+from workers.domain.history.rebuild import Carried, Tally
+from workers.domain.history.retention import Cutoffs
+from workers.domain.history.sequence import Ranges
+from workers.domain.ids import EventId, LogId
+from workers.domain.log import topics
+from workers.domain.log.record import LogPosition
 from workers.projector.projector import Projector
 from workers.projector.reading import TOPICS
 from workers.projector.rebuild import (
@@ -48,6 +42,12 @@ from workers.projector.rebuild import (
     Choice,
     forget_all,
 )
+from workers.store.history.dialect import home_of
+from workers.store.history.home import HALF_WAY
+from workers.store.history.ports import HistoryStore
+from workers.store.history.rebuild import open_rebuilding
+from workers.store.history.store import open_history
+from workers.wire.event_reader import DetectorEvents
 
 Lived = Callable[[], tuple[str, World]]
 
@@ -79,7 +79,7 @@ def live(world: World, *numbers: int) -> None:
 def check(world: World) -> None:
     """History is what the log amounts to."""
     log = [record for topic in TOPICS for record in world.log.records(topic)]
-    ReplayChangesNothing(FakeOpener(fake_keyset(*KEYS), CODEC), CODEC, DetectorEvents(CODEC)).check(world.store, log)
+    ReplayChangesNothing(FakeVerifier(fake_keyset(*KEYS), CODEC), CODEC, DetectorEvents(CODEC)).check(world.store, log)
 
 
 def beside(url: str) -> list[str]:
@@ -265,7 +265,7 @@ def test_what_the_log_should_have_and_has_not_is_left_and_the_old_store_stays_un
     assert world.store.execution(invented.id) is not None
     assert beside(url) == []
 
-    made = rebuild(world, url, Choice(although_different=True))
+    made = rebuild(world, url, Choice(even_if_different=True))
     assert (made.equal, made.replaced) == (False, True)
     assert world.store.execution(invented.id) is None
     kept = f"{url.rpartition('=')[0]}={made.kept}" if "postgresql" in url else f"sqlite:///{made.kept}"
@@ -283,7 +283,7 @@ def test_a_record_that_history_lost_comes_back(lived: Lived) -> None:
         for table in ("steps", "executions"):
             connection.execute(text(f"DELETE FROM {table} WHERE execution_id = :id"), {"id": Story(1).id})
     engine.dispose()
-    made = rebuild(world, url, Choice(although_different=True))
+    made = rebuild(world, url, Choice(even_if_different=True))
     assert (made.equal, made.replaced) == (False, True)
     check(world)
 

@@ -11,12 +11,12 @@ from tests.contract.test_history_store import make as make
 from tests.contract.test_history_store import store as store
 from tests.fakes.clock import START_NS
 from tests.stories import NODE, OTHER_NODE, REBORN, SECOND, Story, event, heartbeat
-from workers.core.ids import EventId, LogId
-from workers.core.outcome import Outcome
-from workers.core.queries import MAX_LIMIT, EventQuery, ExecutionQuery
-from workers.core.record import LogPosition
-from workers.core.retention import Cutoffs, Forgotten
-from workers.ports import HistoryStore
+from workers.domain.history.queries import MAX_LIMIT, EventQuery, ExecutionQuery
+from workers.domain.history.retention import Cutoffs, Forgotten
+from workers.domain.ids import EventId, LogId
+from workers.domain.log.record import LogPosition
+from workers.domain.outcome import Outcome
+from workers.store.history.ports import HistoryStore
 
 LATE = START_NS + 1_000 * SECOND
 """After everything that these stories tell."""

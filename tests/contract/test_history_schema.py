@@ -13,16 +13,16 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-import workers.adapters.history_store.migrations as migrations
+import workers.store.history.migrations as migrations
 from tests.fakes.codec import FakeCodec
 from tests.postgresql import Cluster, NewUrl
-from workers.adapters.history_store.dialect import home_of
-from workers.adapters.history_store.schema import NEWEST, migrate
-from workers.adapters.history_store.store import open_history, opened
-from workers.adapters.history_store.tables import metadata
-from workers.core.errors import ConfigError, PermanentFailure, TransientFailure
-from workers.core.ids import LogId
-from workers.core.record import LogPosition
+from workers.domain.errors import ConfigError, PermanentFailure, TransientFailure
+from workers.domain.ids import LogId
+from workers.domain.log.record import LogPosition
+from workers.store.history.dialect import home_of
+from workers.store.history.schema import NEWEST, migrate
+from workers.store.history.store import open_history, opened
+from workers.store.history.tables import metadata
 
 CODEC = FakeCodec()
 

@@ -16,20 +16,20 @@ from tests.fakes.codec import FakeCodec
 from tests.fakes.history_store import FakeHistoryStore
 from tests.postgresql import Cluster, NewUrl
 from tests.stories import BORN, NODE, OTHER_NODE, REBORN, SECOND, Story, event, heartbeat, step_of
-from workers.adapters.history_store.store import open_history
-from workers.core.audit import AuditRecord, ChainHead, advance
-from workers.core.errors import PermanentFailure
-from workers.core.event import RuntimeEvent
-from workers.core.history import FoldedStep, fold
-from workers.core.ids import ChainId, EventId, ExecutionId, LogId
-from workers.core.node_state import NodeState
-from workers.core.outcome import Outcome, Stage
-from workers.core.queries import EventQuery, ExecutionQuery
-from workers.core.record import LogPosition
-from workers.core.result import ActionResult
-from workers.core.sequence import Ranges
-from workers.core.target import ContainerTarget
-from workers.ports import HistoryStore, HistoryTx
+from workers.domain.errors import PermanentFailure
+from workers.domain.event import RuntimeEvent
+from workers.domain.history.execution import FoldedStep, fold
+from workers.domain.history.queries import EventQuery, ExecutionQuery
+from workers.domain.history.sequence import Ranges
+from workers.domain.ids import ChainId, EventId, ExecutionId, LogId
+from workers.domain.log.record import LogPosition
+from workers.domain.node_state import NodeState
+from workers.domain.outcome import Outcome, Stage
+from workers.domain.result import ActionResult
+from workers.domain.target import ContainerTarget
+from workers.domain.trust.audit import AuditRecord, ChainHead, advance
+from workers.store.history.ports import HistoryStore, HistoryTx
+from workers.store.history.store import open_history
 
 Make: TypeAlias = Callable[[], HistoryStore]
 CODEC = FakeCodec()

@@ -10,15 +10,15 @@ from typing import NoReturn
 
 import pytest
 
-from tests.fakes.chance import FakeChance
+from tests.fakes.chance import FakeRandomness
 from tests.fakes.journal import FakeJournal
-from workers.adapters.journal import SqliteJournal
-from workers.core.audit import ChainHead
-from workers.core.ids import ChainId, ExecutionId, LogId, NodeId
-from workers.core.journal_entry import EntryState, JournalEntry
-from workers.core.outcome import Outcome, PostCondition, Report
-from workers.core.record import LogPosition, OutRecord
-from workers.ports import Journal, JournalTx
+from workers.domain.ids import ChainId, ExecutionId, LogId, NodeId
+from workers.domain.journal_entry import EntryState, JournalEntry
+from workers.domain.log.record import LogPosition, OutRecord
+from workers.domain.outcome import Outcome, PostCondition, Report
+from workers.domain.trust.audit import ChainHead
+from workers.store.journal import SqliteJournal
+from workers.store.ports import Journal, JournalTx
 
 NODE = NodeId("a" * 32)
 POSITION = LogPosition(LogId("log-1"), "response.commands.default", 7)
@@ -54,7 +54,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
     def reopen(journal: Journal | None = None) -> SqliteJournal:
         if journal is not None:
             journal.close()
-        return SqliteJournal(tmp_path / "node" / "journal.sqlite", node_id=NODE, chance=FakeChance())
+        return SqliteJournal(tmp_path / "node" / "journal.sqlite", node_id=NODE, randomness=FakeRandomness())
 
     real = Opened(reopen(), reopen)
     yield real

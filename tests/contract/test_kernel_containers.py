@@ -12,9 +12,9 @@ from tests.cgroups import Cgroups, cgroups
 from tests.containerd.rig import ContainerdRig
 from tests.engines import DockerRig, until
 from tests.victims import Victims, victims
-from workers.adapters.clock import SystemClock
-from workers.adapters.kernel_containers import KernelContainers
-from workers.core.container import ContainerFacts, ContainerState, bound, same_run
+from workers.domain.targets.container import ContainerFacts, ContainerState, bound, same_run
+from workers.host.containers.kernel import KernelContainers
+from workers.system.clock import SystemClock
 
 pytestmark = [pytest.mark.slow]
 

@@ -9,10 +9,21 @@ import pytest
 
 from tests.contract.log_rigs import EmbeddedRig, FakeRig, RealRig, Rig
 from tests.kafka.target import unique_topic
-from workers.core.errors import MalformedMessage, TransientFailure
-from workers.core.record import Delivery, Earliest, Gap, Latest, LogPosition, Offset, OutRecord, Record, Since, Start
-from workers.core.routing import murmur2
-from workers.ports import Ack, GroupReader, LogReader, LogWriter
+from workers.domain.errors import MalformedMessage, TransientFailure
+from workers.domain.log.record import (
+    Delivery,
+    Earliest,
+    Gap,
+    Latest,
+    LogPosition,
+    Offset,
+    OutRecord,
+    Record,
+    Since,
+    Start,
+)
+from workers.domain.log.routing import murmur2
+from workers.log.ports import Ack, GroupReader, LogReader, LogWriter
 
 pytestmark = [pytest.mark.slow]
 

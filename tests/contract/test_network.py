@@ -14,12 +14,12 @@ import pytest
 
 from tests.fakes.network import BROKER, JUMP, FakeNamespace, FakeNetwork
 from tests.netns import WORLD, Wires, wired
-from workers.adapters.nftables import SystemNetwork
-from workers.adapters.nftables.place import SystemPlace
-from workers.core.errors import PermanentFailure
-from workers.core.ids import ExecutionId
-from workers.core.network import Barrier, Isolation
-from workers.ports import NetworkPlace
+from workers.domain.errors import PermanentFailure
+from workers.domain.ids import ExecutionId
+from workers.domain.targets.network import Barrier, Isolation
+from workers.host.network.namespace import SystemNamespace
+from workers.host.network.ports import NetworkNamespace
+from workers.host.network.system import SystemNetwork
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +30,7 @@ ISOLATION = Isolation(ONE, (BROKER, JUMP), keeps_address=True)
 class Stage(Protocol):
     """One namespace, and somebody else who changes it."""
 
-    def open(self) -> NetworkPlace: ...
+    def open(self) -> NetworkNamespace: ...
     def edit(self) -> None: ...
     def flush(self) -> None: ...
     def take_name(self) -> None: ...
@@ -41,7 +41,7 @@ class FakeStage:
         self.space = FakeNamespace(7)
         self.network = FakeNetwork(by_pid={1: self.space})
 
-    def open(self) -> NetworkPlace:
+    def open(self) -> NetworkNamespace:
         place = self.network.of_process(1)
         assert place is not None
         return place
@@ -60,8 +60,8 @@ class RealStage:
     def __init__(self, wires: Wires) -> None:
         self.wires = wires
 
-    def open(self) -> NetworkPlace:
-        return SystemPlace(os.open(self.wires.host.path, os.O_RDONLY), own=False)
+    def open(self) -> NetworkNamespace:
+        return SystemNamespace(os.open(self.wires.host.path, os.O_RDONLY), own=False)
 
     def edit(self) -> None:
         self.wires.host.nft("insert rule inet douse output accept")
@@ -84,21 +84,21 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
 
 
 @pytest.fixture
-def place(stage: Stage) -> Iterator[NetworkPlace]:
+def place(stage: Stage) -> Iterator[NetworkNamespace]:
     opened = stage.open()
     yield opened
     opened.close()
     opened.close()
 
 
-def standing(place: NetworkPlace) -> Barrier:
+def standing(place: NetworkNamespace) -> Barrier:
     found = place.barrier()
     assert found is not None
     assert found == place.barrier(), "it says something else each time"
     return found
 
 
-def test_an_open_network_has_no_isolation_and_nothing_goes_round_one(place: NetworkPlace) -> None:
+def test_an_open_network_has_no_isolation_and_nothing_goes_round_one(place: NetworkNamespace) -> None:
     assert place.barrier() is None
     assert place.bypass() == ""
     assert list(place.interfaces()) == ["eth0"]
@@ -106,7 +106,7 @@ def test_an_open_network_has_no_isolation_and_nothing_goes_round_one(place: Netw
     assert place.namespace > 0
 
 
-def test_an_isolation_is_tried_kept_and_ended(place: NetworkPlace) -> None:
+def test_an_isolation_is_tried_kept_and_ended(place: NetworkNamespace) -> None:
     assert place.begin(ISOLATION)
     tried = standing(place)
     assert (tried.made_by, tried.trial) == (ONE, True)
@@ -121,7 +121,7 @@ def test_an_isolation_is_tried_kept_and_ended(place: NetworkPlace) -> None:
     assert place.barrier() is None
 
 
-def test_what_is_there_is_neither_begun_again_nor_kept_or_ended_for_another(place: NetworkPlace) -> None:
+def test_what_is_there_is_neither_begun_again_nor_kept_or_ended_for_another(place: NetworkNamespace) -> None:
     assert place.begin(ISOLATION)
     tried = standing(place)
     assert not place.begin(replace(ISOLATION, made_by=ExecutionId("0199e0f7-0000-7000-8000-000000000002")))
@@ -132,14 +132,14 @@ def test_what_is_there_is_neither_begun_again_nor_kept_or_ended_for_another(plac
     assert standing(place) == kept
 
 
-def test_a_trial_can_be_taken_back(place: NetworkPlace) -> None:
+def test_a_trial_can_be_taken_back(place: NetworkNamespace) -> None:
     assert place.begin(ISOLATION)
     assert place.end(standing(place))
     assert place.barrier() is None
     assert place.begin(ISOLATION)
 
 
-def test_it_stays_when_nobody_holds_it(stage: Stage, place: NetworkPlace) -> None:
+def test_it_stays_when_nobody_holds_it(stage: Stage, place: NetworkNamespace) -> None:
     assert place.begin(ISOLATION)
     assert place.keep(ISOLATION, standing(place))
     kept = standing(place)
@@ -149,7 +149,7 @@ def test_it_stays_when_nobody_holds_it(stage: Stage, place: NetworkPlace) -> Non
     again.close()
 
 
-def test_rules_that_somebody_changes_are_other_rules(stage: Stage, place: NetworkPlace) -> None:
+def test_rules_that_somebody_changes_are_other_rules(stage: Stage, place: NetworkNamespace) -> None:
     assert place.begin(ISOLATION)
     assert place.keep(ISOLATION, standing(place))
     kept = standing(place)
@@ -159,7 +159,7 @@ def test_rules_that_somebody_changes_are_other_rules(stage: Stage, place: Networ
     assert edited.sha256 != kept.sha256
 
 
-def test_rules_that_somebody_flushes_are_gone(stage: Stage, place: NetworkPlace) -> None:
+def test_rules_that_somebody_flushes_are_gone(stage: Stage, place: NetworkNamespace) -> None:
     assert place.begin(ISOLATION)
     tried = standing(place)
     stage.flush()
@@ -169,7 +169,9 @@ def test_rules_that_somebody_flushes_are_gone(stage: Stage, place: NetworkPlace)
     assert "gone" in place.blocks(ISOLATION, [WORLD])
 
 
-def test_a_table_of_our_name_that_is_not_ours_belongs_to_nobody_and_stays(stage: Stage, place: NetworkPlace) -> None:
+def test_a_table_of_our_name_that_is_not_ours_belongs_to_nobody_and_stays(
+    stage: Stage, place: NetworkNamespace
+) -> None:
     stage.take_name()
     found = standing(place)
     assert (found.made_by, found.trial) == ("", False)
@@ -214,7 +216,7 @@ def test_without_the_privilege_every_call_is_refused_with_the_reason() -> None:
     """A process that lost NET_ADMIN: nftables' own answer comes through."""
     lines = (
         "import os, sys",
-        "from workers.adapters.nftables import SystemNetwork",
+        "from workers.host.network.system import SystemNetwork",
         "print(SystemNetwork(bootstrap_servers='127.0.0.1:9', brokers=lambda: []).unfit())",
     )
     with wired() as wires:
@@ -226,7 +228,7 @@ def test_without_the_privilege_every_call_is_refused_with_the_reason() -> None:
     assert "NET_ADMIN" in said
 
 
-def test_rules_that_the_kernel_does_not_take_are_an_error(stage: Stage, place: NetworkPlace) -> None:
+def test_rules_that_the_kernel_does_not_take_are_an_error(stage: Stage, place: NetworkNamespace) -> None:
     if isinstance(stage, FakeStage):
         return
     wrong = replace(ISOLATION, made_by=ExecutionId("x" * 200))  # a comment holds 128 bytes

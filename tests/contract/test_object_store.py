@@ -14,12 +14,12 @@ import pytest
 from tests.fakes.clock import FakeClock
 from tests.fakes.object_store import FakeObjectStore
 from tests.s3.rig import NODE, OTHER, S3Rig
-from workers.adapters.object_store.directory import DirectoryReader, DirectoryStore
-from workers.adapters.spool.sources import BytesSource
-from workers.core.custody import custody_key, object_key
-from workers.core.errors import LimitExceeded, PermanentFailure, WorkerError
-from workers.core.ids import ExecutionId, NodeId, id_from_cause
-from workers.ports import ObjectReader, ObjectSource, ObjectStore, Written
+from workers.domain.errors import LimitExceeded, PermanentFailure, WorkerError
+from workers.domain.ids import ExecutionId, NodeId, id_from_cause
+from workers.domain.targets.custody import custody_key, object_key
+from workers.host.evidence.sources import BytesSource
+from workers.store.objects.directory import DirectoryReader, DirectoryStore
+from workers.store.objects.ports import ObjectReader, ObjectSource, ObjectStore, Written
 
 FAR_NS = 1 << 62
 

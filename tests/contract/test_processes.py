@@ -16,10 +16,11 @@ import pytest
 from tests.fakes.clock import FakeClock
 from tests.fakes.processes import FakeProcess, FakeProcesses
 from tests.victims import Freezer, Victims, await_state, in_a_child, wait_until
-from workers.adapters.processes import SystemProcesses, descriptors, kin
-from workers.core.halting import Halt, ThreadFacts, all_stopped, halt_of, none_stopped
-from workers.core.process import ProcessFacts
-from workers.ports import Processes, ProcessHandle
+from workers.domain.targets.halting import Halt, ThreadFacts, all_stopped, halt_of, none_stopped
+from workers.domain.targets.process import ProcessFacts
+from workers.host.processes import descriptors, kin
+from workers.host.processes.ports import Processes, ProcessHandle
+from workers.host.processes.system import SystemProcesses
 
 _EXECUTES_WHEN_TOLD = (
     "import os, sys; print(flush=True); sys.stdin.readline(); os.execv('/bin/sleep', ['sleep', '1000'])"

@@ -6,9 +6,9 @@ import pytest
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.retrying import FakeRetrying
-from workers.adapters.retrying import TenacityRetrying
-from workers.core.errors import Indeterminate, PermanentFailure, TransientFailure
-from workers.ports import Retrying
+from workers.domain.errors import Indeterminate, PermanentFailure, TransientFailure
+from workers.system.ports import Retrying
+from workers.system.retrying import TenacityRetrying
 
 FAR_S = 3600
 

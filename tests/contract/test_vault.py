@@ -33,10 +33,10 @@ from tests.vault_desk import (
 from workers.actions import file_quarantine, file_unquarantine
 from workers.actions.file_quarantine import FileQuarantine
 from workers.actions.file_unquarantine import FileUnquarantine
-from workers.adapters.vault import Kernel
-from workers.core.errors import CommandRejected, PermanentFailure
-from workers.core.outcome import Outcome, Values
-from workers.ports import VaultLimits
+from workers.domain.errors import CommandRejected, PermanentFailure
+from workers.domain.outcome import Outcome, Values
+from workers.host.files.ports import VaultLimits
+from workers.host.files.quarantine.vault import Kernel
 
 MEGABYTE = 1 << 20
 KERNELS = [Kernel(), Kernel(openat2=False, tmpfile=False)]

@@ -19,24 +19,25 @@ from tests.drivers.quarantine import MEGABYTE, NODE, NOON_NS, Rig, enclosed
 from workers.actions.file_acquire import FileAcquire
 from workers.actions.get_logs import GetLogs
 from workers.actions.snapshot_process import SnapshotProcess
-from workers.adapters.avro import AvroCodec
-from workers.adapters.clock import SystemClock
-from workers.adapters.failpoints import failpoints
-from workers.adapters.object_store import open_store
-from workers.adapters.processes import SystemProcesses
-from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer, PrivateKey
-from workers.adapters.spool import SystemSpool
-from workers.adapters.spool.keeper import start_keeper
-from workers.adapters.spool.kept import KeptReading
-from workers.adapters.spool.reading import DirectReading, Reading
-from workers.core.custody import object_key
-from workers.core.event import ProcessRef
-from workers.core.ids import ExecutionId, id_from_cause
-from workers.core.keyset import KeyRole, Keyset, PublicKey
-from workers.core.outcome import Report
-from workers.core.target import ContainerTarget, ProcessTarget, ReviewedFile
-from workers.ports import Containers, ObjectStore
+from workers.domain.event import ProcessRef
+from workers.domain.ids import ExecutionId, id_from_cause
+from workers.domain.outcome import Report
+from workers.domain.target import ContainerTarget, ProcessTarget, ReviewedFile
+from workers.domain.targets.custody import object_key
+from workers.domain.trust.keyset import KeyRole, Keyset, PublicKey
+from workers.host.containers.ports import Containers
+from workers.host.evidence.keeper import start_keeper
+from workers.host.evidence.kept import KeptReading
+from workers.host.evidence.reading import DirectReading, Reading
+from workers.host.evidence.spool import SystemSpool
+from workers.host.processes.system import SystemProcesses
 from workers.settings import StorageSettings, parse
+from workers.store.objects.opening import open_store
+from workers.store.objects.ports import ObjectStore
+from workers.system.clock import SystemClock
+from workers.system.failpoints import failpoints
+from workers.wire.avro import AvroCodec
+from workers.wire.signing import EnvelopeSigner, EnvelopeVerifier, PrivateKey
 
 GATHER = id_from_cause(NOON_NS, "acquire")
 KEY = object_key(NODE, GATHER)
@@ -69,8 +70,8 @@ class AcquireRig(Rig):
             largest=self.largest,
             reserve=self.reserve,
             node_id=NODE,
-            sealer=EnvelopeSealer(key, AvroCodec()),
-            opener=EnvelopeOpener(keyset, AvroCodec(), clock=clock),
+            signer=EnvelopeSigner(key, AvroCodec()),
+            verifier=EnvelopeVerifier(keyset, AvroCodec(), clock=clock),
             clock=clock,
             own=self.own,
             reading=self.reading or DirectReading(clock, openat2=self.kernel.openat2),

@@ -18,25 +18,26 @@ from typing import Any
 
 from tests.fakes.containers import SOCKET, FakeContainer, FakeContainers
 from tests.fakes.processes import FakeProcesses
-from workers.action import Action, Begun, Done, Job, NotDone, Pending
+from workers.actions.base import Action, Begun, Done, Job, NotDone, Pending
 from workers.actions.file_quarantine import FileQuarantine
 from workers.actions.file_unquarantine import FileUnquarantine
-from workers.adapters.avro import AvroCodec
-from workers.adapters.clock import SystemClock
-from workers.adapters.failpoints import failpoints
-from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer, PrivateKey
-from workers.adapters.vault import SystemVault
-from workers.adapters.vault.vault import Kernel
-from workers.core.command import ActionCommand, parameters_digest
-from workers.core.container import ContainerFacts, ContainerRef, ContainerState
-from workers.core.errors import CommandRejected, TransientFailure, WorkerError, reason_of
-from workers.core.file import Enclosure
-from workers.core.ids import NO_EXECUTION, ExecutionId, Incarnation, KeyId, NodeId, id_from_cause
-from workers.core.keyset import KeyRole, Keyset, PublicKey
-from workers.core.outcome import NOTHING, Outcome, Report, Values
-from workers.core.request import Actor, ActorKind
-from workers.core.target import FileTarget, ReviewedFile, Target
-from workers.ports import Failpoints, Host, VaultLimits
+from workers.domain.command import ActionCommand, parameters_digest
+from workers.domain.errors import CommandRejected, TransientFailure, WorkerError, reason_of
+from workers.domain.ids import NO_EXECUTION, ExecutionId, Incarnation, KeyId, NodeId, id_from_cause
+from workers.domain.outcome import NOTHING, Outcome, Report, Values
+from workers.domain.request import Actor, ActorKind
+from workers.domain.target import FileTarget, ReviewedFile, Target
+from workers.domain.targets.container import ContainerFacts, ContainerRef, ContainerState
+from workers.domain.targets.file import Enclosure
+from workers.domain.trust.keyset import KeyRole, Keyset, PublicKey
+from workers.host.files.ports import VaultLimits
+from workers.host.files.quarantine.vault import Kernel, SystemVault
+from workers.host.ports import Host
+from workers.system.clock import SystemClock
+from workers.system.failpoints import failpoints
+from workers.system.ports import Failpoints
+from workers.wire.avro import AvroCodec
+from workers.wire.signing import EnvelopeSigner, EnvelopeVerifier, PrivateKey
 
 NODE = NodeId("ab" * 16)
 NOON_NS = 1_783_198_004_000_000_000
@@ -78,8 +79,8 @@ class Rig:
             self.vault_at or self.directory / "vault",
             self.limits,
             node_id=NODE,
-            sealer=EnvelopeSealer(key, codec),
-            opener=EnvelopeOpener(keyset, codec, clock=clock),
+            signer=EnvelopeSigner(key, codec),
+            verifier=EnvelopeVerifier(keyset, codec, clock=clock),
             clock=clock,
             own=self.own,
             held_back=0 if self.limits.reserve == 0 else 256 * 1024,

@@ -15,11 +15,11 @@ from tests.fakes.clock import START_NS
 from tests.projecting import CODEC, World
 from tests.rebuilding import rebuild
 from tests.stories import BORN, NODE, Story, event, heartbeat
-from workers.adapters.failpoints import KILLED, failpoints
-from workers.adapters.history_store.home import HALF_WAY
-from workers.adapters.history_store.store import open_history
-from workers.core.retention import Cutoffs
+from workers.domain.history.retention import Cutoffs
 from workers.projector.rebuild import FAILPOINTS, forget_all
+from workers.store.history.home import HALF_WAY
+from workers.store.history.store import open_history
+from workers.system.failpoints import KILLED, failpoints
 
 PLACES = (*FAILPOINTS, HALF_WAY)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.vault_desk import Desk, quarantine_job, recover, restore_job
 from workers.actions.file_quarantine import FileQuarantine
 from workers.actions.file_unquarantine import FileUnquarantine
-from workers.core.errors import WorkerError
+from workers.domain.errors import WorkerError
 
 
 def main() -> int:

@@ -15,8 +15,8 @@ from tests.e2e.morgue import Morgue
 from tests.e2e.shelf import Shelf
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.distribution import Distribution
-from workers.bootstrap import one_machine
 from workers.cli.up.data_dir import DataDir
+from workers.wiring import one_machine
 
 
 @pytest.fixture(scope="module")

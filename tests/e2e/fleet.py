@@ -24,17 +24,17 @@ import httpx
 from tests.e2e.wire import Wire
 from tests.fakes.telemetry import FakeTelemetry
 from tests.kafka.cluster import KafkaCluster, free_ports
-from workers.adapters import yaml_files
-from workers.adapters.clock import SystemClock
-from workers.adapters.failpoints import KILLED, VARIABLE
-from workers.adapters.kafka.admin import TopicAdmin
-from workers.adapters.topic_catalogue import load_topics
-from workers.bootstrap import one_machine
 from workers.cli.demo.detection import RESPONSE
 from workers.cli.up.data_dir import COMMAND_PARTITIONS, ROLES, DataDir, Start
-from workers.core.ids import NodeId
-from workers.core.routing import command_topic
+from workers.domain.ids import NodeId
+from workers.domain.log.routing import command_topic
+from workers.log.admin import TopicAdmin
+from workers.log.topic_catalogue import load_topics
 from workers.settings import KafkaSecurity, KafkaSettings
+from workers.system import yaml_files
+from workers.system.clock import SystemClock
+from workers.system.failpoints import KILLED, VARIABLE
+from workers.wiring import one_machine
 
 DROPPED = "Something dropped a file"
 RULES = {

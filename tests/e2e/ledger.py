@@ -75,7 +75,7 @@ class Ledger:
         """A person wants a process dead, by pid and start time."""
         return self._kill("kill", self.morgue.spawn(), _in_time(ttl_s), ttl_s=ttl_s)
 
-    def rehearse(self) -> Asked:
+    def dry_run_report(self) -> Asked:
         """A dry run: nothing may die."""
         return self._kill("dry run", self.morgue.spawn(), {"DRY_RUN"}, dry_run=True)
 
@@ -181,14 +181,20 @@ class Ledger:
         self,
         count: int,
         *,
-        chance: random.Random,
+        randomness: random.Random,
         at_once: int = 4,
         pause_s: float = 0.0,
         hard: bool = False,
     ) -> None:
         """Something of everything, several at a time; returns when the gateway has taken all of it. `hard` adds
         requests for the node worker's own death, and some that may well expire."""
-        kinds: list[Callable[[], Asked]] = [self.kill, self.detected, self.rehearse, self.doubled, self.detected_twice]
+        kinds: list[Callable[[], Asked]] = [
+            self.kill,
+            self.detected,
+            self.dry_run_report,
+            self.doubled,
+            self.detected_twice,
+        ]
         weights = [4, 4, 1, 1, 1]
         kinds += [self.quarantine, self.undo, self.quarantine_detected, self.quarantine_doubled]
         weights += [3, 3, 1, 1]
@@ -199,7 +205,7 @@ class Ledger:
         if hard:
             kinds += [self.protected, self.brief, self.quarantine_brief]
             weights += [1, 1, 1]
-        chosen = chance.choices(kinds, weights, k=count)
+        chosen = randomness.choices(kinds, weights, k=count)
 
         def one(ask: Callable[[], Asked]) -> None:
             ask()

@@ -19,8 +19,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from tests.victims import wait_until
-from workers.bootstrap import one_machine
-from workers.core.process import ProcessFacts
+from workers.domain.targets.process import ProcessFacts
+from workers.wiring import one_machine
 
 _SLEEP: Final = (shutil.which("sleep") or "/bin/sleep", "1000")
 

@@ -48,22 +48,22 @@ class Shelf:
     def spawn(self) -> Path:
         """One more file, unlike the others."""
         number = next(self._numbers)
-        chance = random.Random(number)
-        path = self._directory / str(number) / chance.choice(_NAMES)
+        randomness = random.Random(number)
+        path = self._directory / str(number) / randomness.choice(_NAMES)
         path.parent.mkdir(parents=True)
         with path.open("wb") as file:
-            file.write(os.urandom(16) + chance.randbytes(chance.choice(_SIZES)))
-            if chance.random() < 0.2:
+            file.write(os.urandom(16) + randomness.randbytes(randomness.choice(_SIZES)))
+            if randomness.random() < 0.2:
                 file.truncate(file.tell() + 300_000)
         if os.geteuid() == 0:
-            os.chown(path, *chance.choice([(0, 0), (1000, 1000), (65534, 12)]))
-        mode = chance.choice(_MODES)
+            os.chown(path, *randomness.choice([(0, 0), (1000, 1000), (65534, 12)]))
+        mode = randomness.choice(_MODES)
         path.chmod(mode)
-        if chance.random() < 0.5:
-            os.setxattr(path, "user.origin", chance.randbytes(50))
-        if chance.random() < 0.3:
+        if randomness.random() < 0.5:
+            os.setxattr(path, "user.origin", randomness.randbytes(50))
+        if randomness.random() < 0.3:
             os.setxattr(path, ACL, acl(mode, user=1234))
-        os.utime(path, ns=(chance.randrange(2**32 * 10**9), chance.randrange(2**32 * 10**9)))
+        os.utime(path, ns=(randomness.randrange(2**32 * 10**9), randomness.randrange(2**32 * 10**9)))
         name = os.fsencode(path)
         found = path.lstat()
         whole = content(name)

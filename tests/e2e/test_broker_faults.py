@@ -22,7 +22,7 @@ from tests.kafka.cluster import KafkaCluster
 from tests.kafka.distribution import Distribution
 from tests.kafka.fixtures import StartKafka
 from workers.cli.up.data_dir import COMMAND_PARTITIONS
-from workers.core.routing import partition_for
+from workers.domain.log.routing import partition_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -76,7 +76,7 @@ def test_a_broker_killed_in_the_middle_of_mixed_commands_loses_and_doubles_nothi
     kafka_fleet: Fleet, kafka_cluster: KafkaCluster, client: Clients, count: int
 ) -> None:
     ledger = client(kafka_fleet)
-    with meanwhile(lambda: ledger.mixed(count, chance=random.Random(6), hard=True)):
+    with meanwhile(lambda: ledger.mixed(count, randomness=random.Random(6), hard=True)):
         while len(ledger.asked) < count // 3:
             time.sleep(0.01)
         at = len(ledger.asked)
@@ -98,12 +98,12 @@ def test_leaders_that_change_twice_a_second_lose_and_double_nothing(
         before = leaders.led()
         leaders.move_all()
         assert leaders.led() != before
-        chance = random.Random(7)
+        randomness = random.Random(7)
         over = threading.Event()
 
         def ask() -> None:
             while not over.is_set():
-                ledger.mixed(16, chance=chance, at_once=8, hard=True)
+                ledger.mixed(16, randomness=randomness, at_once=8, hard=True)
 
         with meanwhile(ask):
             end = time.monotonic() + seconds
@@ -135,13 +135,13 @@ def test_a_worker_cut_off_from_its_broker_runs_nothing_that_expired_meanwhile(
     ):
         fleet.up()
         ledger = client(fleet)
-        ledger.mixed(10, chance=random.Random(8))
+        ledger.mixed(10, randomness=random.Random(8))
         ledger.settled(SETTLE_S)
         tunnel.cut(ways)
         cut = time.monotonic()
         ttl_s = max(2, seconds // 4)
         doomed = [ask(ttl_s=ttl_s) for ask in (ledger.kill, ledger.quarantine) for _ in range(10)]
-        ledger.mixed(20, chance=random.Random(9))
+        ledger.mixed(20, randomness=random.Random(9))
         time.sleep(max(0.0, seconds - (time.monotonic() - cut)))
         tunnel.mend()
         cut_s = time.monotonic() - cut
@@ -195,14 +195,14 @@ def test_a_topic_deleted_and_made_again_is_told_loudly_and_work_goes_on(
     with KafkaCluster(kafka_distribution) as cluster, fleet_on(cluster, tmp_path / "data", partitions=2) as fleet:
         fleet.up()
         first = client(fleet)
-        first.mixed(10, chance=random.Random(10))
+        first.mixed(10, randomness=random.Random(10))
         first.settled(SETTLE_S)
         first.judge()
         cluster.delete_topic(topic)
         make_topics(fleet.kafka, partitions=2)
         second = client(fleet)
         began = time.monotonic()
-        second.mixed(10, chance=random.Random(11))
+        second.mixed(10, randomness=random.Random(11))
         second.settled(SETTLE_S)
         second.judge()
         reader = "node" if topic == COMMANDS else "projector"
@@ -227,7 +227,7 @@ def test_a_cluster_that_was_replaced_is_told_loudly_and_work_goes_on(
     ):
         fleet.up()
         first = client(fleet)
-        first.mixed(10, chance=random.Random(12))
+        first.mixed(10, randomness=random.Random(12))
         first.settled(SETTLE_S)
         first.judge()
         known = {each.execution_id or each.event_id for each in first.asked}
@@ -238,7 +238,7 @@ def test_a_cluster_that_was_replaced_is_told_loudly_and_work_goes_on(
         fleet.configure()
         fleet.up()
         second = client(fleet)
-        second.mixed(10, chance=random.Random(13))
+        second.mixed(10, randomness=random.Random(13))
         second.settled(SETTLE_S)
         second.judge()
         said = {(record["worker"], record["kind"]) for record in second.wire.audit()}

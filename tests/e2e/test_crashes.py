@@ -15,9 +15,9 @@ from tests.e2e.fleet import Fleet
 from tests.e2e.judging import Asked
 from tests.e2e.ledger import Ledger, percentiles
 from workers.actions import FAILPOINTS as ACTION_FAILPOINTS
-from workers.adapters.kafka.relay import FAILPOINTS as RELAY_FAILPOINTS
-from workers.dispatcher.desk import FAILPOINTS as DISPATCHER_FAILPOINTS
-from workers.node.equipment import FAILPOINTS as NODE_FAILPOINTS
+from workers.dispatcher.dispatcher import FAILPOINTS as DISPATCHER_FAILPOINTS
+from workers.log.relay import FAILPOINTS as RELAY_FAILPOINTS
+from workers.node.services import FAILPOINTS as NODE_FAILPOINTS
 from workers.projector.projector import FAILPOINTS as PROJECTOR_FAILPOINTS
 from workers.responder.responder import FAILPOINTS as RESPONDER_FAILPOINTS
 
@@ -73,7 +73,14 @@ def stream_through(ledger: Ledger, places: dict[str, str]) -> float:
     deadline = time.monotonic() + REACH_S
     asks = itertools.cycle(
         [
-            *(ledger.detected, ledger.quarantine, ledger.kill, ledger.undo, ledger.rehearse, ledger.detected_twice),
+            *(
+                ledger.detected,
+                ledger.quarantine,
+                ledger.kill,
+                ledger.undo,
+                ledger.dry_run_report,
+                ledger.detected_twice,
+            ),
             *(ledger.kill_tree, ledger.suspend, ledger.resume),
         ]
     )
@@ -147,16 +154,16 @@ def random_kills(ledger: Ledger, *, seconds: float, seed: int) -> int:
     A node is not killed a third time before everything that its first death may have found at work has ended: a command
     that three starts in a row find begun is given up by design, whoever it was that killed (SAFETY D27).
     """
-    chance = random.Random(seed)
+    randomness = random.Random(seed)
     kills = 0
     open_at_kill: list[list[Asked]] = []
     end = time.monotonic() + seconds
     roles = [*PLACES]
     while time.monotonic() < end:
-        pause_until = time.monotonic() + chance.uniform(0.2, 2.0)
+        pause_until = time.monotonic() + randomness.uniform(0.2, 2.0)
         while time.monotonic() < pause_until:
-            ledger.mixed(2, chance=chance, at_once=2)
-        role = chance.choice(roles)
+            ledger.mixed(2, randomness=randomness, at_once=2)
+        role = randomness.choice(roles)
         if role == "node":
             if len(open_at_kill) >= 2:
                 _await_end(ledger, open_at_kill[-2])

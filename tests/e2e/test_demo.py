@@ -19,9 +19,9 @@ import pytest
 
 from tests.components import require
 from tests.e2e.morgue import Morgue, facts_of
-from workers.adapters.yaml_files import read_mapping
 from workers.cli.exits import Exit
 from workers.cli.up.data_dir import ROLES, DataDir
+from workers.system.yaml_files import read_mapping
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -21,9 +21,9 @@ from tests.e2e.fleet import COMMANDS, Fleet, embedded_zones
 from tests.e2e.test_trace import Collector, collecting
 from tests.e2e.wire import Wire
 from tests.engines import DockerRig, until
-from workers.adapters import yaml_files
-from workers.bootstrap import one_machine
 from workers.cli.up.data_dir import ROLES, DataDir
+from workers.system import yaml_files
+from workers.wiring import one_machine
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

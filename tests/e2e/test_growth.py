@@ -26,19 +26,19 @@ from tests.e2e.test_broker_faults import SETTLE_S, meanwhile
 from tests.e2e.wire import Wire
 from tests.fakes.telemetry import FakeTelemetry
 from tests.kafka.cluster import KafkaCluster
-from workers.adapters import yaml_files
-from workers.adapters.clock import SystemClock
-from workers.adapters.failpoints import KILLED, VARIABLE
-from workers.adapters.kafka.admin import TopicAdmin
-from workers.adapters.keys import add_node
-from workers.adapters.topic_catalogue import load_topics
-from workers.bootstrap.cluster import Cluster, cluster
 from workers.cli import main
 from workers.cli.exits import Exit
 from workers.cli.growth import FAILPOINTS
 from workers.cli.up.data_dir import ROLES
-from workers.core.ids import NodeId
-from workers.core.routing import command_topic, partition_for
+from workers.domain.ids import NodeId
+from workers.domain.log.routing import command_topic, partition_for
+from workers.log.admin import TopicAdmin
+from workers.log.topic_catalogue import load_topics
+from workers.system import yaml_files
+from workers.system.clock import SystemClock
+from workers.system.failpoints import KILLED, VARIABLE
+from workers.wire.keys import add_node
+from workers.wiring.cluster import Cluster, cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -238,7 +238,7 @@ def test_a_growth_under_load_with_workers_killed_in_the_middle_loses_and_doubles
 
         def load() -> None:
             while not over.is_set():
-                ledger.mixed(6, chance=_KILLS, at_once=3)
+                ledger.mixed(6, randomness=_KILLS, at_once=3)
 
         with meanwhile(load):
             _await(lambda: len(ledger.asked) > 20, "the load began")

@@ -52,7 +52,7 @@ def test_an_outsider_reads_every_result_and_checks_every_signature_and_chain(
 ) -> None:
     fleet: Fleet = request.getfixturevalue(f"{broker}_fleet")
     ledger = client(fleet)
-    ledger.mixed(20, chance=random.Random(5))
+    ledger.mixed(20, randomness=random.Random(5))
     ledger.settled()
     ledger.judge()
 

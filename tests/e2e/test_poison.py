@@ -19,18 +19,18 @@ from tests.e2e.fleet import COMMANDS, Fleet
 from tests.e2e.ledger import Ledger
 from tests.e2e.morgue import facts_of
 from tests.e2e.wire import Put, put
-from workers.adapters.avro import AvroCodec
-from workers.adapters.keys import load_private_key
-from workers.adapters.signing import EnvelopeSealer
 from workers.cli.up.data_dir import COMMAND_PARTITIONS
-from workers.core.command import ActionCommand, parameters_digest
-from workers.core.envelope import Envelope, PayloadType
-from workers.core.event import ProcessRef
-from workers.core.ids import RANDOM_BYTES, ExecutionId, Incarnation, KeyId, NodeId, uuid7
-from workers.core.outcome import NOTHING
-from workers.core.request import Actor, ActorKind
-from workers.core.routing import partition_for
-from workers.core.target import ProcessTarget
+from workers.domain.command import ActionCommand, parameters_digest
+from workers.domain.event import ProcessRef
+from workers.domain.ids import RANDOM_BYTES, ExecutionId, Incarnation, KeyId, NodeId, uuid7
+from workers.domain.log.routing import partition_for
+from workers.domain.outcome import NOTHING
+from workers.domain.request import Actor, ActorKind
+from workers.domain.target import ProcessTarget
+from workers.domain.trust.envelope import Envelope, PayloadType
+from workers.wire.avro import AvroCodec
+from workers.wire.keys import load_private_key
+from workers.wire.signing import EnvelopeSigner
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -48,8 +48,8 @@ class Poisoner:
     def __init__(self, ledger: Ledger) -> None:
         fleet = ledger.fleet
         self.codec = AvroCodec()
-        self.dispatcher = EnvelopeSealer(load_private_key(fleet.data.keys / "dispatcher.key"), self.codec)
-        self.node = EnvelopeSealer(load_private_key(fleet.data.keys / "node.key"), self.codec)
+        self.dispatcher = EnvelopeSigner(load_private_key(fleet.data.keys / "dispatcher.key"), self.codec)
+        self.node = EnvelopeSigner(load_private_key(fleet.data.keys / "node.key"), self.codec)
         with fleet.client() as client:
             state = client.get(f"/api/v1/nodes/{fleet.node_id}").json()
         self.bystander = ledger.morgue.spawn()
@@ -77,7 +77,7 @@ class Poisoner:
         while True:
             number += 1
             fresh = replace(self.command, command_id=ExecutionId(uuid7(time.time_ns(), os.urandom(RANDOM_BYTES))))
-            good = self.dispatcher.seal(PayloadType.COMMAND, fresh)
+            good = self.dispatcher.sign(PayloadType.COMMAND, fresh)
             envelope = self.codec.decode(good.value, Envelope)
             # Each kind would kill the bystander if it were believed.
             yield os.urandom(1 + number % 300)
@@ -95,7 +95,7 @@ class Poisoner:
             yield self.sealed(fresh, node_key=KeyId("e" * 32))
             yield self.sealed(fresh, parameters_sha256="0" * 64)
             yield self.sealed(fresh, expires_at_ns=SECOND)
-            yield self.node.seal(PayloadType.COMMAND, fresh).value
+            yield self.node.sign(PayloadType.COMMAND, fresh).value
             yield self.nested(good.value, depth=1 + number % 20)
             yield envelope.payload
             yield b"\xc3\x01" + struct.pack("<Q", number) + envelope.payload
@@ -104,7 +104,7 @@ class Poisoner:
 
     def sealed(self, command: ActionCommand, **changes: object) -> bytes:
         """Genuinely signed, and still not for this node."""
-        return self.dispatcher.seal(PayloadType.COMMAND, replace(command, **changes)).value  # type: ignore[arg-type]
+        return self.dispatcher.sign(PayloadType.COMMAND, replace(command, **changes)).value  # type: ignore[arg-type]
 
     def nested(self, value: bytes, *, depth: int) -> bytes:
         """An envelope in an envelope in an envelope."""

@@ -15,12 +15,12 @@ from tests.e2e.conftest import Clients
 from tests.e2e.fleet import COMMANDS, Fleet
 from tests.e2e.ledger import Ledger
 from tests.e2e.wire import Put, Wire, put
-from workers.adapters.avro import AvroCodec
-from workers.adapters.history_store.store import open_history
-from workers.adapters.yaml_files import read_mapping
-from workers.bootstrap.projector import Choice, rebuild_history
 from workers.projector.projector import FAILPOINTS as PROJECTOR_FAILPOINTS
 from workers.settings import ProjectorSettings, parse
+from workers.store.history.store import open_history
+from workers.system.yaml_files import read_mapping
+from workers.wire.avro import AvroCodec
+from workers.wiring.projector import Choice, rebuild_history
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -76,7 +76,7 @@ def test_the_whole_log_ten_times_changes_nothing_and_a_rebuild_equals_the_store(
     for place in PROJECTOR_FAILPOINTS:
         fleet.stop("projector")
         fleet.spawn("projector", f"{place}=kill:3")
-        ledger.mixed(30, chance=random.Random(3))
+        ledger.mixed(30, randomness=random.Random(3))
         until_dead(ledger, "projector")
         fleet.spawn("projector")
         ledger.settled()
@@ -154,7 +154,7 @@ def test_a_thousand_old_commands_do_nothing_not_after_a_restart_nor_after_the_jo
     fleet: Fleet = request.getfixturevalue(f"{broker}_fleet")
     ledger = client(fleet)
     late_ones(ledger, 10)
-    ledger.mixed(20, chance=random.Random(4))
+    ledger.mixed(20, randomness=random.Random(4))
     ledger.settled()
     ledger.judge()
     with Wire(fleet.bootstrap_servers, (COMMANDS,), fetch_wait_ms=fleet.fetch_wait_ms) as commands:

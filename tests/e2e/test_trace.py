@@ -17,8 +17,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from tests.e2e.conftest import Clients
 from tests.e2e.fleet import COMMANDS, Fleet, embedded_zones
 from tests.e2e.wire import Wire
-from workers.bootstrap import one_machine
 from workers.cli.up.data_dir import DataDir
+from workers.wiring import one_machine
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workers.core.errors import CommandRejected
-from workers.core.outcome import Values
-from workers.core.rules import Actions, ActionShape
-from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget
+from workers.domain.errors import CommandRejected
+from workers.domain.outcome import Values
+from workers.domain.rules.rules import Actions, ActionShape
+from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget
 
 
 @dataclass(frozen=True, slots=True)

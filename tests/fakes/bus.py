@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tests.fakes.log import FakeLog, Place
-from workers.core.errors import MalformedMessage, TransientFailure
-from workers.core.record import Delivery, LogPosition, Offset, OutRecord, Start
-from workers.ports import Ack
+from workers.domain.errors import MalformedMessage, TransientFailure
+from workers.domain.log.record import Delivery, LogPosition, Offset, OutRecord, Start
+from workers.log.ports import Ack
 
 
 class FakeBus(FakeLog):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from workers.core.audit import ChainHead
-from workers.core.ids import ChainId
-from workers.core.record import OutRecord
+from workers.domain.ids import ChainId
+from workers.domain.log.record import OutRecord
+from workers.domain.trust.audit import ChainHead
 
 
 class FakeChained:

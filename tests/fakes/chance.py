@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 
-class FakeChance:
+class FakeRandomness:
     """Seeded randomness."""
 
     def __init__(self, seed: int = 0) -> None:

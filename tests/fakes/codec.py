@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TypeVar
 
-from workers.core.errors import MalformedMessage
+from workers.domain.errors import MalformedMessage
 
 T = TypeVar("T")
 

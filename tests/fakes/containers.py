@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tests.fakes.clock import FakeClock
-from workers.core.container import ALIVE, ContainerFacts, ContainerRef, ContainerState, RestartPolicy, Runtime
-from workers.core.errors import Indeterminate, TransientFailure, WorkerError
-from workers.ports import Refusal
+from workers.domain.errors import Indeterminate, TransientFailure, WorkerError
+from workers.domain.targets.container import ALIVE, ContainerFacts, ContainerRef, ContainerState, RestartPolicy, Runtime
+from workers.host.containers.ports import Refusal
 
 SOCKET = "/run/docker.sock"
 

@@ -17,31 +17,31 @@ from typing import Any, TypeVar
 import httpx
 
 from tests.fakes.bus import FakeBus
-from tests.fakes.chance import FakeChance
+from tests.fakes.chance import FakeRandomness
 from tests.fakes.clock import FakeClock
 from tests.fakes.codec import FakeCodec
 from tests.fakes.history_store import FakeHistoryStore
 from tests.fakes.object_store import FakeObjectStore
 from tests.fakes.outbox import FakeOutbox
-from tests.fakes.signing import FakeSealer, fake_key
+from tests.fakes.signing import FakeSigner, fake_key
 from tests.fakes.telemetry import FakeTelemetry
 from workers.actions import CATALOGUE
-from workers.adapters.falco import alerts_in
-from workers.adapters.scribe import ChainScribe
-from workers.core import topics
-from workers.core.audit import AuditRecord
-from workers.core.errors import TransientFailure
-from workers.core.event import RuntimeEvent
-from workers.core.keyset import KeyRole
-from workers.core.record import OutRecord
-from workers.core.request import ActionRequest
-from workers.gateway import showing
-from workers.gateway.desk import Desk
+from workers.domain.errors import TransientFailure
+from workers.domain.event import RuntimeEvent
+from workers.domain.log import topics
+from workers.domain.log.record import OutRecord
+from workers.domain.request import ActionRequest
+from workers.domain.trust.audit import AuditRecord
+from workers.domain.trust.keyset import KeyRole
+from workers.gateway import show_execution
 from workers.gateway.http.app import build
+from workers.gateway.intake import Intake
 from workers.gateway.permissions import ADMIN
 from workers.gateway.principals import Principal, RateLimit, Tokens
 from workers.gateway.trail import Trail
-from workers.ports import Codec
+from workers.wire.event_reader import alerts_in
+from workers.wire.ports import Codec
+from workers.wire.recorder import ChainRecorder
 
 T = TypeVar("T")
 
@@ -70,9 +70,9 @@ class FakeGateway:
         self.folds = folds
         self.objects = FakeObjectStore()
         self.written: list[OutRecord] = []
-        sealer = FakeSealer(fake_key("gateway", KeyRole.WORKER))
-        self.trail = Trail(ChainScribe("gateway", sealer=sealer, codec=FakeCodec()), self.outbox.begin, self.clock)
-        self.desk = Desk(
+        signer = FakeSigner(fake_key("gateway", KeyRole.WORKER))
+        self.trail = Trail(ChainRecorder("gateway", signer=signer, codec=FakeCodec()), self.outbox.begin, self.clock)
+        self.intake = Intake(
             history=self.history,
             catalogue={action.name: action for action in CATALOGUE},
             append=self.append,
@@ -81,11 +81,11 @@ class FakeGateway:
             trail=self.trail,
             telemetry=self.telemetry,
             clock=self.clock,
-            chance=FakeChance(),
+            randomness=FakeRandomness(),
             objects=self.objects if stores else None,
         )
         self.app = build(
-            self.desk,
+            self.intake,
             tokens=Tokens({sha256(token.encode()).hexdigest(): person}),
             limit=RateLimit(a_minute, self.clock),
             signer=lambda signed: "",
@@ -103,7 +103,7 @@ class FakeGateway:
         self.written += records
         if self.folds:
             for request in (each for each in self.requests(records) if each.steps):
-                self.history.put(*(step.result for step in showing.awaited(request).steps))
+                self.history.put(*(step.result for step in show_execution.awaited(request).steps))
 
     def requests(self, records: Sequence[OutRecord] | None = None) -> list[ActionRequest]:
         """The requests that the log has."""

@@ -13,13 +13,10 @@ from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from typing import TypeVar
 
-from workers.core.audit import GENESIS, AuditRecord, link
-from workers.core.errors import PermanentFailure
-from workers.core.event import RuntimeEvent
-from workers.core.history import Execution, FoldedStep, StepKey, fold
-from workers.core.ids import ChainId, EventId, ExecutionId
-from workers.core.node_state import NodeState
-from workers.core.queries import (
+from workers.domain.errors import PermanentFailure
+from workers.domain.event import RuntimeEvent
+from workers.domain.history.execution import Execution, FoldedStep, StepKey, fold
+from workers.domain.history.queries import (
     EventQuery,
     ExecutionQuery,
     Page,
@@ -31,11 +28,14 @@ from workers.core.queries import (
     cursor_after,
     position_of,
 )
-from workers.core.record import LogPosition
-from workers.core.result import ActionResult
-from workers.core.retention import Cutoffs, Forgotten, is_old, is_open
-from workers.core.search import HistoryDigest, SearchRow, lifts, search_row, short_container
-from workers.core.sequence import Ranges, sender_of
+from workers.domain.history.retention import Cutoffs, Forgotten, is_old, is_open
+from workers.domain.history.search import HistoryDigest, SearchRow, lifts, search_row, short_container
+from workers.domain.history.sequence import Ranges, sender_of
+from workers.domain.ids import ChainId, EventId, ExecutionId
+from workers.domain.log.record import LogPosition
+from workers.domain.node_state import NodeState
+from workers.domain.result import ActionResult
+from workers.domain.trust.audit import GENESIS, AuditRecord, link
 
 T = TypeVar("T")
 

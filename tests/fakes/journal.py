@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
-from workers.core.audit import ChainHead
-from workers.core.errors import WorkerError
-from workers.core.ids import ChainId, ExecutionId, Incarnation
-from workers.core.journal_entry import EntryState, JournalEntry
-from workers.core.record import LogPosition, OutRecord
-from workers.ports import JournalTx, OutboxRow
+from workers.domain.errors import WorkerError
+from workers.domain.ids import ChainId, ExecutionId, Incarnation
+from workers.domain.journal_entry import EntryState, JournalEntry
+from workers.domain.log.record import LogPosition, OutRecord
+from workers.domain.trust.audit import ChainHead
+from workers.log.ports import OutboxRow
+from workers.store.ports import JournalTx
 
 INCARNATION = Incarnation("01890000-0000-7000-8000-00000000000a")
 

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 
-from workers.core.audit import ChainHead
-from workers.core.errors import WorkerError
-from workers.core.ids import ChainId
-from workers.core.record import LogPosition, OutRecord
-from workers.ports import OutboxRow
+from workers.domain.errors import WorkerError
+from workers.domain.ids import ChainId
+from workers.domain.log.record import LogPosition, OutRecord
+from workers.domain.trust.audit import ChainHead
+from workers.log.ports import OutboxRow
 
 CHAIN = ChainId("dispatcher/01890000-0000-4000-8000-00000000000d")
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from tests.fakes.clock import FakeClock
-from workers.core.errors import TransientFailure
-from workers.core.ids import LogId
-from workers.core.record import Earliest, Gap, Latest, LogPosition, Offset, OutRecord, Record, Since, Start
-from workers.core.routing import murmur2
+from workers.domain.errors import TransientFailure
+from workers.domain.ids import LogId
+from workers.domain.log.record import Earliest, Gap, Latest, LogPosition, Offset, OutRecord, Record, Since, Start
+from workers.domain.log.routing import murmur2
 
 Place = tuple[str, int]
 """Topic and partition."""

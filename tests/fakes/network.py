@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from workers.core.errors import CommandRejected
-from workers.core.network import Barrier, Isolation, Lifeline, Lifelines, Protocol, Purpose
+from workers.domain.errors import CommandRejected
+from workers.domain.targets.network import Barrier, Isolation, Lifeline, Lifelines, Protocol, Purpose
 
 BROKER = Lifeline(Purpose.KAFKA, ipaddress.ip_network("10.0.0.7"), 9092)
 STORE = Lifeline(Purpose.STORE, ipaddress.ip_network("10.0.0.8"), 8333)
@@ -42,7 +42,7 @@ class FakeNamespace:
 
 @dataclass(slots=True)
 class FakePlace:
-    """The port ``NetworkPlace``."""
+    """The port ``NetworkNamespace``."""
 
     space: FakeNamespace
     network: FakeNetwork

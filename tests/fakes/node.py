@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.fakes.bus import FakeBus
 from tests.fakes.chained import FakeChained
-from tests.fakes.chance import FakeChance
+from tests.fakes.chance import FakeRandomness
 from tests.fakes.clock import FakeClock
 from tests.fakes.codec import FakeCodec
 from tests.fakes.failpoints import FakeFailpoints
@@ -26,26 +26,28 @@ from tests.fakes.journal import FakeJournal
 from tests.fakes.processes import FakeProcesses
 from tests.fakes.retrying import FakeRetrying
 from tests.fakes.scripted import World, catalogue, target
-from tests.fakes.signing import FakeOpener, FakeSealer, fake_key, fake_keyset
+from tests.fakes.signing import FakeSigner, FakeVerifier, fake_key, fake_keyset
 from tests.fakes.telemetry import FakeTelemetry
 from tests.guarantees.observation import Observation
-from workers.action import Lane
-from workers.adapters.scribe import ChainScribe
-from workers.core import topics
-from workers.core.audit import AuditRecord
-from workers.core.command import ActionCommand, parameters_digest
-from workers.core.envelope import PayloadType
-from workers.core.errors import MalformedMessage
-from workers.core.ids import ExecutionId, InstanceId, NodeId, uuid7
-from workers.core.journal_entry import EntryState
-from workers.core.keyset import KeyRole, PublicKey
-from workers.core.node_state import DeadLetter, NodeState
-from workers.core.record import OutRecord, Record
-from workers.core.request import Actor, ActorKind
-from workers.core.result import ActionResult
-from workers.core.routing import command_topic
-from workers.core.topology import Topology, first
-from workers.node.equipment import Equipment, Identity
+from workers.actions.base import Lane
+from workers.domain.command import ActionCommand, parameters_digest
+from workers.domain.errors import MalformedMessage
+from workers.domain.ids import ExecutionId, InstanceId, NodeId, uuid7
+from workers.domain.journal_entry import EntryState
+from workers.domain.log import topics
+from workers.domain.log.record import OutRecord, Record
+from workers.domain.log.routing import command_topic
+from workers.domain.log.topology import Topology, first
+from workers.domain.node_state import DeadLetter, NodeState
+from workers.domain.request import Actor, ActorKind
+from workers.domain.result import ActionResult
+from workers.domain.trust.audit import AuditRecord
+from workers.domain.trust.envelope import PayloadType
+from workers.domain.trust.keyset import KeyRole, PublicKey
+from workers.host.ports import Host
+from workers.log.ports import OutboxRow
+from workers.node.deadline_watch import DeadlineWatch
+from workers.node.effect_watch import EffectWatch
 from workers.node.executor import Executor
 from workers.node.feed import Feed
 from workers.node.gate import Gate
@@ -55,14 +57,13 @@ from workers.node.heartbeat import Heartbeat
 from workers.node.intake import Intake
 from workers.node.lanes import Lanes
 from workers.node.recover import Recovery
-from workers.node.register import Register
 from workers.node.run import Runner
+from workers.node.services import Identity, Services
 from workers.node.time_floor import TimeFloor
+from workers.node.transitions import Transitions
 from workers.node.uploads import Uploads
-from workers.node.vigil import Vigil
-from workers.node.watch import Watch
-from workers.ports import Host, OutboxRow
 from workers.settings import ResponseActions
+from workers.wire.recorder import ChainRecorder
 
 NODE = NodeId("a1" * 16)
 TOPIC = command_topic("default")
@@ -90,7 +91,7 @@ class NodeBench:
         """`lanes`, `lock` and `waits` are for tests that run the loop's threads."""
         self._make_lanes, self._waits = lanes, waits
         self.clock = FakeClock()
-        self.chance = FakeChance(seed)
+        self.randomness = FakeRandomness(seed)
         self.world = World(self.clock.now_ns)
         self.settings = settings if settings is not None else ResponseActions()
         self.telemetry = FakeTelemetry()
@@ -119,14 +120,14 @@ class NodeBench:
         self.world.intended = lambda execution_id: _intended(journal, execution_id)
         codec = FakeCodec()
         uploads = Uploads()
-        self.equipment = Equipment(
+        self.services = Services(
             identity=Identity(
                 NODE, NODE_KEY.key_id, journal.incarnation, InstanceId(f"instance-{self.started}"), host_names=("h",)
             ),
             journal=journal,
             codec=codec,
-            opener=FakeOpener(KEYSET, codec),
-            scribe=ChainScribe("node", sealer=FakeSealer(NODE_KEY, codec), codec=codec),
+            verifier=FakeVerifier(KEYSET, codec),
+            recorder=ChainRecorder("node", signer=FakeSigner(NODE_KEY, codec), codec=codec),
             clock=self.clock,
             time=TimeFloor(self.clock, journal.floor_ns()),
             telemetry=self.telemetry,
@@ -139,16 +140,16 @@ class NodeBench:
             uploads=uploads,
         )
         self.lanes = self._make_lanes(self.settings.queue_length, self.clock.monotonic_ns)
-        self.gate = Gate(self.equipment)
-        self.register = Register(self.equipment)
-        self.watch = Watch(self.equipment, self.register)
-        self.runner = Runner(self.equipment, self.gate, self.register, self.watch)
-        self.vigil = Vigil(self.equipment, self.register)
-        self.intake = Intake(self.equipment, self.gate, self.register, self.lanes)
-        self.generations = Generations(self.equipment, self.register, partitions=PARTITIONS)
-        self.executor = Executor(self.equipment, self.intake, self.register, self.lanes, self.generations)
-        self.recovery = Recovery(self.equipment, self.gate, self.register)
-        self.heartbeat = Heartbeat(self.equipment, self.register, self.lanes, self.spare)
+        self.gate = Gate(self.services)
+        self.transitions = Transitions(self.services)
+        self.watch = DeadlineWatch(self.services, self.transitions)
+        self.runner = Runner(self.services, self.gate, self.transitions, self.watch)
+        self.effect_watch = EffectWatch(self.services, self.transitions)
+        self.intake = Intake(self.services, self.gate, self.transitions, self.lanes)
+        self.generations = Generations(self.services, self.transitions, partitions=PARTITIONS)
+        self.executor = Executor(self.services, self.intake, self.transitions, self.lanes, self.generations)
+        self.recovery = Recovery(self.services, self.gate, self.transitions)
+        self.heartbeat = Heartbeat(self.services, self.transitions, self.lanes, self.spare)
         self.reader = self.bus.reader(waits=self._waits)
         self.feed = Feed(self.reader, self.executor, self.telemetry, self.clock)
         self.lanes.push(self.recovery.start())
@@ -199,7 +200,7 @@ class NodeBench:
         """A genuine command, issued now."""
         now_ns = self.clock.now_ns()
         made = ActionCommand(
-            command_id=ExecutionId(uuid7(now_ns, self.chance.bytes(10))),
+            command_id=ExecutionId(uuid7(now_ns, self.randomness.bytes(10))),
             node_id=NODE,
             node_key=NODE_KEY.key_id,
             incarnation=self.journal.incarnation,
@@ -224,7 +225,7 @@ class NodeBench:
             self.accepted[command.command_id] = command
         else:
             self.strangers.add(command.command_id)
-        return self.put(FakeSealer(key).seal(PayloadType.COMMAND, command).value)
+        return self.put(FakeSigner(key).sign(PayloadType.COMMAND, command).value)
 
     def put(self, value: bytes | None, *, key: bytes | None = NODE.encode()) -> Record:
         """Any bytes, on this node's partition of the newest generation."""
@@ -240,7 +241,7 @@ class NodeBench:
 
     def tell(self, topology: Topology, *, key: PublicKey = OPERATOR_KEY) -> Record:
         """A record on `fleet.topology`, signed by whoever."""
-        value = FakeSealer(key).seal(PayloadType.TOPOLOGY, topology).value
+        value = FakeSigner(key).sign(PayloadType.TOPOLOGY, topology).value
         return self.bus.append(OutRecord(topics.TOPOLOGY, topology.key, value))
 
     # --- what came out -----------------------------------------------------------------------------------------------
@@ -261,8 +262,10 @@ class NodeBench:
 
     def heartbeats(self) -> list[NodeState]:
         """Every heartbeat said, through the journal and then through memory."""
-        opener = FakeOpener(KEYSET)
-        spare = [opener.open(r.value or b"", PayloadType.NODE_STATE, NodeState).record for r in self.spare.published]
+        verifier = FakeVerifier(KEYSET)
+        spare = [
+            verifier.verify(r.value or b"", PayloadType.NODE_STATE, NodeState).record for r in self.spare.published
+        ]
         return [*self._opened(topics.NODES, PayloadType.NODE_STATE, NodeState), *spare]
 
     def state_of(self, command: ActionCommand) -> EntryState | None:
@@ -280,15 +283,15 @@ class NodeBench:
             audit=self.audit(),
             dead_letters=self.dead_letters(),
             protected=frozenset(map(str, self.world.protected)),
-            switched_off=frozenset(name for name in self.equipment.catalogue if not self.settings.allows(name)),
+            switched_off=frozenset(name for name in self.services.catalogue if not self.settings.allows(name)),
         )
         return replace(seen, **more)
 
     def _opened(self, topic: str, kind: PayloadType, as_: type[Any]) -> Iterator[Any]:
-        opener = FakeOpener(KEYSET)
+        verifier = FakeVerifier(KEYSET)
         for value in self.bus.values(topic):
             try:
-                opened = opener.open(value or b"", kind, as_)
+                opened = verifier.verify(value or b"", kind, as_)
             except MalformedMessage as error:
                 raise AssertionError(f"{topic} holds a record that does not verify: {error.reason}") from error
             assert opened.signatory.key_id == NODE_KEY.key_id

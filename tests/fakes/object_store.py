@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tests.fakes.clock import FakeClock
-from workers.adapters.object_store.digests import check_digest
-from workers.core.custody import executed, is_object_key
-from workers.core.errors import LimitExceeded, WorkerError
-from workers.core.ids import NodeId
-from workers.ports import Clock, ObjectSource, StoredObject, Written
+from workers.domain.errors import LimitExceeded, WorkerError
+from workers.domain.ids import NodeId
+from workers.domain.targets.custody import executed, is_object_key
+from workers.store.objects.digests import check_digest
+from workers.store.objects.ports import ObjectSource, StoredObject, Written
+from workers.system.ports import Clock
 
 NODE = NodeId("0" * 32)
 

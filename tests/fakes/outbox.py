@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import RLock
 
-from workers.core.audit import ChainHead
-from workers.core.ids import ChainId
-from workers.core.record import OutRecord
-from workers.ports import OutboxRow
+from workers.domain.ids import ChainId
+from workers.domain.log.record import OutRecord
+from workers.domain.trust.audit import ChainHead
+from workers.log.ports import OutboxRow
 
 
 class FakeOutbox:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from tests.fakes.chained import FakeChained
-from workers.core.errors import TransientFailure
-from workers.core.record import OutRecord
-from workers.ports import Chained, LogWriter, OutboxRow
+from workers.domain.errors import TransientFailure
+from workers.domain.log.record import OutRecord
+from workers.log.ports import LogWriter, OutboxRow
+from workers.wire.ports import Chained
 
 
 class FakeOutgoing(FakeChained):

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tests.fakes.clock import FakeClock
-from workers.core.errors import PermanentFailure, TransientFailure
-from workers.core.halting import ThreadFacts
-from workers.core.process import ProcessFacts, ProcessIdentity
-from workers.core.process_identity import is_same
-from workers.core.process_snapshot import Listed, ProcessSnapshot, Variable
+from workers.domain.errors import PermanentFailure, TransientFailure
+from workers.domain.targets.halting import ThreadFacts
+from workers.domain.targets.process import ProcessFacts, ProcessIdentity
+from workers.domain.targets.process_identity import is_same
+from workers.domain.targets.process_snapshot import Listed, ProcessSnapshot, Variable
 
 TICK_NS: Final = 10_000_000
 BOOT_ID: Final = "0f0e0d0c-0b0a-4908-8706-050403020100"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from tests.fakes.clock import FakeClock
-from workers.core.errors import TransientFailure
+from workers.domain.errors import TransientFailure
 
 T = TypeVar("T")
 

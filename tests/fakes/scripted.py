@@ -11,19 +11,19 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from tests.guarantees.observation import Effect
-from workers.action import Action, Done, Job, Lane, NoParameters, NotDone, Pending, Permission, Probe, parameter
-from workers.core.errors import (
+from workers.actions.base import Action, Done, Job, Lane, NoParameters, NotDone, Pending, Permission, Probe, parameter
+from workers.domain.errors import (
     CommandRejected,
     Indeterminate,
     LimitExceeded,
     PermanentFailure,
     TransientFailure,
 )
-from workers.core.event import ProcessRef
-from workers.core.ids import ExecutionId
-from workers.core.outcome import Outcome, PostCondition, Report, Values
-from workers.core.target import ProcessTarget
-from workers.ports import Host
+from workers.domain.event import ProcessRef
+from workers.domain.ids import ExecutionId
+from workers.domain.outcome import Outcome, PostCondition, Report, Values
+from workers.domain.target import ProcessTarget
+from workers.host.ports import Host
 
 Script = str
 """`transient`, `transient_after`, `hang`, `hang_after`, `permanent`, `limit`, `bug`, `reject`, `slow`: the next run."""

@@ -7,11 +7,12 @@ import json
 from typing import TypeVar
 
 from tests.fakes.codec import FakeCodec
-from workers.core.envelope import MAX_ENVELOPE_BYTES, PayloadType, signed_bytes
-from workers.core.errors import MalformedMessage
-from workers.core.ids import KeyId, key_id_of
-from workers.core.keyset import KeyRole, Keyset, PublicKey, Signatory
-from workers.ports import Clock, Codec, Opened, Sealed
+from workers.domain.errors import MalformedMessage
+from workers.domain.ids import KeyId, key_id_of
+from workers.domain.trust.envelope import MAX_ENVELOPE_BYTES, PayloadType, signed_bytes
+from workers.domain.trust.keyset import KeyRole, Keyset, PublicKey, Signatory
+from workers.system.ports import Clock
+from workers.wire.ports import Codec, SignedRecord, VerifiedRecord
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ def fake_keyset(*keys: PublicKey, version: int = 1, expires_at_ns: int = 1 << 62
     return Keyset(version, expires_at_ns, {key.key_id: key for key in keys})
 
 
-class FakeSealer:
+class FakeSigner:
     """Seals with one fake key."""
 
     def __init__(self, key: PublicKey, codec: Codec | None = None) -> None:
@@ -38,7 +39,7 @@ class FakeSealer:
     def key_id(self) -> KeyId:
         return self._key.key_id
 
-    def seal(self, kind: PayloadType, record: object) -> Sealed:
+    def sign(self, kind: PayloadType, record: object) -> SignedRecord:
         payload = self._codec.encode(record)
         value = {
             "type": kind.value,
@@ -46,18 +47,18 @@ class FakeSealer:
             "key": self._key.key_id,
             "sig": _sign(self._key, kind, payload),
         }
-        return Sealed(json.dumps(value).encode(), payload)
+        return SignedRecord(json.dumps(value).encode(), payload)
 
 
-class FakeOpener:
-    """Opens what a `FakeSealer` sealed with a key of the keyset; refuses everything else with the port's own codes."""
+class FakeVerifier:
+    """Opens what a `FakeSigner` sealed with a key of the keyset; refuses everything else with the port's own codes."""
 
     def __init__(self, keyset: Keyset, codec: Codec | None = None, *, clock: Clock | None = None) -> None:
         self._keyset = keyset
         self._clock = clock
         self._codec = codec if codec is not None else FakeCodec()
 
-    def open(self, value: bytes, kind: PayloadType, as_: type[T]) -> Opened[T]:
+    def verify(self, value: bytes, kind: PayloadType, as_: type[T]) -> VerifiedRecord[T]:
         if len(value) > MAX_ENVELOPE_BYTES:
             raise MalformedMessage(code="oversize")
         try:
@@ -78,7 +79,9 @@ class FakeOpener:
         if signature != _sign(key, kind, payload):
             raise MalformedMessage(code="bad_signature")
         record = self._codec.decode(payload, as_)
-        return Opened(record, payload, hashlib.sha256(payload).hexdigest(), Signatory(key.key_id, key.role, key.owner))
+        return VerifiedRecord(
+            record, payload, hashlib.sha256(payload).hexdigest(), Signatory(key.key_id, key.role, key.owner)
+        )
 
 
 def _sign(key: PublicKey, kind: str, payload: bytes) -> str:

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tests.fakes.vault import FakeVault
-from workers.adapters.spool.sources import BytesSource
-from workers.core.custody import Custody
-from workers.core.errors import LimitExceeded, PermanentFailure, WorkerError
-from workers.core.file import FileFacts, FileIdentity, Location
-from workers.core.ids import ExecutionId
-from workers.core.protected_files import ProtectedPlaces
-from workers.ports import Copy, Kept, ObjectSource
+from workers.domain.errors import LimitExceeded, PermanentFailure, WorkerError
+from workers.domain.ids import ExecutionId
+from workers.domain.targets.custody import Custody
+from workers.domain.targets.file import FileFacts, FileIdentity, Location
+from workers.domain.targets.protected_files import ProtectedPaths
+from workers.host.evidence.ports import Copy, Kept
+from workers.host.evidence.sources import BytesSource
+from workers.store.objects.ports import ObjectSource
 
 MEGABYTE = 1 << 20
 
@@ -24,8 +25,8 @@ class FakeSpool:
 
     disk: FakeVault = field(default_factory=FakeVault)
     largest: int = 50 * MEGABYTE
-    own: ProtectedPlaces = field(default_factory=ProtectedPlaces)
-    secret: ProtectedPlaces = field(default_factory=ProtectedPlaces)
+    own: ProtectedPaths = field(default_factory=ProtectedPaths)
+    secret: ProtectedPaths = field(default_factory=ProtectedPaths)
     copies: dict[ExecutionId, bytes] = field(default_factory=dict)
     sealed: dict[ExecutionId, Custody] = field(default_factory=dict)
     done: set[ExecutionId] = field(default_factory=set)
@@ -38,13 +39,13 @@ class FakeSpool:
     def examine(self, where: Location) -> FileFacts | None:
         return self.disk.examine(where)
 
-    def own_places(self) -> ProtectedPlaces:
+    def own_paths(self) -> ProtectedPaths:
         return self.own
 
-    def secret_places(self) -> ProtectedPlaces:
+    def secret_paths(self) -> ProtectedPaths:
         return self.secret
 
-    def make_room(self, size: int) -> None:
+    def check_capacity(self, size: int) -> None:
         self._step("make_room")
 
     def copy(

@@ -1,6 +1,6 @@
 """Telemetry that records instead of sending; traces travel in headers as the real one's do.
 
-A metric or label that workers/core/metrics.py does not have is an error here: production would silently not count it.
+A metric or label that workers/domain/metrics.py does not have is an error here: production would silently not count it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from workers.core.metrics import METRICS, Kind
-from workers.core.outcome import NOTHING, Values
-from workers.core.record import Headers
+from workers.domain.log.record import Headers
+from workers.domain.metrics import METRICS, Kind
+from workers.domain.outcome import NOTHING, Values
 
 NO_LABELS: Mapping[str, str] = {}
 
@@ -83,6 +83,6 @@ class FakeTelemetry:
 
 def _known(metric: str, labels: Mapping[str, str], kind: Kind) -> None:
     named = METRICS.get(metric)
-    assert named is not None, f"{metric}: add it to workers/core/metrics.py, as room.noun"
+    assert named is not None, f"{metric}: add it to workers/domain/metrics.py, as room.noun"
     assert named.kind is kind, f"{metric} is a {named.kind}"
     assert set(labels) <= set(named.labels), f"{metric} has no label {sorted(set(labels) - set(named.labels))}"

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from workers.core.errors import CommandRejected, LimitExceeded, PermanentFailure
-from workers.core.file import (
+from workers.domain.errors import CommandRejected, LimitExceeded, PermanentFailure
+from workers.domain.ids import ExecutionId
+from workers.domain.targets.file import (
     Enclosure,
     Extent,
     FileAttribute,
@@ -22,10 +23,9 @@ from workers.core.file import (
     Holders,
     Location,
 )
-from workers.core.ids import ExecutionId
-from workers.core.manifest import Manifest, is_same_directory
-from workers.core.protected_files import ProtectedPlaces
-from workers.ports import Copied, Occupant, Place, VaultLimits, Whereabouts
+from workers.domain.targets.manifest import Manifest, is_same_directory
+from workers.domain.targets.protected_files import ProtectedPaths
+from workers.host.files.ports import Copied, HeldFile, Occupant, VaultLimits, Whereabouts
 
 DEVICE = 1
 ROOT = FileIdentity(DEVICE, 2)
@@ -69,7 +69,7 @@ class FakeVault:
     objects: dict[ExecutionId, bytes] = field(default_factory=dict)
     parts: dict[ExecutionId, bytes] = field(default_factory=dict)
     manifests: dict[ExecutionId, Manifest] = field(default_factory=dict)
-    places: ProtectedPlaces = field(default_factory=ProtectedPlaces)
+    places: ProtectedPaths = field(default_factory=ProtectedPaths)
     parents: dict[bytes, FileIdentity] = field(default_factory=dict)
     """Directories that are not the usual one."""
     fail: dict[str, list[Exception]] = field(default_factory=dict)
@@ -146,10 +146,10 @@ class FakeVault:
         found.ctime_ns += 1
         return self.examine(where)
 
-    def protected_places(self) -> ProtectedPlaces:
+    def protected_paths(self) -> ProtectedPaths:
         return self.places
 
-    def make_room(self, size: int) -> None:
+    def check_capacity(self, size: int) -> None:
         self.step("make_room")
         if sum(map(len, self.objects.values())) + size > self.limits.quota:
             raise LimitExceeded(code="refused_quota")
@@ -169,14 +169,14 @@ class FakeVault:
         self.step(f"record {manifest.state}")
         self.manifests[manifest.execution_id] = manifest
 
-    def place(self, manifest: Manifest, inside: Enclosure | None) -> Place | None:
+    def place(self, manifest: Manifest, inside: Enclosure | None) -> HeldFile | None:
         self.step("place")
         key = self.key(Location(manifest.path, inside))
         same = is_same_directory(manifest, self.parent_of(key), ROOT)
-        return FakePlace(self, manifest, key) if same else None
+        return FakeHeldFile(self, manifest, key) if same else None
 
 
-class FakePlace:
+class FakeHeldFile:
     """The port `Place`."""
 
     def __init__(self, vault: FakeVault, manifest: Manifest, key: bytes) -> None:

@@ -10,24 +10,25 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from tests.fakes.history_store import FakeHistoryStore
-from workers.core import topics
-from workers.core.audit import AuditRecord
-from workers.core.envelope import PayloadType
-from workers.core.errors import MalformedMessage
-from workers.core.history import FoldedStep, fold
-from workers.core.keyset import KeyRole
-from workers.core.node_state import NodeState
-from workers.core.queries import MAX_LIMIT, ExecutionQuery
-from workers.core.record import Record
-from workers.core.result import ActionResult
-from workers.ports import Codec, EventReader, HistoryStore, HistoryTx, Opener
+from workers.domain.errors import MalformedMessage
+from workers.domain.history.execution import FoldedStep, fold
+from workers.domain.history.queries import MAX_LIMIT, ExecutionQuery
+from workers.domain.log import topics
+from workers.domain.log.record import Record
+from workers.domain.node_state import NodeState
+from workers.domain.result import ActionResult
+from workers.domain.trust.audit import AuditRecord
+from workers.domain.trust.envelope import PayloadType
+from workers.domain.trust.keyset import KeyRole
+from workers.store.history.ports import HistoryStore, HistoryTx
+from workers.wire.ports import Codec, EventReader, RecordVerifier
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayChangesNothing:
     """History is the same after any duplication and reordering, after any crash, and after a rebuild from the log."""
 
-    opener: Opener
+    verifier: RecordVerifier
     codec: Codec
     events: EventReader
 
@@ -54,17 +55,17 @@ class ReplayChangesNothing:
     def _fold_in(self, tx: HistoryTx, record: Record, value: bytes) -> None:
         match record.position.topic:
             case topics.RESULTS:
-                told = self.opener.open(value, PayloadType.RESULT, ActionResult)
+                told = self.verifier.verify(value, PayloadType.RESULT, ActionResult)
                 dispatched = told.signatory.role is KeyRole.DISPATCHER and told.record.producer == "dispatcher"
                 if dispatched or (told.record.producer == "node" and told.signatory.owner == told.record.node_id):
                     tx.put_steps([FoldedStep(told.record, told.sha256)])
                     execution_id = told.record.execution_id
                     tx.put_execution(fold(execution_id, tx.steps([execution_id])[execution_id]))
             case topics.AUDIT:
-                audit = self.opener.open(value, PayloadType.AUDIT, AuditRecord)
+                audit = self.verifier.verify(value, PayloadType.AUDIT, AuditRecord)
                 tx.put_audit(audit.record, payload=audit.payload, signed=value, verified=True)
             case topics.NODES:
-                heard = self.opener.open(value, PayloadType.NODE_STATE, NodeState)
+                heard = self.verifier.verify(value, PayloadType.NODE_STATE, NodeState)
                 if heard.signatory.owner == heard.record.node_id:
                     tx.put_node(heard.record, payload=heard.payload, verified=True, folded_at_ns=0)
             case _:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from tests.guarantees.observation import Observation
-from workers.core.outcome import Outcome, Stage
-from workers.core.result import ActionResult
+from workers.domain.outcome import Outcome, Stage
+from workers.domain.result import ActionResult
 
 
 class Guarantee(Protocol):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from workers.core.audit import AuditRecord
-from workers.core.command import ActionCommand
-from workers.core.ids import ExecutionId
-from workers.core.node_state import DeadLetter
-from workers.core.result import ActionResult
+from workers.domain.command import ActionCommand
+from workers.domain.ids import ExecutionId
+from workers.domain.node_state import DeadLetter
+from workers.domain.result import ActionResult
+from workers.domain.trust.audit import AuditRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ import pytest
 from tests.fakes.failpoints import Crash
 from tests.fakes.node import NodeBench
 from tests.guarantees.node import check_all
-from workers.core.outcome import Outcome
-from workers.core.request import Actor, ActorKind
-from workers.node.equipment import FAILPOINTS
+from workers.domain.outcome import Outcome
+from workers.domain.request import Actor, ActorKind
+from workers.node.services import FAILPOINTS
 
 RULE = Actor(ActorKind.RULE, "miner")
 

@@ -11,17 +11,17 @@ from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, 
 
 from tests.fakes.failpoints import Crash
 from tests.fakes.node import KEYSET, NodeBench
-from tests.fakes.signing import FakeOpener
+from tests.fakes.signing import FakeVerifier
 from tests.guarantees.node import (
     AtMostOneEffectPerTargetIncarnation,
     RejectedMeansUntouched,
     TheNodeWins,
     check_all,
 )
-from workers.core.command import ActionCommand
-from workers.core.envelope import PayloadType
-from workers.core.errors import LimitExceeded
-from workers.node.equipment import FAILPOINTS
+from workers.domain.command import ActionCommand
+from workers.domain.errors import LimitExceeded
+from workers.domain.trust.envelope import PayloadType
+from workers.node.services import FAILPOINTS
 
 ACTIONS = ("scripted_kill", "quick_kill", "scripted_stop", "scripted_copy", "no_such_action")
 SCRIPTS = ("", "transient", "transient_after", "hang", "hang_after", "permanent", "bug", "reject")
@@ -152,7 +152,7 @@ class NodeMachine(RuleBasedStateMachine):
         seen = self.bench.observation()
         # What lay on the bus for days after its expiry is nobody's to answer any more: a dead letter, and no effect.
         values = [letter.value for letter in seen.dead_letters if letter.reason == "too_old"]
-        opened = [FakeOpener(KEYSET).open(value or b"", PayloadType.COMMAND, ActionCommand) for value in values]
+        opened = [FakeVerifier(KEYSET).verify(value or b"", PayloadType.COMMAND, ActionCommand) for value in values]
         forgotten = {found.record.command_id for found in opened}
         answered = {result.execution_id for result in seen.results}
         unanswerable = forgotten - answered

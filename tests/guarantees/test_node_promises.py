@@ -19,9 +19,9 @@ from tests.guarantees.node import (
     TheNodeWins,
 )
 from tests.guarantees.observation import Effect, Observation
-from workers.action import Lane
-from workers.core.ids import ExecutionId
-from workers.core.outcome import Outcome
+from workers.actions.base import Lane
+from workers.domain.ids import ExecutionId
+from workers.domain.outcome import Outcome
 from workers.settings import ActionSwitch, ResponseActions
 
 ALIEN = ExecutionId("01890000-0000-7000-8000-0000000000ee")
@@ -98,7 +98,7 @@ def test_the_nodes_own_settings_beat_every_signature() -> None:
     switches = ResponseActions(enabled=False, kill_process=ActionSwitch(trigger="ALL"))
     bench = NodeBench(settings=switches)
     bench.world.spawn(1)
-    for name in bench.equipment.catalogue:
+    for name in bench.services.catalogue:
         bench.send(bench.command(name))
     bench.settle()
     assert {result.outcome for result in bench.results()} == {Outcome.REJECTED}

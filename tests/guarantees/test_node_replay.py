@@ -9,8 +9,8 @@ import pytest
 from tests.fakes.journal import FakeJournal
 from tests.fakes.node import NODE, TOPIC, NodeBench
 from tests.guarantees.node import check_all
-from workers.core.ids import Incarnation
-from workers.core.outcome import Outcome
+from workers.domain.ids import Incarnation
+from workers.domain.outcome import Outcome
 
 OLD = 1_000
 DAY_S = 86_400

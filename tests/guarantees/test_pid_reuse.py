@@ -17,12 +17,12 @@ import pytest
 
 from tests.detections import Order, falco_json, target_in, this_machine
 from tests.victims import Victims, state_of, victims
-from workers.action import Action
+from workers.actions.base import Action
 from workers.actions.kill_process import KillProcess
 from workers.actions.suspend_process import SuspendProcess
-from workers.core.errors import CommandRejected
-from workers.core.outcome import Outcome
-from workers.ports import Host
+from workers.domain.errors import CommandRejected
+from workers.domain.outcome import Outcome
+from workers.host.ports import Host
 
 TRIALS = 200
 

@@ -8,16 +8,17 @@ from typing import Any
 
 from tests.fakes.failpoints import FakeFailpoints
 from tests.integration.node_process import NodeSite
-from workers.action import Action, Job
 from workers.actions import by_name
-from workers.adapters.clock import SystemClock
-from workers.adapters.processes import SystemProcesses
-from workers.core.command import ActionCommand, parameters_digest
-from workers.core.ids import ExecutionId, Incarnation, KeyId, NodeId
-from workers.core.outcome import NOTHING, Report, Values
-from workers.core.request import Actor, ActorKind
-from workers.core.target import ContainerTarget
-from workers.ports import Containers, Host
+from workers.actions.base import Action, Job
+from workers.domain.command import ActionCommand, parameters_digest
+from workers.domain.ids import ExecutionId, Incarnation, KeyId, NodeId
+from workers.domain.outcome import NOTHING, Report, Values
+from workers.domain.request import Actor, ActorKind
+from workers.domain.target import ContainerTarget
+from workers.host.containers.ports import Containers
+from workers.host.ports import Host
+from workers.host.processes.system import SystemProcesses
+from workers.system.clock import SystemClock
 
 SECOND = 1_000_000_000
 

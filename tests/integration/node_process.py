@@ -26,30 +26,30 @@ from typing import Any, Self
 import yaml
 
 from tests.guarantees.observation import Effect, Observation
-from workers.adapters.avro import AvroCodec
-from workers.adapters.chance import SystemChance
-from workers.adapters.clock import SystemClock
-from workers.adapters.failpoints import VARIABLE
-from workers.adapters.kafka.embedded import EmbeddedBroker
-from workers.adapters.kafka.reader import KafkaLogReader
-from workers.adapters.kafka.writer import KafkaLogWriter
-from workers.adapters.keys import init_keys, load_keyset, load_private_key
-from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer
-from workers.adapters.telemetry import quiet
-from workers.core import topics
-from workers.core.audit import AuditRecord
-from workers.core.command import ActionCommand, parameters_digest
-from workers.core.envelope import PayloadType
-from workers.core.event import ProcessRef
-from workers.core.ids import RANDOM_BYTES, ExecutionId, NodeId, uuid7
-from workers.core.node_state import DeadLetter, NodeState
-from workers.core.outcome import Stage
-from workers.core.record import Earliest, OutRecord, Record, TopicPartition
-from workers.core.request import Actor, ActorKind
-from workers.core.result import ActionResult
-from workers.core.routing import command_topic, partition_for
-from workers.core.target import ProcessTarget
+from workers.domain.command import ActionCommand, parameters_digest
+from workers.domain.event import ProcessRef
+from workers.domain.ids import RANDOM_BYTES, ExecutionId, NodeId, uuid7
+from workers.domain.log import topics
+from workers.domain.log.record import Earliest, OutRecord, Record, TopicPartition
+from workers.domain.log.routing import command_topic, partition_for
+from workers.domain.node_state import DeadLetter, NodeState
+from workers.domain.outcome import Stage
+from workers.domain.request import Actor, ActorKind
+from workers.domain.result import ActionResult
+from workers.domain.target import ProcessTarget
+from workers.domain.trust.audit import AuditRecord
+from workers.domain.trust.envelope import PayloadType
+from workers.log.embedded import EmbeddedBroker
+from workers.log.reader import KafkaLogReader
+from workers.log.writer import KafkaLogWriter
 from workers.settings import KafkaSettings, parse
+from workers.system.clock import SystemClock
+from workers.system.failpoints import VARIABLE
+from workers.system.randomness import SystemRandomness
+from workers.system.telemetry import quiet
+from workers.wire.avro import AvroCodec
+from workers.wire.keys import init_keys, load_keyset, load_private_key
+from workers.wire.signing import EnvelopeSigner, EnvelopeVerifier
 
 NODE = NodeId("c0ffee" + "0" * 26)
 PARTITIONS = 4
@@ -134,8 +134,8 @@ class NodeSite:
         self.configure()
         self._codec = AvroCodec()
         keyset = load_keyset(keys / "keyset.json")
-        self._opener = EnvelopeOpener(keyset, self._codec, clock=self.clock)
-        self.sealer = EnvelopeSealer(load_private_key(keys / "dispatcher.key"), self._codec)
+        self._verifier = EnvelopeVerifier(keyset, self._codec, clock=self.clock)
+        self.signer = EnvelopeSigner(load_private_key(keys / "dispatcher.key"), self._codec)
         self.node_key = load_private_key(keys / "node.key").key_id
         settings, told = parse(KafkaSettings, self.kafka), quiet("error")
         self._writer = KafkaLogWriter(settings, telemetry=told, clock=self.clock)
@@ -221,7 +221,7 @@ class NodeSite:
         """A genuine order to kill whoever holds this pid now."""
         now_ns = self.clock.now_ns()
         made = ActionCommand(
-            command_id=ExecutionId(uuid7(now_ns, SystemChance().bytes(RANDOM_BYTES))),
+            command_id=ExecutionId(uuid7(now_ns, SystemRandomness().bytes(RANDOM_BYTES))),
             node_id=NODE,
             node_key=self.node_key,
             incarnation=self.heartbeat().incarnation,
@@ -240,7 +240,7 @@ class NodeSite:
     def send(self, command: ActionCommand, *, at: TopicPartition = PLACE) -> None:
         """Sign it and put it on the bus."""
         self.accepted[command.command_id] = command
-        self.put(self.sealer.seal(PayloadType.COMMAND, command).value, at=at)
+        self.put(self.signer.sign(PayloadType.COMMAND, command).value, at=at)
         self.flush()
 
     def put(self, value: bytes | None, *, key: bytes = NODE.encode(), at: TopicPartition = PLACE) -> None:
@@ -305,10 +305,10 @@ class NodeSite:
         value = record.value or b""
         match record.position.topic:
             case topics.RESULTS:
-                self.seen.results.append(self._opener.open(value, PayloadType.RESULT, ActionResult).record)
+                self.seen.results.append(self._verifier.verify(value, PayloadType.RESULT, ActionResult).record)
             case topics.AUDIT:
-                self.seen.audit.append(self._opener.open(value, PayloadType.AUDIT, AuditRecord).record)
+                self.seen.audit.append(self._verifier.verify(value, PayloadType.AUDIT, AuditRecord).record)
             case topics.NODES:
-                self.seen.heartbeats.append(self._opener.open(value, PayloadType.NODE_STATE, NodeState).record)
+                self.seen.heartbeats.append(self._verifier.verify(value, PayloadType.NODE_STATE, NodeState).record)
             case topics.DEAD_LETTERS:
                 self.seen.dead_letters.append(self._codec.decode(value, DeadLetter))

@@ -19,13 +19,13 @@ from tests.engines import until
 from tests.integration.node_process import NODE, NodeSite, Victim
 from tests.s3.proxy import Way
 from tests.s3.server import ADMIN, S3Server
-from workers.adapters.chance import SystemChance
-from workers.core.command import ActionCommand
-from workers.core.custody import custody_key, object_key
-from workers.core.event import ProcessRef
-from workers.core.ids import RANDOM_BYTES, ExecutionId, uuid7
-from workers.core.outcome import Outcome, Stage
-from workers.core.target import FileTarget, ProcessTarget
+from workers.domain.command import ActionCommand
+from workers.domain.event import ProcessRef
+from workers.domain.ids import RANDOM_BYTES, ExecutionId, uuid7
+from workers.domain.outcome import Outcome, Stage
+from workers.domain.target import FileTarget, ProcessTarget
+from workers.domain.targets.custody import custody_key, object_key
+from workers.system.randomness import SystemRandomness
 
 SIZE: Final = 6 << 20
 """Bytes of a file that is gathered: two parts."""
@@ -165,6 +165,6 @@ class Outage:
 
     def _fresh(self, **more: object) -> ActionCommand:
         now_ns = time.time_ns()
-        execution_id = ExecutionId(uuid7(now_ns, SystemChance().bytes(RANDOM_BYTES)))
+        execution_id = ExecutionId(uuid7(now_ns, SystemRandomness().bytes(RANDOM_BYTES)))
         times = {"issued_at_ns": now_ns, "not_before_ns": now_ns, "expires_at_ns": now_ns + 300_000_000_000}
         return replace(self._template, command_id=execution_id, **{**times, **more})  # type: ignore[arg-type]

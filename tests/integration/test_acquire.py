@@ -19,10 +19,10 @@ from tests.drivers.acquire import GATHER, KEY, AcquireRig
 from tests.drivers.quarantine import MEGABYTE, NODE
 from tests.quarantining import ACL, CAPABILITY, NET_RAW, acl
 from workers.actions import file_acquire
-from workers.adapters.failpoints import KILLED, VARIABLE
-from workers.adapters.vault.vault import Kernel
-from workers.core.custody import custody_key
-from workers.core.outcome import Outcome, Report
+from workers.domain.outcome import Outcome, Report
+from workers.domain.targets.custody import custody_key
+from workers.host.files.quarantine.vault import Kernel
+from workers.system.failpoints import KILLED, VARIABLE
 
 pytestmark = pytest.mark.slow
 

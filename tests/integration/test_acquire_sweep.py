@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.drivers.acquire import KEY, AcquireRig
-from workers.core.custody import custody_key
-from workers.core.outcome import Outcome
+from workers.domain.outcome import Outcome
+from workers.domain.targets.custody import custody_key
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from workers.adapters.keys.keyset_document import verified
-from workers.adapters.yaml_files import read_mapping
-from workers.core.keyset import KeyRole
+from workers.domain.trust.keyset import KeyRole
 from workers.settings import GatewaySettings, parse
+from workers.system.yaml_files import read_mapping
+from workers.wire.keys.keyset_document import verified
 
 _COMPOSE = Path(__file__).resolve().parents[2] / "deploy" / "compose"
 _PRINCIPALS = ("kafka", "operator", "dispatcher", "responder", "projector", "gateway", "node")

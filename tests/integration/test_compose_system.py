@@ -28,7 +28,7 @@ from tests.integration.test_compose_prepare import prepare
 from tests.kafka.cluster import free_ports
 from tests.kafka.distribution import Distribution
 from tests.s3.server import SeaweedFS
-from workers.adapters.yaml_files import read_mapping
+from workers.system.yaml_files import read_mapping
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

@@ -21,15 +21,15 @@ from tests.guarantees.node import check_all
 from tests.guarantees.observation import Effect
 from tests.integration.container_desk import SECOND, DeafSocket, Desk, action, order
 from tests.integration.node_process import NodeSite, Victim, embedded_broker
-from workers.action import Done, Pending
 from workers.actions import FAILPOINTS
-from workers.adapters.clock import SystemClock
-from workers.adapters.docker_engine import EngineContainers
-from workers.adapters.failpoints import KILLED
-from workers.core.container import ContainerRef
-from workers.core.errors import CommandRejected, Indeterminate, TransientFailure
-from workers.core.outcome import Outcome
-from workers.ports import Refusal
+from workers.actions.base import Done, Pending
+from workers.domain.errors import CommandRejected, Indeterminate, TransientFailure
+from workers.domain.outcome import Outcome
+from workers.domain.targets.container import ContainerRef
+from workers.host.containers.docker import EngineContainers
+from workers.host.containers.ports import Refusal
+from workers.system.clock import SystemClock
+from workers.system.failpoints import KILLED
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

@@ -25,14 +25,14 @@ from tests.fakes.failpoints import Crash, FakeFailpoints
 from tests.quarantining import copies, litter, seen
 from workers.actions import file_acquire, file_quarantine, file_unquarantine
 from workers.actions.file_quarantine import FileQuarantine
-from workers.adapters.failpoints import KILLED, VARIABLE
-from workers.adapters.vault.vault import Kernel
-from workers.core.custody import custody_key
-from workers.core.errors import CommandRejected, WorkerError, reason_of
-from workers.core.file import Enclosure, FileFacts, FileIdentity, FileKind, Location
-from workers.core.ids import id_from_cause
-from workers.core.manifest import Manifest, intent
-from workers.core.outcome import Outcome
+from workers.domain.errors import CommandRejected, WorkerError, reason_of
+from workers.domain.ids import id_from_cause
+from workers.domain.outcome import Outcome
+from workers.domain.targets.custody import custody_key
+from workers.domain.targets.file import Enclosure, FileFacts, FileIdentity, FileKind, Location
+from workers.domain.targets.manifest import Manifest, intent
+from workers.host.files.quarantine.vault import Kernel
+from workers.system.failpoints import KILLED, VARIABLE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

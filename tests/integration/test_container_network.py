@@ -20,18 +20,18 @@ from tests.engines import DockerRig
 from tests.fakes.failpoints import FakeFailpoints
 from tests.integration.container_desk import action
 from tests.netns import Netns, Wires, wired
-from workers.action import Job
-from workers.adapters.clock import SystemClock
-from workers.adapters.docker_engine import EngineContainers
-from workers.adapters.nftables import SystemNetwork
-from workers.adapters.processes import SystemProcesses
-from workers.core.command import ActionCommand, parameters_digest
-from workers.core.errors import CommandRejected
-from workers.core.ids import ExecutionId, Incarnation, KeyId, NodeId
-from workers.core.outcome import NOTHING, Outcome, Report, Values
-from workers.core.request import Actor, ActorKind
-from workers.core.target import NetworkTarget
-from workers.ports import Host
+from workers.actions.base import Job
+from workers.domain.command import ActionCommand, parameters_digest
+from workers.domain.errors import CommandRejected
+from workers.domain.ids import ExecutionId, Incarnation, KeyId, NodeId
+from workers.domain.outcome import NOTHING, Outcome, Report, Values
+from workers.domain.request import Actor, ActorKind
+from workers.domain.target import NetworkTarget
+from workers.host.containers.docker import EngineContainers
+from workers.host.network.system import SystemNetwork
+from workers.host.ports import Host
+from workers.host.processes.system import SystemProcesses
+from workers.system.clock import SystemClock
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

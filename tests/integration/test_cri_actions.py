@@ -23,18 +23,18 @@ from tests.guarantees.observation import Effect
 from tests.integration.container_desk import Desk, action, order
 from tests.integration.node_process import NodeSite, embedded_broker
 from tests.victims import victims
-from workers.action import Done, Pending
-from workers.adapters.clock import SystemClock
-from workers.adapters.cri import CriContainers
-from workers.adapters.docker_engine import EngineContainers
-from workers.adapters.failpoints import KILLED
-from workers.adapters.kernel_containers import SCHEME, KernelContainers
-from workers.adapters.processes import SystemProcesses
-from workers.adapters.runtimes.together import HostContainers
-from workers.core.container import ContainerRef
-from workers.core.errors import CommandRejected, Indeterminate, TransientFailure
-from workers.core.outcome import Outcome
-from workers.ports import Refusal
+from workers.actions.base import Done, Pending
+from workers.domain.errors import CommandRejected, Indeterminate, TransientFailure
+from workers.domain.outcome import Outcome
+from workers.domain.targets.container import ContainerRef
+from workers.host.containers.cri import CriContainers
+from workers.host.containers.docker import EngineContainers
+from workers.host.containers.host_containers import HostContainers
+from workers.host.containers.kernel import SCHEME, KernelContainers
+from workers.host.containers.ports import Refusal
+from workers.host.processes.system import SystemProcesses
+from workers.system.clock import SystemClock
+from workers.system.failpoints import KILLED
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -68,7 +68,7 @@ def test_a_container_of_a_pod_is_ended_its_pod_stays_and_what_the_kubelet_does_i
     desk, pod = desk_of(rig), rig.pod()
     killed, stopped = (rig.join(pod, labels=KUBELETS, command=PATIENT) for _ in range(2))
     job, claim = desk.bind("kill_container", killed[:12])
-    assert "kubelet" in action("kill_container").rehearse(job, claim, desk.host).message
+    assert "kubelet" in action("kill_container").dry_run_report(job, claim, desk.host).message
     report = action("kill_container").execute(job, claim, desk.host)
     assert (report.outcome, report.outputs["orchestrator"]) == (Outcome.COMPLETED, "kubernetes")
     report = desk.run("stop_container", stopped)

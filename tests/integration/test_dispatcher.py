@@ -19,32 +19,32 @@ import pytest
 from tests.fakes.telemetry import FakeTelemetry
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.fixtures import StartKafka
-from workers.adapters.avro import AvroCodec
-from workers.adapters.chance import SystemChance
-from workers.adapters.clock import SystemClock
-from workers.adapters.failpoints import KILLED, VARIABLE
-from workers.adapters.kafka.embedded import EmbeddedBroker
-from workers.adapters.kafka.reader import KafkaLogReader
-from workers.adapters.kafka.relay import FAILPOINTS as RELAY_FAILPOINTS
-from workers.adapters.kafka.writer import KafkaLogWriter
-from workers.adapters.keys import init_keys, load_keyset, load_private_key
-from workers.adapters.ledger import SqliteLedger
-from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer
-from workers.core import topics
-from workers.core.command import ActionCommand
-from workers.core.envelope import PayloadType
-from workers.core.errors import TransientFailure
-from workers.core.event import ProcessRef
-from workers.core.ids import ExecutionId, Incarnation, InstanceId, NodeId, id_from_cause
-from workers.core.node_state import NodeState
-from workers.core.outcome import Outcome, Stage
-from workers.core.record import Earliest, OutRecord, Record
-from workers.core.request import ActionRequest, Actor, ActorKind, Step, Verb
-from workers.core.result import ActionResult
-from workers.core.target import ProcessTarget
-from workers.dispatcher.desk import FAILPOINTS
+from workers.dispatcher.dispatcher import FAILPOINTS
 from workers.dispatcher.rows import Rows
+from workers.domain.command import ActionCommand
+from workers.domain.errors import TransientFailure
+from workers.domain.event import ProcessRef
+from workers.domain.ids import ExecutionId, Incarnation, InstanceId, NodeId, id_from_cause
+from workers.domain.log import topics
+from workers.domain.log.record import Earliest, OutRecord, Record
+from workers.domain.node_state import NodeState
+from workers.domain.outcome import Outcome, Stage
+from workers.domain.request import ActionRequest, Actor, ActorKind, Step, Verb
+from workers.domain.result import ActionResult
+from workers.domain.target import ProcessTarget
+from workers.domain.trust.envelope import PayloadType
+from workers.log.embedded import EmbeddedBroker
+from workers.log.reader import KafkaLogReader
+from workers.log.relay import FAILPOINTS as RELAY_FAILPOINTS
+from workers.log.writer import KafkaLogWriter
 from workers.settings import KafkaSecurity, KafkaSettings
+from workers.store.ledger import SqliteLedger
+from workers.system.clock import SystemClock
+from workers.system.failpoints import KILLED, VARIABLE
+from workers.system.randomness import SystemRandomness
+from workers.wire.avro import AvroCodec
+from workers.wire.keys import init_keys, load_keyset, load_private_key
+from workers.wire.signing import EnvelopeSigner, EnvelopeVerifier
 
 NODE = NodeId("a" * 32)
 BORN = Incarnation("01890000-0000-4000-8000-000000000001")
@@ -83,8 +83,8 @@ class Site:
         )
         keys = directory / "keys"
         init_keys(keys, now_ns=self.clock.now_ns(), nodes={"node": NODE})
-        self.node_sealer = EnvelopeSealer(load_private_key(keys / "node.key"), self.codec)
-        self.opener = EnvelopeOpener(load_keyset(keys / "keyset.json"), self.codec, clock=self.clock)
+        self.node_sealer = EnvelopeSigner(load_private_key(keys / "node.key"), self.codec)
+        self.verifier = EnvelopeVerifier(load_keyset(keys / "keyset.json"), self.codec, clock=self.clock)
         telemetry = FakeTelemetry()
         self.writer = stack.enter_context(closing(KafkaLogWriter(self.kafka, telemetry=telemetry, clock=self.clock)))
         self.reader = stack.enter_context(closing(KafkaLogReader(self.kafka, telemetry=telemetry, clock=self.clock)))
@@ -131,7 +131,7 @@ zones: {{default: 4}}
             running=0,
             unpublished=0,
         )
-        sealed = self.node_sealer.seal(PayloadType.NODE_STATE, state)
+        sealed = self.node_sealer.sign(PayloadType.NODE_STATE, state)
         self.write(OutRecord(topics.NODES, NODE.encode(), sealed.value))
 
     def ask(self, request: ActionRequest) -> None:
@@ -167,7 +167,7 @@ zones: {{default: 4}}
                     action=command.action,
                     outcome=Outcome.COMPLETED,
                 )
-                sealed = self.node_sealer.seal(PayloadType.RESULT, said)
+                sealed = self.node_sealer.sign(PayloadType.RESULT, said)
                 self.write(OutRecord(topics.RESULTS, NODE.encode(), sealed.value))
 
     def commands(self) -> list[ActionCommand]:
@@ -183,7 +183,7 @@ zones: {{default: 4}}
         for record in self.read[topic]:
             assert record.value is not None
             if record.value not in self.opened:
-                self.opened[record.value] = self.opener.open(record.value, kind, as_).record
+                self.opened[record.value] = self.verifier.verify(record.value, kind, as_).record
             said = self.opened[record.value]
             assert isinstance(said, as_)
             found.append(said)
@@ -276,7 +276,7 @@ def test_killed_anywhere_it_loses_and_doubles_nothing(site: Site, failpoint: str
 @pytest.mark.faults
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_at_random_under_load_it_loses_and_doubles_nothing(site: Site, seed: int) -> None:
-    chance = random.Random(seed)
+    randomness = random.Random(seed)
     site.beat()
     asked = requests(site.clock, 300)
     ids = [step.execution_id for request in asked for step in request.steps]
@@ -284,9 +284,9 @@ def test_killed_at_random_under_load_it_loses_and_doubles_nothing(site: Site, se
     while waiting:
         process = site.start()
         try:
-            until = time.monotonic() + chance.uniform(0.5, 3.0)
+            until = time.monotonic() + randomness.uniform(0.5, 3.0)
             while time.monotonic() < until:
-                for _ in range(min(len(waiting), chance.randrange(3))):
+                for _ in range(min(len(waiting), randomness.randrange(3))):
                     site.ask(waiting.pop(0))
                 site.look()
         finally:
@@ -344,7 +344,7 @@ def test_a_killed_broker_and_a_killed_dispatcher_lose_and_double_nothing(
         site.look(answer=False)
         _check(site, ids)
         # The proof of non-delivery needs to know which log a command went to.
-        ledger = SqliteLedger(tmp_path / "dispatcher" / "ledger.sqlite", chance=SystemChance())
+        ledger = SqliteLedger(tmp_path / "dispatcher" / "ledger.sqlite", randomness=SystemRandomness())
         with closing(ledger), ledger.begin() as tx:
             logs = {position.log_id for position, _ in Rows(tx, site.codec).tails()}
         assert logs == {place.log_id for place in site.reader.partitions(COMMANDS)}

@@ -14,13 +14,13 @@ from tests.engines import DEAF, DockerRig, require_engine, until
 from tests.integration.node_process import NodeSite, embedded_broker
 from tests.quarantining import seen
 from workers.actions import FAILPOINTS
-from workers.adapters.failpoints import KILLED
-from workers.core.command import ActionCommand
-from workers.core.custody import custody_key
-from workers.core.ids import NO_EXECUTION, ExecutionId
-from workers.core.outcome import Outcome
-from workers.core.result import ActionResult
-from workers.core.target import FileTarget
+from workers.domain.command import ActionCommand
+from workers.domain.ids import NO_EXECUTION, ExecutionId
+from workers.domain.outcome import Outcome
+from workers.domain.result import ActionResult
+from workers.domain.target import FileTarget
+from workers.domain.targets.custody import custody_key
+from workers.system.failpoints import KILLED
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -13,21 +13,21 @@ import pytest
 from tests.contract.log_rigs import loopback
 from tests.fakes.telemetry import FakeTelemetry
 from tests.kafka.embedded import INIT_PRODUCER_ID, PRODUCE, FaultyBroker
-from workers.adapters.clock import SystemClock
-from workers.adapters.kafka.embedded import KEPT_BYTES, EmbeddedBroker, load_library
-from workers.adapters.kafka.reader import KafkaLogReader
-from workers.adapters.kafka.writer import KafkaLogWriter
-from workers.core.errors import ConfigError, PermanentFailure, TransientFailure
-from workers.core.record import Delivery, Earliest, Gap, Offset, OutRecord, Record, Start
-from workers.ports import Ack
+from workers.domain.errors import ConfigError, PermanentFailure, TransientFailure
+from workers.domain.log.record import Delivery, Earliest, Gap, Offset, OutRecord, Record, Start
+from workers.log.embedded import KEPT_BYTES, EmbeddedBroker, load_library
+from workers.log.ports import Ack
+from workers.log.reader import KafkaLogReader
+from workers.log.writer import KafkaLogWriter
+from workers.system.clock import SystemClock
 
 READ_ONE = """
 import sys
 from tests.contract.log_rigs import loopback
 from tests.fakes.telemetry import FakeTelemetry
-from workers.adapters.clock import SystemClock
-from workers.adapters.kafka.reader import KafkaLogReader
-from workers.core.record import Earliest
+from workers.system.clock import SystemClock
+from workers.log.reader import KafkaLogReader
+from workers.domain.log.record import Earliest
 settings = loopback(sys.argv[1], fetch_wait_ms=5, log_id="x")
 reader = KafkaLogReader(settings, telemetry=FakeTelemetry(), clock=SystemClock())
 reader.assign(dict.fromkeys(reader.partitions("a"), Earliest()))
@@ -38,7 +38,7 @@ print(found[0].value.decode())
 """
 
 LEAVE_IT_OPEN = """
-from workers.adapters.kafka.embedded import EmbeddedBroker
+from workers.log.embedded import EmbeddedBroker
 broker = EmbeddedBroker({"a": 3})
 print(broker.bootstrap_servers)
 """

@@ -24,21 +24,21 @@ import pytest
 
 from tests.fakes.telemetry import FakeTelemetry
 from tests.kafka.embedded import FaultyBroker
-from workers.adapters import yaml_files
-from workers.adapters.avro import AvroCodec
-from workers.adapters.clock import SystemClock
-from workers.adapters.kafka.reader import KafkaLogReader
-from workers.adapters.keys import init_keys
-from workers.adapters.signing import EnvelopeOpener
-from workers.core import topics
-from workers.core.audit import GENESIS, AuditRecord, link
-from workers.core.envelope import PayloadType
-from workers.core.event import RuntimeEvent
-from workers.core.ids import NodeId
-from workers.core.keyset import Keyset
-from workers.core.record import Earliest, Record
-from workers.core.request import ActionRequest
+from workers.domain.event import RuntimeEvent
+from workers.domain.ids import NodeId
+from workers.domain.log import topics
+from workers.domain.log.record import Earliest, Record
+from workers.domain.request import ActionRequest
+from workers.domain.trust.audit import GENESIS, AuditRecord, link
+from workers.domain.trust.envelope import PayloadType
+from workers.domain.trust.keyset import Keyset
+from workers.log.reader import KafkaLogReader
 from workers.settings import KafkaSettings, parse
+from workers.system import yaml_files
+from workers.system.clock import SystemClock
+from workers.wire.avro import AvroCodec
+from workers.wire.keys import init_keys
+from workers.wire.signing import EnvelopeVerifier
 
 TOKEN = "the gateway's test token"
 TOPICS = {topics.RUNTIME_EVENTS: 3, topics.REQUESTS_PEOPLE: 3, topics.AUDIT: 2}
@@ -132,10 +132,10 @@ def test_what_was_answered_is_in_the_log_with_its_trace_and_the_audit_chain_hold
 
     rig.process.send_signal(signal.SIGTERM)
     assert rig.process.wait(20) == 0, (rig.home / "out.log").read_text()
-    opener = EnvelopeOpener(rig.keyset, CODEC, clock=SystemClock())
+    verifier = EnvelopeVerifier(rig.keyset, CODEC, clock=SystemClock())
     previous, kinds = GENESIS, []
     for number, sealed in enumerate(rig.records(topics.AUDIT, 4)):
-        opened = opener.open(sealed.value or b"", PayloadType.AUDIT, AuditRecord)
+        opened = verifier.verify(sealed.value or b"", PayloadType.AUDIT, AuditRecord)
         assert opened.signatory.owner == "gateway"
         assert (opened.record.record_no, opened.record.previous) == (number, previous)
         previous = link(opened.payload, previous)

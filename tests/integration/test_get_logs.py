@@ -12,13 +12,13 @@ import pytest
 from tests.containerd.rig import ContainerdRig
 from tests.drivers.acquire import GATHER, KEY, AcquireRig
 from tests.engines import EngineRig, until
-from workers.adapters.clock import SystemClock
-from workers.adapters.cri import CriContainers
-from workers.adapters.docker_engine import EngineContainers
-from workers.core.container import ContainerFacts, ContainerRef
-from workers.core.custody import custody_key
-from workers.core.outcome import Outcome
-from workers.ports import Containers
+from workers.domain.outcome import Outcome
+from workers.domain.targets.container import ContainerFacts, ContainerRef
+from workers.domain.targets.custody import custody_key
+from workers.host.containers.cri import CriContainers
+from workers.host.containers.docker import EngineContainers
+from workers.host.containers.ports import Containers
+from workers.system.clock import SystemClock
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

@@ -22,11 +22,11 @@ from tests.guarantees.observation import Effect
 from tests.integration.node_process import NodeSite, embedded_broker
 from tests.netns import HOST, LOOPBACK, WORLD, Wires, wired
 from workers.actions import FAILPOINTS
-from workers.adapters.failpoints import KILLED
-from workers.core.command import ActionCommand
-from workers.core.outcome import Outcome
-from workers.core.result import EFFECT_LOST, EFFECT_WEAKENED, ActionResult
-from workers.core.target import NetworkTarget
+from workers.domain.command import ActionCommand
+from workers.domain.outcome import Outcome
+from workers.domain.result import EFFECT_LOST, EFFECT_WEAKENED, ActionResult
+from workers.domain.target import NetworkTarget
+from workers.system.failpoints import KILLED
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -14,19 +14,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.chance import FakeChance
-from workers.adapters.journal import SqliteJournal
-from workers.adapters.ledger import SqliteLedger
-from workers.core.errors import ConfigError, LimitExceeded, PermanentFailure
-from workers.core.ids import ExecutionId, NodeId
-from workers.core.journal_entry import EntryState, JournalEntry
-from workers.core.record import OutRecord
+from tests.fakes.chance import FakeRandomness
+from workers.domain.errors import ConfigError, LimitExceeded, PermanentFailure
+from workers.domain.ids import ExecutionId, NodeId
+from workers.domain.journal_entry import EntryState, JournalEntry
+from workers.domain.log.record import OutRecord
+from workers.store.journal import SqliteJournal
+from workers.store.ledger import SqliteLedger
 
 NODE = NodeId("a" * 32)
 
 
 def open_journal(path: Path, *, reserve_bytes: int = 1 << 20) -> SqliteJournal:
-    return SqliteJournal(path, node_id=NODE, chance=FakeChance(), reserve_bytes=reserve_bytes)
+    return SqliteJournal(path, node_id=NODE, randomness=FakeRandomness(), reserve_bytes=reserve_bytes)
 
 
 def commit(journal: SqliteJournal, number: int, *, size: int = 1000) -> None:
@@ -105,7 +105,7 @@ def test_a_file_that_is_something_else_is_refused(tmp_path: Path) -> None:
     other.chmod(0o600)
     with pytest.raises(ConfigError, match="is not a database"):
         open_journal(other)
-    ledger = SqliteLedger(tmp_path / "ledger.sqlite", chance=FakeChance())
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite", randomness=FakeRandomness())
     ledger.close()
     with pytest.raises(ConfigError, match="another kind of file"):
         open_journal(tmp_path / "ledger.sqlite")
@@ -149,7 +149,7 @@ def test_a_second_opening_is_refused_while_the_first_lives(tmp_path: Path) -> No
 def test_the_node_id_is_the_one_it_was_born_with(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     open_journal(path).close()
-    again = SqliteJournal(path, node_id=NodeId("b" * 32), chance=FakeChance(5))
+    again = SqliteJournal(path, node_id=NodeId("b" * 32), randomness=FakeRandomness(5))
     assert again.node_id == NODE
     again.close()
 

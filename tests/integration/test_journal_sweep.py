@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.test_journal_file import commit, open_journal
-from workers.core.errors import WorkerError
-from workers.core.journal_entry import EntryState
+from workers.domain.errors import WorkerError
+from workers.domain.journal_entry import EntryState
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

@@ -12,16 +12,16 @@ from tests.fakes.failpoints import FakeFailpoints
 from tests.fakes.telemetry import FakeTelemetry
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.target import KafkaTarget, unique_topic
-from workers.adapters.clock import SystemClock
-from workers.adapters.kafka.brokers import brokers
-from workers.adapters.kafka.group import KafkaGroupReader
-from workers.adapters.kafka.memory_outbox import MemoryOutbox
-from workers.adapters.kafka.reader import KafkaLogReader
-from workers.adapters.kafka.relay import OutboxRelay
-from workers.adapters.kafka.writer import KafkaLogWriter
-from workers.core.errors import PermanentFailure, TransientFailure
-from workers.core.ids import ChainId
-from workers.core.record import Delivery, Earliest, Gap, Offset, OutRecord, Record
+from workers.domain.errors import PermanentFailure, TransientFailure
+from workers.domain.ids import ChainId
+from workers.domain.log.record import Delivery, Earliest, Gap, Offset, OutRecord, Record
+from workers.log.brokers import brokers
+from workers.log.group import KafkaGroupReader
+from workers.log.memory_outbox import MemoryOutbox
+from workers.log.reader import KafkaLogReader
+from workers.log.relay import OutboxRelay
+from workers.log.writer import KafkaLogWriter
+from workers.system.clock import SystemClock
 
 pytestmark = [pytest.mark.slow]
 

@@ -20,12 +20,12 @@ from tests.adversaries.stuck_call import StuckCall
 from tests.components import require as require_component
 from tests.detections import Kill, falco_json, target_in, this_machine
 from tests.victims import Freezer, Unit, Victims, await_state, in_a_child, state_of, victims, wait_until
-from workers.action import Done, Pending
-from workers.adapters.failpoints import KILLED, ArmedFailpoints
-from workers.adapters.processes.executable import executable
-from workers.core.errors import CommandRejected, PermanentFailure
-from workers.core.outcome import Outcome, Report
-from workers.ports import Host
+from workers.actions.base import Done, Pending
+from workers.domain.errors import CommandRejected, PermanentFailure
+from workers.domain.outcome import Outcome, Report
+from workers.host.ports import Host
+from workers.host.processes.executable import executable
+from workers.system.failpoints import KILLED, ArmedFailpoints
 
 ROUNDS = 30
 NOBODY = 65_534

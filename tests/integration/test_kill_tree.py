@@ -22,13 +22,13 @@ from tests.adversaries.programs import started_in_c
 from tests.components import require as require_component
 from tests.detections import Order, falco_json, target_in, this_machine
 from tests.victims import Freezer, Victims, await_state, in_a_child, state_of, victims, wait_until
-from workers.action import Begun, Done, NotDone, Pending
-from workers.action.kinship import named
+from workers.actions.base import Begun, Done, NotDone, Pending
+from workers.actions.base.descendants import named
 from workers.actions.kill_process import FAILPOINTS
-from workers.adapters.failpoints import KILLED, ArmedFailpoints
-from workers.core.errors import CommandRejected
-from workers.core.outcome import Outcome, Report
-from workers.ports import Host
+from workers.domain.errors import CommandRejected
+from workers.domain.outcome import Outcome, Report
+from workers.host.ports import Host
+from workers.system.failpoints import KILLED, ArmedFailpoints
 
 NOBODY = 65_534
 BOMBER = 61_234

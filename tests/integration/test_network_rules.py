@@ -22,10 +22,10 @@ import pytest
 
 from tests.components import require as require_component
 from tests.netns import ATTACKER, HOST, HOST6, SERVICE, WORLD, WORLD6, Wires, wired
-from workers.adapters.nftables import namespaces
-from workers.adapters.nftables.place import SystemPlace
-from workers.core.ids import ExecutionId
-from workers.core.network import TRIAL_S, Isolation, Lifeline, Lifelines, Protocol, Purpose, allowed
+from workers.domain.ids import ExecutionId
+from workers.domain.targets.network import TRIAL_S, Isolation, Lifeline, Lifelines, Protocol, Purpose, allowed
+from workers.host.network import namespaces
+from workers.host.network.namespace import SystemNamespace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -39,15 +39,15 @@ def wires() -> Iterator[Wires]:
 
 
 @contextlib.contextmanager
-def held(wires: Wires) -> Iterator[SystemPlace]:
-    place = SystemPlace(os.open(wires.host.path, os.O_RDONLY), own=False)
+def held(wires: Wires) -> Iterator[SystemNamespace]:
+    place = SystemNamespace(os.open(wires.host.path, os.O_RDONLY), own=False)
     try:
         yield place
     finally:
         place.close()
 
 
-def isolate(place: SystemPlace, lifelines: Lifelines = ()) -> Isolation:
+def isolate(place: SystemNamespace, lifelines: Lifelines = ()) -> Isolation:
     isolation = Isolation(ONE, lifelines, keeps_address=True)
     assert place.begin(isolation)
     tried = place.barrier()
@@ -248,7 +248,7 @@ def test_a_thread_comes_home_from_a_namespace_also_when_something_fails_there(wi
 def test_a_process_whose_thread_cannot_come_home_ends_before_it_does_anything_else() -> None:
     lines = (
         "import os, sys",
-        "from workers.adapters.nftables import namespaces",
+        "from workers.host.network import namespaces",
         "steps = []",
         "def enter(descriptor):",
         "    steps.append(descriptor)",
@@ -261,8 +261,8 @@ def test_a_process_whose_thread_cannot_come_home_ends_before_it_does_anything_el
 
 
 _ASK_FOR_THE_HOST = """
-from workers.adapters.nftables import SystemNetwork
-from workers.core.errors import CommandRejected
+from workers.host.network.system import SystemNetwork
+from workers.domain.errors import CommandRejected
 for own_ids in ((), ("c" * 64,)):
     try:
         SystemNetwork(bootstrap_servers="", brokers=lambda: [], own_ids=lambda: own_ids).host().close()

@@ -21,9 +21,9 @@ from tests.components import require
 from tests.guarantees.node import check_all
 from tests.guarantees.observation import Effect
 from tests.integration.node_process import NodeSite, Victim, embedded_broker
-from workers.core.command import ActionCommand
-from workers.core.outcome import Outcome
-from workers.core.target import FileTarget
+from workers.domain.command import ActionCommand
+from workers.domain.outcome import Outcome
+from workers.domain.target import FileTarget
 
 _DISK = 24 << 20
 """Bytes: the journal's reserve twice over (file and log), and some."""

@@ -12,14 +12,14 @@ from tests.components import require
 from tests.guarantees.node import check_all
 from tests.guarantees.observation import Effect
 from tests.integration.node_process import NODE, PARTITIONS, PLACE, TOPIC, NodeSite, Victim
-from workers.adapters.avro import AvroCodec
-from workers.adapters.kafka.embedded import EmbeddedBroker
-from workers.adapters.keys import load_private_key
-from workers.adapters.signing import EnvelopeSealer, PrivateKey
-from workers.core import topics
-from workers.core.envelope import PayloadType
-from workers.core.outcome import Outcome
-from workers.core.topology import Topology, first
+from workers.domain.log import topics
+from workers.domain.log.topology import Topology, first
+from workers.domain.outcome import Outcome
+from workers.domain.trust.envelope import PayloadType
+from workers.log.embedded import EmbeddedBroker
+from workers.wire.avro import AvroCodec
+from workers.wire.keys import load_private_key
+from workers.wire.signing import EnvelopeSigner, PrivateKey
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -35,7 +35,7 @@ def broker() -> Iterator[EmbeddedBroker]:
 
 
 def tell(site: NodeSite, topology: Topology, key: PrivateKey) -> None:
-    value = EnvelopeSealer(key, AvroCodec()).seal(PayloadType.TOPOLOGY, topology).value
+    value = EnvelopeSigner(key, AvroCodec()).sign(PayloadType.TOPOLOGY, topology).value
     site.put(value, key=topology.key, at=(topics.TOPOLOGY, 0))
     site.flush()
 

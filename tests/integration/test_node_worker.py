@@ -21,15 +21,15 @@ from tests.guarantees.node import check_all
 from tests.guarantees.observation import Effect
 from tests.integration.node_process import NodeSite, Victim, embedded_broker
 from workers.actions import FAILPOINTS as ACTION_FAILPOINTS
-from workers.adapters.avro import AvroCodec
-from workers.adapters.failpoints import KILLED
-from workers.adapters.kafka.relay import FAILPOINTS as RELAY_FAILPOINTS
-from workers.adapters.signing import EnvelopeSealer, PrivateKey
-from workers.core.envelope import PayloadType
-from workers.core.ids import ExecutionId, Incarnation
-from workers.core.outcome import Outcome
-from workers.core.target import FileTarget
-from workers.node.equipment import FAILPOINTS
+from workers.domain.ids import ExecutionId, Incarnation
+from workers.domain.outcome import Outcome
+from workers.domain.target import FileTarget
+from workers.domain.trust.envelope import PayloadType
+from workers.log.relay import FAILPOINTS as RELAY_FAILPOINTS
+from workers.node.services import FAILPOINTS
+from workers.system.failpoints import KILLED
+from workers.wire.avro import AvroCodec
+from workers.wire.signing import EnvelopeSigner, PrivateKey
 
 
 @pytest.fixture(autouse=True)
@@ -244,8 +244,8 @@ def test_a_thousand_poison_records_cost_a_thousand_dead_letters_and_hardly_a_sec
 def _poison(site: NodeSite) -> list[bytes | None]:
     """Garbage, large, bad Avro, bad signatures, nothing, other lives; from the same hand and from a stranger's."""
     genuine = site.kill(os.getpid())
-    value = site.sealer.seal(PayloadType.COMMAND, genuine).value
-    stranger = EnvelopeSealer(PrivateKey.generate(), AvroCodec())
+    value = site.signer.sign(PayloadType.COMMAND, genuine).value
+    stranger = EnvelopeSigner(PrivateKey.generate(), AvroCodec())
     flipped = [value[:at] + bytes([value[at] ^ 1]) + value[at + 1 :] for at in range(min(len(value), 200))]
     others = replace(genuine, incarnation=Incarnation("00000000-0000-7000-8000-000000000000"))
     kinds: list[bytes | None] = [
@@ -256,8 +256,8 @@ def _poison(site: NodeSite) -> list[bytes | None]:
         *[b"\xc3\x01" + os.urandom(200)] * 100,
         *[b"[" * 10_000] * 98,
         *[os.urandom(900_000)] * 2,
-        *[stranger.seal(PayloadType.COMMAND, genuine).value] * 100,
-        *[site.sealer.seal(PayloadType.COMMAND, others).value] * 100,
-        *[site.sealer.seal(PayloadType.RESULT, site.seen.results[0]).value] * 50,
+        *[stranger.sign(PayloadType.COMMAND, genuine).value] * 100,
+        *[site.signer.sign(PayloadType.COMMAND, others).value] * 100,
+        *[site.signer.sign(PayloadType.RESULT, site.seen.results[0]).value] * 50,
     ]
     return kinds + [value[:-1]] * (1000 - len(kinds))

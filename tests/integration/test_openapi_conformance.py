@@ -19,7 +19,7 @@ from schemathesis.generation import GenerationMode
 from tests.fakes.clock import START_NS
 from tests.fakes.gateway import TOKEN, FakeGateway
 from tests.stories import Story, heartbeat
-from workers.core.target import FileTarget
+from workers.domain.target import FileTarget
 
 pytestmark = pytest.mark.slow
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.victims import Unit, Victims, victims
-from workers.adapters.processes import SystemProcesses
+from workers.host.processes.system import SystemProcesses
 
 _WORKER = """
 import sys
-from workers.adapters.processes import SystemProcesses
+from workers.host.processes.system import SystemProcesses
 print("ready", flush=True)
 sys.stdin.readline()
 print(repr(SystemProcesses().own_cgroup()), flush=True)

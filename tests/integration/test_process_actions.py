@@ -22,10 +22,10 @@ from tests.guarantees.observation import Effect
 from tests.integration.node_process import NodeSite, Victim, embedded_broker
 from tests.victims import await_state, state_of, wait_until
 from workers.actions import FAILPOINTS
-from workers.adapters.failpoints import KILLED
-from workers.core.command import ActionCommand, parameters_digest
-from workers.core.outcome import Outcome
-from workers.core.result import EFFECT_LOST
+from workers.domain.command import ActionCommand, parameters_digest
+from workers.domain.outcome import Outcome
+from workers.domain.result import EFFECT_LOST
+from workers.system.failpoints import KILLED
 
 TREE: dict[str, Any] = {"tree": True}
 SECOND = 1_000_000_000

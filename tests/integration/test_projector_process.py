@@ -21,29 +21,29 @@ from tests.fakes.telemetry import FakeTelemetry
 from tests.guarantees.history import ReplayChangesNothing
 from tests.postgresql import NewUrl
 from tests.stories import BORN, NODE, Story, event, heartbeat
-from workers.adapters.avro import AvroCodec
-from workers.adapters.clock import SystemClock
-from workers.adapters.falco import DetectorEvents
-from workers.adapters.history_store.home import HALF_WAY
-from workers.adapters.history_store.store import open_history
-from workers.adapters.kafka.embedded import EmbeddedBroker
-from workers.adapters.kafka.reader import KafkaLogReader
-from workers.adapters.kafka.writer import KafkaLogWriter
-from workers.adapters.keys import init_keys, load_keyset, load_private_key
-from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer
-from workers.adapters.yaml_files import read_mapping
-from workers.bootstrap.projector import Choice, rebuild_history
-from workers.core import topics
-from workers.core.audit import AuditRecord, ChainHead, advance
-from workers.core.envelope import PayloadType
-from workers.core.ids import ChainId, NodeId
-from workers.core.rebuilding import Carried
-from workers.core.record import Earliest, OutRecord, Record
-from workers.core.result import ActionResult
-from workers.ports import HistoryStore
+from workers.domain.history.rebuild import Carried
+from workers.domain.ids import ChainId, NodeId
+from workers.domain.log import topics
+from workers.domain.log.record import Earliest, OutRecord, Record
+from workers.domain.result import ActionResult
+from workers.domain.trust.audit import AuditRecord, ChainHead, advance
+from workers.domain.trust.envelope import PayloadType
+from workers.log.embedded import EmbeddedBroker
+from workers.log.reader import KafkaLogReader
+from workers.log.writer import KafkaLogWriter
 from workers.projector.projector import FAILPOINTS
 from workers.projector.rebuild import FAILPOINTS as REBUILD_PLACES
 from workers.settings import KafkaSecurity, KafkaSettings, ProjectorSettings, parse
+from workers.store.history.home import HALF_WAY
+from workers.store.history.ports import HistoryStore
+from workers.store.history.store import open_history
+from workers.system.clock import SystemClock
+from workers.system.yaml_files import read_mapping
+from workers.wire.avro import AvroCodec
+from workers.wire.event_reader import DetectorEvents
+from workers.wire.keys import init_keys, load_keyset, load_private_key
+from workers.wire.signing import EnvelopeSigner, EnvelopeVerifier
+from workers.wiring.projector import Choice, rebuild_history
 
 CODEC = AvroCodec()
 TOPICS = {
@@ -66,8 +66,8 @@ class Rig:
     home: Path
     kafka: KafkaSettings
     writer: KafkaLogWriter
-    opener: EnvelopeOpener
-    signers: Mapping[str, EnvelopeSealer]
+    verifier: EnvelopeVerifier
+    signers: Mapping[str, EnvelopeSigner]
     head: ChainHead = field(default_factory=lambda: ChainHead(ChainId(f"node/{NODE}/{BORN}")))
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
     sent: int = 0
@@ -104,12 +104,12 @@ class Rig:
 
     def tell(self, *results: ActionResult, signer: str = "") -> None:
         for result in results:
-            value = self.signers[signer or result.producer].seal(PayloadType.RESULT, result).value
+            value = self.signers[signer or result.producer].sign(PayloadType.RESULT, result).value
             self.send(topics.RESULTS, value, result.execution_id.encode())
 
     def audit(self) -> None:
         record = AuditRecord(self.head.chain_id, self.head.next_no, self.head.hash, time.time_ns(), "node", "intent")
-        sealed = self.signers["node"].seal(PayloadType.AUDIT, record)
+        sealed = self.signers["node"].sign(PayloadType.AUDIT, record)
         self.head = advance(self.head, sealed.payload)
         self.send(topics.AUDIT, sealed.value, b"chain")
 
@@ -121,7 +121,7 @@ class Rig:
         self.tell(replace(story.ended(), message="forged"), signer="stranger")
         self.audit()
         state = heartbeat(number * 10 + 7)
-        self.send(topics.NODES, self.signers["node"].seal(PayloadType.NODE_STATE, state).value, NODE.encode())
+        self.send(topics.NODES, self.signers["node"].sign(PayloadType.NODE_STATE, state).value, NODE.encode())
         self.send(topics.RUNTIME_EVENTS, CODEC.encode(event(number)), b"host")
         if number % 4 == 0:
             self.send(topics.RESULTS, b"garbage", b"k")
@@ -169,7 +169,7 @@ class Rig:
 
     def check(self, store: HistoryStore) -> None:
         """History is what the log amounts to."""
-        ReplayChangesNothing(self.opener, CODEC, DetectorEvents(CODEC)).check(store, self.log())
+        ReplayChangesNothing(self.verifier, CODEC, DetectorEvents(CODEC)).check(store, self.log())
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -204,9 +204,9 @@ batch: 7
             home=tmp_path,
             kafka=kafka,
             writer=KafkaLogWriter(kafka, telemetry=FakeTelemetry(), clock=SystemClock()),
-            opener=EnvelopeOpener(keyset, CODEC, clock=SystemClock()),
+            verifier=EnvelopeVerifier(keyset, CODEC, clock=SystemClock()),
             signers={
-                name: EnvelopeSealer(load_private_key(tmp_path / "keys" / f"{name}.key"), CODEC)
+                name: EnvelopeSigner(load_private_key(tmp_path / "keys" / f"{name}.key"), CODEC)
                 for name in ("dispatcher", "node", "stranger")
             },
         )
@@ -245,11 +245,11 @@ def test_killed_at_a_failpoint_it_resumes_and_history_is_the_fold_of_the_log(
 
 
 def test_killed_at_any_moment_again_and_again_history_is_the_fold_of_the_log(rig: Rig) -> None:
-    chance = random.Random(7)
+    randomness = random.Random(7)
     number = 0
     for _ in range(6):
         process = rig.start()
-        deadline = time.monotonic() + chance.uniform(0.3, 2.5)
+        deadline = time.monotonic() + randomness.uniform(0.3, 2.5)
         while time.monotonic() < deadline:
             rig.live(number)
             number += 1

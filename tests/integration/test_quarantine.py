@@ -24,10 +24,10 @@ from tests.drivers.quarantine import MEGABYTE, TAKE, Rig
 from tests.fakes.failpoints import Crash, FakeFailpoints
 from tests.quarantining import ACL, CAPABILITY, NET_RAW, acl, copies, litter, seen
 from workers.actions import file_quarantine, file_unquarantine
-from workers.adapters.vault.vault import Kernel
-from workers.core.ids import id_from_cause
-from workers.core.outcome import Outcome, Report
-from workers.ports import VaultLimits
+from workers.domain.ids import id_from_cause
+from workers.domain.outcome import Outcome, Report
+from workers.host.files.ports import VaultLimits
+from workers.host.files.quarantine.vault import Kernel
 
 pytestmark = pytest.mark.slow
 

@@ -19,9 +19,9 @@ import pytest
 from tests.drivers.quarantine import NOON_NS, Rig
 from tests.quarantining import copies, seen
 from workers.actions.file_quarantine import FileQuarantine
-from workers.core.errors import WorkerError, reason_of
-from workers.core.ids import id_from_cause
-from workers.core.outcome import Outcome
+from workers.domain.errors import WorkerError, reason_of
+from workers.domain.ids import id_from_cause
+from workers.domain.outcome import Outcome
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -24,28 +24,28 @@ from confluent_kafka import Producer
 from tests.fakes.telemetry import FakeTelemetry
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.fixtures import StartKafka
-from workers.adapters import yaml_files
-from workers.adapters.avro import AvroCodec
-from workers.adapters.clock import SystemClock
-from workers.adapters.kafka import relay
-from workers.adapters.kafka.embedded import EmbeddedBroker
-from workers.adapters.kafka.reader import KafkaLogReader
-from workers.adapters.kafka.writer import KafkaLogWriter
-from workers.adapters.keys import init_keys
-from workers.adapters.signing import EnvelopeOpener
-from workers.bootstrap.rules import load_rules
-from workers.core import topics
-from workers.core.audit import AuditRecord
-from workers.core.envelope import PayloadType
-from workers.core.falco import event_from
-from workers.core.ids import ExecutionId, NodeId
-from workers.core.keyset import Keyset
-from workers.core.node_state import DeadLetter
-from workers.core.plan import step_id
-from workers.core.record import Earliest, OutRecord, Record
-from workers.core.request import ActionRequest
+from workers.domain.falco.alert import event_from
+from workers.domain.ids import ExecutionId, NodeId
+from workers.domain.log import topics
+from workers.domain.log.record import Earliest, OutRecord, Record
+from workers.domain.node_state import DeadLetter
+from workers.domain.request import ActionRequest
+from workers.domain.rules.plan import step_id
+from workers.domain.trust.audit import AuditRecord
+from workers.domain.trust.envelope import PayloadType
+from workers.domain.trust.keyset import Keyset
+from workers.log import relay
+from workers.log.embedded import EmbeddedBroker
+from workers.log.reader import KafkaLogReader
+from workers.log.writer import KafkaLogWriter
 from workers.responder.responder import FAILPOINTS
 from workers.settings import KafkaSettings, parse
+from workers.system import yaml_files
+from workers.system.clock import SystemClock
+from workers.wire.avro import AvroCodec
+from workers.wire.keys import init_keys
+from workers.wire.signing import EnvelopeVerifier
+from workers.wiring.rules import load_rules
 
 CODEC = AvroCodec()
 TOPICS = {
@@ -118,9 +118,9 @@ class Rig:
         return [CODEC.decode(record.value or b"", DeadLetter) for record in self.written(topics.DEAD_LETTERS)]
 
     def audit(self) -> list[AuditRecord]:
-        opener = EnvelopeOpener(self.keyset, CODEC, clock=SystemClock())
+        verifier = EnvelopeVerifier(self.keyset, CODEC, clock=SystemClock())
         sealed = [record.value or b"" for record in self.written(topics.AUDIT)]
-        return [opener.open(value, PayloadType.AUDIT, AuditRecord).record for value in sealed]
+        return [verifier.verify(value, PayloadType.AUDIT, AuditRecord).record for value in sealed]
 
     def end(self, process: subprocess.Popen[bytes]) -> None:
         process.send_signal(signal.SIGTERM)
@@ -232,12 +232,12 @@ def test_killed_at_any_failpoint_it_asks_for_the_very_same_executions(rig: Rig, 
 
 @pytest.mark.slow
 def test_killed_again_and_again_it_loses_nothing_and_asks_for_nothing_else(rig: Rig) -> None:
-    chance = random.Random(7)
+    randomness = random.Random(7)
     for number in range(6):
         process = rig.start()
         for each in range(10):
             rig.alert(3000 + 10 * number + each)
-        time.sleep(chance.uniform(0.3, 2.0))
+        time.sleep(randomness.uniform(0.3, 2.0))
         process.kill()
         process.wait(10)
     process = rig.start()

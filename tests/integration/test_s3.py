@@ -22,17 +22,17 @@ from tests.s3.proxy import Way
 from tests.s3.rig import NODE, OTHER
 from tests.s3.server import ADMIN, GATEWAY, S3Server
 from tests.s3.stub import Stub
-from workers.adapters.clock import SystemClock
-from workers.adapters.object_store.bucket import Bucket, open_bucket
-from workers.adapters.object_store.s3 import S3Reader, S3Store
-from workers.adapters.object_store.s3_faults import translated
-from workers.adapters.spool.sources import BytesSource
-from workers.core.custody import custody_key, object_key
-from workers.core.errors import ConfigError, LimitExceeded, PermanentFailure, TransientFailure, WorkerError
-from workers.core.ids import NodeId, id_from_cause
-from workers.core.outcome import Outcome, Report
-from workers.ports import Written
+from workers.domain.errors import ConfigError, LimitExceeded, PermanentFailure, TransientFailure, WorkerError
+from workers.domain.ids import NodeId, id_from_cause
+from workers.domain.outcome import Outcome, Report
+from workers.domain.targets.custody import custody_key, object_key
+from workers.host.evidence.sources import BytesSource
 from workers.settings import S3Settings, StorageSettings, parse
+from workers.store.objects.bucket import Bucket, open_bucket
+from workers.store.objects.ports import Written
+from workers.store.objects.s3 import S3Reader, S3Store
+from workers.store.objects.s3_faults import translated
+from workers.system.clock import SystemClock
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from tests.victims import victims
-from workers.adapters import parent
-from workers.adapters.processes import SystemProcesses
+from workers.host.processes.system import SystemProcesses
+from workers.system import parent
 
 AS_A_WORKER = ("-m", "workers", "dispatcher")
 
@@ -29,8 +29,8 @@ for child in (worker, other):
 
 _NODE = """
 import sys
-from workers.adapters.parent import siblings
-from workers.adapters.processes import SystemProcesses
+from workers.system.parent import siblings
+from workers.host.processes.system import SystemProcesses
 line = SystemProcesses(siblings=siblings).own_line()
 print(*(int(pid) in line for pid in sys.argv[1:]))
 """

@@ -18,9 +18,9 @@ import pytest
 from tests.drivers.acquire import GATHER, KEY, AcquireRig
 from tests.victims import Freezer, Victims, victims, wait_until
 from workers.actions import snapshot_process
-from workers.adapters.failpoints import KILLED, VARIABLE
-from workers.core.custody import custody_key
-from workers.core.outcome import Outcome, Report
+from workers.domain.outcome import Outcome, Report
+from workers.domain.targets.custody import custody_key
+from workers.system.failpoints import KILLED, VARIABLE
 
 pytestmark = pytest.mark.slow
 

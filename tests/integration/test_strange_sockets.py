@@ -22,14 +22,14 @@ from tests.components import require
 from tests.engines import DockerRig, until
 from tests.integration.container_desk import Desk
 from tests.victims import Victims, victims
-from workers.adapters.clock import SystemClock
-from workers.adapters.cri import CriContainers
-from workers.adapters.docker_engine import EngineContainers
-from workers.adapters.kernel_containers import SCHEME, KernelContainers
-from workers.adapters.runtimes.sockets import look
-from workers.adapters.runtimes.together import HostContainers
-from workers.core.errors import CommandRejected
-from workers.core.outcome import Outcome
+from workers.domain.errors import CommandRejected
+from workers.domain.outcome import Outcome
+from workers.host.containers.cri import CriContainers
+from workers.host.containers.docker import EngineContainers
+from workers.host.containers.host_containers import HostContainers
+from workers.host.containers.kernel import SCHEME, KernelContainers
+from workers.host.containers.sockets import look
+from workers.system.clock import SystemClock
 
 pytestmark = [pytest.mark.slow]
 
@@ -208,7 +208,7 @@ def test_a_socket_that_root_in_a_container_listens_on_is_not_believed(
     (seen,) = look([f"{open_tmp}/run/**/podman.sock"])
     assert not seen.trusted
     assert "container decadedecade listens" in seen.why
-    code = "from workers.adapters.runtimes.sockets import look; import sys; print(look(sys.argv[1:]))"
+    code = "from workers.host.containers.sockets import look; import sys; print(look(sys.argv[1:]))"
     own = subprocess.run(
         [sys.executable, "-c", code, str(liar.socket)],
         check=True,

@@ -16,11 +16,11 @@ from tests.adversaries.stuck_call import StuckCall
 from tests.drivers.acquire import AcquireRig
 from tests.engines import until
 from tests.integration.node_process import NodeSite, Victim, embedded_broker
-from workers.adapters.cri.log_files import read_log
-from workers.core.command import ActionCommand, parameters_digest
-from workers.core.errors import PermanentFailure
-from workers.core.outcome import Outcome
-from workers.core.target import FileTarget
+from workers.domain.command import ActionCommand, parameters_digest
+from workers.domain.errors import PermanentFailure
+from workers.domain.outcome import Outcome
+from workers.domain.target import FileTarget
+from workers.host.containers.cri.log_files import read_log
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

@@ -17,13 +17,13 @@ from tests.adversaries.programs import shapeshifter, started_in_c
 from tests.adversaries.stuck_call import StuckCall
 from tests.detections import Order, falco_json, target_in, this_machine
 from tests.victims import Freezer, Unit, Victims, await_state, in_a_child, state_of, victims, wait_until
-from workers.action import Done, NotDone
+from workers.actions.base import Done, NotDone
 from workers.actions.resume_process import ResumeProcess
 from workers.actions.suspend_process import SuspendProcess
-from workers.adapters.failpoints import KILLED, ArmedFailpoints
-from workers.core.errors import CommandRejected, PermanentFailure, TransientFailure
-from workers.core.outcome import Outcome, Report
-from workers.ports import Host
+from workers.domain.errors import CommandRejected, PermanentFailure, TransientFailure
+from workers.domain.outcome import Outcome, Report
+from workers.host.ports import Host
+from workers.system.failpoints import KILLED, ArmedFailpoints
 
 ROUNDS = 10
 NOBODY = 65_534

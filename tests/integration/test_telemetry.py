@@ -10,7 +10,7 @@ import sys
 def test_a_collector_that_is_away_disturbs_nobody() -> None:
     # Port 9 of loopback: nobody listens.
     program = (
-        "from workers.adapters.telemetry import telemetry\n"
+        "from workers.system.telemetry import telemetry\n"
         "from workers.settings import TelemetrySettings\n"
         "made = telemetry(TelemetrySettings(otlp_endpoint='http://127.0.0.1:9'), worker='node')\n"
         "with made.span('x'): made.count('node.commands')\n"

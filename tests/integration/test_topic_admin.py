@@ -9,10 +9,10 @@ import pytest
 from tests.contract.log_rigs import loopback
 from tests.fakes.telemetry import FakeTelemetry
 from tests.kafka.target import KafkaTarget, unique_topic
-from workers.adapters.clock import SystemClock
-from workers.adapters.kafka.admin import Difference, TopicAdmin
-from workers.adapters.topic_catalogue import load_topics
-from workers.core.topic_spec import TopicSpec
+from workers.domain.log.topic_spec import TopicSpec
+from workers.log.admin import Difference, TopicAdmin
+from workers.log.topic_catalogue import load_topics
+from workers.system.clock import SystemClock
 
 pytestmark = [pytest.mark.slow]
 

@@ -13,7 +13,7 @@ from tests.integration.node_process import NodeSite, Seen, embedded_broker
 from tests.integration.s3_outage import Outage
 from tests.s3.proxy import Way
 from tests.s3.server import S3Server
-from workers.core.node_state import NodeState, Progress
+from workers.domain.node_state import NodeState, Progress
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

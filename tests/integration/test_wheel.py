@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.adapters.data_files import schema_files, topic_files
+from workers.system.data_files import schema_files, topic_files
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,7 +46,7 @@ def test_the_wheel_holds_every_schema_and_topic_and_nothing_of_the_tests(wheel: 
 
 def test_an_installed_wheel_finds_its_own_data_files(python: Path, tmp_path: Path) -> None:
     code = (
-        "from workers.adapters.data_files import data_directory, schema_files, topic_files;"
+        "from workers.system.data_files import data_directory, schema_files, topic_files;"
         "print(data_directory('schemas'), len(schema_files()), len(topic_files()))"
     )
     directory, schemas, topics = _run(str(python), "-c", code, cwd=tmp_path).split()

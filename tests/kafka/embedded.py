@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 
-from workers.adapters.kafka.embedded import EmbeddedBroker, load_library
+from workers.log.embedded import EmbeddedBroker, load_library
 
 PRODUCE = 0
 FETCH = 1

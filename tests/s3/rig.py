@@ -7,11 +7,11 @@ from functools import cached_property
 
 from tests.fakes.clock import FakeClock
 from tests.s3.server import GATEWAY, S3Server
-from workers.adapters.object_store.bucket import Bucket
-from workers.adapters.object_store.s3 import S3Reader, S3Store
-from workers.core.custody import object_key
-from workers.core.ids import NodeId, id_from_cause
-from workers.ports import ObjectReader, ObjectStore
+from workers.domain.ids import NodeId, id_from_cause
+from workers.domain.targets.custody import object_key
+from workers.store.objects.bucket import Bucket
+from workers.store.objects.ports import ObjectReader, ObjectStore
+from workers.store.objects.s3 import S3Reader, S3Store
 
 NODE, OTHER = NodeId("a0" * 16), NodeId("b0" * 16)
 

@@ -21,10 +21,10 @@ from typing import Any, Self
 
 from tests.components import require
 from tests.kafka import keeper
-from workers.adapters.object_store.bucket import Bucket, open_bucket
-from workers.core.errors import WorkerError
-from workers.core.ids import NodeId
+from workers.domain.errors import WorkerError
+from workers.domain.ids import NodeId
 from workers.settings import S3Settings
+from workers.store.objects.bucket import Bucket, open_bucket
 
 BUCKET = "evidence"
 ADMIN, GATEWAY = "admin", "gateway"

@@ -12,29 +12,31 @@ from tests.fakes.clock import START_NS, FakeClock
 from tests.fakes.codec import FakeCodec
 from tests.fakes.failpoints import FakeFailpoints
 from tests.fakes.ledger import FakeLedger
-from tests.fakes.signing import FakeOpener, FakeSealer, fake_key, fake_keyset
+from tests.fakes.signing import FakeSigner, FakeVerifier, fake_key, fake_keyset
 from tests.fakes.telemetry import FakeTelemetry
-from workers.action import Action, FieldSpec, Job, Lane, NoParameters, NotDone, Permission, Probe, parameter
-from workers.adapters.scribe import ChainScribe
-from workers.core import policy, topics
-from workers.core.audit import AuditRecord
-from workers.core.command import ActionCommand
-from workers.core.envelope import PayloadType
-from workers.core.event import ProcessRef
-from workers.core.ids import ExecutionId, Incarnation, InstanceId, KeyId, LogId, NodeId, id_from_cause
-from workers.core.keyset import KeyRole, PublicKey
-from workers.core.node_state import CommandPosition, DeadLetter, NodeState
-from workers.core.outcome import NOTHING, Outcome, Report, Stage, Values
-from workers.core.record import LogPosition, OutRecord, Record
-from workers.core.request import ActionRequest, Actor, ActorKind, Step, Verb
-from workers.core.result import ActionResult
-from workers.core.routing import partition_for
-from workers.core.target import ProcessTarget
-from workers.core.topology import Topology
-from workers.dispatcher.desk import Desk
+from workers.actions.base import Action, FieldSpec, Job, Lane, NoParameters, NotDone, Permission, Probe, parameter
+from workers.dispatcher.dispatcher import Dispatcher
+from workers.dispatcher.services import Services
 from workers.dispatcher.tails import Tails
-from workers.dispatcher.turn import Room
-from workers.ports import Ack, Host
+from workers.domain import policy
+from workers.domain.command import ActionCommand
+from workers.domain.event import ProcessRef
+from workers.domain.ids import ExecutionId, Incarnation, InstanceId, KeyId, LogId, NodeId, id_from_cause
+from workers.domain.log import topics
+from workers.domain.log.record import LogPosition, OutRecord, Record
+from workers.domain.log.routing import partition_for
+from workers.domain.log.topology import Topology
+from workers.domain.node_state import CommandPosition, DeadLetter, NodeState
+from workers.domain.outcome import NOTHING, Outcome, Report, Stage, Values
+from workers.domain.request import ActionRequest, Actor, ActorKind, Step, Verb
+from workers.domain.result import ActionResult
+from workers.domain.target import ProcessTarget
+from workers.domain.trust.audit import AuditRecord
+from workers.domain.trust.envelope import PayloadType
+from workers.domain.trust.keyset import KeyRole, PublicKey
+from workers.host.ports import Host
+from workers.log.ports import Ack
+from workers.wire.recorder import ChainRecorder
 
 LOG = LogId("log-1")
 NODE = NodeId("0" * 31 + "1")
@@ -174,16 +176,16 @@ class World:
         self.failpoints = FakeFailpoints()
         self.telemetry = FakeTelemetry()
         self.offsets: dict[str, int] = {}
-        sealer = FakeSealer(DISPATCHER_KEY, self.codec)
-        self.opener = FakeOpener(KEYSET, self.codec)
+        signer = FakeSigner(DISPATCHER_KEY, self.codec)
+        self.verifier = FakeVerifier(KEYSET, self.codec)
         self.writer = NoWriter()
         self.tails = Tails(self.writer)
         self.tails.note(LogPosition(LOG, COMMANDS, PARTITION), 0)
-        self.room = Room(
+        self.services = Services(
             codec=self.codec,
-            opener=self.opener,
-            sealer=sealer,
-            scribe=ChainScribe("dispatcher", sealer=sealer, codec=self.codec),
+            verifier=self.verifier,
+            signer=signer,
+            recorder=ChainRecorder("dispatcher", signer=signer, codec=self.codec),
             telemetry=self.telemetry,
             tails=self.tails,
             actions=ACTIONS,
@@ -191,11 +193,11 @@ class World:
             silent_after_s=60,
             decide=policy.decide,
         )
-        self.desk = self.a_desk()
+        self.dispatcher = self.a_desk()
         self.numbers = 0
 
-    def a_desk(self, **rules: Any) -> Desk:
-        return Desk(replace(self.room, **rules), self.ledger, clock=self.clock, failpoints=self.failpoints)
+    def a_desk(self, **rules: Any) -> Dispatcher:
+        return Dispatcher(replace(self.services, **rules), self.ledger, clock=self.clock, failpoints=self.failpoints)
 
     def restarted(self) -> "World":
         """The next process on the same ledger and the same log."""
@@ -216,7 +218,7 @@ class World:
         return self.record(topic or own, self.codec.encode(request))
 
     def ask(self, *requests: ActionRequest, topic: str = "") -> None:
-        self.desk.take([self.request_record(request, topic=topic) for request in requests])
+        self.dispatcher.take([self.request_record(request, topic=topic) for request in requests])
 
     def heartbeat_record(self, node: NodeId = NODE, *, signed_by: NodeId | None = None, **more: Any) -> Record:
         self.numbers += 1
@@ -238,12 +240,12 @@ class World:
             running=0,
             unpublished=0,
         )
-        sealer = FakeSealer(NODE_KEYS[signed_by or node], self.codec)
-        value = sealer.seal(PayloadType.NODE_STATE, replace(state, **more)).value
+        signer = FakeSigner(NODE_KEYS[signed_by or node], self.codec)
+        value = signer.sign(PayloadType.NODE_STATE, replace(state, **more)).value
         return self.record(topics.NODES, value, key=node.encode())
 
     def beat(self, node: NodeId = NODE, **more: Any) -> None:
-        self.desk.take([self.heartbeat_record(node, **more)])
+        self.dispatcher.take([self.heartbeat_record(node, **more)])
 
     def said_record(
         self,
@@ -267,18 +269,18 @@ class World:
             action="kill",
             outcome=outcome,
         )
-        sealed = FakeSealer(NODE_KEYS[signed_by], self.codec).seal(PayloadType.RESULT, replace(result, **more))
+        sealed = FakeSigner(NODE_KEYS[signed_by], self.codec).sign(PayloadType.RESULT, replace(result, **more))
         return self.record(topics.RESULTS, sealed.value, key=NODE.encode())
 
     def node_says(self, execution_id: ExecutionId, outcome: Outcome | None = Outcome.COMPLETED, **more: Any) -> None:
-        self.desk.take([self.said_record(execution_id, outcome, **more)])
+        self.dispatcher.take([self.said_record(execution_id, outcome, **more)])
 
     def topology_record(self, topology: Topology, *, signed_by: PublicKey = OPERATOR_KEY) -> Record:
-        value = FakeSealer(signed_by, self.codec).seal(PayloadType.TOPOLOGY, topology).value
+        value = FakeSigner(signed_by, self.codec).sign(PayloadType.TOPOLOGY, topology).value
         return self.record(topics.TOPOLOGY, value, key=topology.key)
 
     def tell(self, topology: Topology, *, signed_by: PublicKey = OPERATOR_KEY) -> None:
-        self.desk.take([self.topology_record(topology, signed_by=signed_by)])
+        self.dispatcher.take([self.topology_record(topology, signed_by=signed_by)])
 
     # --- out ---
 
@@ -289,14 +291,14 @@ class World:
         found = []
         for record in self.out(COMMANDS):
             assert record.value is not None
-            found.append(self.opener.open(record.value, PayloadType.COMMAND, ActionCommand).record)
+            found.append(self.verifier.verify(record.value, PayloadType.COMMAND, ActionCommand).record)
         return found
 
     def results(self, execution_id: ExecutionId | None = None) -> list[ActionResult]:
         found = []
         for record in self.out(topics.RESULTS):
             assert record.value is not None
-            found.append(self.opener.open(record.value, PayloadType.RESULT, ActionResult).record)
+            found.append(self.verifier.verify(record.value, PayloadType.RESULT, ActionResult).record)
         return [result for result in found if execution_id in (None, result.execution_id)]
 
     def ends(self) -> dict[ExecutionId, tuple[Outcome | None, str]]:
@@ -312,7 +314,7 @@ class World:
 
     def audit(self) -> list[AuditRecord]:
         values = [record.value for record in self.out(topics.AUDIT)]
-        return [self.opener.open(v, PayloadType.AUDIT, AuditRecord).record for v in values if v is not None]
+        return [self.verifier.verify(v, PayloadType.AUDIT, AuditRecord).record for v in values if v is not None]
 
 
 def position(next_offset: int, *, log_id: LogId = LOG) -> CommandPosition:

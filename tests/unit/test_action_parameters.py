@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import values
-from workers.action import Action, Job, Lane, NoParameters, Permission, Probe, parameter
-from workers.core.errors import CommandRejected
-from workers.core.outcome import Outcome, Report, Values
-from workers.core.target import ProcessTarget
-from workers.ports import Host
+from workers.actions.base import Action, Job, Lane, NoParameters, Permission, Probe, parameter
+from workers.domain.errors import CommandRejected
+from workers.domain.outcome import Outcome, Report, Values
+from workers.domain.target import ProcessTarget
+from workers.host.ports import Host
 
 
 @dataclass(frozen=True, slots=True)

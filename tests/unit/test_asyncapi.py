@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from workers.adapters.asyncapi import document
-from workers.adapters.avro.schemas import load_schemas
-from workers.adapters.topic_catalogue import load_topics
-from workers.core.topic_spec import Operation, acls
+from workers.domain.log.topic_spec import Operation, acls
+from workers.log.asyncapi import document
+from workers.log.topic_catalogue import load_topics
+from workers.wire.avro.schemas import load_schemas
 
 TOPICS = load_topics()
 MADE = document(TOPICS, load_schemas(), version="1.2.3")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.core.audit import GENESIS, ChainHead, advance, link
-from workers.core.envelope import PayloadType, signed_bytes
-from workers.core.ids import ChainId
+from workers.domain.ids import ChainId
+from workers.domain.trust.audit import GENESIS, ChainHead, advance, link
+from workers.domain.trust.envelope import PayloadType, signed_bytes
 
 payloads = st.lists(st.binary(max_size=20), min_size=1, max_size=8)
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from tests.stories import BORN, NODE, OTHER_NODE, Story, heartbeat
-from workers.core.audit import GENESIS, AuditRecord
-from workers.core.authority import audit_objection, heartbeat_objection, result_objection
-from workers.core.ids import ChainId, ExecutionId, KeyId
-from workers.core.keyset import KeyRole, Signatory
-from workers.core.outcome import Outcome, Stage
-from workers.core.result import NODE_ALARMS, ActionResult
+from workers.domain.ids import ChainId, ExecutionId, KeyId
+from workers.domain.outcome import Outcome, Stage
+from workers.domain.result import NODE_ALARMS, ActionResult
+from workers.domain.trust.audit import GENESIS, AuditRecord
+from workers.domain.trust.authority import audit_objection, heartbeat_objection, result_objection
+from workers.domain.trust.keyset import KeyRole, Signatory
 
 STORY = Story(1)
 KEY = KeyId("k" * 32)

@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 
 from tests.independent_reader import IndependentReader
 from tests.strategies import RECORDS, commands, events, records, targets
-from workers.adapters.avro import AvroCodec
-from workers.adapters.avro.codec import MARKER
-from workers.adapters.avro.mapping import RECORDS as TRAVELLING
-from workers.adapters.avro.schemas import load_schemas
-from workers.core.command import ActionCommand
-from workers.core.envelope import MAX_ENVELOPE_BYTES, Envelope
-from workers.core.errors import MalformedMessage
-from workers.core.event import RuntimeEvent
-from workers.core.ids import KeyId
-from workers.core.request import Actor, ActorKind
-from workers.core.result import ActionResult
-from workers.core.topology import Topology
+from workers.domain.command import ActionCommand
+from workers.domain.errors import MalformedMessage
+from workers.domain.event import RuntimeEvent
+from workers.domain.ids import KeyId
+from workers.domain.log.topology import Topology
+from workers.domain.request import Actor, ActorKind
+from workers.domain.result import ActionResult
+from workers.domain.trust.envelope import MAX_ENVELOPE_BYTES, Envelope
+from workers.wire.avro import AvroCodec
+from workers.wire.avro.codec import MARKER
+from workers.wire.avro.mapping import RECORDS as TRAVELLING
+from workers.wire.avro.schemas import load_schemas
 
 CODEC = AvroCodec()
 READER = IndependentReader()

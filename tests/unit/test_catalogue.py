@@ -25,18 +25,18 @@ from tests.fakes.spool import FakeSpool
 from tests.fakes.vault import FakeVault
 from tests.strategies import targets
 from workers import actions
-from workers.action import Action, Done, FieldSpec, Job, NotDone
 from workers.actions import CATALOGUE, by_name
-from workers.adapters.avro import AvroCodec
-from workers.adapters.yaml_files import read_mapping
-from workers.core.command import ActionCommand, parameters_digest
-from workers.core.errors import CommandRejected
-from workers.core.ids import EventId, ExecutionId, Incarnation, KeyId, NodeId
-from workers.core.outcome import NOTHING, Outcome, Report, Scalar, Values, code
-from workers.core.request import Actor, ActorKind, Causation
-from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, Target
-from workers.ports import Host
+from workers.actions.base import Action, Done, FieldSpec, Job, NotDone
+from workers.domain.command import ActionCommand, parameters_digest
+from workers.domain.errors import CommandRejected
+from workers.domain.ids import EventId, ExecutionId, Incarnation, KeyId, NodeId
+from workers.domain.outcome import NOTHING, Outcome, Report, Scalar, Values, code
+from workers.domain.request import Actor, ActorKind, Causation
+from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, Target
+from workers.host.ports import Host
 from workers.settings import ActionSwitch, NodeSettings, ResponseActions, parse
+from workers.system.yaml_files import read_mapping
+from workers.wire.avro import AvroCodec
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS: Mapping[str, type] = {"string": str, "integer": int, "boolean": bool}
@@ -317,7 +317,7 @@ def test_its_probe_knows_done_from_not_done(action: Action[Any]) -> None:
 def test_a_dry_run_touches_nothing(action: Action[Any]) -> None:
     host = _staged(action)
     job = _job(action, host)
-    report = action.rehearse(job, action.bind(job, host), host)
+    report = action.dry_run_report(job, action.bind(job, host), host)
     assert report.outcome is Outcome.DRY_RUN
     assert isinstance(action.probe(job, action.bind(job, host), host), NotDone)
     _assert_reported_well(action, report)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.adapters.processes import cgroups
-from workers.adapters.processes.cgroups import Cgroups
+from workers.host.processes import cgroups
+from workers.host.processes.cgroups import Cgroups
 
 
 def _mountinfo(*mounts: tuple[str, str, str, str]) -> str:

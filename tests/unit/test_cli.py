@@ -20,14 +20,14 @@ from tests.fakes.gateway import TOKEN, FakeGateway
 from tests.stories import NODE, Story, event, heartbeat
 from tests.unit.test_gateway_acquired import CONTENT, acquired
 from workers.cli import main
-from workers.cli.asking import followed
 from workers.cli.client import Client
 from workers.cli.context import Context
 from workers.cli.exits import Exit
-from workers.core.custody import object_key
-from workers.core.node_state import Progress
-from workers.core.outcome import Outcome
-from workers.core.result import ActionResult
+from workers.cli.run import followed
+from workers.domain.node_state import Progress
+from workers.domain.outcome import Outcome
+from workers.domain.result import ActionResult
+from workers.domain.targets.custody import object_key
 
 FALCO = Path(__file__).parents[1] / "data" / "falco-events.jsonl"
 

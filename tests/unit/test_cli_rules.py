@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from workers.adapters.yaml_files import read_text
-from workers.bootstrap.rules import action_shapes, load_rules
 from workers.cli import main
-from workers.core.rule_parsing import parse_rules
-from workers.core.rule_writing import written
+from workers.domain.rules.parsing import parse_rules
+from workers.domain.rules.writing import written
+from workers.system.yaml_files import read_text
+from workers.wiring.rules import action_shapes, load_rules
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = sorted((ROOT / "deploy" / "rules").glob("*.yaml"))

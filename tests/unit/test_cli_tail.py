@@ -13,22 +13,22 @@ from hypothesis import given
 from tests import strategies
 from tests.fakes.bus import FakeBus
 from tests.fakes.codec import FakeCodec
-from tests.fakes.signing import FakeOpener, FakeSealer, fake_key, fake_keyset
+from tests.fakes.signing import FakeSigner, FakeVerifier, fake_key, fake_keyset
 from tests.stories import Story, event, heartbeat
-from workers.adapters.falco import DetectorEvents
-from workers.bootstrap.listening import Listening
 from workers.cli import tail
 from workers.cli.tail import From, Stream
 from workers.cli.tail_lines import for_people
-from workers.core import topics
-from workers.core.audit import AuditRecord
-from workers.core.envelope import PayloadType
-from workers.core.keyset import KeyRole
-from workers.core.record import Earliest, LogPosition, OutRecord, Record
+from workers.domain.log import topics
+from workers.domain.log.record import Earliest, LogPosition, OutRecord, Record
+from workers.domain.trust.audit import AuditRecord
+from workers.domain.trust.envelope import PayloadType
+from workers.domain.trust.keyset import KeyRole
+from workers.wire.event_reader import DetectorEvents
+from workers.wiring.subscription import Listening
 
 NODE_KEY = fake_key("a" * 32, KeyRole.NODE)
-OPENER = FakeOpener(fake_keyset(NODE_KEY))
-SEALER = FakeSealer(NODE_KEY)
+OPENER = FakeVerifier(fake_keyset(NODE_KEY))
+SEALER = FakeSigner(NODE_KEY)
 RESULT = Story(1).ended()
 
 
@@ -61,7 +61,7 @@ def bus_with(topic: str, *values: bytes | None) -> FakeBus:
 
 
 def test_a_verified_result_names_its_signer_and_shows_the_whole_record() -> None:
-    value = SEALER.seal(PayloadType.RESULT, RESULT).value
+    value = SEALER.sign(PayloadType.RESULT, RESULT).value
     (row,) = shown(bus_with(topics.RESULTS, value), Stream.RESULTS)
     assert row["verified"] is True
     assert row["signer"] == {"key_id": NODE_KEY.key_id, "role": "node", "owner": "a" * 32}
@@ -72,7 +72,7 @@ def test_a_verified_result_names_its_signer_and_shows_the_whole_record() -> None
 
 
 def test_what_does_not_verify_is_shown_all_the_same_and_said_not_to() -> None:
-    foreign = FakeSealer(fake_key("b" * 32, KeyRole.NODE)).seal(PayloadType.RESULT, RESULT).value
+    foreign = FakeSigner(fake_key("b" * 32, KeyRole.NODE)).sign(PayloadType.RESULT, RESULT).value
     rows = shown(bus_with(topics.RESULTS, foreign, b"garbage", b"", None), Stream.RESULTS)
     assert [row["verified"] for row in rows] == [False] * 4
     for row in rows:
@@ -91,7 +91,7 @@ def test_what_does_not_verify_is_shown_all_the_same_and_said_not_to() -> None:
 def test_each_signed_stream_has_a_line_for_people(
     stream: Stream, topic: str, kind: PayloadType, record: object, words: str
 ) -> None:
-    (row,) = shown(bus_with(topic, SEALER.seal(kind, record).value), stream)
+    (row,) = shown(bus_with(topic, SEALER.sign(kind, record).value), stream)
     assert words in for_people(row)
 
 

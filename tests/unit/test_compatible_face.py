@@ -14,12 +14,12 @@ from tests.fakes.clock import START_NS
 from tests.fakes.gateway import TOKEN, FakeGateway
 from tests.stories import NODE, Story, heartbeat
 from tests.unit.test_gateway_edge import says_no
-from workers.action import Permission
-from workers.core.event import ProcessRef
-from workers.core.ids import NodeId
-from workers.core.outcome import Outcome, Values
-from workers.core.request import ActorKind, Verb
-from workers.core.target import FileTarget, NetworkTarget, ProcessTarget
+from workers.actions.base import Permission
+from workers.domain.event import ProcessRef
+from workers.domain.ids import NodeId
+from workers.domain.outcome import Outcome, Values
+from workers.domain.request import ActorKind, Verb
+from workers.domain.target import FileTarget, NetworkTarget, ProcessTarget
 from workers.gateway.permissions import Access, right
 from workers.gateway.principals import Principal
 

@@ -15,20 +15,20 @@ from hypothesis.strategies import SearchStrategy
 from tests.fakes.clock import START_NS
 from tests.stories import NODE, Story, step_of
 from tests.strategies import results, values
-from workers.action import FieldSpec
 from workers.actions import CATALOGUE
-from workers.core.history import Execution, fold
-from workers.core.ids import ExecutionId, uuid7
-from workers.core.outcome import Outcome, Scalar, Stage, Values
-from workers.core.queries import ExecutionQuery
-from workers.core.request import ActionRequest
-from workers.core.result import ActionResult
+from workers.actions.base import FieldSpec
+from workers.domain.history.execution import Execution, fold
+from workers.domain.history.queries import ExecutionQuery
+from workers.domain.ids import ExecutionId, uuid7
+from workers.domain.outcome import Outcome, Scalar, Stage, Values
+from workers.domain.request import ActionRequest
+from workers.domain.result import ActionResult
 from workers.gateway import requests
-from workers.gateway import showing as native
-from workers.gateway.http.compatible import contexts, filters, showing, words
+from workers.gateway import show_execution as native
+from workers.gateway.http.compatible import contexts, filters, show, vocabulary
 from workers.gateway.http.compatible.bodies import SubmitActionExecution
-from workers.gateway.http.compatible.wishes import wish_of
-from workers.gateway.http.compatible.words import Status
+from workers.gateway.http.compatible.submissions import wish_of
+from workers.gateway.http.compatible.vocabulary import Status
 from workers.gateway.permissions import ADMIN
 from workers.gateway.refusals import Invalid
 
@@ -39,11 +39,11 @@ STANDINGS = [(stage, None) for stage in Stage if stage is not Stage.ENDED] + [(S
 paths = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufffd"), max_size=200).map("/{}".format)
 containers = st.text("0123456789abcdef", min_size=12, max_size=64)
 _OF_NAME: dict[str, SearchStrategy[Any]] = {
-    words.HOST: st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200),
-    words.PROCESS: st.integers(1, (1 << 22) - 1),
-    words.START_TIME: st.just(-1) | st.integers(1, (1 << 63) - 1),
-    words.PATH: paths,
-    words.CONTAINER: containers,
+    vocabulary.HOST: st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200),
+    vocabulary.PROCESS: st.integers(1, (1 << 22) - 1),
+    vocabulary.START_TIME: st.just(-1) | st.integers(1, (1 << 63) - 1),
+    vocabulary.PATH: paths,
+    vocabulary.CONTAINER: containers,
 }
 
 
@@ -62,7 +62,7 @@ def submissions(draw: st.DrawFn) -> SubmitActionExecution:
     """What a client may send: every required parameter, some of the others, numbers as numbers or as text."""
     action = BY_NAME[draw(st.sampled_from(ASKABLE)).lower()]
     sent: dict[str, Any] = {}
-    for spec in words.parameters_of(action):
+    for spec in vocabulary.parameters_of(action):
         if spec.required or draw(st.booleans()):
             value = draw(_OF_NAME[spec.name] if spec.name in _OF_NAME else _own(spec))
             as_text = isinstance(value, int) and not isinstance(value, bool) and draw(st.booleans())
@@ -74,13 +74,13 @@ def submissions(draw: st.DrawFn) -> SubmitActionExecution:
 def asked(body: SubmitActionExecution) -> ActionRequest:
     """The request that the room makes of it."""
     execution_id = ExecutionId(uuid7(START_NS, bytes(10)))
-    wish = wish_of(body, BY_NAME)
-    return requests.execute(wish, BY_NAME, person=ADMIN, execution_id=execution_id, now_ns=START_NS, event=None)
+    submission = wish_of(body, BY_NAME)
+    return requests.execute(submission, BY_NAME, person=ADMIN, execution_id=execution_id, now_ns=START_NS, event=None)
 
 
 @given(submissions())
 def test_what_a_client_sends_comes_back_as_it_came(body: SubmitActionExecution) -> None:
-    shown = showing.execution(native.awaited(asked(body)))
+    shown = show.execution(native.awaited(asked(body)))
     assert shown.parameters == body.parameters
     assert (shown.action_type, shown.caller_id) == (body.action_type, body.caller_id or None)
     assert shown.status == "ENQUEUED"
@@ -88,7 +88,7 @@ def test_what_a_client_sends_comes_back_as_it_came(body: SubmitActionExecution) 
 
 @given(submissions())
 def test_without_the_echo_the_request_says_the_same_with_numbers_as_text(body: SubmitActionExecution) -> None:
-    shown = showing.execution(native.awaited(replace(asked(body), echo={})))
+    shown = show.execution(native.awaited(replace(asked(body), echo={})))
     assert shown.parameters == {
         name: value if isinstance(value, bool) else str(value) for name, value in body.parameters.items()
     }
@@ -108,7 +108,7 @@ def test_numbers_and_texts_of_them_make_the_same_request(body: SubmitActionExecu
 
 @given(submissions(), st.data())
 def test_without_a_required_parameter_the_field_is_named(body: SubmitActionExecution, data: st.DataObject) -> None:
-    required = [spec.name for spec in words.parameters_of(BY_NAME[body.action_type.lower()]) if spec.required]
+    required = [spec.name for spec in vocabulary.parameters_of(BY_NAME[body.action_type.lower()]) if spec.required]
     gone = data.draw(st.sampled_from(required))
     how: dict[str, Scalar | None] = {} if data.draw(st.booleans()) else {gone: data.draw(st.sampled_from(["", None]))}
     without = {name: value for name, value in body.parameters.items() if name != gone} | how
@@ -122,13 +122,13 @@ def test_a_status_finds_exactly_the_standings_it_is_the_status_of(stage: Stage, 
     found = [
         status
         for status in Status
-        if stage in (of := words.standing_of(status))[0] and (outcome.value if outcome else "") in of[1]
+        if stage in (of := vocabulary.standing_of(status))[0] and (outcome.value if outcome else "") in of[1]
     ]
-    assert found == [words.status_of(stage, outcome)]
+    assert found == [vocabulary.status_of(stage, outcome)]
 
 
 def test_the_ten_outcomes_become_the_four_statuses_as_published() -> None:
-    ended = {outcome: words.status_of(Stage.ENDED, outcome) for outcome in Outcome}
+    ended = {outcome: vocabulary.status_of(Stage.ENDED, outcome) for outcome in Outcome}
     assert {outcome for outcome, status in ended.items() if status is Status.COMPLETED} == {
         Outcome.COMPLETED,
         Outcome.NO_ACTION,
@@ -136,9 +136,9 @@ def test_the_ten_outcomes_become_the_four_statuses_as_published() -> None:
     }
     assert ended[Outcome.UNKNOWN] is Status.IN_PROGRESS
     assert sum(status is Status.FAILED for status in ended.values()) == 6
-    assert words.status_of(Stage.HELD, None) is Status.ENQUEUED
-    assert words.status_of(Stage.DISPATCHED, None) is Status.ENQUEUED
-    assert words.status_of(Stage.CLAIMED, None) is Status.IN_PROGRESS
+    assert vocabulary.status_of(Stage.HELD, None) is Status.ENQUEUED
+    assert vocabulary.status_of(Stage.DISPATCHED, None) is Status.ENQUEUED
+    assert vocabulary.status_of(Stage.CLAIMED, None) is Status.IN_PROGRESS
 
 
 PUBLISHED = {
@@ -155,22 +155,22 @@ PUBLISHED = {
 def test_a_published_action_takes_the_published_parameters_and_has_the_published_undo(api_type: str) -> None:
     required, undo = PUBLISHED[api_type]
     action = BY_NAME[api_type.lower()]
-    specs = words.parameters_of(action)
+    specs = vocabulary.parameters_of(action)
     assert {spec.name for spec in specs if spec.required} == required
     assert (action.reversible_by or "").upper() == (undo or "")
     if api_type.startswith("FILE"):
-        assert words.CONTAINER in {spec.name for spec in specs if not spec.required}
+        assert vocabulary.CONTAINER in {spec.name for spec in specs if not spec.required}
     if undo is not None:
         assert undo not in ASKABLE
 
 
 def test_every_action_has_its_place_in_this_api() -> None:
     for action in CATALOGUE:
-        names = [spec.name for spec in words.parameters_of(action)]
+        names = [spec.name for spec in vocabulary.parameters_of(action)]
         assert len(names) == len(set(names))
-        assert len(action.api_type) <= words.LONGEST_TYPE
-        assert showing.action(action).is_undoable is (action.reversible_by is not None)
-        for undo_of in words.UNDO_TAKES.get(action.name, ()):
+        assert len(action.api_type) <= vocabulary.LONGEST_TYPE
+        assert show.action(action).is_undoable is (action.reversible_by is not None)
+        for undo_of in vocabulary.UNDO_TAKES.get(action.name, ()):
             (forward,) = (each for each in CATALOGUE if each.reversible_by == action.name)
             assert undo_of in {spec.name for spec in forward.outputs}
 
@@ -180,7 +180,7 @@ def test_whatever_history_says_is_shown_within_the_published_limits(
     result: ActionResult, outputs: Values, code: str, message: str
 ) -> None:
     told = replace(result, outputs={**outputs, "long": "x" * 600, "n": 1 << 62}, code=code, message=message)
-    shown = showing.execution(fold(told.execution_id, [step_of(told)]))
+    shown = show.execution(fold(told.execution_id, [step_of(told)]))
     if shown.outputs is not None:
         assert all(isinstance(value, str | bool) for value in shown.outputs.values())
         assert len(str(shown.outputs["long"])) == 512
@@ -192,7 +192,7 @@ def test_whatever_history_says_is_shown_within_the_published_limits(
 def test_an_undo_shows_where_it_acts_and_what_it_needs_of_the_execution_it_undoes() -> None:
     done = fold_of(Story(1, action="file_quarantine"), outputs={"quarantined_file_path": "/vault/1", "size": 7})
     undo = Story(2, action="file_unquarantine", undo_of=done.execution_id, target=None)
-    shown = showing.execution(fold(undo.id, [step_of(undo.requested())]), undone=done)
+    shown = show.execution(fold(undo.id, [step_of(undo.requested())]), undone=done)
     assert shown.action_execution_id_being_undone == done.execution_id
     assert shown.parameters == {
         "host.id": NODE,

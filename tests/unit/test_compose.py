@@ -17,7 +17,6 @@ import yaml
 
 from workers import __version__
 from workers.actions import CATALOGUE
-from workers.adapters.yaml_files import read_mapping
 from workers.cli import app
 from workers.settings import (
     DispatcherSettings,
@@ -28,6 +27,7 @@ from workers.settings import (
     WorkerSettings,
     parse,
 )
+from workers.system.yaml_files import read_mapping
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = ROOT / "deploy" / "compose"

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.core.container import (
+from workers.domain.errors import CommandRejected
+from workers.domain.targets.container import (
     ContainerFacts,
     ContainerRef,
     ContainerState,
@@ -23,7 +24,6 @@ from workers.core.container import (
     will_return,
     without,
 )
-from workers.core.errors import CommandRejected
 
 SEEN = 1_900_000_000_000_000_000
 SECOND = 1_000_000_000

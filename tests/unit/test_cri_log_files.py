@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.components import require as require_component
-from workers.adapters.cri.log_files import read_log
-from workers.core.errors import PermanentFailure, TransientFailure
+from workers.domain.errors import PermanentFailure, TransientFailure
+from workers.host.containers.cri.log_files import read_log
 
 
 def line(number: int) -> bytes:

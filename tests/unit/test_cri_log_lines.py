@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.adapters.cri.log_lines import lines, tail_start
+from workers.host.containers.cri.log_lines import lines, tail_start
 
 TIME = b"2026-11-24T13:00:00.123456789Z"
 FAR = 1 << 30

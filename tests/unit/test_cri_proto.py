@@ -8,8 +8,8 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from grpc_tools import protoc
 
-from workers.adapters import cri
-from workers.adapters.cri.proto import describe, messages
+from workers.host.containers import cri
+from workers.host.containers.cri.proto import describe, messages
 
 ROOM = Path(cri.__file__).parent
 FILES = [*sorted(ROOM.glob("*.proto")), Path(__file__).parents[1] / "containerd" / "kubelet.proto"]

@@ -14,12 +14,12 @@ import grpc
 import pytest
 
 from tests.fakes.clock import FakeClock
-from workers.adapters import cri
-from workers.adapters.cri import CriContainers
-from workers.adapters.cri.proto import messages
-from workers.adapters.runtimes.behind_sockets import Sighted
-from workers.core.container import ContainerRef, ContainerState, protection
-from workers.core.errors import Indeterminate, PermanentFailure, TransientFailure
+from workers.domain.errors import Indeterminate, PermanentFailure, TransientFailure
+from workers.domain.targets.container import ContainerRef, ContainerState, protection
+from workers.host.containers import cri
+from workers.host.containers.behind_sockets import Sighted
+from workers.host.containers.cri import CriContainers
+from workers.host.containers.cri.proto import messages
 
 ROOM = Path(cri.__file__).parent
 KINDS = {**messages(ROOM / "cri.proto"), **messages(ROOM / "tasks.proto")}

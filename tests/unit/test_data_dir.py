@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.adapters import yaml_files
 from workers.cli.up.data_dir import ROLES, DataDir, Start
-from workers.core.errors import ConfigError
+from workers.domain.errors import ConfigError
 from workers.settings import (
     DispatcherSettings,
     GatewaySettings,
@@ -16,6 +15,7 @@ from workers.settings import (
     WorkerSettings,
     parse,
 )
+from workers.system import yaml_files
 
 _KINDS: dict[str, type[WorkerSettings]] = {
     "node": NodeSettings,

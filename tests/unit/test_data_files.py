@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.adapters.data_files import data_directory, schema_files, topic_files
-from workers.core.errors import ConfigError
+from workers.domain.errors import ConfigError
+from workers.system.data_files import data_directory, schema_files, topic_files
 
 
 def _package(root: Path) -> Path:

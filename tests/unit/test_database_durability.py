@@ -12,8 +12,8 @@ from threading import Event
 
 import pytest
 
-from workers.adapters.sqlite.database import Database, Schema
-from workers.core.errors import PermanentFailure
+from workers.domain.errors import PermanentFailure
+from workers.store.sqlite.database import Database, Schema
 
 SCHEMA = Schema(application_id=0x446F7574, migrations=(("CREATE TABLE said (word TEXT)",),))
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tests.fakes.signing import FakeOpener
+from tests.fakes.signing import FakeVerifier
 from tests.unit.dispatching import (
     BORN,
     COMMANDS,
@@ -27,16 +27,16 @@ from tests.unit.dispatching import (
     steps,
     target,
 )
-from workers.core import topics
-from workers.core.envelope import PayloadType
-from workers.core.errors import MalformedMessage, TransientFailure
-from workers.core.ids import ExecutionId, LogId
-from workers.core.outcome import Outcome, Stage
-from workers.core.record import LogPosition, OutRecord
-from workers.core.request import Step, Verb
-from workers.core.result import EFFECT_LOST
 from workers.dispatcher.follow import ASK_AT_ONCE, PROOF_MARGIN_NS
-from workers.ports import Opened
+from workers.domain.errors import MalformedMessage, TransientFailure
+from workers.domain.ids import ExecutionId, LogId
+from workers.domain.log import topics
+from workers.domain.log.record import LogPosition, OutRecord
+from workers.domain.outcome import Outcome, Stage
+from workers.domain.request import Step, Verb
+from workers.domain.result import EFFECT_LOST
+from workers.domain.trust.envelope import PayloadType
+from workers.wire.ports import VerifiedRecord
 
 T = TypeVar("T")
 
@@ -106,8 +106,8 @@ def test_unknown_is_waited_for(world: World) -> None:
 def test_a_result_read_twice_moves_nothing_twice(world: World) -> None:
     world.ask(execute("one", "kill", "kill", "kill"))
     said = world.said_record(ONE)
-    world.desk.take([said])
-    world.desk.take([said, world.said_record(ONE), world.said_record(ONE, Outcome.FAILED)])
+    world.dispatcher.take([said])
+    world.dispatcher.take([said, world.said_record(ONE), world.said_record(ONE, Outcome.FAILED)])
     assert ids(world) == [ONE, TWO]
 
 
@@ -138,23 +138,23 @@ def test_bytes_that_do_not_verify_mean_nothing_and_are_passed(world: World) -> N
     world.ask(execute("one", "kill", "kill"))
     for topic in (topics.RESULTS, topics.NODES):
         records = [world.record(topic, value) for value in (b"", b"junk", b"{}")]
-        world.desk.take(records)
+        world.dispatcher.take(records)
         assert world.ledger.next_offset(records[-1].position) == records[-1].offset + 1
     assert ids(world) == [ONE]
     assert world.dead_letters() == []
 
 
 def test_while_the_keyset_has_expired_nothing_is_passed_by(world: World) -> None:
-    class Expired(FakeOpener):
-        def open(self, value: bytes, kind: PayloadType, as_: type[T]) -> Opened[T]:
+    class Expired(FakeVerifier):
+        def verify(self, value: bytes, kind: PayloadType, as_: type[T]) -> VerifiedRecord[T]:
             raise MalformedMessage("expired", code="keyset_expired")
 
     world.ask(execute("one", "kill", "kill"))
     said = world.said_record(ONE)
     with pytest.raises(TransientFailure):
-        world.a_desk(opener=Expired(KEYSET)).take([said])
+        world.a_desk(verifier=Expired(KEYSET)).take([said])
     assert world.ledger.next_offset(said.position) is None
-    world.desk.take([said])
+    world.dispatcher.take([said])
     assert ids(world) == [ONE, TWO]
 
 
@@ -162,9 +162,9 @@ def test_its_own_results_are_recognised_without_verifying_them(world: World) -> 
     world.ask(execute("one", "kill", "kill"))
     value = b"not even an envelope"
     world.tails.send(OutRecord(topics.RESULTS, b"", value), token=1)
-    world.desk.take([world.record(topics.RESULTS, value)])
+    world.dispatcher.take([world.record(topics.RESULTS, value)])
     assert world.telemetry.counts["dispatcher.unverified"] == 0
-    world.desk.take([world.record(topics.RESULTS, value + b"!")])
+    world.dispatcher.take([world.record(topics.RESULTS, value + b"!")])
     assert world.telemetry.counts["dispatcher.unverified"] == 1
 
 
@@ -186,7 +186,7 @@ def test_a_replayed_heartbeat_changes_nothing(world: World) -> None:
     world.clock.advance(10)
     world.beat(host_names=("after",))
     replayed = world.record(topics.NODES, old.value)
-    world.desk.take([replayed])
+    world.dispatcher.take([replayed])
     world.ask(execute("a", host="before"), execute("b", host="after"))
     assert ids(world) == [an_id("b", 0)]
 
@@ -198,7 +198,7 @@ def test_a_node_that_changed_its_name_is_found_under_the_new_one_only(world: Wor
 
 
 def test_a_tombstone_forgets_the_node(world: World) -> None:
-    world.desk.take([world.record(topics.NODES, None, key=NODE.encode())])
+    world.dispatcher.take([world.record(topics.NODES, None, key=NODE.encode())])
     world.ask(execute(host="host-1"))
     assert world.ends() == {ONE: (Outcome.REJECTED, "kill_error_unknown_node")}
 
@@ -222,7 +222,7 @@ def test_an_old_incarnation_replayed_loses_nothing(world: World) -> None:
     world.clock.advance(1)
     world.beat()
     world.ask(execute())
-    world.desk.take([world.record(topics.NODES, old.value)])
+    world.dispatcher.take([world.record(topics.NODES, old.value)])
     assert world.ends() == {}
     assert world.commands()[0].incarnation == BORN
 
@@ -337,7 +337,7 @@ def test_it_is_asked_three_times_a_minute_apart_and_then_the_alarm_stands(world:
     for second in range(300):
         before = copies(world)
         world.beat(positions=(position(50),))
-        world.desk.tick()
+        world.dispatcher.tick()
         asked_at += [second] * (copies(world) - before)
         world.clock.advance(1)
     assert asked_at == [0, 60, 120]
@@ -358,7 +358,7 @@ def test_an_old_heartbeat_makes_nobody_ask(world: World) -> None:
     world.clock.advance(LATE_S)
     old = world.heartbeat_record(positions=(position(50),))
     world.clock.advance(600)
-    world.desk.take([old])
+    world.dispatcher.take([old])
     assert copies(world) == 1
 
 
@@ -404,19 +404,19 @@ def test_a_copy_in_another_log_ends_what_offsets_could_prove(world: World) -> No
 def test_a_silent_node_raises_one_alarm_and_no_end(world: World) -> None:
     world.ask(execute())
     world.clock.advance(300 + 60 + 59)
-    world.desk.tick()
+    world.dispatcher.tick()
     assert world.stages(ONE) == ["REQUESTED", "DISPATCHED"]
     world.clock.advance(1)
     for _ in range(3):
-        world.desk.tick()
+        world.dispatcher.tick()
     alarm = world.results(ONE)[-1]
     assert (alarm.alarm, alarm.stage, alarm.seq, alarm.outcome) == ("node_silent", Stage.DISPATCHED, 3, None)
     assert len(world.results(ONE)) == 3
     world.clock.advance(3600)
-    world.desk.tick()
+    world.dispatcher.tick()
     assert world.ends() == {}
     world.node_says(ONE)
-    world.desk.tick()
+    world.dispatcher.tick()
     assert len(world.results(ONE)) == 3
 
 
@@ -425,25 +425,25 @@ def test_a_node_that_claimed_and_fell_silent_raises_the_alarm_too(world: World, 
     world.ask(execute())
     world.node_says(ONE, outcome)
     world.clock.advance(300 + 60 + 60)
-    world.desk.tick()
-    world.desk.tick()
+    world.dispatcher.tick()
+    world.dispatcher.tick()
     assert [result.alarm for result in world.results(ONE)] == ["", "", "node_silent"]
 
 
 def test_a_claim_after_the_alarm_rings_no_second_one(world: World) -> None:
     world.ask(execute())
     world.clock.advance(300 + 60 + 60)
-    world.desk.tick()
+    world.dispatcher.tick()
     world.node_says(ONE, None)
     world.clock.advance(3600)
-    world.desk.tick()
+    world.dispatcher.tick()
     assert [result.alarm for result in world.results(ONE)] == ["", "", "node_silent"]
 
 
 def test_an_end_after_an_alarm_is_another_step(world: World) -> None:
     world.ask(execute())
     world.clock.advance(300 + 60 + 60)
-    world.desk.tick()
+    world.dispatcher.tick()
     world.beat(incarnation=REBORN)
     assert [result.seq for result in world.results(ONE)] == [0, 2, 3, 4]
 
@@ -453,7 +453,7 @@ def test_an_ended_execution_is_forgotten_in_time_and_nothing_is_left_of_it(world
     world.node_says(ONE)
     world.node_says(TWO, Outcome.FAILED)
     world.clock.advance(8 * 86_400 + 1)
-    world.desk.tick()
+    world.dispatcher.tick()
     with world.ledger.begin() as tx:
         assert [tx.scan(kind) for kind in ("execution", "request", "open", "sent")] == [[], [], [], []]
 
@@ -545,11 +545,11 @@ def test_an_undo_of_what_a_lost_journal_did_is_rejected(world: World) -> None:
 def test_a_time_boxed_action_is_undone_by_itself_once(world: World) -> None:
     halted(world, undo_after_s=600)
     world.clock.advance(599)
-    world.desk.tick()
+    world.dispatcher.tick()
     assert ids(world) == [ONE]
     world.clock.advance(1)
-    world.desk.tick()
-    world.desk.tick()
+    world.dispatcher.tick()
+    world.dispatcher.tick()
     first, undo = world.commands()
     assert (undo.action, undo.undo_of, undo.actor) == ("go_on", ONE, person())
     assert undo.command_id != first.command_id
@@ -560,7 +560,7 @@ def test_what_was_undone_by_hand_is_not_undone_by_the_clock(world: World) -> Non
     halted(world, undo_after_s=600)
     world.ask(about(Verb.UNDO, ONE))
     world.clock.advance(600)
-    world.desk.tick()
+    world.dispatcher.tick()
     assert ids(world) == [ONE, an_id("undo", ONE)]
     assert {result.execution_id for result in world.results()} == {ONE, an_id("undo", ONE)}
 
@@ -569,14 +569,14 @@ def test_what_left_no_effect_is_not_undone_by_the_clock(world: World) -> None:
     world.ask(execute("one", "halt", undo_after_s=600))
     world.node_says(ONE, effect_holds=False)
     world.clock.advance(600)
-    world.desk.tick()
+    world.dispatcher.tick()
     assert {result.execution_id for result in world.results()} == {ONE}
 
 
 def test_what_still_holds_stays_undoable_for_as_long_as_it_holds(world: World) -> None:
     halted(world)
     world.clock.advance(100 * 86_400)
-    world.desk.tick()
+    world.dispatcher.tick()
     world.ask(about(Verb.UNDO, ONE, requested_at_ns=world.clock.now_ns()))
     assert ids(world) == [ONE, an_id("undo", ONE)]
 
@@ -588,9 +588,9 @@ def test_open_commands_of_a_lost_log_are_sent_again_byte_for_byte_once(world: Wo
     world.ask(execute("a"), execute("b"))
     world.node_says(an_id("a", 0))
     again = world.restarted()
-    assert again.desk.send_again() == 0
+    assert again.dispatcher.send_again() == 0
     again.tails.note(LogPosition(LogId("log-2"), COMMANDS, PARTITION), 0)
-    assert [again.desk.send_again() for _ in range(2)] == [1, 0]
+    assert [again.dispatcher.send_again() for _ in range(2)] == [1, 0]
     first, second, sent_again = again.out(COMMANDS)
     assert sent_again == second
     assert sent_again != first
@@ -603,4 +603,4 @@ def test_what_has_expired_is_not_sent_again(world: World) -> None:
     world.ask(execute())
     world.clock.advance(300)
     world.tails.note(LogPosition(LogId("log-2"), COMMANDS, PARTITION), 0)
-    assert world.desk.send_again() == 0
+    assert world.dispatcher.send_again() == 0

@@ -24,15 +24,15 @@ from tests.unit.dispatching import (
     execute,
 )
 from tests.unit.test_dispatcher_loop import Station, StopWhen
-from workers.core import topics
-from workers.core.ids import LogId
-from workers.core.node_state import CommandPosition
-from workers.core.outcome import Outcome
-from workers.core.record import LogPosition
-from workers.core.routing import command_topic, partition_for
-from workers.core.topology import Topology, first
 from workers.dispatcher.follow import PROOF_MARGIN_NS
 from workers.dispatcher.loop import LISTEN_AGAIN_NS
+from workers.domain.ids import LogId
+from workers.domain.log import topics
+from workers.domain.log.record import LogPosition
+from workers.domain.log.routing import command_topic, partition_for
+from workers.domain.log.topology import Topology, first
+from workers.domain.node_state import CommandPosition
+from workers.domain.outcome import Outcome
 
 FIRST = first("default", 64)
 SECOND_G = FIRST.grown(256, at_ns=7)
@@ -94,7 +94,7 @@ def test_a_record_that_is_forged_or_does_not_follow_changes_nothing_and_is_told(
 
 @pytest.mark.parametrize("value", [None, b"", b"garbage"])
 def test_bytes_that_are_no_topology_are_a_dead_letter(world: World, value: bytes | None) -> None:
-    world.desk.take([world.record(topics.TOPOLOGY, value, key=b"default/2")])
+    world.dispatcher.take([world.record(topics.TOPOLOGY, value, key=b"default/2")])
     assert len(world.dead_letters()) == 1
 
 
@@ -110,11 +110,11 @@ def test_an_older_record_that_comes_again_is_told_and_the_same_one_is_no_news(wo
 
 def test_a_zone_that_is_served_only_later_has_its_growth_already(world: World) -> None:
     world.tell(first("east", 64).grown(256, at_ns=1))
-    world.desk = world.a_desk(zones={"default": 64, "east": 64})
+    world.dispatcher = world.a_desk(zones={"default": 64, "east": 64})
     world.beat(OTHER, zone="east")
     world.ask(execute("east", host=OTHER))
     assert [record.partition for record in world.out(command_topic("east", 2))] == [partition_for(OTHER, 256)]
-    assert set(world.desk.command_topics()) == {
+    assert set(world.dispatcher.command_topics()) == {
         (COMMANDS, True),
         (command_topic("east"), False),
         (command_topic("east", 2), True),
@@ -142,7 +142,7 @@ def test_a_lost_log_is_made_good_in_the_generation_that_held_the_command(world: 
     world.tell(SECOND_G)
     place = FIRST.place_of(NODE)
     world.tails.note(LogPosition(LogId("log-2"), *place), 0)
-    assert world.desk.send_again() == 1
+    assert world.dispatcher.send_again() == 1
     assert sent(world) == {COMMANDS: 2}
 
 

@@ -29,17 +29,17 @@ from tests.unit.dispatching import (
     steps,
     target,
 )
-from workers.core import topics
-from workers.core.command import parameters_digest
-from workers.core.envelope import PayloadType
-from workers.core.event import ProcessRef
-from workers.core.ids import ExecutionId
-from workers.core.outcome import Outcome, Stage
-from workers.core.policy import Decision, Hold, PolicyState, Refuse, decide
-from workers.core.record import Gap, LogPosition
-from workers.core.request import NO_CAUSE, ActionRequest, Step, Verb
-from workers.core.target import ContainerTarget, ProcessTarget
-from workers.dispatcher.desk import FAILPOINTS
+from workers.dispatcher.dispatcher import FAILPOINTS
+from workers.domain.command import parameters_digest
+from workers.domain.event import ProcessRef
+from workers.domain.ids import ExecutionId
+from workers.domain.log import topics
+from workers.domain.log.record import Gap, LogPosition
+from workers.domain.outcome import Outcome, Stage
+from workers.domain.policy import Decision, Hold, PolicyState, Refuse, decide
+from workers.domain.request import NO_CAUSE, ActionRequest, Step, Verb
+from workers.domain.target import ContainerTarget, ProcessTarget
+from workers.domain.trust.envelope import PayloadType
 
 ONE = an_id("one", 0)
 
@@ -64,7 +64,7 @@ def test_a_request_becomes_one_signed_command_for_exactly_that_node(world: World
     (record,) = world.out(COMMANDS)
     assert (record.key, record.partition) == (NODE.encode(), PARTITION)
     assert record.value is not None
-    opened = world.opener.open(record.value, PayloadType.COMMAND, type(command))
+    opened = world.verifier.verify(record.value, PayloadType.COMMAND, type(command))
     assert opened.signatory.key_id == DISPATCHER_KEY.key_id
     requested, dispatched = world.results(ONE)
     assert (requested.stage, requested.seq, requested.request) == (Stage.REQUESTED, 0, request)
@@ -172,11 +172,11 @@ def test_what_is_no_request_becomes_a_dead_letter(
 def test_bytes_that_are_no_request_become_dead_letters_and_hold_up_nobody(world: World) -> None:
     junk = [b"", b"\xc3\x01junk", None, b"x" * 70_000]
     records = [world.record(topics.REQUESTS_PEOPLE, value) for value in junk]
-    world.desk.take([*records, world.request_record(execute())])
+    world.dispatcher.take([*records, world.request_record(execute())])
     assert [letter.reason for letter in world.dead_letters()] == ["undecodable"] * 3 + ["oversize"]
     assert len(world.commands()) == 1
     assert world.ledger.next_offset(records[0].position) == 5
-    world.desk.take(records)
+    world.dispatcher.take(records)
     assert len(world.dead_letters()) == 4
 
 
@@ -206,7 +206,7 @@ def test_a_cooldown_lets_one_through_and_then_the_next(world: World) -> None:
     assert world.ends() == {an_id("b", 0): (Outcome.REJECTED, "kill_error_cooldown")}
     world.ask(rule("c", cooldown_key="other"), rule("d", dry_run=True))
     world.clock.advance(60)
-    world.desk.tick()
+    world.dispatcher.tick()
     world.ask(rule("e"))
     assert [command.command_id for command in world.commands()] == [an_id(cause, 0) for cause in "acde"]
 
@@ -239,14 +239,14 @@ def holding(request: ActionRequest, state: PolicyState) -> Decision:
 
 
 def test_what_policy_holds_waits_and_expires(world: World) -> None:
-    world.desk = world.a_desk(decide=holding)
+    world.dispatcher = world.a_desk(decide=holding)
     world.ask(execute("one", "kill", "kill"))
     assert world.stages(ONE) == ["REQUESTED", "HELD"]
     world.clock.advance(299)
-    world.desk.tick()
+    world.dispatcher.tick()
     assert world.ends() == {}
     world.clock.advance(1)
-    world.desk.tick()
+    world.dispatcher.tick()
     assert world.ends() == {
         ONE: (Outcome.EXPIRED, "kill_error_expired"),
         an_id("one", 1): (Outcome.CANCELED, "kill_error_step_not_reached"),
@@ -255,7 +255,7 @@ def test_what_policy_holds_waits_and_expires(world: World) -> None:
 
 
 def test_what_is_held_can_be_canceled_or_denied_but_not_approved_yet(world: World) -> None:
-    world.desk = world.a_desk(decide=holding)
+    world.dispatcher = world.a_desk(decide=holding)
     world.ask(execute("a"), execute("b"), execute("c"))
     a, b, c = (an_id(cause, 0) for cause in "abc")
     world.ask(about(Verb.CANCEL, a), about(Verb.DENY, b), about(Verb.APPROVE, c), about(Verb.CANCEL, a))
@@ -280,7 +280,7 @@ def test_a_step_that_waits_can_be_canceled_and_the_running_one_goes_on(world: Wo
 
 def test_a_gap_is_audited_and_passed(world: World) -> None:
     place = LogPosition(world.record(topics.REQUESTS_PEOPLE, b"").position.log_id, topics.REQUESTS_PEOPLE, 0)
-    world.desk.take([Gap(place, expected=3, resumed_at=9, reason="retention")])
+    world.dispatcher.take([Gap(place, expected=3, resumed_at=9, reason="retention")])
     (said,) = world.audit()
     assert said.kind == "gap"
     assert (said.detail["expected"], said.detail["resumed_at"]) == (3, 9)
@@ -293,7 +293,7 @@ def test_a_bug_costs_one_record(world: World) -> None:
             raise ZeroDivisionError
         return decide(request, state)
 
-    world.desk = world.a_desk(decide=broken)
+    world.dispatcher = world.a_desk(decide=broken)
     world.ask(execute("a"), execute("b", reason="boom"), execute("c"))
     assert [command.command_id for command in world.commands()] == [an_id("a", 0), an_id("c", 0)]
     assert [letter.reason for letter in world.dead_letters()] == ["internal"]
@@ -329,11 +329,11 @@ def test_any_duplication_and_any_crash_give_at_most_one_command_an_execution(
         if crash_at:
             world.failpoints.arm(crash_at)
         try:
-            world.desk.take(records)
+            world.dispatcher.take(records)
         except Crash:
             world = world.restarted()
-            world.desk.take(records)
-        world.desk.take(records)
+            world.dispatcher.take(records)
+        world.dispatcher.take(records)
     ids = [command.command_id for command in world.commands()]
     assert len(ids) == len(set(ids))
     asked = {number for wanted, _ in plan for number in wanted}

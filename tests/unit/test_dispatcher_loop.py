@@ -11,19 +11,19 @@ from tests.fakes.bus import FakeBus
 from tests.fakes.clock import FakeClock
 from tests.fakes.failpoints import FakeFailpoints
 from tests.fakes.ledger import FakeLedger
-from tests.fakes.signing import FakeOpener
+from tests.fakes.signing import FakeVerifier
 from tests.unit.dispatching import COMMANDS, KEYSET, World, an_id, execute
-from workers.adapters.kafka.relay import OutboxRelay
-from workers.core import topics
-from workers.core.command import ActionCommand
-from workers.core.envelope import PayloadType
-from workers.core.errors import LimitExceeded, PermanentFailure
-from workers.core.ids import ExecutionId
-from workers.core.record import OutRecord, Record
-from workers.core.request import ActionRequest
-from workers.dispatcher.desk import Desk
+from workers.dispatcher.dispatcher import Dispatcher
 from workers.dispatcher.loop import READ, Loop
 from workers.dispatcher.tails import Tails
+from workers.domain.command import ActionCommand
+from workers.domain.errors import LimitExceeded, PermanentFailure
+from workers.domain.ids import ExecutionId
+from workers.domain.log import topics
+from workers.domain.log.record import OutRecord, Record
+from workers.domain.request import ActionRequest
+from workers.domain.trust.envelope import PayloadType
+from workers.log.relay import OutboxRelay
 
 ONE = an_id("one", 0)
 
@@ -63,12 +63,12 @@ class Station:
 
     def loop(self) -> Loop:
         tails = Tails(self.log.writer())
-        room = replace(self.world.room, tails=tails)
-        desk = Desk(room, self.ledger, clock=self.clock, failpoints=FakeFailpoints())
+        services = replace(self.world.services, tails=tails)
+        dispatcher = Dispatcher(services, self.ledger, clock=self.clock, failpoints=FakeFailpoints())
         relay = OutboxRelay(
             self.ledger, tails, failpoints=FakeFailpoints(), telemetry=self.world.telemetry, clock=self.clock
         )
-        return Loop(room, desk, self.ledger, reader=self.log.reader(), relay=relay, clock=self.clock)
+        return Loop(services, dispatcher, self.ledger, reader=self.log.reader(), relay=relay, clock=self.clock)
 
     def beat(self) -> None:
         self._append(self.world.heartbeat_record())
@@ -80,9 +80,9 @@ class Station:
         self.log.append(OutRecord(record.position.topic, record.key, record.value))
 
     def dispatched(self) -> list[ExecutionId]:
-        opener = FakeOpener(KEYSET, self.world.codec)
+        verifier = FakeVerifier(KEYSET, self.world.codec)
         values = [value for value in self.log.values(COMMANDS) if value is not None]
-        return [opener.open(value, PayloadType.COMMAND, ActionCommand).record.command_id for value in values]
+        return [verifier.verify(value, PayloadType.COMMAND, ActionCommand).record.command_id for value in values]
 
     def run_until(self, *ids: ExecutionId, waiting: Callable[[], None] = lambda: None) -> StopWhen:
         stop = StopWhen(lambda: self.dispatched() == list(ids), waiting=waiting)

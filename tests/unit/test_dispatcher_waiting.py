@@ -7,10 +7,10 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.core import topics
-from workers.core.ids import LogId
-from workers.core.record import Delivery, LogPosition, Record
-from workers.dispatcher.waiting import AT_ONCE, MOST, Waiting
+from workers.dispatcher.queue import AT_ONCE, MOST, Waiting
+from workers.domain.ids import LogId
+from workers.domain.log import topics
+from workers.domain.log.record import Delivery, LogPosition, Record
 
 TOPICS = (topics.REQUESTS_PEOPLE, topics.REQUESTS_RULES, topics.RESULTS, topics.NODES)
 
@@ -45,11 +45,11 @@ def test_what_was_not_taken_comes_again() -> None:
 def test_it_holds_no_more_than_it_says() -> None:
     waiting = Waiting()
     waiting.add(records(topics.REQUESTS_RULES, MOST - 1))
-    assert waiting.room == 1
+    assert waiting.capacity == 1
     waiting.add(records(topics.REQUESTS_PEOPLE, 5))
-    assert waiting.room == 0
+    assert waiting.capacity == 0
     waiting.clear()
-    assert (len(waiting), waiting.room) == (0, MOST)
+    assert (len(waiting), waiting.capacity) == (0, MOST)
 
 
 @given(st.lists(st.tuples(st.sampled_from(TOPICS), st.integers(1, 150)), max_size=8))

@@ -26,39 +26,40 @@ _PACKAGE = Path(workers.__file__).parent
 
 _HTTP = ("workers.gateway.http",)
 _CLI = ("workers.cli",)
-_SQLITE = ("workers.adapters.journal", "workers.adapters.ledger", "workers.adapters.sqlite")
-_HISTORY = ("workers.adapters.history_store",)
+_SQLITE = ("workers.store.journal", "workers.store.ledger", "workers.store.sqlite")
+_HISTORY = ("workers.store.history",)
+_LOCKS_ONLY = ("workers.host", "workers.log", "workers.store", "workers.system", "workers.wire")
 
 DOORWAYS: Doorways = {
     # third-party
     "alembic": _HISTORY,
-    "cattrs": ("workers.adapters.avro",),
-    "confluent_kafka": ("workers.adapters.kafka",),
-    "cryptography": ("workers.adapters.signing",),
-    "docker": ("workers.adapters.docker_engine",),
+    "cattrs": ("workers.wire.avro",),
+    "confluent_kafka": ("workers.log",),
+    "cryptography": ("workers.wire.signing",),
+    "docker": ("workers.host.containers.docker",),
     "fastapi": _HTTP,
-    "fastavro": ("workers.adapters.avro",),
-    "google": ("workers.adapters.cri",),
-    "grpc": ("workers.adapters.cri",),
+    "fastavro": ("workers.wire.avro",),
+    "google": ("workers.host.containers.cri",),
+    "grpc": ("workers.host.containers.cri",),
     "httpx": _CLI,
-    "minio": ("workers.adapters.object_store",),
-    "msgspec": ("workers.adapters.falco",),
-    "opentelemetry": ("workers.adapters.telemetry",),
-    "psutil": ("workers.adapters.processes",),
+    "minio": ("workers.store.objects",),
+    "msgspec": ("workers.wire.event_reader",),
+    "opentelemetry": ("workers.system.telemetry",),
+    "psutil": ("workers.host.processes",),
     "pydantic": ("workers.settings", *_HTTP),
-    "requests": ("workers.adapters.docker_engine",),
+    "requests": ("workers.host.containers.docker",),
     "rich": _CLI,
     "sqlalchemy": _HISTORY,
     "starlette": _HTTP,
-    "structlog": ("workers.adapters.logs",),
-    "tenacity": ("workers.adapters.retrying",),
+    "structlog": ("workers.system.logs",),
+    "tenacity": ("workers.system.retrying",),
     "typer": _CLI,
-    "urllib3": ("workers.adapters.object_store",),
+    "urllib3": ("workers.store.objects",),
     "uvicorn": (*_HTTP, "workers.gateway.loop"),
-    "yaml": ("workers.adapters.yaml_files",),
-    "zstandard": ("workers.adapters.vault",),
+    "yaml": ("workers.system.yaml_files",),
+    "zstandard": ("workers.host.files.quarantine",),
     # the standard library's own doors to the world that want one room too
-    "ctypes": ("workers.adapters",),
+    "ctypes": ("workers.host", "workers.log", "workers.system"),
     "sqlite3": _SQLITE,
 }
 
@@ -94,7 +95,7 @@ PURE = frozenset(
 )
 
 # The supervisor starts our own workers, the demo its own harmless malware; nothing else may start a program.
-_MAY_FORK = "workers.adapters.spool.keeper"
+_MAY_FORK = "workers.host.evidence.keeper"
 """Before the worker has a thread, and nothing is executed: a filesystem that never answers holds a reader alone."""
 _MAY_START = ("workers.cli.up.supervisor", "workers.cli.demo.malware")
 
@@ -121,9 +122,22 @@ def test_every_module_is_seen(own_sources: list[Source]) -> None:
 
 
 def test_the_core_imports_only_the_pure_part_of_the_standard_library(own_sources: list[Source]) -> None:
-    core = [source for source in own_sources if source.module.startswith("workers.core")]
+    core = [source for source in own_sources if source.module.startswith("workers.domain")]
     assert core
-    assert [line for source in core for line in impure_import_complaints(source, PURE, room="workers.core")] == []
+    assert [line for source in core for line in impure_import_complaints(source, PURE, room="workers.domain")] == []
+
+
+def test_a_seam_never_knows_what_implements_it() -> None:
+    graph = grimp.build_graph("workers", cache_dir=None)
+    seams = {module for module in graph.modules if module.endswith(".ports")}
+    assert len(seams) > 10
+    strangers = {
+        f"{seam} imports {imported}"
+        for seam in seams
+        for imported in graph.find_modules_directly_imported_by(seam)
+        if imported not in seams and not imported.startswith("workers.domain.")
+    }
+    assert strangers == set()
 
 
 def test_nobody_starts_a_program_or_turns_data_into_code(own_sources: list[Source]) -> None:
@@ -138,9 +152,7 @@ def test_threads_live_in_loops(own_sources: list[Source]) -> None:
     complaints = [
         line
         for source in own_sources
-        for line in thread_complaints(
-            source, free=("workers.cli", "workers.gateway.http"), locks_only=("workers.adapters",)
-        )
+        for line in thread_complaints(source, free=("workers.cli", "workers.gateway.http"), locks_only=_LOCKS_ONLY)
     ]
     assert complaints == []
 
@@ -152,11 +164,11 @@ def test_threads_live_in_loops(own_sources: list[Source]) -> None:
     ("module", "imported"),
     [
         ("workers.node.lanes", "docker"),
-        ("workers.adapters.docker_engineer", "docker"),
-        ("workers.adapters", "docker"),
+        ("workers.host.containers.dockerish", "docker"),
+        ("workers.host.containers", "docker"),
         ("workers.node.gate", "sqlite3"),
-        ("workers.adapters.kafka.feed", "requests"),
-        ("workers.core.ids", "pydantic"),
+        ("workers.log.feed", "requests"),
+        ("workers.domain.ids", "pydantic"),
     ],
 )
 def test_a_library_outside_its_doorway_is_reported(module: str, imported: str) -> None:
@@ -169,10 +181,10 @@ def test_a_library_outside_its_doorway_is_reported(module: str, imported: str) -
 @pytest.mark.parametrize(
     ("module", "imported"),
     [
-        ("workers.adapters.docker_engine", "docker"),
-        ("workers.adapters.docker_engine.client", "docker.errors"),
+        ("workers.host.containers.docker", "docker"),
+        ("workers.host.containers.docker.client", "docker.errors"),
         ("workers.node.gate", "hashlib"),
-        ("workers.node.gate", "workers.core.ids"),
+        ("workers.node.gate", "workers.domain.ids"),
     ],
 )
 def test_a_library_at_its_doorway_is_not_reported(module: str, imported: str) -> None:
@@ -186,18 +198,18 @@ def test_a_library_at_its_doorway_is_not_reported(module: str, imported: str) ->
         "import os.path",
         "from random import random",
         "import threading",
-        "from workers.adapters import avro",
+        "from workers.wire import avro",
         "from ..settings import Settings",
         "def late():\n    import socket",
     ],
 )
 def test_an_impure_import_in_the_core_is_reported(text: str) -> None:
-    assert len(impure_import_complaints(Source("workers.core.ids", text), PURE, room="workers.core")) == 1
+    assert len(impure_import_complaints(Source("workers.domain.ids", text), PURE, room="workers.domain")) == 1
 
 
 @pytest.mark.parametrize("text", ["import re", "from collections.abc import Mapping", "from .ids import NodeId"])
 def test_a_pure_import_in_the_core_is_not_reported(text: str) -> None:
-    assert impure_import_complaints(Source("workers.core.event", text), PURE, room="workers.core") == []
+    assert impure_import_complaints(Source("workers.domain.event", text), PURE, room="workers.domain") == []
 
 
 @pytest.mark.parametrize(
@@ -246,9 +258,9 @@ def test_an_allowed_call_is_not_reported(text: str) -> None:
         ("workers.node.lanes", "from threading import Lock"),
         ("workers.node.lanes", "from concurrent.futures import ThreadPoolExecutor"),
         ("workers.dispatcher.ledger", "import multiprocessing"),
-        ("workers.adapters.journal", "import threading\nthreading.Thread()"),
-        ("workers.adapters.journal", "from threading import Thread"),
-        ("workers.adapters.journal", "import concurrent.futures"),
+        ("workers.store.journal", "import threading\nthreading.Thread()"),
+        ("workers.store.journal", "from threading import Thread"),
+        ("workers.store.journal", "import concurrent.futures"),
         ("workers.gateway.routes", "import asyncio"),
         ("workers.node.looping", "import threading"),
     ],
@@ -262,8 +274,8 @@ def test_a_stray_thread_is_reported(module: str, text: str) -> None:
     [
         ("workers.node.loop", "import threading\nthreading.Thread()"),
         ("workers.cli.up", "import threading\nthreading.Thread()"),
-        ("workers.adapters.journal", "import threading\nlock = threading.Lock()"),
-        ("workers.adapters.journal", "from threading import Lock"),
+        ("workers.store.journal", "import threading\nlock = threading.Lock()"),
+        ("workers.store.journal", "from threading import Lock"),
     ],
 )
 def test_a_thread_or_lock_in_its_place_is_not_reported(module: str, text: str) -> None:
@@ -271,4 +283,4 @@ def test_a_thread_or_lock_in_its_place_is_not_reported(module: str, text: str) -
 
 
 def _thread_complaints(module: str, text: str) -> list[str]:
-    return thread_complaints(Source(module, text), free=("workers.cli",), locks_only=("workers.adapters",))
+    return thread_complaints(Source(module, text), free=("workers.cli",), locks_only=_LOCKS_ONLY)

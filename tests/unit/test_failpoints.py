@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from tests.fakes.failpoints import Crash, FakeFailpoints
-from workers.adapters.failpoints import KILLED, failpoints
-from workers.core.errors import ConfigError, PermanentFailure
+from workers.domain.errors import ConfigError, PermanentFailure
+from workers.system.failpoints import KILLED, failpoints
 
 
 def test_an_empty_environment_arms_nothing() -> None:
@@ -29,7 +29,7 @@ def test_an_armed_place_raises_once_at_its_pass() -> None:
 
 def test_kill_ends_the_process_without_running_anything_else() -> None:
     program = (
-        "from workers.adapters.failpoints import failpoints\n"
+        "from workers.system.failpoints import failpoints\n"
         "armed = failpoints({'DOUSE_FAILPOINTS': 'relay.sent=kill:2, node.execute.before=raise'})\n"
         "armed.reach('relay.sent'); print('once', flush=True)\n"
         "try:\n    armed.reach('relay.sent')\nfinally:\n    print('handler ran', flush=True)\n"

@@ -6,9 +6,9 @@ import pytest
 
 from tests.fakes.bus import FakeBus
 from tests.fakes.clock import FakeClock
-from workers.core.errors import TransientFailure
-from workers.core.record import Earliest, Gap, Offset, OutRecord, Record, Since
-from workers.ports import GroupReader, LogReader, LogWriter
+from workers.domain.errors import TransientFailure
+from workers.domain.log.record import Earliest, Gap, Offset, OutRecord, Record, Since
+from workers.log.ports import GroupReader, LogReader, LogWriter
 
 
 def test_its_clients_are_the_ports() -> None:

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.codec import FakeCodec
-from workers.adapters.falco import DetectorEvents, alerts_in, decoded
-from workers.core import topics
-from workers.core.errors import MalformedMessage
-from workers.core.event import ContainerRef, ProcessRef, RuntimeEvent
-from workers.core.event_bounds import LARGEST_LONG, LONGEST_TEXT, MOST_FIELDS
-from workers.core.falco import event_from
-from workers.core.ids import EventId, LogId, is_execution_id
-from workers.core.record import LogPosition, Record
+from workers.domain.errors import MalformedMessage
+from workers.domain.event import ContainerRef, ProcessRef, RuntimeEvent
+from workers.domain.event_bounds import LARGEST_LONG, LONGEST_TEXT, MOST_FIELDS
+from workers.domain.falco.alert import event_from
+from workers.domain.ids import EventId, LogId, is_execution_id
+from workers.domain.log import topics
+from workers.domain.log.record import LogPosition, Record
+from workers.wire.event_reader import DetectorEvents, alerts_in, decoded
 
 REAL = (Path(__file__).parent.parent / "data" / "falco-events.jsonl").read_bytes().splitlines()
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from tests.fakes.actions import FAKE_ACTIONS
-from workers.adapters.yaml_files import read_mapping, read_text
-from workers.core.falco import event_from
-from workers.core.falco_needs import ANCESTORS, fields_appended, fields_of_alert, fields_of_rules, lacks
-from workers.core.plan import plan
-from workers.core.request import ActionRequest
-from workers.core.rule_parsing import parse_rules
+from workers.domain.falco.alert import event_from
+from workers.domain.falco.needs import ANCESTORS, fields_appended, fields_of_alert, fields_of_rules, lacks
+from workers.domain.request import ActionRequest
+from workers.domain.rules.parsing import parse_rules
+from workers.domain.rules.plan import plan
+from workers.system.yaml_files import read_mapping, read_text
 
 ROOT = Path(__file__).parent.parent.parent
 FALCO = ROOT / "deploy" / "falco"

@@ -13,21 +13,21 @@ from tests.fakes.failpoints import Crash, FakeFailpoints
 from tests.fakes.object_store import FakeObjectStore
 from tests.fakes.processes import FakeProcesses
 from tests.fakes.spool import FakeSpool
-from workers.action import Begun, Done, Job, NotDone, Pending
-from workers.action.gathering import KEPT_NS
+from workers.actions.base import Begun, Done, Job, NotDone, Pending
+from workers.actions.base.gathering import KEPT_NS
 from workers.actions.file_acquire import FAILPOINTS, FileAcquire
-from workers.core.command import ActionCommand, parameters_digest
-from workers.core.custody import custody_key, object_key
-from workers.core.errors import CommandRejected, LimitExceeded, PermanentFailure, TransientFailure, WorkerError
-from workers.core.file import FileKind, Location
-from workers.core.ids import EventId, Incarnation, KeyId, NodeId, id_from_cause
-from workers.core.node_state import Progress
-from workers.core.outcome import Outcome, Report, Values
-from workers.core.protected_files import ProtectedPlaces
-from workers.core.request import Actor, ActorKind, Causation
-from workers.core.target import FileTarget, ReviewedFile, Target
+from workers.domain.command import ActionCommand, parameters_digest
+from workers.domain.errors import CommandRejected, LimitExceeded, PermanentFailure, TransientFailure, WorkerError
+from workers.domain.ids import EventId, Incarnation, KeyId, NodeId, id_from_cause
+from workers.domain.node_state import Progress
+from workers.domain.outcome import Outcome, Report, Values
+from workers.domain.request import Actor, ActorKind, Causation
+from workers.domain.target import FileTarget, ReviewedFile, Target
+from workers.domain.targets.custody import custody_key, object_key
+from workers.domain.targets.file import FileKind, Location
+from workers.domain.targets.protected_files import ProtectedPaths
+from workers.host.ports import Host
 from workers.node.uploads import Uploads
-from workers.ports import Host
 
 NOON_NS = 1_783_198_004_000_000_000
 NODE = NodeId("0" * 32)
@@ -166,7 +166,7 @@ def test_kernel_files_are_nobodys_to_read(bench: Bench) -> None:
 def test_this_workers_own_files_are_nobodys_to_read(bench: Bench) -> None:
     facts = bench.spool.examine(Location(PATH))
     assert facts is not None
-    bench.spool.own = ProtectedPlaces({}, {facts.parent: "holds this node's keys"})
+    bench.spool.own = ProtectedPaths({}, {facts.parent: "holds this node's keys"})
     assert refusal(bench, bench.job(approval_class="two")) == "protected_target"
 
 
@@ -180,7 +180,7 @@ def test_a_secret_takes_two_people(bench: Bench, path: bytes) -> None:
 def test_a_hard_link_to_a_secret_is_the_secret(bench: Bench) -> None:
     facts = bench.spool.examine(Location(PATH))
     assert facts is not None
-    bench.spool.secret = ProtectedPlaces({facts.identity: "holds this machine's passwords"})
+    bench.spool.secret = ProtectedPaths({facts.identity: "holds this machine's passwords"})
     assert refusal(bench) == "approval_missing"
 
 

@@ -15,21 +15,21 @@ from tests.fakes.object_store import FakeObjectStore
 from tests.fakes.processes import FakeProcesses
 from tests.fakes.spool import FakeSpool
 from tests.fakes.vault import FakeVault
-from workers.action import Action, Begun, Job
+from workers.actions.base import Action, Begun, Job
 from workers.actions.file_acquire import FileAcquire
 from workers.actions.file_quarantine import FileQuarantine
 from workers.actions.file_unquarantine import FileUnquarantine
-from workers.core.command import ActionCommand, parameters_digest
-from workers.core.container import ContainerState
-from workers.core.errors import CommandRejected, Indeterminate, TransientFailure
-from workers.core.file import FileIdentity
-from workers.core.ids import NO_EXECUTION, ExecutionId, Incarnation, KeyId, NodeId, id_from_cause
-from workers.core.manifest import ManifestState, in_run_of, is_same_directory
-from workers.core.outcome import Outcome, Report, Values
-from workers.core.protected_files import ProtectedPlaces, kernels_own
-from workers.core.request import Actor, ActorKind
-from workers.core.target import FileTarget
-from workers.ports import Host
+from workers.domain.command import ActionCommand, parameters_digest
+from workers.domain.errors import CommandRejected, Indeterminate, TransientFailure
+from workers.domain.ids import NO_EXECUTION, ExecutionId, Incarnation, KeyId, NodeId, id_from_cause
+from workers.domain.outcome import Outcome, Report, Values
+from workers.domain.request import Actor, ActorKind
+from workers.domain.target import FileTarget
+from workers.domain.targets.container import ContainerState
+from workers.domain.targets.file import FileIdentity
+from workers.domain.targets.manifest import ManifestState, in_run_of, is_same_directory
+from workers.domain.targets.protected_files import ProtectedPaths, kernels_own
+from workers.host.ports import Host
 
 NOON_NS = 1_783_198_004_000_000_000
 TAKEN = id_from_cause(NOON_NS, "taken")
@@ -219,7 +219,7 @@ def test_what_lies_elsewhere_is_not(path: bytes) -> None:
 
 @each
 def test_a_hosts_protected_file_is_protected_where_it_is_mounted(world: World, action: Action[Any]) -> None:
-    places = ProtectedPlaces({world.vault.files[world.key].identity: "names this machine's users"})
+    places = ProtectedPaths({world.vault.files[world.key].identity: "names this machine's users"})
     world.vault.places = world.spool.secret = places
     assert refusal(world, action) in {"protected_target", "approval_missing"}
 

@@ -11,12 +11,12 @@ from tests.fakes.gateway import FakeGateway
 from tests.fakes.object_store import FakeStoredObject
 from tests.fakes.telemetry import FakeTelemetry
 from tests.stories import OTHER_NODE, Story
-from workers.action import Permission
-from workers.core.custody import object_key
-from workers.core.errors import PermanentFailure, TransientFailure
-from workers.core.outcome import Outcome, Values
+from workers.actions.base import Permission
+from workers.domain.errors import PermanentFailure, TransientFailure
+from workers.domain.outcome import Outcome, Values
+from workers.domain.targets.custody import object_key
 from workers.gateway.acquired import Download
-from workers.gateway.http.room import COMPATIBLE
+from workers.gateway.http.services import COMPATIBLE
 from workers.gateway.permissions import Access, right
 from workers.gateway.principals import Principal
 

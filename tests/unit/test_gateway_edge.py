@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.gateway import TOKEN, FakeGateway
-from workers.core.audit import GENESIS
+from workers.domain.trust.audit import GENESIS
 from workers.gateway.http.edge import LARGEST_BODY
 from workers.gateway.permissions import ADMIN
 from workers.gateway.principals import RateLimit, Tokens

@@ -18,12 +18,12 @@ from tests.fakes.gateway import FakeGateway
 from tests.stories import NODE, Story, event, heartbeat
 from tests.unit.test_gateway_edge import says_no
 from workers.actions import CATALOGUE
-from workers.adapters.avro import AvroCodec
-from workers.adapters.falco import LARGEST_ALERT
-from workers.core.event import RuntimeEvent
-from workers.core.node_state import Progress
-from workers.core.topics import RUNTIME_EVENTS
-from workers.gateway import desk
+from workers.domain.event import RuntimeEvent
+from workers.domain.log.topics import RUNTIME_EVENTS
+from workers.domain.node_state import Progress
+from workers.gateway import intake
+from workers.wire.avro import AvroCodec
+from workers.wire.event_reader import LARGEST_ALERT
 
 PATH = "/api/v1/events"
 FALCO = Path(__file__).parents[1] / "data" / "falco-events.jsonl"
@@ -99,7 +99,7 @@ def test_one_bad_event_stops_all_and_is_named(body: bytes, words: str) -> None:
 def test_an_alert_or_a_batch_beyond_the_limits_is_413() -> None:
     gateway = FakeGateway()
     says_no(gateway.post(PATH, json={**ALERT, "output": "x" * LARGEST_ALERT}), 413, "too_large")
-    many = b"\n".join([b'{"rule":"R","time":"2026-07-04T20:46:44Z"}'] * (desk.MOST_EVENTS + 1))
+    many = b"\n".join([b'{"rule":"R","time":"2026-07-04T20:46:44Z"}'] * (intake.MOST_EVENTS + 1))
     says_no(gateway.post(PATH, content=many), 413, "too_large")
     assert gateway.written == []
 

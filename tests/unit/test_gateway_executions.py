@@ -12,13 +12,13 @@ from tests.fakes.clock import START_NS
 from tests.fakes.gateway import FakeGateway
 from tests.stories import NODE, Story, event
 from tests.unit.test_gateway_edge import says_no
-from workers.core.event import ContainerRef, ProcessRef
-from workers.core.ids import uuid7, uuid7_time_ns
-from workers.core.outcome import Outcome, PostCondition, Stage
-from workers.core.request import ActorKind, Verb
-from workers.core.routing import murmur2
-from workers.core.target import NetworkTarget, ProcessTarget
-from workers.core.topics import REQUESTS_PEOPLE
+from workers.domain.event import ContainerRef, ProcessRef
+from workers.domain.ids import uuid7, uuid7_time_ns
+from workers.domain.log.routing import murmur2
+from workers.domain.log.topics import REQUESTS_PEOPLE
+from workers.domain.outcome import Outcome, PostCondition, Stage
+from workers.domain.request import ActorKind, Verb
+from workers.domain.target import NetworkTarget, ProcessTarget
 
 PATH = "/api/v1/executions"
 KILL: dict[str, Any] = {

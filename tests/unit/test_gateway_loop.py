@@ -14,11 +14,11 @@ import pytest
 
 from tests.fakes.bus import FakeBus
 from tests.fakes.gateway import TOKEN, FakeGateway
-from workers.adapters.clock import SystemClock
-from workers.core.errors import ConfigError, TransientFailure
-from workers.core.record import Earliest, OutRecord
+from workers.domain.errors import ConfigError, TransientFailure
+from workers.domain.log.record import Earliest, OutRecord
 from workers.gateway.loop import Appender, Loop
-from workers.ports import Ack
+from workers.log.ports import Ack
+from workers.system.clock import SystemClock
 
 TOPIC = "runtime.events"
 

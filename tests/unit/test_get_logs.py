@@ -14,16 +14,16 @@ from tests.fakes.failpoints import Crash, FakeFailpoints
 from tests.fakes.object_store import FakeObjectStore
 from tests.fakes.processes import FakeProcesses
 from tests.fakes.spool import FakeSpool
-from workers.action import Begun, Done, Job, NotDone, Pending
+from workers.actions.base import Begun, Done, Job, NotDone, Pending
 from workers.actions.get_logs import FAILPOINTS, GetLogs
-from workers.core.command import ActionCommand, parameters_digest
-from workers.core.custody import custody_key, object_key
-from workers.core.errors import CommandRejected, PermanentFailure, TransientFailure
-from workers.core.ids import Incarnation, KeyId, NodeId, id_from_cause
-from workers.core.outcome import Outcome, Report, Values
-from workers.core.request import Actor, ActorKind
-from workers.core.target import ContainerTarget, FileTarget, Target
-from workers.ports import Host
+from workers.domain.command import ActionCommand, parameters_digest
+from workers.domain.errors import CommandRejected, PermanentFailure, TransientFailure
+from workers.domain.ids import Incarnation, KeyId, NodeId, id_from_cause
+from workers.domain.outcome import Outcome, Report, Values
+from workers.domain.request import Actor, ActorKind
+from workers.domain.target import ContainerTarget, FileTarget, Target
+from workers.domain.targets.custody import custody_key, object_key
+from workers.host.ports import Host
 
 NOON_NS = 1_783_198_004_000_000_000
 SECOND = 1_000_000_000

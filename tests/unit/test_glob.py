@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.core.glob import Glob
+from workers.domain.rules.glob import Glob
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from threading import Barrier, Event
 
 import pytest
 
-from workers.adapters.sqlite.group_sync import GroupSync
+from workers.store.sqlite.group_sync import GroupSync
 
 
 class Disk:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.core.halting import Halt, ThreadFacts, all_stopped, halt_of, none_stopped
+from workers.domain.targets.halting import Halt, ThreadFacts, all_stopped, halt_of, none_stopped
 
 
 def threads(*states: str) -> list[ThreadFacts]:

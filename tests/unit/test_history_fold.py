@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.stories import BORN, NODE, OTHER_NODE, REBORN, Story, step_of
-from workers.core.history import STRANGER, Execution, FoldedStep, StepKey, fold
-from workers.core.ids import ExecutionId, NodeId
-from workers.core.outcome import Outcome, Stage
-from workers.core.result import EFFECT_LOST, ActionResult
+from workers.domain.history.execution import STRANGER, Execution, FoldedStep, StepKey, fold
+from workers.domain.ids import ExecutionId, NodeId
+from workers.domain.outcome import Outcome, Stage
+from workers.domain.result import EFFECT_LOST, ActionResult
 
 STORY = Story(1)
 

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.stories import BORN, NODE, Story, step_of
-from workers.core.history import fold
-from workers.core.outcome import Outcome
-from workers.core.queries import checked_limit, cursor_after, position_of
-from workers.core.search import HistoryDigest, lifts, search_row, short_container
-from workers.core.sequence import MAX_SPANS, Ranges, sender_of
+from workers.domain.history.execution import fold
+from workers.domain.history.queries import checked_limit, cursor_after, position_of
+from workers.domain.history.search import HistoryDigest, lifts, search_row, short_container
+from workers.domain.history.sequence import MAX_SPANS, Ranges, sender_of
+from workers.domain.outcome import Outcome
 
 NUMBERS = st.lists(st.integers(0, 60), max_size=40)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.core.ids import (
+from workers.domain.ids import (
     RANDOM_BYTES,
     ExecutionId,
     id_from_cause,

@@ -11,11 +11,11 @@ from tests.containing import code_of
 from tests.fakes.failpoints import Crash
 from tests.fakes.network import BROKER, JUMP, STORE
 from tests.isolating import FORWARD, ISOLATE, OTHER, World
-from workers.action import Begun, Done, NotDone, Pending
+from workers.actions.base import Begun, Done, NotDone, Pending
 from workers.actions.isolate_network import FAILPOINTS
-from workers.core.errors import CommandRejected, PermanentFailure, TransientFailure
-from workers.core.outcome import Outcome
-from workers.core.target import ContainerTarget, NetworkTarget, Target
+from workers.domain.errors import CommandRejected, PermanentFailure, TransientFailure
+from workers.domain.outcome import Outcome
+from workers.domain.target import ContainerTarget, NetworkTarget, Target
 
 
 @pytest.fixture
@@ -306,7 +306,7 @@ def test_a_container_that_has_ended_has_no_network(world: World) -> None:
     assert code_of(ISOLATE.execute(job, claim, world.host)) == "not_running"
     found = ISOLATE.probe(job, claim, world.host)
     assert isinstance(found, Done)
-    assert "does not run" in ISOLATE.rehearse(job, claim, world.host).message
+    assert "does not run" in ISOLATE.dry_run_report(job, claim, world.host).message
     world.container.removed = True
     assert code_of(ISOLATE.execute(job, {**claim, "namespace": 7}, world.host)) == "target_gone"
 
@@ -327,10 +327,10 @@ def test_a_silent_runtime_leaves_the_probe_pending(world: World) -> None:
 
 def test_a_dry_run_says_what_would_stay_reachable(world: World) -> None:
     job, claim = world.bind(world.of_host)
-    assert "kafka tcp 10.0.0.7/32 9092" in ISOLATE.rehearse(job, claim, world.host).message
+    assert "kafka tcp 10.0.0.7/32 9092" in ISOLATE.dry_run_report(job, claim, world.host).message
     world.network.here.stand(OTHER)
     job, claim = world.bind(world.of_host)
-    assert "would do nothing" in ISOLATE.rehearse(job, claim, world.host).message
+    assert "would do nothing" in ISOLATE.dry_run_report(job, claim, world.host).message
     assert world.network.effects == 0
 
 

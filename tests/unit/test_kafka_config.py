@@ -10,10 +10,10 @@ from confluent_kafka.cimpl import Producer
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.telemetry import FakeTelemetry
-from workers.adapters.kafka.client_events import ClientEvents
-from workers.adapters.kafka.config import admin_config, group_config, reader_config, writer_config
-from workers.adapters.kafka.reader import KafkaLogReader
-from workers.core.errors import ConfigError
+from workers.domain.errors import ConfigError
+from workers.log.client_events import ClientEvents
+from workers.log.config import admin_config, group_config, reader_config, writer_config
+from workers.log.reader import KafkaLogReader
 from workers.settings import KafkaSecurity, KafkaSettings
 
 LOOPBACK = KafkaSettings(

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.components import require as require_component
-from workers.adapters.kernel_containers.naming import Name, named
-from workers.adapters.runtimes.bundles import labels_of
-from workers.adapters.runtimes.hierarchies import Hierarchies
-from workers.core.cgroup_names import ids_in
-from workers.core.container import ContainerFacts, ContainerRef, ContainerState, protection
+from workers.domain.targets.cgroup_names import ids_in
+from workers.domain.targets.container import ContainerFacts, ContainerRef, ContainerState, protection
+from workers.host.containers.bundles import labels_of
+from workers.host.containers.hierarchies import Hierarchies
+from workers.host.containers.kernel.naming import Name, named
 
 ID, OTHER = "a1" * 32, "b2" * 32
 

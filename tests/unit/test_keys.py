@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.clock import START_NS
-from workers.adapters.keys import add_node, ensure_keys, init_keys, load_keyset, load_private_key, renew, revoke
-from workers.adapters.keys.installation import RENEW_DAYS, VALID_DAYS
-from workers.adapters.keys.keyset_document import KeysetFault, signed, verified
-from workers.adapters.signing import PrivateKey
-from workers.core.envelope import PayloadType, signed_bytes
-from workers.core.errors import ConfigError
-from workers.core.ids import NodeId
-from workers.core.keyset import KeyRole, Keyset, PublicKey
+from workers.domain.errors import ConfigError
+from workers.domain.ids import NodeId
+from workers.domain.trust.envelope import PayloadType, signed_bytes
+from workers.domain.trust.keyset import KeyRole, Keyset, PublicKey
+from workers.wire.keys import add_node, ensure_keys, init_keys, load_keyset, load_private_key, renew, revoke
+from workers.wire.keys.installation import RENEW_DAYS, VALID_DAYS
+from workers.wire.keys.keyset_document import KeysetFault, signed, verified
+from workers.wire.signing import PrivateKey
 
 NODE, OTHER = NodeId("a" * 32), NodeId("b" * 32)
 DAY_NS = 86_400 * 1_000_000_000

@@ -6,13 +6,13 @@ import pytest
 
 from tests.containing import World, code_of
 from tests.fakes.failpoints import Crash
-from workers.action import Begun, Done, NotDone, Pending
+from workers.actions.base import Begun, Done, NotDone, Pending
 from workers.actions.kill_container import FAILPOINTS, KillContainer
-from workers.core.container import ContainerState, RestartPolicy
-from workers.core.errors import CommandRejected, Indeterminate, PermanentFailure, TransientFailure
-from workers.core.outcome import Outcome
-from workers.core.target import FileTarget
-from workers.ports import Refusal
+from workers.domain.errors import CommandRejected, Indeterminate, PermanentFailure, TransientFailure
+from workers.domain.outcome import Outcome
+from workers.domain.target import FileTarget
+from workers.domain.targets.container import ContainerState, RestartPolicy
+from workers.host.containers.ports import Refusal
 
 ALWAYS = RestartPolicy("always")
 
@@ -261,7 +261,7 @@ def test_another_kind_of_target_and_a_node_without_runtimes_are_refused(world: W
 def test_a_dry_run_says_who_would_bring_it_back(world: World) -> None:
     container = world.container(policy=ALWAYS, labels={"io.kubernetes.pod.uid": "u"})
     job, claim = world.bind(container)
-    report = world.action.rehearse(job, claim, world.host)
+    report = world.action.dry_run_report(job, claim, world.host)
     assert "kubelet" in report.message
     assert "always" in report.message
     assert report.outputs["orchestrator"] == "kubernetes"

@@ -10,13 +10,13 @@ import pytest
 from tests.fakes.failpoints import Crash
 from tests.fakes.processes import TICK_NS, FakeProcess
 from tests.sighting import PERSON, RULE, SECOND, World
-from workers.action import Done, NotDone, Pending
+from workers.actions.base import Done, NotDone, Pending
 from workers.actions.kill_process import KillProcess
-from workers.core.errors import CommandRejected, PermanentFailure
-from workers.core.event import ProcessRef
-from workers.core.outcome import Outcome
-from workers.core.request import Actor
-from workers.core.target import ContainerTarget, ProcessTarget
+from workers.domain.errors import CommandRejected, PermanentFailure
+from workers.domain.event import ProcessRef
+from workers.domain.outcome import Outcome
+from workers.domain.request import Actor
+from workers.domain.target import ContainerTarget, ProcessTarget
 
 
 @pytest.fixture
@@ -353,11 +353,14 @@ def test_a_containers_init_is_flagged_because_it_may_come_back(world: World) -> 
 def test_a_dry_run_says_what_would_die_and_touches_nothing(world: World) -> None:
     miner = world.miner()
     job = world.job(world.event(_pid(miner)))
-    report = KillProcess().rehearse(job, KillProcess().bind(job, world.host), world.host)
+    report = KillProcess().dry_run_report(job, KillProcess().bind(job, world.host), world.host)
     assert report.outcome is Outcome.DRY_RUN
     assert "would kill process" in report.message
     gone = world.job(world.event(4999))
-    assert "would do nothing" in KillProcess().rehearse(gone, KillProcess().bind(gone, world.host), world.host).message
+    assert (
+        "would do nothing"
+        in KillProcess().dry_run_report(gone, KillProcess().bind(gone, world.host), world.host).message
+    )
     assert world.processes.effects == 0
 
 

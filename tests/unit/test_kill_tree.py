@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from tests.fakes.failpoints import Crash
 from tests.fakes.processes import FakeProcess
 from tests.sighting import SECOND, World, reason_of
-from workers.action import Begun, Done, Job, NotDone, Pending
-from workers.action.kinship import MOST_NAMED, named
+from workers.actions.base import Begun, Done, Job, NotDone, Pending
+from workers.actions.base.descendants import MOST_NAMED, named
 from workers.actions.kill_process import FAILPOINTS, KillParameters, KillProcess
-from workers.core.errors import CommandRejected, PermanentFailure
-from workers.core.outcome import Outcome, Values
+from workers.domain.errors import CommandRejected, PermanentFailure
+from workers.domain.outcome import Outcome, Values
 
 
 class Family(World):
@@ -331,7 +331,7 @@ def test_a_crash_at_any_step_leaves_nobody_stopped_for_ever_and_nobody_alive(fam
 
 def test_a_dry_run_says_how_many(family: Family) -> None:
     job = family.order()
-    report = family.action.rehearse(job, family.bind(job), family.host)
+    report = family.action.dry_run_report(job, family.bind(job), family.host)
     assert "and its descendants, 3 at present" in report.message
     assert family.processes.effects == 0
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.adapters.lockfile import LockFile
-from workers.core.errors import ConfigError
+from workers.domain.errors import ConfigError
+from workers.system.lock_file import LockFile
 
 
 def test_a_second_holder_is_refused_with_the_firsts_pid(tmp_path: Path) -> None:

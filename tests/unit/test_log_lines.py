@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.adapters.docker_engine.log_lines import framed, raw
-from workers.core.errors import PermanentFailure
+from workers.domain.errors import PermanentFailure
+from workers.host.containers.docker.log_lines import framed, raw
 
 TIME = b"2026-11-24T13:00:00.123456789Z"
 texts = st.binary(max_size=60).map(lambda text: text.replace(b"\n", b""))

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.chance import FakeChance
-from workers.adapters.machine import Machine
-from workers.core.errors import ConfigError
-from workers.core.ids import is_node_id
+from tests.fakes.chance import FakeRandomness
+from workers.domain.errors import ConfigError
+from workers.domain.ids import is_node_id
+from workers.host.machine import Machine
 
 OWN = "0f" * 16
 
@@ -22,7 +22,7 @@ def machine_id(tmp_path: Path) -> Path:
 
 
 def machine(machine_id: Path, seed: int = 0) -> Machine:
-    return Machine(FakeChance(seed), machine_id_files=(machine_id,))
+    return Machine(FakeRandomness(seed), machine_id_files=(machine_id,))
 
 
 def test_a_node_id_follows_from_the_machine_and_does_not_give_it_away(tmp_path: Path, machine_id: Path) -> None:

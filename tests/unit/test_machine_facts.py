@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from workers.adapters.machine_facts import read_facts
-from workers.core.container import Runtime
-from workers.core.machine import CAPABILITIES, Finding, Level, MachineFacts, capabilities_of, examine
+from workers.domain.machine import CAPABILITIES, Finding, Level, MachineFacts, capabilities_of, examine
+from workers.domain.targets.container import Runtime
+from workers.host.machine_facts import read_facts
 
 FINE = MachineFacts(
     kernel="6.18.0",

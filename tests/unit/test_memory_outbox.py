@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from workers.adapters.kafka.memory_outbox import MemoryOutbox
-from workers.core.audit import ChainHead
-from workers.core.errors import TransientFailure
-from workers.core.ids import ChainId
-from workers.core.record import OutRecord
-from workers.ports import Chained, Outbox
+from workers.domain.errors import TransientFailure
+from workers.domain.ids import ChainId
+from workers.domain.log.record import OutRecord
+from workers.domain.trust.audit import ChainHead
+from workers.log.memory_outbox import MemoryOutbox
+from workers.log.ports import Outbox
+from workers.wire.ports import Chained
 
 CHAIN = ChainId("gateway/1")
 

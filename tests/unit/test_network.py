@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.core.network import IpNetwork, Lifeline, Protocol, Purpose, allowed, from_text, to_text
+from workers.domain.targets.network import IpNetwork, Lifeline, Protocol, Purpose, allowed, from_text, to_text
 
 networks = st.one_of(
     st.ip_addresses(v=4).flatmap(

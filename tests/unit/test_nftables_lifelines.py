@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from workers.adapters.nftables import SystemNetwork
-from workers.adapters.nftables.lifelines import KUBELET, api_servers, name_servers, of_url, resolved, split
-from workers.core.errors import TransientFailure
-from workers.core.network import Lifeline, Protocol, Purpose, allowed
+from workers.domain.errors import TransientFailure
+from workers.domain.targets.network import Lifeline, Protocol, Purpose, allowed
+from workers.host.network.lifelines import KUBELET, api_servers, name_servers, of_url, resolved, split
+from workers.host.network.system import SystemNetwork
 
 KUBECONFIG = """
 apiVersion: v1

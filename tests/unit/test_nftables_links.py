@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.adapters.nftables.links import Link, attributes, filter_in, link_in, messages
+from workers.host.network.links import Link, attributes, filter_in, link_in, messages
 
 
 def attribute(kind: int, value: bytes) -> bytes:

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.test_network import lifelines
-from workers.adapters.nftables import ruleset
-from workers.core.ids import ExecutionId
-from workers.core.network import TRIAL_S, Barrier, Isolation, Lifeline, Protocol, Purpose
+from workers.domain.ids import ExecutionId
+from workers.domain.targets.network import TRIAL_S, Barrier, Isolation, Lifeline, Protocol, Purpose
+from workers.host.network import ruleset
 
 ONE = ExecutionId("0199e0f7-0000-7000-8000-000000000001")
 TRIED = Barrier(ONE, trial=True, handle=7, sha256="")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from workers.core.admission import (
+from workers.domain.admission import (
     MEMORY_NS,
     UNKNOWN_HERE,
     Addressee,
@@ -18,13 +18,13 @@ from workers.core.admission import (
     judge,
     misaddressed,
 )
-from workers.core.command import ActionCommand, parameters_digest
-from workers.core.ids import ExecutionId, Incarnation, KeyId, NodeId, uuid7
-from workers.core.keyset import KeyRole, Signatory
-from workers.core.outcome import Outcome
-from workers.core.request import Actor, ActorKind, Causation
-from workers.core.retry import backoff_s, probe_delay_s, settle_by_ns
-from workers.core.target import ContainerTarget, ProcessTarget
+from workers.domain.command import ActionCommand, parameters_digest
+from workers.domain.ids import ExecutionId, Incarnation, KeyId, NodeId, uuid7
+from workers.domain.outcome import Outcome
+from workers.domain.request import Actor, ActorKind, Causation
+from workers.domain.retry import backoff_s, probe_delay_s, settle_by_ns
+from workers.domain.target import ContainerTarget, ProcessTarget
+from workers.domain.trust.keyset import KeyRole, Signatory
 
 NOW = 1_900_000_000_000_000_000
 ME = Addressee(NodeId("a" * 32), KeyId("k" * 32), Incarnation("born"))

@@ -14,14 +14,14 @@ from tests.fakes.failpoints import Crash
 from tests.fakes.node import DISPATCHER_KEY, NODE, NODE_KEY, OPERATOR_KEY, PARTITIONS, TOPIC, NodeBench
 from tests.fakes.signing import fake_key
 from tests.guarantees.node import check_all
-from workers.core import topics
-from workers.core.command import ActionCommand
-from workers.core.errors import LimitExceeded
-from workers.core.keyset import KeyRole
-from workers.core.outcome import Outcome
-from workers.core.record import OutRecord
-from workers.core.routing import command_topic
-from workers.core.topology import READ_ON_NS, Topology
+from workers.domain.command import ActionCommand
+from workers.domain.errors import LimitExceeded
+from workers.domain.log import topics
+from workers.domain.log.record import OutRecord
+from workers.domain.log.routing import command_topic
+from workers.domain.log.topology import READ_ON_NS, Topology
+from workers.domain.outcome import Outcome
+from workers.domain.trust.keyset import KeyRole
 from workers.node.executor import TOPOLOGY
 from workers.node.feed import LOOK_AGAIN_NS
 

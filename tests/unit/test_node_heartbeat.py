@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.fakes.node import NODE, NodeBench
-from workers.core.admission import MEMORY_NS
-from workers.core.errors import LimitExceeded, PermanentFailure
-from workers.core.node_state import Progress
+from workers.domain.admission import MEMORY_NS
+from workers.domain.errors import LimitExceeded, PermanentFailure
+from workers.domain.node_state import Progress
 from workers.settings import ActionSwitch, ResponseActions
 
 
@@ -21,7 +21,7 @@ def test_it_names_the_node_its_actions_and_how_far_it_has_read() -> None:
     (state,) = bench.heartbeats()
     assert state.node_id == NODE
     assert state.incarnation == bench.journal.incarnation
-    assert state.node_key == bench.equipment.identity.key_id
+    assert state.node_key == bench.services.identity.key_id
     assert "scripted_kill" in state.actions
     assert [position.next_offset for position in state.positions] == [1]
     assert (state.queued, state.running, state.unpublished, state.health) == (0, 0, 0, "ok")
@@ -71,7 +71,7 @@ def test_it_is_numbered_with_the_results_and_across_restarts() -> None:
 
 def test_it_says_that_the_node_is_ending() -> None:
     bench = NodeBench()
-    bench.equipment.health.ending("stopping")
+    bench.services.health.ending("stopping")
     bench.heartbeat.step()
     bench.settle()
     assert [state.health for state in bench.heartbeats()] == ["stopping"]
@@ -80,12 +80,12 @@ def test_it_says_that_the_node_is_ending() -> None:
 def test_it_says_how_far_uploads_have_come_until_they_are_over() -> None:
     bench = NodeBench()
     execution_id = bench.command().command_id
-    board = bench.equipment.host.progress
-    board.tell(execution_id, done=5, size=9)
+    board = bench.services.host.progress
+    board.update(execution_id, done=5, size=9)
     bench.heartbeat.step()
-    board.over(execution_id)
+    board.finish(execution_id)
     bench.heartbeat.step()
-    board.tell(execution_id, done=0, size=9)
+    board.update(execution_id, done=0, size=9)
     bench.restart()
     bench.heartbeat.step()
     bench.settle()

@@ -10,17 +10,17 @@ import pytest
 
 from tests.fakes.failpoints import Crash
 from tests.fakes.node import DISPATCHER_KEY, NODE, TOPIC, NodeBench
-from tests.fakes.signing import FakeSealer, fake_key
+from tests.fakes.signing import FakeSigner, fake_key
 from tests.guarantees.node import check_all
-from workers.core import topics
-from workers.core.envelope import PayloadType
-from workers.core.errors import LimitExceeded, MalformedMessage, PermanentFailure
-from workers.core.ids import LogId
-from workers.core.journal_entry import EntryState
-from workers.core.keyset import KeyRole
-from workers.core.outcome import Outcome, Stage
-from workers.core.record import LogPosition
-from workers.core.routing import partition_for
+from workers.domain.errors import LimitExceeded, MalformedMessage, PermanentFailure
+from workers.domain.ids import LogId
+from workers.domain.journal_entry import EntryState
+from workers.domain.log import topics
+from workers.domain.log.record import LogPosition
+from workers.domain.log.routing import partition_for
+from workers.domain.outcome import Outcome, Stage
+from workers.domain.trust.envelope import PayloadType
+from workers.domain.trust.keyset import KeyRole
 from workers.settings import ResponseActions
 
 
@@ -52,11 +52,11 @@ def test_a_failed_commit_leaves_neither_and_the_command_is_read_again(bench: Nod
     assert bench.feed.step(0.0) > 0
     assert bench.state_of(command) is None
     assert bench.journal.positions() == {}
-    assert bench.equipment.health.word == "journal"
+    assert bench.services.health.word == "journal"
     bench.journal.break_with(None)
     bench.clock.advance(2)
     bench.settle(patience_s=5)
-    assert bench.equipment.health.word == "ok"
+    assert bench.services.health.word == "ok"
     assert [r.outcome for r in bench.results() if r.outcome] == [Outcome.COMPLETED]
     check_all(bench.observation())
 
@@ -113,14 +113,14 @@ def test_a_command_that_is_not_ours_gets_a_dead_letter_and_an_audit_record_never
 
 
 def test_a_signature_of_another_payload_type_does_not_make_a_command(bench: NodeBench) -> None:
-    sealed = FakeSealer(DISPATCHER_KEY).seal(PayloadType.RESULT, bench.command())
+    sealed = FakeSigner(DISPATCHER_KEY).sign(PayloadType.RESULT, bench.command())
     bench.put(sealed.value)
     bench.settle()
     assert [letter.reason for letter in bench.dead_letters()] == ["wrong_type"]
 
 
 def test_every_flipped_byte_of_an_envelope_is_refused_before_anything_is_decoded(bench: NodeBench) -> None:
-    value = FakeSealer(DISPATCHER_KEY).seal(PayloadType.COMMAND, bench.command()).value
+    value = FakeSigner(DISPATCHER_KEY).sign(PayloadType.COMMAND, bench.command()).value
     for at in range(len(value)):
         flipped = bytearray(value)
         flipped[at] ^= 0x01
@@ -353,7 +353,7 @@ def test_results_carry_the_hash_of_the_signed_command(bench: NodeBench) -> None:
     command = bench.command()
     bench.send(command)
     bench.settle()
-    payload = FakeSealer(DISPATCHER_KEY).seal(PayloadType.COMMAND, command).payload
+    payload = FakeSigner(DISPATCHER_KEY).sign(PayloadType.COMMAND, command).payload
     assert {r.command_sha256 for r in bench.results()} == {hashlib.sha256(payload).hexdigest()}
 
 
@@ -394,7 +394,7 @@ def test_a_journal_that_is_broken_for_good_stops_intake_and_crashes_nothing(benc
         assert bench.feed.step(0.0) > 0
         bench.clock.advance(3)
     assert bench.world.touched == 0
-    assert bench.equipment.health.word == "journal"
+    assert bench.services.health.word == "journal"
 
 
 def test_while_the_keyset_has_expired_commands_wait_and_none_is_put_aside(
@@ -406,7 +406,7 @@ def test_while_the_keyset_has_expired_commands_wait_and_none_is_put_aside(
     command = bench.command()
     bench.send(command)
     with monkeypatch.context() as patched:
-        patched.setattr(bench.equipment.opener, "open", expired)
+        patched.setattr(bench.services.verifier, "verify", expired)
         assert bench.feed.step(0.0) > 0
     assert bench.dead_letters() == []
     assert bench.journal.positions() == {}

@@ -9,9 +9,9 @@ import pytest
 from tests.fakes.node import NODE, NodeBench
 from tests.fakes.object_store import FakeObjectStore
 from tests.fakes.spool import FakeSpool
-from workers.core.custody import object_key
-from workers.core.errors import TransientFailure
-from workers.core.ids import ExecutionId, id_from_cause
+from workers.domain.errors import TransientFailure
+from workers.domain.ids import ExecutionId, id_from_cause
+from workers.domain.targets.custody import object_key
 from workers.node.janitor import AGAIN_S, PERIOD_S, Janitor
 
 STRAY = id_from_cause(1_783_198_004_000_000_000, "stray")
@@ -23,8 +23,8 @@ class Site:
     def __init__(self) -> None:
         self.bench = NodeBench()
         self.spool, self.store = FakeSpool(), FakeObjectStore(NODE, self.bench.clock)
-        host = replace(self.bench.equipment.host, spool=self.spool, objects=self.store)
-        self.janitor = Janitor(replace(self.bench.equipment, host=host))
+        host = replace(self.bench.services.host, spool=self.spool, objects=self.store)
+        self.janitor = Janitor(replace(self.bench.services, host=host))
 
     def leave(self, execution_id: ExecutionId) -> None:
         self.spool.copies[execution_id] = b"half"
@@ -79,4 +79,4 @@ def test_rounds_are_rare_and_sooner_after_one_that_could_not_do_everything(site:
 
 
 def test_a_node_that_gathers_nothing_has_nothing_to_clear() -> None:
-    Janitor(NodeBench().equipment).step()
+    Janitor(NodeBench().services).step()

@@ -7,8 +7,8 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.action import Lane
-from workers.core.ids import ExecutionId
+from workers.actions.base import Lane
+from workers.domain.ids import ExecutionId
 from workers.node.lanes import Lanes, Ticket
 
 _IDS = itertools.count()

@@ -16,14 +16,14 @@ import pytest
 
 from tests.fakes.node import NodeBench
 from tests.guarantees.node import ContainmentNeverWaitsForGathering, check_all
-from workers.action import Lane
-from workers.core.errors import LimitExceeded
-from workers.core.ids import ExecutionId
-from workers.core.journal_entry import EntryState
-from workers.core.outcome import Outcome
+from workers.actions.base import Lane
+from workers.domain.errors import LimitExceeded
+from workers.domain.ids import ExecutionId
+from workers.domain.journal_entry import EntryState
+from workers.domain.outcome import Outcome
 from workers.node.janitor import Janitor
 from workers.node.lanes import Ticket
-from workers.node.loop import Bell, Loop, Pace, SharedLanes, Steps
+from workers.node.loop import CommitSignal, Loop, Pace, SharedLanes, Steps
 
 
 class FakeRelay:
@@ -71,18 +71,18 @@ def running(bench: NodeBench, *, drain_s: float = 5.0) -> Iterator[Running]:
     lanes = bench.lanes
     assert isinstance(lanes, SharedLanes)
     steps = Steps(
-        equipment=bench.equipment,
-        register=bench.register,
+        services=bench.services,
+        transitions=bench.transitions,
         recovery=bench.recovery,
         feed=bench.feed,
         runner=bench.runner,
         watch=bench.watch,
-        vigil=bench.vigil,
+        effect_watch=bench.effect_watch,
         heartbeat=bench.heartbeat,
-        janitor=Janitor(bench.equipment),
+        janitor=Janitor(bench.services),
         lanes=lanes,
         relays=[FakeRelay(bench)],
-        bell=Bell(),
+        commit_signal=CommitSignal(),
     )
     stop, closed = threading.Event(), []
     loop = Loop(steps, Pace(heartbeat_s=0.05, drain_s=drain_s), close=lambda: closed.append("closed"))
@@ -119,7 +119,7 @@ def test_hung_gathering_holds_up_no_containment(bench: NodeBench, monkeypatch: p
     let_go = threading.Event()
     for number in range(1, 20):
         bench.world.spawn(number)
-    copying = bench.equipment.catalogue["scripted_copy"]
+    copying = bench.services.catalogue["scripted_copy"]
     execute = copying.execute
 
     def hang(*args: Any) -> Any:
@@ -171,7 +171,7 @@ def test_a_full_disk_at_the_start_is_waited_for(bench: NodeBench) -> None:
     command = bench.command()
     bench.send(command)
     with running(bench) as node:
-        node.until(lambda: bench.equipment.health.word == "journal")
+        node.until(lambda: bench.services.health.word == "journal")
         bench.journal.break_with(None)
         bench.clock.advance(5)
         node.until(lambda: node.outcome(command))
@@ -181,7 +181,7 @@ def test_a_full_disk_at_the_start_is_waited_for(bench: NodeBench) -> None:
 def test_a_stop_during_a_start_that_cannot_succeed_ends_it(bench: NodeBench) -> None:
     bench.journal.break_with(LimitExceeded("full", code="journal_full"))
     with running(bench) as node:
-        node.until(lambda: bench.equipment.health.word == "journal")
+        node.until(lambda: bench.services.health.word == "journal")
     assert node.closed == ["closed"]
     assert bench.world.touched == 0
 

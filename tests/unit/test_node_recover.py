@@ -7,9 +7,9 @@ import pytest
 from tests.fakes.failpoints import Crash
 from tests.fakes.node import NodeBench
 from tests.guarantees.node import check_all
-from workers.core.errors import JournalAway, LimitExceeded
-from workers.core.journal_entry import EntryState
-from workers.core.outcome import Outcome, Stage
+from workers.domain.errors import JournalAway, LimitExceeded
+from workers.domain.journal_entry import EntryState
+from workers.domain.outcome import Outcome, Stage
 from workers.settings import ResponseActions
 
 
@@ -91,7 +91,7 @@ def test_a_claimed_command_of_an_action_that_this_version_lacks_fails(bench: Nod
     bench.send(command)
     crash_at(bench, "node.execute.before")
     bench.restart()
-    bench.equipment.catalogue.pop("scripted_kill")  # type: ignore[attr-defined]
+    bench.services.catalogue.pop("scripted_kill")  # type: ignore[attr-defined]
     bench.settle()
     ended = bench.results(command.command_id)[-1]
     assert (ended.outcome, ended.code) == (Outcome.FAILED, "scripted_kill_error_unsupported")

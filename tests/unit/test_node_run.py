@@ -8,11 +8,11 @@ import pytest
 
 from tests.fakes.node import NodeBench
 from tests.guarantees.node import EveryAcceptedCommandEndsInExactlyOneOutcome, check_all
-from workers.core.errors import CommandRejected, LimitExceeded, TransientFailure
-from workers.core.journal_entry import EntryState
-from workers.core.outcome import Outcome, Report, Stage
-from workers.core.request import Actor, ActorKind
-from workers.node.watch import ALARM
+from workers.domain.errors import CommandRejected, LimitExceeded, TransientFailure
+from workers.domain.journal_entry import EntryState
+from workers.domain.outcome import Outcome, Report, Stage
+from workers.domain.request import Actor, ActorKind
+from workers.node.deadline_watch import ALARM
 
 
 @pytest.fixture
@@ -270,7 +270,7 @@ def test_a_probe_that_trips_over_itself_settles_nothing(bench: NodeBench, monkey
     bench.feed.step(0.0)
     bench.world.scripts[1] = ["hang"]
     bench.turn()
-    monkeypatch.setattr(bench.equipment.catalogue["scripted_kill"], "probe", _trip)
+    monkeypatch.setattr(bench.services.catalogue["scripted_kill"], "probe", _trip)
     bench.settle(patience_s=5)
     assert bench.results(command.command_id)[-1].code == "scripted_kill_error_probe_failed"
     assert bench.world.touched == 1
@@ -302,7 +302,7 @@ def test_a_command_that_expires_in_the_queue_never_starts(bench: NodeBench) -> N
 def test_a_command_that_expires_while_a_runtime_is_asked_never_starts(
     bench: NodeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    action = bench.equipment.catalogue["scripted_kill"]
+    action = bench.services.catalogue["scripted_kill"]
     bound = action.bind
 
     def slowly(*args: Any) -> Any:
@@ -336,11 +336,11 @@ def test_a_full_journal_stops_claiming_and_nothing_is_done(bench: NodeBench) -> 
         bench.turn()
         bench.clock.advance(2)
     assert bench.world.touched == 0
-    assert bench.equipment.health.word == "journal"
+    assert bench.services.health.word == "journal"
     bench.journal.break_with(None)
     bench.settle(patience_s=5)
     assert steps(bench, command)[-1][0] is Outcome.COMPLETED
-    assert bench.equipment.health.word == "ok"
+    assert bench.services.health.word == "ok"
     check_all(bench.observation())
 
 
@@ -409,8 +409,10 @@ def test_who_comes_second_finds_the_execution_ended_and_changes_nothing(bench: N
     def end_it(place: str) -> None:
         entry = bench.journal.entry(command.command_id)
         if place == "after" and entry is not None:
-            with bench.register.commit() as tx:
-                bench.register.end(tx, entry, command, Report(Outcome.COMPLETED, "scripted_kill_success_seen", "seen"))
+            with bench.transitions.commit() as tx:
+                bench.transitions.end(
+                    tx, entry, command, Report(Outcome.COMPLETED, "scripted_kill_success_seen", "seen")
+                )
 
     bench.world.during = end_it
     bench.send(command)

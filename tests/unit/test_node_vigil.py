@@ -7,9 +7,9 @@ import pytest
 from tests.fakes.failpoints import Crash
 from tests.fakes.node import NodeBench
 from tests.guarantees.node import check_all
-from workers.core.command import ActionCommand
-from workers.core.outcome import Outcome
-from workers.core.result import EFFECT_LOST, EFFECT_WEAKENED
+from workers.domain.command import ActionCommand
+from workers.domain.outcome import Outcome
+from workers.domain.result import EFFECT_LOST, EFFECT_WEAKENED
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def alarms(bench: NodeBench) -> list[str]:
 
 def test_what_holds_is_looked_at_and_nothing_is_said(bench: NodeBench) -> None:
     stopped(bench)
-    bench.vigil.step()
-    bench.vigil.step()
+    bench.effect_watch.step()
+    bench.effect_watch.step()
     assert (bench.world.looked, alarms(bench)) == (2, [])
 
 
@@ -43,7 +43,7 @@ def test_what_is_lost_is_told_once_and_there_is_nothing_to_undo_any_more(bench: 
     command = stopped(bench)
     bench.world.spawn(1)
     for _ in range(3):
-        bench.vigil.step()
+        bench.effect_watch.step()
     assert alarms(bench) == [EFFECT_LOST]
     (alarm,) = [result for result in bench.results(command.command_id) if result.alarm]
     assert alarm.message == "it runs again"
@@ -59,12 +59,12 @@ def test_what_somebody_changes_is_told_once_and_can_be_undone_as_before(bench: N
     command = stopped(bench)
     bench.world.meddled = "somebody was at it"
     for _ in range(3):
-        bench.vigil.step()
+        bench.effect_watch.step()
     assert alarms(bench) == [EFFECT_WEAKENED]
     (alarm,) = [result for result in bench.results(command.command_id) if result.alarm]
     assert alarm.message == "somebody was at it"
     bench.world.meddled = "somebody was at it again"
-    bench.vigil.step()
+    bench.effect_watch.step()
     assert alarms(bench) == [EFFECT_WEAKENED] * 2
     undo = bench.command("scripted_start", undo_of=command.command_id, target=None)
     bench.send(undo)
@@ -77,9 +77,9 @@ def test_a_restart_remembers_what_is_held_and_what_was_told(bench: NodeBench) ->
     stopped(bench)
     bench.start()
     bench.world.spawn(1)
-    bench.vigil.step()
+    bench.effect_watch.step()
     bench.start()
-    bench.vigil.step()
+    bench.effect_watch.step()
     assert alarms(bench) == [EFFECT_LOST]
 
 
@@ -87,9 +87,9 @@ def test_what_was_undone_is_not_lost(bench: NodeBench) -> None:
     command = stopped(bench)
     bench.send(bench.command("scripted_start", undo_of=command.command_id, target=None))
     bench.settle()
-    bench.vigil.step()
+    bench.effect_watch.step()
     bench.start()
-    bench.vigil.step()
+    bench.effect_watch.step()
     assert alarms(bench) == []
 
 
@@ -100,7 +100,7 @@ def test_what_is_being_undone_is_not_lost(bench: NodeBench) -> None:
     bench.send(undo)
     with pytest.raises(Crash):
         bench.settle()
-    bench.vigil.step()
+    bench.effect_watch.step()
     assert alarms(bench) == []
 
 
@@ -108,15 +108,15 @@ def test_what_nobody_can_tell_now_is_looked_at_again(bench: NodeBench) -> None:
     stopped(bench)
     bench.world.spawn(1)
     bench.world.silent = True
-    bench.vigil.step()
+    bench.effect_watch.step()
     assert alarms(bench) == []
     bench.world.silent = False
-    bench.vigil.step()
+    bench.effect_watch.step()
     assert alarms(bench) == [EFFECT_LOST]
 
 
 def test_only_actions_that_can_lose_their_effect_are_watched(bench: NodeBench) -> None:
     assert bench.results(stopped(bench, "scripted_kill").command_id)[-1].outcome is Outcome.COMPLETED
     bench.world.spawn(1)
-    bench.vigil.step()
+    bench.effect_watch.step()
     assert (bench.world.looked, alarms(bench)) == (0, [])

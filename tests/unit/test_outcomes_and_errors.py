@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import workers
 from tests.unit.house_rules import sources_under
-from workers.core.errors import (
+from workers.domain.errors import (
     CommandRejected,
     ConfigError,
     Disposition,
@@ -27,7 +27,7 @@ from workers.core.errors import (
     disposition,
     reason_of,
 )
-from workers.core.outcome import NOTHING, Outcome, Stage, code
+from workers.domain.outcome import NOTHING, Outcome, Stage, code
 
 GOOD = (Outcome.COMPLETED, Outcome.NO_ACTION, Outcome.DRY_RUN)
 
@@ -66,7 +66,7 @@ def _subclasses(cls: type[WorkerError]) -> Iterator[type[WorkerError]]:
 
 
 def _every_error() -> list[type[WorkerError]]:
-    found = {cls for cls in _subclasses(WorkerError) if cls.__module__ == "workers.core.errors"}
+    found = {cls for cls in _subclasses(WorkerError) if cls.__module__ == "workers.domain.errors"}
     return [WorkerError, *sorted(found, key=lambda cls: cls.__qualname__)]
 
 
@@ -75,7 +75,7 @@ def test_every_error_stands_in_one_file() -> None:
     strays = [
         f"{source.module}: {node.name}"
         for source in sources_under(Path(workers.__file__).parent)
-        if source.module != "workers.core.errors"
+        if source.module != "workers.domain.errors"
         for node in ast.walk(ast.parse(source.text))
         if isinstance(node, ast.ClassDef)
         if any(isinstance(base, ast.Name) and base.id in names for base in node.bases)

@@ -8,12 +8,12 @@ import pytest
 
 from tests.containing import World, code_of
 from tests.fakes.failpoints import Crash
-from workers.action import Done, NotDone, Pending
+from workers.actions.base import Done, NotDone, Pending
 from workers.actions.pause_container import FAILPOINTS, PauseContainer
-from workers.core.container import ContainerState
-from workers.core.errors import Indeterminate, PermanentFailure, TransientFailure
-from workers.core.outcome import Outcome
-from workers.ports import Refusal
+from workers.domain.errors import Indeterminate, PermanentFailure, TransientFailure
+from workers.domain.outcome import Outcome
+from workers.domain.targets.container import ContainerState
+from workers.host.containers.ports import Refusal
 
 
 @pytest.fixture

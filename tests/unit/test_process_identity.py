@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.processes import BOOT_ID, TICK_NS, FakeProcesses
-from workers.core.process import ProcessFacts, ProcessIdentity
-from workers.core.process_identity import (
+from workers.domain.targets.process import ProcessFacts, ProcessIdentity
+from workers.domain.targets.process_identity import (
     BTIME_GRAIN_NS,
     CLOCK_ERROR_NS,
     WINDOW_TICKS,

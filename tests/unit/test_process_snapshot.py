@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.processes import FakeProcesses
-from workers.adapters.processes import net_tables, tables
-from workers.core.process_snapshot import (
+from workers.domain.targets.process_snapshot import (
     ChildShown,
     ExecutableFile,
     Limit,
@@ -25,7 +24,8 @@ from workers.core.process_snapshot import (
     Variable,
     document,
 )
-from workers.core.redaction import MASK, shown_variable
+from workers.domain.targets.redaction import MASK, shown_variable
+from workers.host.processes import net_tables, tables
 
 FACTS = FakeProcesses().spawn().facts
 DESCRIBED = Path(__file__).resolve().parents[2] / "docs" / "process-snapshot.md"

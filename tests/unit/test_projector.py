@@ -11,21 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.failpoints import Crash
-from tests.fakes.signing import FakeOpener, FakeSealer, fake_keyset
+from tests.fakes.signing import FakeSigner, FakeVerifier, fake_keyset
 from tests.guarantees.history import ReplayChangesNothing
 from tests.projecting import CODEC, GATEWAY, KEYS, NODE_SIGNER, OTHER, REVOKED, STRANGER, World
 from tests.stories import BORN, NODE, OTHER_NODE, Story, event, heartbeat, step_of
-from workers.adapters.falco import DetectorEvents
-from workers.core import topics
-from workers.core.envelope import PayloadType
-from workers.core.errors import MalformedMessage, PermanentFailure, TransientFailure
-from workers.core.history import fold
-from workers.core.ids import EventId
-from workers.core.node_state import DeadLetter
-from workers.core.outcome import Outcome, Stage
-from workers.ports import Opened
+from workers.domain.errors import MalformedMessage, PermanentFailure, TransientFailure
+from workers.domain.history.execution import fold
+from workers.domain.ids import EventId
+from workers.domain.log import topics
+from workers.domain.node_state import DeadLetter
+from workers.domain.outcome import Outcome, Stage
+from workers.domain.trust.envelope import PayloadType
 from workers.projector.projector import AFTER_COMMIT, BEFORE_COMMIT, FAILPOINTS
 from workers.projector.reading import TOPICS
+from workers.wire.event_reader import DetectorEvents
+from workers.wire.ports import VerifiedRecord
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ WHOLE = Story(1).whole()
 def check(world: World) -> None:
     """History is what the log amounts to."""
     log = [record for topic in TOPICS for record in world.log.records(topic)]
-    ReplayChangesNothing(FakeOpener(fake_keyset(*KEYS), CODEC), CODEC, DetectorEvents(CODEC)).check(world.store, log)
+    ReplayChangesNothing(FakeVerifier(fake_keyset(*KEYS), CODEC), CODEC, DetectorEvents(CODEC)).check(world.store, log)
 
 
 def test_the_steps_of_an_execution_are_folded_with_the_bytes_that_prove_them() -> None:
@@ -104,7 +104,7 @@ def test_falcos_own_json_becomes_an_event() -> None:
         (GATEWAY, "not_its_node"),
     ],
 )
-def test_a_result_signed_by_somebody_else_is_kept_apart_and_told(signer: FakeSealer, reason: str) -> None:
+def test_a_result_signed_by_somebody_else_is_kept_apart_and_told(signer: FakeSigner, reason: str) -> None:
     world = World()
     world.tell(Story(1).requested(), Story(1).dispatched())
     forged = world.tell(Story(1).ended(Outcome.FAILED), signer=signer)[0]
@@ -124,7 +124,7 @@ def test_a_result_signed_by_somebody_else_is_kept_apart_and_told(signer: FakeSea
 
 
 def test_a_flipped_byte_is_never_folded() -> None:
-    value = NODE_SIGNER.seal(PayloadType.RESULT, Story(1).ended()).value
+    value = NODE_SIGNER.sign(PayloadType.RESULT, Story(1).ended()).value
     world = World()
     for place in range(0, len(value), 7):
         world.write(topics.RESULTS, value[:place] + bytes([value[place] ^ 1]) + value[place + 1 :])
@@ -345,7 +345,7 @@ def test_a_store_that_is_away_keeps_what_was_read_for_the_next_step_and_alarms_o
 def test_an_expired_keyset_makes_history_wait_instead_of_calling_everything_forged() -> None:
     world = World()
     world.tell(*WHOLE)
-    projector = world.projector(opener=ExpiredOpener())
+    projector = world.projector(verifier=ExpiredVerifier())
     projector.start()
     for _ in range(2):
         with pytest.raises(TransientFailure) as waits:
@@ -356,10 +356,10 @@ def test_an_expired_keyset_makes_history_wait_instead_of_calling_everything_forg
     assert world.store.execution(Story(1).id) is not None
 
 
-class ExpiredOpener:
+class ExpiredVerifier:
     """What the real one does when nobody renewed the keyset."""
 
-    def open(self, value: bytes, kind: PayloadType, as_: type[T]) -> Opened[T]:
+    def verify(self, value: bytes, kind: PayloadType, as_: type[T]) -> VerifiedRecord[T]:
         raise MalformedMessage("keyset version 1 has expired: renew it", code="keyset_expired")
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.fakes.processes import FakeProcesses
-from workers.core.process import ProcessFacts
-from workers.core.protection import TABLE, protection
+from workers.domain.targets.process import ProcessFacts
+from workers.domain.targets.protected_processes import TABLE, protection
 
 LINE = (900, 800, 1)
 POD = "/kubepods.slice/kubepods-burstable.slice/kubepods-pod1.slice/cri-containerd-" + "a" * 64 + ".scope"

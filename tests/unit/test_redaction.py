@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.core.redaction import MASK, mask, mask_arguments
+from workers.domain.targets.redaction import MASK, mask, mask_arguments
 
 CANARY = "c4n4ryS3cretValue9"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"

@@ -10,11 +10,11 @@ from tests.fakes.bus import FakeBus
 from tests.fakes.clock import FakeClock
 from tests.fakes.failpoints import Crash, FakeFailpoints
 from tests.fakes.telemetry import FakeTelemetry
-from workers.adapters.kafka.memory_outbox import MemoryOutbox
-from workers.adapters.kafka.relay import FAILPOINTS, OutboxRelay
-from workers.core.ids import ChainId
-from workers.core.record import OutRecord
-from workers.ports import LogWriter, OutboxRow, Relay
+from workers.domain.ids import ChainId
+from workers.domain.log.record import OutRecord
+from workers.log.memory_outbox import MemoryOutbox
+from workers.log.ports import LogWriter, OutboxRow, Relay
+from workers.log.relay import FAILPOINTS, OutboxRelay
 
 
 class Bench:

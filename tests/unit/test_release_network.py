@@ -9,9 +9,9 @@ import pytest
 from tests.containing import code_of
 from tests.fakes.failpoints import Crash
 from tests.isolating import OTHER, RELEASE, World
-from workers.action import Done, NotDone, Pending
-from workers.core.errors import CommandRejected, TransientFailure
-from workers.core.outcome import NOTHING, Outcome
+from workers.actions.base import Done, NotDone, Pending
+from workers.domain.errors import CommandRejected, TransientFailure
+from workers.domain.outcome import NOTHING, Outcome
 
 
 @pytest.fixture
@@ -115,8 +115,8 @@ def test_a_silent_runtime_leaves_the_probe_pending(world: World) -> None:
 def test_a_dry_run_touches_nothing(world: World) -> None:
     held = world.isolated(world.of_host)
     job, claim = world.bind_release(held)
-    assert "would be released" in RELEASE.rehearse(job, claim, world.host).message
+    assert "would be released" in RELEASE.dry_run_report(job, claim, world.host).message
     assert world.network.here.standing is not None
     world.network.here.standing = None
     job, claim = world.bind_release(held)
-    assert "would do nothing" in RELEASE.rehearse(job, claim, world.host).message
+    assert "would do nothing" in RELEASE.dry_run_report(job, claim, world.host).message

@@ -20,33 +20,33 @@ from tests.fakes.failpoints import Crash, FakeFailpoints
 from tests.fakes.outgoing import FakeOutgoing, FakeRelay
 from tests.fakes.signing import fake_keyset
 from tests.fakes.telemetry import FakeTelemetry
-from workers.adapters.avro import AvroCodec
-from workers.adapters.falco import DetectorEvents
-from workers.adapters.scribe import ChainScribe
-from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer, PrivateKey
-from workers.core.audit import GENESIS, AuditRecord, link
-from workers.core.envelope import PayloadType
-from workers.core.errors import TransientFailure
-from workers.core.event import ProcessRef, RuntimeEvent
-from workers.core.falco import event_from
-from workers.core.ids import EventId, ExecutionId
-from workers.core.keyset import KeyRole, PublicKey
-from workers.core.node_state import DeadLetter
-from workers.core.record import OutRecord, Record
-from workers.core.request import ActionRequest
-from workers.core.rule_parsing import parse_rules
-from workers.core.rules import Rules
-from workers.core.target import ProcessTarget
-from workers.core.topics import AUDIT, DEAD_LETTERS, FALCO_EVENTS, REQUESTS_RULES, RUNTIME_EVENTS
+from workers.domain.errors import TransientFailure
+from workers.domain.event import ProcessRef, RuntimeEvent
+from workers.domain.falco.alert import event_from
+from workers.domain.ids import EventId, ExecutionId
+from workers.domain.log.record import OutRecord, Record
+from workers.domain.log.topics import AUDIT, DEAD_LETTERS, FALCO_EVENTS, REQUESTS_RULES, RUNTIME_EVENTS
+from workers.domain.node_state import DeadLetter
+from workers.domain.request import ActionRequest
+from workers.domain.rules.parsing import parse_rules
+from workers.domain.rules.rules import Rules
+from workers.domain.target import ProcessTarget
+from workers.domain.trust.audit import GENESIS, AuditRecord, link
+from workers.domain.trust.envelope import PayloadType
+from workers.domain.trust.keyset import KeyRole, PublicKey
 from workers.responder.decider import Decider
 from workers.responder.loop import Loop
 from workers.responder.responder import FAILPOINTS, HELD_UP, Responder
+from workers.wire.avro import AvroCodec
+from workers.wire.event_reader import DetectorEvents
+from workers.wire.recorder import ChainRecorder
+from workers.wire.signing import EnvelopeSigner, EnvelopeVerifier, PrivateKey
 
 CODEC = AvroCodec()
 PRIVATE = PrivateKey.generate()
 KEYSET = fake_keyset(PublicKey(PRIVATE.key_id, PRIVATE.public, KeyRole.WORKER, "responder"))
-SEALER = EnvelopeSealer(PRIVATE, CODEC)
-OPENER = EnvelopeOpener(KEYSET, CODEC, clock=FakeClock())
+SEALER = EnvelopeSigner(PRIVATE, CODEC)
+OPENER = EnvelopeVerifier(KEYSET, CODEC, clock=FakeClock())
 REAL = (Path(__file__).parent.parent / "data" / "falco-events.jsonl").read_bytes().splitlines()
 KILL = {"name": "kill", "match": {"rules": ["Shell"]}, "steps": [{"action": "kill_process"}]}
 ANYTHING = {"name": "anything", "match": {"rules": ["*"]}, "steps": [{"action": "kill_process"}]}
@@ -71,7 +71,7 @@ class World:
         self.reader = self.log.group_reader("responder")
         self.start()
 
-    def start(self, *, most: int = 100_000, scribe: ChainScribe | None = None) -> None:
+    def start(self, *, most: int = 100_000, recorder: ChainRecorder | None = None) -> None:
         """A new process; whatever the last one held in memory is gone."""
         self.reader.close()
         self.starts += 1
@@ -84,7 +84,7 @@ class World:
             oldest_event_s=300,
             events=DetectorEvents(CODEC),
             codec=CODEC,
-            scribe=scribe or ChainScribe("responder", sealer=SEALER, codec=CODEC),
+            recorder=recorder or ChainRecorder("responder", signer=SEALER, codec=CODEC),
             outgoing=self.outgoing,
             clock=self.clock,
             telemetry=self.telemetry,
@@ -125,7 +125,7 @@ class World:
         return {step.execution_id for request in self.requests() for step in request.steps}
 
     def audit(self, kind: str = "") -> list[AuditRecord]:
-        opened = [OPENER.open(value or b"", PayloadType.AUDIT, AuditRecord) for value in self.log.values(AUDIT)]
+        opened = [OPENER.verify(value or b"", PayloadType.AUDIT, AuditRecord) for value in self.log.values(AUDIT)]
         return [each.record for each in opened if kind in ("", each.record.kind)]
 
     def letters(self) -> list[DeadLetter]:
@@ -220,7 +220,7 @@ def test_the_audit_is_one_unbroken_chain_that_begins_with_the_start(world: World
     world.run()
     previous, kinds = GENESIS, []
     for number, value in enumerate(world.log.values(AUDIT)):
-        opened = OPENER.open(value or b"", PayloadType.AUDIT, AuditRecord)
+        opened = OPENER.verify(value or b"", PayloadType.AUDIT, AuditRecord)
         assert (opened.record.record_no, opened.record.previous) == (number, previous)
         previous = link(opened.payload, previous)
         kinds.append(opened.record.kind)
@@ -241,14 +241,14 @@ def test_poison_becomes_a_dead_letter_and_holds_up_nobody(world: World, poison: 
 
 
 def test_a_bug_costs_the_event_that_met_it_only() -> None:
-    class Broken(ChainScribe):
+    class Broken(ChainRecorder):
         def audit(self, tx: Any, kind: str, **more: Any) -> None:
             if kind == "requested" and "Shell 2" in str(more):
                 raise ZeroDivisionError
             super().audit(tx, kind, **more)
 
     world = World(ANYTHING)
-    world.start(scribe=Broken("responder", sealer=SEALER, codec=CODEC))
+    world.start(recorder=Broken("responder", signer=SEALER, codec=CODEC))
     for rule in ("Shell 1", "Shell 2", "Shell 3"):
         world.falco(rule=rule)
     world.run()

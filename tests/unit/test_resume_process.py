@@ -9,12 +9,12 @@ import pytest
 
 from tests.fakes.failpoints import Crash
 from tests.sighting import World, reason_of
-from workers.action import Done, NotDone
+from workers.actions.base import Done, NotDone
 from workers.actions.resume_process import FAILPOINTS, ResumeProcess
 from workers.actions.suspend_process import SuspendProcess
-from workers.core.errors import CommandRejected, TransientFailure
-from workers.core.ids import NO_EXECUTION
-from workers.core.outcome import NOTHING, Outcome, Report, Values
+from workers.domain.errors import CommandRejected, TransientFailure
+from workers.domain.ids import NO_EXECUTION
+from workers.domain.outcome import NOTHING, Outcome, Report, Values
 
 
 class Undo:
@@ -126,5 +126,5 @@ def test_a_crash_after_the_signal_is_found_done(place: str) -> None:
 
 def test_a_dry_run_touches_nothing() -> None:
     undo = Undo()
-    assert undo.world.action.rehearse(undo.job, undo.bind(), undo.world.host).outcome is Outcome.DRY_RUN
+    assert undo.world.action.dry_run_report(undo.job, undo.bind(), undo.world.host).outcome is Outcome.DRY_RUN
     assert undo.miner.signals == []

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tests.fakes.failpoints import Crash
 from tests.projecting import World
 from tests.stories import BORN, NODE, SECOND, Story, event, heartbeat
-from workers.core import topics
-from workers.core.ids import EventId
-from workers.core.outcome import Outcome
-from workers.core.retention import DAY_NS, Cutoffs, Retention
+from workers.domain.history.retention import DAY_NS, Cutoffs, Retention
+from workers.domain.ids import EventId
+from workers.domain.log import topics
+from workers.domain.outcome import Outcome
 from workers.projector.forgetting import AFTER_FORGETTING, BEFORE_FORGETTING, EVERY_NS, Forgetting
 
 MONTH = Retention(events=30, executions=30, audit=30, nodes=30)
@@ -181,7 +181,7 @@ _TALES = st.lists(
 @settings(max_examples=40)
 @given(_TALES, st.randoms(use_true_random=False), st.lists(st.floats(0, 1), max_size=4))
 def test_forgetting_and_folding_may_come_in_any_order(
-    tales: list[tuple[Outcome, bool, int, int]], chance: random.Random, moments: list[float]
+    tales: list[tuple[Outcome, bool, int, int]], randomness: random.Random, moments: list[float]
 ) -> None:
     """Whatever is replayed, and however often retention comes in between, as long as what is new comes in before it is
     of age, the store is what it would be if everything had been folded first and forgotten once."""
@@ -207,7 +207,7 @@ def test_forgetting_and_folding_may_come_in_any_order(
         by_and_by.tell(*told[done:upto])
         done = max(done, upto)
         for record in by_and_by.log.records(topics.RESULTS):
-            if chance.random() < 0.3:
+            if randomness.random() < 0.3:
                 by_and_by.log.duplicate(record)
         by_and_by.run(projector)
         before_ns = told[done].at_ns if done < len(told) else told[-1].at_ns + 1

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.core.ids import NodeId
-from workers.core.routing import command_topic, murmur2, partition_for
+from workers.domain.ids import NodeId
+from workers.domain.log.routing import command_topic, murmur2, partition_for
 
 
 @pytest.mark.parametrize(

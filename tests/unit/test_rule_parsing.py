@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.actions import FAKE_ACTIONS
-from workers.adapters.yaml_files import read_text
-from workers.core.errors import ConfigError
-from workers.core.rule_parsing import parse_rules
-from workers.core.rules import Mode, Operator, Rule
+from workers.domain.errors import ConfigError
+from workers.domain.rules.parsing import parse_rules
+from workers.domain.rules.rules import Mode, Operator, Rule
+from workers.system.yaml_files import read_text
 
 FULL = """
 rules:

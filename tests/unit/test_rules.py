@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.actions import FAKE_ACTIONS
-from workers.core.event import PRIORITIES, ContainerRef, ProcessRef, RuntimeEvent
-from workers.core.falco import event_from
-from workers.core.ids import EventId, is_execution_id, uuid7_time_ns
-from workers.core.plan import Plan, Refusal, cooldown_key, plan
-from workers.core.request import ActionRequest, ActorKind, Verb
-from workers.core.rule_parsing import parse_rules
-from workers.core.rules import Rule, Rules
-from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget
+from workers.domain.event import PRIORITIES, ContainerRef, ProcessRef, RuntimeEvent
+from workers.domain.falco.alert import event_from
+from workers.domain.ids import EventId, is_execution_id, uuid7_time_ns
+from workers.domain.request import ActionRequest, ActorKind, Verb
+from workers.domain.rules.parsing import parse_rules
+from workers.domain.rules.plan import Plan, Refusal, cooldown_key, plan
+from workers.domain.rules.rules import Rule, Rules
+from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget
 
 NOW = 1783198004_180672852
 EVENT = RuntimeEvent(

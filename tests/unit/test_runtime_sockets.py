@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.adapters.runtimes.sockets import RuntimeSocket, look
+from workers.host.containers.sockets import RuntimeSocket, look
 
 STRANGER = 65_534
 

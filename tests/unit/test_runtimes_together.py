@@ -9,11 +9,11 @@ import pytest
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.containers import FakeContainers
-from workers.adapters.runtimes.behind_sockets import BehindSockets, Daemon, Sighted
-from workers.adapters.runtimes.together import HostContainers
-from workers.core.container import ContainerFacts, ContainerRef, ContainerState, RestartPolicy, Runtime
-from workers.core.errors import TransientFailure
-from workers.ports import Refusal
+from workers.domain.errors import TransientFailure
+from workers.domain.targets.container import ContainerFacts, ContainerRef, ContainerState, RestartPolicy, Runtime
+from workers.host.containers.behind_sockets import BehindSockets, Daemon, Sighted
+from workers.host.containers.host_containers import HostContainers
+from workers.host.containers.ports import Refusal
 
 ID = "a" * 64
 NO_SOCKET = Sighted(absent="no socket")

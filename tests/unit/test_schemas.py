@@ -16,19 +16,19 @@ import pytest
 from hypothesis import given, settings
 
 from tests.strategies import commands, node_states
-from workers.adapters.avro import AvroCodec
-from workers.adapters.avro.compatibility import broken_promises, nested_types, unreadable
-from workers.adapters.avro.mapping import RECORDS, to_wire
-from workers.adapters.avro.schemas import Schema, SchemaSet, load_schemas, read_schema, schema_set
-from workers.adapters.data_files import data_directory
-from workers.core.command import ActionCommand
-from workers.core.errors import ConfigError
-from workers.core.event import ContainerRef, ProcessRef
-from workers.core.file import Extent, FileAttribute, FileIdentity
-from workers.core.node_state import CommandPosition, NodeState, Progress
-from workers.core.outcome import PostCondition
-from workers.core.request import Actor, Causation, Step
-from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, ReviewedFile
+from workers.domain.command import ActionCommand
+from workers.domain.errors import ConfigError
+from workers.domain.event import ContainerRef, ProcessRef
+from workers.domain.node_state import CommandPosition, NodeState, Progress
+from workers.domain.outcome import PostCondition
+from workers.domain.request import Actor, Causation, Step
+from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, ReviewedFile
+from workers.domain.targets.file import Extent, FileAttribute, FileIdentity
+from workers.system.data_files import data_directory
+from workers.wire.avro import AvroCodec
+from workers.wire.avro.compatibility import broken_promises, nested_types, unreadable
+from workers.wire.avro.mapping import RECORDS, to_wire
+from workers.wire.avro.schemas import Schema, SchemaSet, load_schemas, read_schema, schema_set
 
 SCHEMAS = load_schemas()
 RELEASED = json.loads((Path(__file__).parent / "released_schemas.json").read_text())

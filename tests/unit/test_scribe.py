@@ -13,24 +13,24 @@ from hypothesis import strategies as st
 from tests.fakes.chained import FakeChained
 from tests.fakes.clock import FakeClock
 from tests.strategies import node_states, results, values
-from workers.adapters.avro import AvroCodec
-from workers.adapters.scribe import KEPT_BYTES, LONGEST_TEXT, ChainScribe
-from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer, PrivateKey
-from workers.core.audit import GENESIS, AuditRecord, link
-from workers.core.envelope import PayloadType
-from workers.core.ids import ChainId, ExecutionId, Incarnation, LogId, NodeId
-from workers.core.keyset import KeyRole, Keyset, PublicKey
-from workers.core.node_state import DeadLetter, NodeState
-from workers.core.outcome import Stage, Values
-from workers.core.record import LogPosition, OutRecord, Record
-from workers.core.result import ActionResult
-from workers.core.topics import AUDIT, DEAD_LETTERS, NODES, RESULTS
+from workers.domain.ids import ChainId, ExecutionId, Incarnation, LogId, NodeId
+from workers.domain.log.record import LogPosition, OutRecord, Record
+from workers.domain.log.topics import AUDIT, DEAD_LETTERS, NODES, RESULTS
+from workers.domain.node_state import DeadLetter, NodeState
+from workers.domain.outcome import Stage, Values
+from workers.domain.result import ActionResult
+from workers.domain.trust.audit import GENESIS, AuditRecord, link
+from workers.domain.trust.envelope import PayloadType
+from workers.domain.trust.keyset import KeyRole, Keyset, PublicKey
+from workers.wire.avro import AvroCodec
+from workers.wire.recorder import KEPT_BYTES, LONGEST_TEXT, ChainRecorder
+from workers.wire.signing import EnvelopeSigner, EnvelopeVerifier, PrivateKey
 
 CODEC = AvroCodec()
 KEY = PrivateKey.generate()
 TRUST = Keyset(1, 1 << 62, {KEY.key_id: PublicKey(KEY.key_id, KEY.public, KeyRole.NODE, "a" * 32)})
-OPENER = EnvelopeOpener(TRUST, CODEC, clock=FakeClock())
-SCRIBE = ChainScribe("node", sealer=EnvelopeSealer(KEY, CODEC), codec=CODEC)
+OPENER = EnvelopeVerifier(TRUST, CODEC, clock=FakeClock())
+SCRIBE = ChainRecorder("node", signer=EnvelopeSigner(KEY, CODEC), codec=CODEC)
 TRACE = (("traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01"),)
 POSITION = LogPosition(LogId("log"), "response.commands.default", 3)
 
@@ -41,7 +41,7 @@ def _bytes(record: OutRecord) -> bytes:
 
 
 def _audit(tx: FakeChained) -> list[tuple[AuditRecord, bytes]]:
-    opened = [OPENER.open(_bytes(record), PayloadType.AUDIT, AuditRecord) for record in tx.on(AUDIT)]
+    opened = [OPENER.verify(_bytes(record), PayloadType.AUDIT, AuditRecord) for record in tx.on(AUDIT)]
     return [(each.record, each.payload) for each in opened]
 
 
@@ -52,7 +52,7 @@ def test_results_are_signed_and_numbered_without_a_gap(steps: list[ActionResult]
     for step in steps:
         SCRIBE.result(tx, step, trace=TRACE)
     for number, (step, out) in enumerate(zip(steps, tx.published, strict=True)):
-        opened = OPENER.open(_bytes(out), PayloadType.RESULT, ActionResult)
+        opened = OPENER.verify(_bytes(out), PayloadType.RESULT, ActionResult)
         assert opened.record == dataclasses.replace(step, record_no=number)
         assert out.topic == RESULTS
         assert out.key == (step.node_id or step.execution_id).encode()
@@ -67,7 +67,7 @@ def test_a_heartbeat_takes_its_number_from_the_same_count(state: NodeState) -> N
     SCRIBE.node_state(tx, state)
     out = tx.published[1]
     assert (out.topic, out.key) == (NODES, state.node_id.encode())
-    opened = OPENER.open(_bytes(out), PayloadType.NODE_STATE, NodeState)
+    opened = OPENER.verify(_bytes(out), PayloadType.NODE_STATE, NodeState)
     assert opened.record == dataclasses.replace(state, record_no=1)
 
 
@@ -164,7 +164,7 @@ def test_text_that_is_no_unicode_or_endless_is_written_legibly(text: str) -> Non
     tx = FakeChained()
     SCRIBE.result(tx, _result(message=text, outputs={"exe": text, "big": 1 << 70, "yes": True}))
     SCRIBE.audit(tx, "intent", at_ns=1, actor=text, detail={"exe": text})
-    result = OPENER.open(_bytes(tx.published[0]), PayloadType.RESULT, ActionResult).record
+    result = OPENER.verify(_bytes(tx.published[0]), PayloadType.RESULT, ActionResult).record
     assert len(result.message) <= LONGEST_TEXT
     assert result.outputs == {"exe": result.message, "big": str(1 << 70), "yes": True}
     assert result.outputs["yes"] is True

@@ -6,11 +6,11 @@ import dataclasses
 
 import pytest
 
-from workers.core.file import FileFacts, FileIdentity, FileKind
-from workers.core.protected_files import ProtectedPlaces
-from workers.core.secret_files import secrecy, untouchable
+from workers.domain.targets.file import FileFacts, FileIdentity, FileKind
+from workers.domain.targets.protected_files import ProtectedPaths
+from workers.domain.targets.secret_files import secrecy, untouchable
 
-NOWHERE = ProtectedPlaces()
+NOWHERE = ProtectedPaths()
 FACTS = FileFacts(
     kind=FileKind.REGULAR,
     identity=FileIdentity(1, 10),
@@ -82,12 +82,12 @@ def test_other_names_are_not(path: bytes) -> None:
 
 
 def test_a_place_that_is_secret_is_so_under_any_name() -> None:
-    assert secrecy(FACTS, b"/tmp/x", ProtectedPlaces({FACTS.identity: "holds this machine's passwords"}))
-    assert secrecy(FACTS, b"/tmp/x", ProtectedPlaces({}, {FileIdentity(1, 2): "holds private keys"}))
-    assert secrecy(FACTS, b"/tmp/x", ProtectedPlaces({}, {FileIdentity(1, 3): "holds private keys"})) is None
+    assert secrecy(FACTS, b"/tmp/x", ProtectedPaths({FACTS.identity: "holds this machine's passwords"}))
+    assert secrecy(FACTS, b"/tmp/x", ProtectedPaths({}, {FileIdentity(1, 2): "holds private keys"}))
+    assert secrecy(FACTS, b"/tmp/x", ProtectedPaths({}, {FileIdentity(1, 3): "holds private keys"})) is None
 
 
 def test_own_trees_and_kernel_files_are_nobodys_to_read() -> None:
     assert untouchable(FACTS, NOWHERE) is None
-    assert untouchable(FACTS, ProtectedPlaces({}, {FileIdentity(1, 1): "is this node's journal"}))
+    assert untouchable(FACTS, ProtectedPaths({}, {FileIdentity(1, 1): "is this node's journal"}))
     assert untouchable(dataclasses.replace(FACTS, filesystem="proc"), NOWHERE)

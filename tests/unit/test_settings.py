@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from workers.core.errors import ConfigError
+from workers.domain.errors import ConfigError
 from workers.settings import (
     DispatcherSettings,
     GatewaySettings,

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from tests.fakes.clock import FakeClock
 from tests.strategies import commands
-from workers.adapters.avro import AvroCodec
-from workers.adapters.signing import EnvelopeOpener, EnvelopeSealer, PrivateKey, verify
-from workers.core.command import ActionCommand
-from workers.core.envelope import MAX_ENVELOPE_BYTES, Envelope, PayloadType, signed_bytes
-from workers.core.errors import MalformedMessage
-from workers.core.ids import key_id_of
-from workers.core.keyset import KeyRole, Keyset, PublicKey
-from workers.core.topology import Topology
-from workers.ports import Opened
+from workers.domain.command import ActionCommand
+from workers.domain.errors import MalformedMessage
+from workers.domain.ids import key_id_of
+from workers.domain.log.topology import Topology
+from workers.domain.trust.envelope import MAX_ENVELOPE_BYTES, Envelope, PayloadType, signed_bytes
+from workers.domain.trust.keyset import KeyRole, Keyset, PublicKey
+from workers.wire.avro import AvroCodec
+from workers.wire.ports import VerifiedRecord
+from workers.wire.signing import EnvelopeSigner, EnvelopeVerifier, PrivateKey, verify
 
 T = TypeVar("T")
 
@@ -44,12 +44,12 @@ class CountingCodec:
         return CODEC.decode(data, as_)
 
 
-def _open(value: bytes, *, codec: Any = CODEC, keyset: Keyset = TRUST) -> Opened[ActionCommand]:
-    return EnvelopeOpener(keyset, codec, clock=CLOCK).open(value, PayloadType.COMMAND, ActionCommand)
+def _open(value: bytes, *, codec: Any = CODEC, keyset: Keyset = TRUST) -> VerifiedRecord[ActionCommand]:
+    return EnvelopeVerifier(keyset, codec, clock=CLOCK).verify(value, PayloadType.COMMAND, ActionCommand)
 
 
 def _seal(command: ActionCommand) -> bytes:
-    return EnvelopeSealer(KEY, CODEC).seal(PayloadType.COMMAND, command).value
+    return EnvelopeSigner(KEY, CODEC).sign(PayloadType.COMMAND, command).value
 
 
 def _refusal(value: bytes, **more: Any) -> str:
@@ -105,7 +105,7 @@ def test_a_signature_made_for_another_type_does_not_hold() -> None:
 
 
 def test_a_signed_payload_of_another_record_is_a_wrong_record() -> None:
-    sealed = EnvelopeSealer(KEY, CODEC).seal(PayloadType.COMMAND, Topology("z", 1, 1, "t", 0))
+    sealed = EnvelopeSigner(KEY, CODEC).sign(PayloadType.COMMAND, Topology("z", 1, 1, "t", 0))
     assert _refusal(sealed.value) == "wrong_record"
 
 
@@ -134,7 +134,7 @@ def test_an_expired_keyset_vouches_for_nobody(command: ActionCommand) -> None:
 @settings(max_examples=20)
 @given(commands)
 def test_the_digest_is_of_the_very_bytes_that_were_signed(command: ActionCommand) -> None:
-    sealed = EnvelopeSealer(KEY, CODEC).seal(PayloadType.COMMAND, command)
+    sealed = EnvelopeSigner(KEY, CODEC).sign(PayloadType.COMMAND, command)
     opened = _open(sealed.value)
     assert opened.payload == sealed.payload == CODEC.encode(command)
     assert opened.sha256 == hashlib.sha256(sealed.payload).hexdigest()
@@ -143,7 +143,7 @@ def test_the_digest_is_of_the_very_bytes_that_were_signed(command: ActionCommand
 def test_what_nobody_would_open_is_not_sealed() -> None:
     big = Topology("z" * MAX_ENVELOPE_BYTES, 1, 1, "t", 0)
     with pytest.raises(MalformedMessage) as caught:
-        EnvelopeSealer(KEY, CODEC).seal(PayloadType.TOPOLOGY, big)
+        EnvelopeSigner(KEY, CODEC).sign(PayloadType.TOPOLOGY, big)
     assert caught.value.reason == "oversize"
 
 

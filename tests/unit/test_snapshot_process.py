@@ -15,19 +15,19 @@ from tests.fakes.failpoints import Crash, FakeFailpoints
 from tests.fakes.object_store import FakeObjectStore
 from tests.fakes.processes import FakeProcess, FakeProcesses
 from tests.fakes.spool import FakeSpool
-from workers.action import Begun, Done, Job, NotDone, Pending
+from workers.actions.base import Begun, Done, Job, NotDone, Pending
 from workers.actions.snapshot_process import FAILPOINTS, SnapshotProcess
-from workers.core.command import ActionCommand, parameters_digest
-from workers.core.custody import custody_key, object_key
-from workers.core.errors import CommandRejected, LimitExceeded, TransientFailure
-from workers.core.event import ProcessRef
-from workers.core.ids import EventId, Incarnation, KeyId, NodeId, id_from_cause
-from workers.core.outcome import Outcome, Report, Values
-from workers.core.process_snapshot import SCHEMA, VERSION, Variable
-from workers.core.redaction import shown_variable
-from workers.core.request import Actor, ActorKind, Causation
-from workers.core.target import FileTarget, ProcessTarget, Target
-from workers.ports import Host
+from workers.domain.command import ActionCommand, parameters_digest
+from workers.domain.errors import CommandRejected, LimitExceeded, TransientFailure
+from workers.domain.event import ProcessRef
+from workers.domain.ids import EventId, Incarnation, KeyId, NodeId, id_from_cause
+from workers.domain.outcome import Outcome, Report, Values
+from workers.domain.request import Actor, ActorKind, Causation
+from workers.domain.target import FileTarget, ProcessTarget, Target
+from workers.domain.targets.custody import custody_key, object_key
+from workers.domain.targets.process_snapshot import SCHEMA, VERSION, Variable
+from workers.domain.targets.redaction import shown_variable
+from workers.host.ports import Host
 
 NOON_NS = 1_783_198_004_000_000_000
 NODE = NodeId("0" * 32)

@@ -7,13 +7,13 @@ import pytest
 from tests.containing import World, code_of
 from tests.fakes.containers import FakeContainer
 from tests.fakes.failpoints import Crash
-from workers.action import Begun, Done, Job, NotDone, Pending
+from workers.actions.base import Begun, Done, Job, NotDone, Pending
 from workers.actions.start_container import FAILPOINTS, StartContainer
 from workers.actions.stop_container import StopContainer
-from workers.core.container import RestartPolicy
-from workers.core.errors import CommandRejected, Indeterminate, TransientFailure
-from workers.core.outcome import NOTHING, Outcome, Report, Values
-from workers.ports import Refusal
+from workers.domain.errors import CommandRejected, Indeterminate, TransientFailure
+from workers.domain.outcome import NOTHING, Outcome, Report, Values
+from workers.domain.targets.container import RestartPolicy
+from workers.host.containers.ports import Refusal
 
 ON_FAILURE = RestartPolicy("on-failure", 3)
 

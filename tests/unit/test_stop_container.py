@@ -8,11 +8,11 @@ import pytest
 
 from tests.containing import SECOND, World, code_of
 from tests.fakes.failpoints import Crash
-from workers.action import Done
+from workers.actions.base import Done
 from workers.actions.stop_container import FAILPOINTS, StopContainer
-from workers.core.container import ContainerState, RestartPolicy
-from workers.core.errors import CommandRejected, TransientFailure
-from workers.core.outcome import Outcome
+from workers.domain.errors import CommandRejected, TransientFailure
+from workers.domain.outcome import Outcome
+from workers.domain.targets.container import ContainerState, RestartPolicy
 
 ALWAYS = RestartPolicy("always")
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.adapters.sqlite import text
-from workers.core.errors import PermanentFailure
-from workers.core.outcome import Outcome, PostCondition, Report, Scalar, Values
+from workers.domain.errors import PermanentFailure
+from workers.domain.outcome import Outcome, PostCondition, Report, Scalar, Values
+from workers.store.sqlite import text
 
 # Lone surrogates included: names on Linux are bytes, and travel escaped as such.
 _TEXTS = st.text(st.characters(codec=None, exclude_categories=()))

@@ -10,11 +10,11 @@ import pytest
 
 from tests.fakes.failpoints import Crash
 from tests.sighting import PERSON, World, reason_of
-from workers.action import Done, NotDone
+from workers.actions.base import Done, NotDone
 from workers.actions.suspend_process import FAILPOINTS, SuspendProcess
-from workers.core.errors import CommandRejected, PermanentFailure, TransientFailure
-from workers.core.outcome import Outcome
-from workers.core.target import ContainerTarget, ProcessTarget
+from workers.domain.errors import CommandRejected, PermanentFailure, TransientFailure
+from workers.domain.outcome import Outcome
+from workers.domain.target import ContainerTarget, ProcessTarget
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ def test_a_dry_run_says_what_would_stop_and_touches_nothing(world: World, state:
     job = world.seen(miner)
     if not state:
         miner.end()
-    report = world.action.rehearse(job, world.bind(job), world.host)
+    report = world.action.dry_run_report(job, world.bind(job), world.host)
     assert report.outcome is Outcome.DRY_RUN
     assert said in report.message
     assert world.processes.effects == 0

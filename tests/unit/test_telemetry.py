@@ -23,16 +23,16 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import workers
 from tests.unit.house_rules import sources_under
-from workers.adapters.logs import LONGEST_FIELD, StructuredLog
-from workers.adapters.telemetry import telemetry
-from workers.adapters.telemetry.exporting import ExportingTelemetry
-from workers.adapters.telemetry.quiet import QuietTelemetry
-from workers.core.errors import ConfigError, PermanentFailure
-from workers.core.metrics import METRICS
-from workers.core.record import Headers
-from workers.core.trace_context import HEADER, TraceContext, context_of
-from workers.ports import Telemetry
+from workers.domain.errors import ConfigError, PermanentFailure
+from workers.domain.log.record import Headers
+from workers.domain.log.trace_context import HEADER, TraceContext, context_of
+from workers.domain.metrics import METRICS
 from workers.settings import TelemetrySettings
+from workers.system.logs import LONGEST_FIELD, StructuredLog
+from workers.system.ports import Telemetry
+from workers.system.telemetry import telemetry
+from workers.system.telemetry.exporting import ExportingTelemetry
+from workers.system.telemetry.quiet import QuietTelemetry
 
 
 class Exported:
@@ -305,7 +305,7 @@ def test_a_library_s_warning_becomes_a_line_of_ours() -> None:
 def test_without_an_endpoint_opentelemetry_is_not_even_imported() -> None:
     program = (
         "import sys\n"
-        "from workers.adapters.telemetry import telemetry\n"
+        "from workers.system.telemetry import telemetry\n"
         "from workers.settings import TelemetrySettings\n"
         "made = telemetry(TelemetrySettings(), worker='node', instance_id='i')\n"
         "with made.span('x') as span: made.log('said', answer=span.headers()[0][0])\n"

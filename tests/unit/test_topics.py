@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.action import Action
-from workers.adapters.avro.mapping import RECORDS
-from workers.adapters.data_files import topic_files
-from workers.adapters.topic_catalogue import catalogue, load_topics, readme
-from workers.core import topics as names
-from workers.core.errors import ConfigError
-from workers.core.routing import command_topic
-from workers.core.topic_spec import Acl, Format, Key, Operation, Principal, TopicSpec, acls
+from workers.actions.base import Action
+from workers.domain.errors import ConfigError
+from workers.domain.log import topics as names
+from workers.domain.log.routing import command_topic
+from workers.domain.log.topic_spec import Acl, Format, Key, Operation, Principal, TopicSpec, acls
+from workers.log.topic_catalogue import catalogue, load_topics, readme
 from workers.settings import DispatcherSettings, NodeIdentity
+from workers.system.data_files import topic_files
+from workers.wire.avro.mapping import RECORDS
 
 TOPICS = load_topics()
 BY_NAME = {topic.name: topic for topic in TOPICS}

@@ -8,13 +8,13 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.adapters.avro import AvroCodec
-from workers.adapters.topic_catalogue import load_topics
-from workers.core.ids import KeyId, NodeId
-from workers.core.keyset import KeyRole, Signatory
-from workers.core.routing import command_topic, generation_of, partition_for
-from workers.core.topology import MAX_PARTITIONS, READ_ON_NS, Topology, first, objection
-from workers.dispatcher.form import DAY_S
+from workers.dispatcher.validation import DAY_S
+from workers.domain.ids import KeyId, NodeId
+from workers.domain.log.routing import command_topic, generation_of, partition_for
+from workers.domain.log.topology import MAX_PARTITIONS, READ_ON_NS, Topology, first, objection
+from workers.domain.trust.keyset import KeyRole, Signatory
+from workers.log.topic_catalogue import load_topics
+from workers.wire.avro import AvroCodec
 
 OPERATOR = Signatory(KeyId("k"), KeyRole.OPERATOR, "operator")
 zones = st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True)

@@ -6,13 +6,13 @@ import pytest
 
 from tests.containing import World, code_of
 from tests.fakes.failpoints import Crash
-from workers.action import Action, Done, Job, NotDone, Pending
+from workers.actions.base import Action, Done, Job, NotDone, Pending
 from workers.actions.pause_container import PauseContainer
 from workers.actions.unpause_container import FAILPOINTS, UnpauseContainer
-from workers.core.container import ContainerState
-from workers.core.errors import CommandRejected, Indeterminate, TransientFailure
-from workers.core.outcome import Outcome, Report, Values
-from workers.ports import Refusal
+from workers.domain.errors import CommandRejected, Indeterminate, TransientFailure
+from workers.domain.outcome import Outcome, Report, Values
+from workers.domain.targets.container import ContainerState
+from workers.host.containers.ports import Refusal
 
 
 class Undo:

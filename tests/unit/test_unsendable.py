@@ -8,17 +8,17 @@ from tests.fakes.bus import FakeBus
 from tests.fakes.clock import FakeClock
 from tests.fakes.codec import FakeCodec
 from tests.fakes.failpoints import FakeFailpoints
-from tests.fakes.signing import FakeSealer, fake_key
+from tests.fakes.signing import FakeSigner, fake_key
 from tests.fakes.telemetry import FakeTelemetry
-from workers.adapters.kafka.memory_outbox import MemoryOutbox
-from workers.adapters.kafka.relay import OutboxRelay
-from workers.adapters.kafka.unsendable import LONGEST_SAYING, Unsendable
-from workers.adapters.scribe import ChainScribe
-from workers.core.ids import ChainId
-from workers.core.keyset import KeyRole
-from workers.core.record import OutRecord
-from workers.core.topics import AUDIT, DEAD_LETTERS
-from workers.ports import OutboxRow
+from workers.domain.ids import ChainId
+from workers.domain.log.record import OutRecord
+from workers.domain.log.topics import AUDIT, DEAD_LETTERS
+from workers.domain.trust.keyset import KeyRole
+from workers.log.memory_outbox import MemoryOutbox
+from workers.log.ports import OutboxRow
+from workers.log.relay import OutboxRelay
+from workers.log.unsendable import LONGEST_SAYING, Unsendable
+from workers.wire.recorder import ChainRecorder
 
 
 class Bench:
@@ -30,8 +30,8 @@ class Bench:
         self.outbox = MemoryOutbox(ChainId("gateway/test"), most=most)
         self.telemetry = FakeTelemetry()
         clock = FakeClock()
-        scribe = ChainScribe("gateway", sealer=FakeSealer(fake_key("gateway", KeyRole.WORKER)), codec=FakeCodec())
-        self.refused = Unsendable(self.outbox.begin, scribe, clock.now_ns, self.telemetry)
+        recorder = ChainRecorder("gateway", signer=FakeSigner(fake_key("gateway", KeyRole.WORKER)), codec=FakeCodec())
+        self.refused = Unsendable(self.outbox.begin, recorder, clock.now_ns, self.telemetry)
         self.relay = OutboxRelay(
             self.outbox,
             self.bus.writer(),

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from workers.action.telling import ToldSource
-from workers.core.ids import ExecutionId, id_from_cause
-from workers.core.node_state import Progress
+from workers.actions.base.upload_progress import ProgressSource
+from workers.domain.ids import ExecutionId, id_from_cause
+from workers.domain.node_state import Progress
+from workers.host.evidence.ports import NoProgress
 from workers.node.uploads import MOST, Uploads
-from workers.ports import Untold
 
 IDS = [id_from_cause(1_783_198_004_000_000_000, str(number)) for number in range(MOST + 3)]
 
@@ -27,13 +27,13 @@ class BoardMachine(RuleBasedStateMachine):
 
     @rule(execution_id=st.sampled_from(IDS), done=st.integers(0, 9))
     def tell(self, execution_id: ExecutionId, done: int) -> None:
-        self.board.tell(execution_id, done=done, size=9)
+        self.board.update(execution_id, done=done, size=9)
         if execution_id in self.told or len(self.told) < MOST:
             self.told[execution_id] = max(done, self.told.get(execution_id, 0))
 
     @rule(execution_id=st.sampled_from(IDS))
     def over(self, execution_id: ExecutionId) -> None:
-        self.board.over(execution_id)
+        self.board.finish(execution_id)
         self.told.pop(execution_id, None)
 
     @invariant()
@@ -47,17 +47,17 @@ TestBoard = BoardMachine.TestCase
 def test_it_is_bounded_and_has_room_again_when_one_is_over() -> None:
     board = Uploads()
     for each in IDS:
-        board.tell(each, done=0, size=1)
+        board.update(each, done=0, size=1)
     assert [progress.execution_id for progress in board.now()] == IDS[:MOST]
-    board.over(IDS[0])
-    board.tell(IDS[-1], done=0, size=1)
+    board.finish(IDS[0])
+    board.update(IDS[-1], done=0, size=1)
     assert [progress.execution_id for progress in board.now()] == [*IDS[1:MOST], IDS[-1]]
 
 
 def test_without_a_board_nothing_is_kept() -> None:
-    nobody = Untold()
-    nobody.tell(IDS[0], done=1, size=2)
-    nobody.over(IDS[0])
+    nobody = NoProgress()
+    nobody.update(IDS[0], done=1, size=2)
+    nobody.finish(IDS[0])
 
 
 class Bytes:
@@ -89,7 +89,7 @@ def test_a_told_source_is_the_source_and_tells_what_lies_before_the_farthest_rea
     data: bytes, reads: list[tuple[int, int]]
 ) -> None:
     source, board = Bytes(data), Uploads()
-    told = ToldSource(source, IDS[0], board)
+    told = ProgressSource(source, IDS[0], board)
     assert (told.size, told.sha256) == (source.size, source.sha256)
     for number, (offset, length) in enumerate(reads, 1):
         assert told.read_at(offset, length) == data[offset : offset + length]
@@ -99,7 +99,7 @@ def test_a_told_source_is_the_source_and_tells_what_lies_before_the_farthest_rea
 
 def test_a_told_source_gives_its_file_a_name_and_is_closed_as_the_source() -> None:
     source = Bytes(b"evidence")
-    told = ToldSource(source, IDS[0], Uploads())
+    told = ProgressSource(source, IDS[0], Uploads())
     assert (told.link(3, "first"), told.link(4, "second")) == (True, False)
     assert source.linked == [(3, "first"), (4, "second")]
     told.close()

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.adapters import yaml_files
-from workers.core.errors import ConfigError
+from workers.domain.errors import ConfigError
+from workers.system import yaml_files
 
 
 def test_what_was_written_is_read_back_and_only_its_owner_may_read_it(tmp_path: Path) -> None:

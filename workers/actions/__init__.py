@@ -1,12 +1,10 @@
 """The catalogue of actions, one file an action; run by the node worker, described by the gateway and the CLI.
 
-An action knows core, ports and workers.action; it must never know another action or an adapter. A new one is its file,
-its line in ``CATALOGUE`` and its unit test.
-"""
+An action knows core, ports and workers.actions.base; it must never know another action or an adapter. A new one is
+its file, its line in ``CATALOGUE`` and its unit test."""
 
 from typing import Any, Final
 
-from workers.action import Action
 from workers.actions import (
     file_acquire,
     file_quarantine,
@@ -24,6 +22,7 @@ from workers.actions import (
     suspend_process,
     unpause_container,
 )
+from workers.actions.base import Action
 from workers.actions.file_acquire import FileAcquire
 from workers.actions.file_quarantine import FileQuarantine
 from workers.actions.file_unquarantine import FileUnquarantine

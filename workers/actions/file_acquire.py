@@ -1,25 +1,25 @@
 """file_acquire: a file's content, as it is now, into the object store, with the proof of where it came from.
 
-Run by the node worker in the gathering lane. The way from the spool to the store is ``action.gathering``'s; here is
-which file may be read, and what is said of it. Must never read what is not a regular file, nor what is secret without
-two people's word.
-"""
+Run by the node worker in the gathering lane. The way from the spool to the store is ``actions.base.gathering``'s;
+here is which file may be read, and what is said of it. Must never read what is not a regular file, nor what is secret
+without two people's word."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from workers.action import FieldSpec, Job, parameter
-from workers.action.enclosing import CONTAINER, MOUNTS, enclosed, enclosure_of
-from workers.action.gathering import OBJECT, GatheringAction, failpoints_of, shelves
-from workers.core.custody import Custody
-from workers.core.errors import CommandRejected, PermanentFailure
-from workers.core.file import FileFacts, FileIdentity, FileKind, Location, shown
-from workers.core.outcome import Outcome, Report, Values
-from workers.core.protected_files import is_remote
-from workers.core.secret_files import secrecy, untouchable
-from workers.core.target import FileTarget, ReviewedFile
-from workers.ports import Host, Spool
+from workers.actions.base import FieldSpec, Job, parameter
+from workers.actions.base.container_files import CONTAINER, MOUNTS, enclosed, enclosure_of
+from workers.actions.base.gathering import OBJECT, GatheringAction, failpoints_of, shelves
+from workers.domain.errors import CommandRejected, PermanentFailure
+from workers.domain.outcome import Outcome, Report, Values
+from workers.domain.target import FileTarget, ReviewedFile
+from workers.domain.targets.custody import Custody
+from workers.domain.targets.file import FileFacts, FileIdentity, FileKind, Location, shown
+from workers.domain.targets.protected_files import is_remote
+from workers.domain.targets.secret_files import secrecy, untouchable
+from workers.host.evidence.ports import Spool
+from workers.host.ports import Host
 
 FAILPOINTS: Final = failpoints_of("file_acquire")
 
@@ -94,7 +94,7 @@ class FileAcquire(GatheringAction[AcquireParameters]):
     def take(self, job: Job[AcquireParameters], claim: Values, host: Host, spool: Spool) -> Custody:
         """A copy of its content."""
         target, _ = _meant(job, host)
-        spool.make_room(int(claim["size"]))
+        spool.check_capacity(int(claim["size"]))
         expected = FileIdentity(_unsigned(claim["device"]), _unsigned(claim["inode"]))
         where = _location(job, target, claim)
         copy = spool.copy(job.command.command_id, where, expected, deadline_ns=job.deadline_ns)
@@ -123,7 +123,7 @@ class FileAcquire(GatheringAction[AcquireParameters]):
             root=facts.root,
         )
 
-    def rehearse(self, job: Job[AcquireParameters], claim: Values, host: Host) -> Report:
+    def dry_run_report(self, job: Job[AcquireParameters], claim: Values, host: Host) -> Report:
         """What would be copied."""
         message = f"would copy {claim['path']} ({claim['size']} bytes) to the object store; nothing was read"
         return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.known(claim))
@@ -159,7 +159,7 @@ def _location(job: Job[AcquireParameters], target: FileTarget, claim: Values) ->
 
 def _refuse(facts: FileFacts, path: bytes, job: Job[AcquireParameters], spool: Spool) -> None:
     """What must not or cannot be read. Nothing was opened."""
-    reason = untouchable(facts, spool.own_places())
+    reason = untouchable(facts, spool.own_paths())
     if reason is not None:
         raise CommandRejected(f"nobody may read the file through this node: {reason}", code="protected_target")
     if facts.kind is not FileKind.REGULAR:
@@ -174,7 +174,7 @@ def _refuse(facts: FileFacts, path: bytes, job: Job[AcquireParameters], spool: S
             f"it has {facts.size} bytes; this node takes at most {spool.largest} (file_acquire.max_file_size_mb)",
             code="too_large",
         )
-    secret = secrecy(facts, path, spool.secret_places())
+    secret = secrecy(facts, path, spool.secret_paths())
     if secret is not None and job.command.approval_class != _TWO:
         raise CommandRejected(
             f"the file is secret: {secret}; taking it needs two people's signatures, which this version cannot verify "

@@ -10,21 +10,22 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Final
 
-from workers.action import Action, Begun, Done, FieldSpec, Job, Lane, NotDone, Permission, Probe
-from workers.action.enclosing import CONTAINER, MOUNTS, enclosed, enclosure_of, present_run
-from workers.action.quarantine_steps import PLACES, Steps
-from workers.action.takeable import Allowances, differs, held_fast, refuse
-from workers.core.errors import (
+from workers.actions.base import Action, Begun, Done, FieldSpec, Job, Lane, NotDone, Permission, Probe
+from workers.actions.base.container_files import CONTAINER, MOUNTS, enclosed, enclosure_of, present_run
+from workers.actions.base.file_limits import Allowances, differs, held_fast, refuse
+from workers.actions.base.quarantine_steps import PLACES, Steps
+from workers.domain.errors import (
     CommandRejected,
     Indeterminate,
     PermanentFailure,
     WorkerError,
 )
-from workers.core.file import OVERLAY, Enclosure, FileFacts, Holders, Location, shown
-from workers.core.manifest import Manifest, ManifestState, intent
-from workers.core.outcome import NOTHING, Outcome, PostCondition, Report, Values
-from workers.core.target import FileTarget
-from workers.ports import Host, Place, Vault
+from workers.domain.outcome import NOTHING, Outcome, PostCondition, Report, Values
+from workers.domain.target import FileTarget
+from workers.domain.targets.file import OVERLAY, Enclosure, FileFacts, Holders, Location, shown
+from workers.domain.targets.manifest import Manifest, ManifestState, intent
+from workers.host.files.ports import HeldFile, Vault
+from workers.host.ports import Host
 
 FAILPOINTS: Final = PLACES
 """Right after each step of SAFETY section 3.1."""
@@ -147,7 +148,7 @@ class FileQuarantine(Action[Allowances]):
             return Begun()
         return Done(self._told(manifest, claim, vault))
 
-    def rehearse(self, job: Job[Allowances], claim: Values, host: Host) -> Report:
+    def dry_run_report(self, job: Job[Allowances], claim: Values, host: Host) -> Report:
         """What would be taken."""
         path = claim["path"]
         message = (
@@ -207,7 +208,7 @@ class FileQuarantine(Action[Allowances]):
         if changed:
             return self.failed("target_changed", f"its {changed} changed; nothing was touched", claim)
         refuse(facts, target, job.parameters, vault)
-        vault.make_room(facts.size)
+        vault.check_capacity(facts.size)
         found = facts
         if facts.filesystem == OVERLAY and not held_fast(facts.flags):
             lifted = vault.lift(where, facts.identity)
@@ -283,7 +284,7 @@ def _location(job: Job[Allowances], target: FileTarget, claim: Values) -> Locati
     return Location(target.path, enclosure_of(claim), job.parameters.allow_remote)
 
 
-def _place(manifest: Manifest, vault: Vault, host: Host) -> Place | CommandRejected:
+def _place(manifest: Manifest, vault: Vault, host: Host) -> HeldFile | CommandRejected:
     """The file's directory, or why it is not to be had; a link that was put in its way is no directory of ours."""
     try:
         return _opened(manifest, vault, host)
@@ -293,7 +294,7 @@ def _place(manifest: Manifest, vault: Vault, host: Host) -> Place | CommandRejec
         raise Indeterminate(f"its directory cannot be opened: {error.message}", code="half_done") from error
 
 
-def _opened(manifest: Manifest, vault: Vault, host: Host) -> Place:
+def _opened(manifest: Manifest, vault: Vault, host: Host) -> HeldFile:
     """In the run that it was taken from; where that has ended, in the one that its container has now."""
     inside: Enclosure | None = manifest.enclosure
     try:

@@ -10,15 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
-from workers.action import Action, Begun, Done, FieldSpec, Job, Lane, NoParameters, NotDone, Permission, Probe
-from workers.action.enclosing import CONTAINER, MOUNTS, present_run
-from workers.core.errors import CommandRejected, Indeterminate, PermanentFailure, WorkerError
-from workers.core.file import Enclosure, Location, is_privileged, shown
-from workers.core.ids import NO_EXECUTION
-from workers.core.manifest import Manifest, ManifestState
-from workers.core.outcome import NOTHING, Outcome, PostCondition, Report, Values
-from workers.core.target import FileTarget
-from workers.ports import Host, Occupant, Place, Vault
+from workers.actions.base import Action, Begun, Done, FieldSpec, Job, Lane, NoParameters, NotDone, Permission, Probe
+from workers.actions.base.container_files import CONTAINER, MOUNTS, present_run
+from workers.domain.errors import CommandRejected, Indeterminate, PermanentFailure, WorkerError
+from workers.domain.ids import NO_EXECUTION
+from workers.domain.outcome import NOTHING, Outcome, PostCondition, Report, Values
+from workers.domain.target import FileTarget
+from workers.domain.targets.file import Enclosure, Location, is_privileged, shown
+from workers.domain.targets.manifest import Manifest, ManifestState
+from workers.host.files.ports import HeldFile, Occupant, Vault
+from workers.host.ports import Host
 
 FAILPOINTS: Final = tuple(f"file_unquarantine.r{step}" for step in (0, 2, 3, 4, 5, 6, 7))
 """Right after each step of SAFETY section 3.2; R1 leaves nothing that R2 does not, and R8 is the journal's commit."""
@@ -128,7 +129,7 @@ class FileUnquarantine(Action[NoParameters]):
         mine = manifest.restored_by == job.command.command_id
         return Begun() if manifest.state is ManifestState.RESTORING and mine else NotDone()
 
-    def rehearse(self, job: Job[NoParameters], claim: Values, host: Host) -> Report:
+    def dry_run_report(self, job: Job[NoParameters], claim: Values, host: Host) -> Report:
         """What would come back."""
         message = (
             f"would put {claim['path']} back ({claim['size']} bytes); nothing was touched"
@@ -173,7 +174,7 @@ class _Run:
     claim: Values
     host: Host
     vault: Vault
-    place: Place
+    place: HeldFile
 
     def go(self, manifest: Manifest) -> Report:
         """On from where the manifest stands."""

@@ -2,24 +2,24 @@
 
 Run by the node worker in the gathering lane. Logs are a container's, whichever of its runs wrote them: one that was
 started again since it was seen is asked all the same, and an ended one too. Nothing is done to it. The way from the
-spool to the store is ``action.gathering``'s. What the lines hold is evidence, kept as it is, and never repeated in a
-message of ours.
-"""
+spool to the store is ``actions.base.gathering``'s. What the lines hold is evidence, kept as it is, and never repeated
+in a message of ours."""
 
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from workers.action import FieldSpec, Job, parameter
-from workers.action.containers import FACTS, ContainerAction, runtimes
-from workers.action.gathering import OBJECT, GatheringAction, failpoints_of, shelves
-from workers.core.container import bound, called, choose, ref_of
-from workers.core.custody import Custody
-from workers.core.errors import CommandRejected, TransientFailure
-from workers.core.outcome import Outcome, PostCondition, Report, Values
-from workers.core.target import ContainerTarget
-from workers.ports import Host, Spool
+from workers.actions.base import FieldSpec, Job, parameter
+from workers.actions.base.container import FACTS, ContainerAction, runtimes
+from workers.actions.base.gathering import OBJECT, GatheringAction, failpoints_of, shelves
+from workers.domain.errors import CommandRejected, TransientFailure
+from workers.domain.outcome import Outcome, PostCondition, Report, Values
+from workers.domain.target import ContainerTarget
+from workers.domain.targets.container import bound, called, choose, ref_of
+from workers.domain.targets.custody import Custody
+from workers.host.evidence.ports import Spool
+from workers.host.ports import Host
 
 FAILPOINTS: Final = failpoints_of("get_logs")
 
@@ -95,7 +95,7 @@ class GetLogs(GatheringAction[LogParameters]):
         source = f"container {ref.id} of {ref.runtime}"
         return self.custody(job, host, size=kept.size, sha256=kept.sha256, source=source, truncated=not kept.whole)
 
-    def rehearse(self, job: Job[LogParameters], claim: Values, host: Host) -> Report:
+    def dry_run_report(self, job: Job[LogParameters], claim: Values, host: Host) -> Report:
         """What would be copied."""
         message = f"would copy the logs of {called(claim)} to the object store; nothing was read"
         return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.known(claim))

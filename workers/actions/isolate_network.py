@@ -14,14 +14,15 @@ from collections.abc import Collection
 from contextlib import closing
 from typing import Final
 
-from workers.action import Begun, Done, FieldSpec, Job, NoParameters, NotDone, Pending, Probe
-from workers.action.networks import FACTS, Gone, NetworkAction, facts_of, network_of, networks
-from workers.core.errors import CommandRejected, TransientFailure, WorkerError
-from workers.core.ids import ExecutionId
-from workers.core.network import Barrier, Isolation, Lifeline, Lifelines, Purpose, from_text, to_text
-from workers.core.outcome import Outcome, PostCondition, Report, Values
-from workers.core.target import NetworkTarget
-from workers.ports import Host, NetworkPlace
+from workers.actions.base import Begun, Done, FieldSpec, Job, NoParameters, NotDone, Pending, Probe
+from workers.actions.base.network import FACTS, Gone, NetworkAction, facts_of, network_of, networks
+from workers.domain.errors import CommandRejected, TransientFailure, WorkerError
+from workers.domain.ids import ExecutionId
+from workers.domain.outcome import Outcome, PostCondition, Report, Values
+from workers.domain.target import NetworkTarget
+from workers.domain.targets.network import Barrier, Isolation, Lifeline, Lifelines, Purpose, from_text, to_text
+from workers.host.network.ports import NetworkNamespace
+from workers.host.ports import Host
 
 FAILPOINTS: Final = (
     "isolate_network.begun",
@@ -105,7 +106,7 @@ class IsolateNetwork(NetworkAction[NoParameters]):
             return Done(self._already(claim, found.made_by))
         return Begun() if found.trial else Done(self._isolated(claim, found, cause="unproven"))
 
-    def rehearse(self, job: Job[NoParameters], claim: Values, host: Host) -> Report:
+    def dry_run_report(self, job: Job[NoParameters], claim: Values, host: Host) -> Report:
         """What would be cut off, and what would not."""
         if claim["found"] or not claim["namespace"]:
             message = f"would do nothing: {network_of(claim)} {_why_nothing(claim)}"
@@ -141,7 +142,7 @@ class IsolateNetwork(NetworkAction[NoParameters]):
             return f"its interface {min(missing)} was taken out of it"
         return ""
 
-    def _may_be_isolated(self, place: NetworkPlace, claim: Values) -> None:
+    def _may_be_isolated(self, place: NetworkNamespace, claim: Values) -> None:
         if claim["scope"] == "container" and place.own:
             raise CommandRejected(
                 f"{network_of(claim)} is the host's, or this worker's own: isolate the host's network if that is meant",
@@ -154,7 +155,7 @@ class IsolateNetwork(NetworkAction[NoParameters]):
                 code="ebpf_data_path",
             )
 
-    def _isolate(self, claim: Values, host: Host, place: NetworkPlace, left: Barrier | None) -> Report:
+    def _isolate(self, claim: Values, host: Host, place: NetworkNamespace, left: Barrier | None) -> Report:
         if left is not None:
             place.end(left)  # of a worker that died: what answers is only seen in an open network
         allowed = from_text(str(claim["allowed"]))
@@ -186,7 +187,9 @@ class IsolateNetwork(NetworkAction[NoParameters]):
         message = f"{network_of(claim)} is open as before: {wrong}"
         return self.report(Outcome.FAILED, "self_test", message, outputs=facts_of(claim))
 
-    def _tested(self, place: NetworkPlace, isolation: Isolation, host: Host, answering: Collection[Lifeline]) -> str:
+    def _tested(
+        self, place: NetworkNamespace, isolation: Isolation, host: Host, answering: Collection[Lifeline]
+    ) -> str:
         """What is wrong with the isolation that is on trial; empty for nothing."""
         missing = set(answering) - networks(host).answering(answering)
         missing -= networks(host).answering(missing)  # one lost connection is no cut line
@@ -195,7 +198,7 @@ class IsolateNetwork(NetworkAction[NoParameters]):
             return f"{named.purpose} {named.address}:{named.port} answered before, and does not with the rules in place"
         return place.blocks(isolation, sorted({each.address for each in answering}))
 
-    def _take_back(self, place: NetworkPlace, isolation: Isolation) -> None:
+    def _take_back(self, place: NetworkNamespace, isolation: Isolation) -> None:
         """What cannot be taken back here runs out by itself: nothing was kept yet."""
         found = place.barrier()
         if found is not None and found.made_by == isolation.made_by:

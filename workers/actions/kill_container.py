@@ -1,16 +1,16 @@
 """kill_container: SIGKILL to all of one run of a container, its restart policy disabled first so that it stays dead.
 
-Run by the node worker in the containment lane; the steps are ``workers.action.ending``'s. Must never kill a run that
-the claim does not name.
-"""
+Run by the node worker in the containment lane; the steps are ``workers.actions.base.container_end``'s. Must never
+kill a run that the claim does not name."""
 
 from typing import Final
 
-from workers.action import Job, NoParameters
-from workers.action.containers import runtimes
-from workers.action.ending import Ending
-from workers.core.container import ContainerFacts
-from workers.ports import Host, Refusal
+from workers.actions.base import Job, NoParameters
+from workers.actions.base.container import runtimes
+from workers.actions.base.container_end import Ending
+from workers.domain.targets.container import ContainerFacts
+from workers.host.containers.ports import Refusal
+from workers.host.ports import Host
 
 FAILPOINTS: Final = ("kill_container.restrained", "kill_container.asked")
 """Right after the restart policy was taken away; right after the runtime took the kill."""

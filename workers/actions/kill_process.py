@@ -1,22 +1,22 @@
 """kill_process: SIGKILL to exactly the process that was meant, through a descriptor that can become no other.
 
 Run by the node worker in the containment lane. What the target can write (argv, exe, name, cgroup) is evidence and
-never a reason to refuse. With ``tree`` all its descendants die with it (``action.process_tree``), or none where one of
-them is protected. It must never signal a pid.
-"""
+never a reason to refuse. With ``tree`` all its descendants die with it (``actions.base.process_tree``), or none where
+one of them is protected. It must never signal a pid."""
 
 import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
-from workers.action import Begun, Done, FieldSpec, Job, NotDone, Pending, Probe, parameter
-from workers.action.kinship import named, survey
-from workers.action.process_tree import MOST_HELD, Fate, Tree, waiting_for
-from workers.action.processes import FACTS, Chosen, SightedAction, called, reopen, short
-from workers.core.outcome import Outcome, PostCondition, Report, Values
-from workers.core.process import ProcessFacts
-from workers.ports import HeldProcess, Host, ProcessHandle
+from workers.actions.base import Begun, Done, FieldSpec, Job, NotDone, Pending, Probe, parameter
+from workers.actions.base.descendants import named, survey
+from workers.actions.base.process import FACTS, Chosen, SightedAction, called, reopen, short
+from workers.actions.base.process_tree import MOST_HELD, Fate, Tree, waiting_for
+from workers.domain.outcome import Outcome, PostCondition, Report, Values
+from workers.domain.targets.process import ProcessFacts
+from workers.host.ports import Host
+from workers.host.processes.ports import HeldProcess, ProcessHandle
 
 FAILPOINTS: Final = (
     "kill_process.stopped",
@@ -95,9 +95,9 @@ class KillProcess(SightedAction[KillParameters]):
         half_done = job.parameters.tree and _stopped_by_us(living)
         return Begun() if half_done else NotDone()
 
-    def rehearse(self, job: Job[KillParameters], claim: Values, host: Host) -> Report:
+    def dry_run_report(self, job: Job[KillParameters], claim: Values, host: Host) -> Report:
         """Who would be killed."""
-        report = SightedAction.rehearse(self, job, claim, host)
+        report = SightedAction.dry_run_report(self, job, claim, host)
         if not claim["present"] or not job.parameters.tree:
             return report
         count = f"{claim['descendants']}{'' if claim['descendants_named_all'] else ' or more'}"

@@ -7,12 +7,12 @@ freeze a run that the claim does not name.
 
 from typing import Final
 
-from workers.action import Done, Job, NoParameters, NotDone, Pending, Probe
-from workers.action.containers import MAY_ACT_YET, ContainerAction, outputs_of, refusal, returns, runtimes
-from workers.core.container import ContainerState, called, ref_of, same_run
-from workers.core.errors import TransientFailure
-from workers.core.outcome import Outcome, PostCondition, Report, Values
-from workers.ports import Host
+from workers.actions.base import Done, Job, NoParameters, NotDone, Pending, Probe
+from workers.actions.base.container import MAY_ACT_YET, ContainerAction, outputs_of, refusal, returns, runtimes
+from workers.domain.errors import TransientFailure
+from workers.domain.outcome import Outcome, PostCondition, Report, Values
+from workers.domain.targets.container import ContainerState, called, ref_of, same_run
+from workers.host.ports import Host
 
 FAILPOINTS: Final = ("pause_container.asked",)
 """Right after the runtime answered the pause."""
@@ -79,7 +79,7 @@ class PauseContainer(ContainerAction[NoParameters]):
             return Done(self._idle(claim))
         return Pending(self.silent(claim, MAY_ACT_YET)) if facts.unsettled else NotDone()
 
-    def rehearse(self, job: Job[NoParameters], claim: Values, host: Host) -> Report:
+    def dry_run_report(self, job: Job[NoParameters], claim: Values, host: Host) -> Report:
         """What would be frozen."""
         would = claim["state"] in (ContainerState.RUNNING, ContainerState.RESTARTING)
         message = (

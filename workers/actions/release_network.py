@@ -7,12 +7,12 @@ stands in this node's own journal. Must never take away rules that another execu
 from contextlib import closing
 from typing import Final
 
-from workers.action import Done, Job, NoParameters, NotDone, Pending, Probe
-from workers.action.networks import Gone, NetworkAction, facts_of, network_of
-from workers.core.errors import CommandRejected, TransientFailure
-from workers.core.network import Barrier
-from workers.core.outcome import Outcome, PostCondition, Report, Values
-from workers.ports import Host
+from workers.actions.base import Done, Job, NoParameters, NotDone, Pending, Probe
+from workers.actions.base.network import Gone, NetworkAction, facts_of, network_of
+from workers.domain.errors import CommandRejected, TransientFailure
+from workers.domain.outcome import Outcome, PostCondition, Report, Values
+from workers.domain.targets.network import Barrier
+from workers.host.ports import Host
 
 FAILPOINTS: Final = ("release_network.released",)
 """Right after the rules were taken away."""
@@ -64,7 +64,7 @@ class ReleaseNetwork(NetworkAction[NoParameters]):
             return NotDone()
         return Done(self._released(claim, cause="unproven") if claim["present"] else self._nothing(claim, found))
 
-    def rehearse(self, job: Job[NoParameters], claim: Values, host: Host) -> Report:
+    def dry_run_report(self, job: Job[NoParameters], claim: Values, host: Host) -> Report:
         """What would be released."""
         would = f"{network_of(claim)} would be released; nothing was touched"
         message = would if claim["present"] else f"would do nothing: {network_of(claim)} is not isolated by it any more"

@@ -8,12 +8,13 @@ did not stop is not its to let go on, and who stopped it may have had a reason; 
 import signal
 from typing import Final
 
-from workers.action import Done, Job, NoParameters, NotDone, Probe
-from workers.action.processes import ProcessAction, called, reopen
-from workers.core.errors import CommandRejected, TransientFailure
-from workers.core.halting import none_stopped
-from workers.core.outcome import Outcome, PostCondition, Report, Values
-from workers.ports import HeldProcess, Host
+from workers.actions.base import Done, Job, NoParameters, NotDone, Probe
+from workers.actions.base.process import ProcessAction, called, reopen
+from workers.domain.errors import CommandRejected, TransientFailure
+from workers.domain.outcome import Outcome, PostCondition, Report, Values
+from workers.domain.targets.halting import none_stopped
+from workers.host.ports import Host
+from workers.host.processes.ports import HeldProcess
 
 FAILPOINTS: Final = ("resume_process.signalled",)
 """Right after the kernel took the signal."""
@@ -76,7 +77,7 @@ class ResumeProcess(ProcessAction[NoParameters]):
             return Done(self._ended(claim))
         return Done(self._resumed(claim, cause="unproven")) if none_stopped(threads) else NotDone()
 
-    def rehearse(self, job: Job[NoParameters], claim: Values, host: Host) -> Report:
+    def dry_run_report(self, job: Job[NoParameters], claim: Values, host: Host) -> Report:
         """What would go on."""
         message = f"{called(claim)} would go on; nothing was touched"
         return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.outputs_of(claim))

@@ -1,23 +1,24 @@
 """snapshot_process: what the kernel shows of one process, as a document in the object store.
 
-Run by the node worker in the gathering lane. Which process is meant is told as for a kill, and everything is read while
-a pidfd holds it (``core.process_snapshot``); nothing is sent to it, and nothing of it stops. The way from the spool to
-the store is ``action.gathering``'s. Must never keep a value of its environment that is not known to be harmless.
-"""
+Run by the node worker in the gathering lane. Which process is meant is told as for a kill, and everything is read
+while a pidfd holds it (``domain.targets.process_snapshot``); nothing is sent to it, and nothing of it stops. The way
+from the spool to the store is ``actions.base.gathering``'s. Must never keep a value of its environment that is not
+known to be harmless."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from workers.action import FieldSpec, Job
-from workers.action import sightings as seen
-from workers.action.gathering import OBJECT, GatheringAction, failpoints_of, shelves
-from workers.action.processes import FACTS, Chosen, SightedAction, bound, called, reopen
-from workers.core.custody import Custody
-from workers.core.errors import LimitExceeded
-from workers.core.outcome import Outcome, PostCondition, Report, Values
-from workers.core.process_snapshot import document
-from workers.core.target import ProcessTarget
-from workers.ports import Host, Spool
+from workers.actions.base import FieldSpec, Job
+from workers.actions.base import find_process as seen
+from workers.actions.base.gathering import OBJECT, GatheringAction, failpoints_of, shelves
+from workers.actions.base.process import FACTS, Chosen, SightedAction, bound, called, reopen
+from workers.domain.errors import LimitExceeded
+from workers.domain.outcome import Outcome, PostCondition, Report, Values
+from workers.domain.target import ProcessTarget
+from workers.domain.targets.custody import Custody
+from workers.domain.targets.process_snapshot import document
+from workers.host.evidence.ports import Spool
+from workers.host.ports import Host
 
 FAILPOINTS: Final = failpoints_of("snapshot_process")
 
@@ -86,7 +87,7 @@ class SnapshotProcess(GatheringAction[Chosen]):
         more = {"source": source, "truncated": made.truncated or bool(snapshot.missing)}
         return self.custody(job, host, size=kept.size, sha256=kept.sha256, **more)
 
-    def rehearse(self, job: Job[Chosen], claim: Values, host: Host) -> Report:
+    def dry_run_report(self, job: Job[Chosen], claim: Values, host: Host) -> Report:
         """What would be looked at."""
         message = (
             f"would take a snapshot of {called(claim)}; nothing was read"

@@ -7,12 +7,12 @@ contained. Must never start one that ran and ended since by somebody else's hand
 
 from typing import Final
 
-from workers.action import Begun, Done, Job, NoParameters, NotDone, Pending, Probe
-from workers.action.containers import MAY_ACT_YET, ContainerAction, outputs_of, refusal, runtimes
-from workers.core.container import ContainerFacts, bound, called, policy_of, ref_of, same_run
-from workers.core.errors import CommandRejected, TransientFailure
-from workers.core.outcome import Outcome, PostCondition, Report, Values
-from workers.ports import Host
+from workers.actions.base import Begun, Done, Job, NoParameters, NotDone, Pending, Probe
+from workers.actions.base.container import MAY_ACT_YET, ContainerAction, outputs_of, refusal, runtimes
+from workers.domain.errors import CommandRejected, TransientFailure
+from workers.domain.outcome import Outcome, PostCondition, Report, Values
+from workers.domain.targets.container import ContainerFacts, bound, called, policy_of, ref_of, same_run
+from workers.host.ports import Host
 
 FAILPOINTS: Final = ("start_container.started", "start_container.released")
 """Right after the runtime started it; right after it had its restart policy again."""
@@ -86,7 +86,7 @@ class StartContainer(ContainerAction[NoParameters]):
             return Done(self._running(claim, facts, cause="unproven"))
         return NotDone() if self.alive_at_claim(claim) else Begun()
 
-    def rehearse(self, job: Job[NoParameters], claim: Values, host: Host) -> Report:
+    def dry_run_report(self, job: Job[NoParameters], claim: Values, host: Host) -> Report:
         """What would be started."""
         policy = policy_of(claim)
         message = f"{called(claim)} would be started, with restart policy {policy.name!r}; nothing was touched"

@@ -1,6 +1,6 @@
 """stop_container: a container's own stop signal, SIGKILL after a grace, and no restart until the stop is undone.
 
-Run by the node worker in the containment lane; the steps are ``workers.action.ending``'s. Undone by
+Run by the node worker in the containment lane; the steps are ``workers.actions.base.container_end``'s. Undone by
 ``start_container``, which finds in this node's journal what was taken away. Must never stop a run that the claim does
 not name.
 """
@@ -8,12 +8,13 @@ not name.
 from dataclasses import dataclass
 from typing import Final
 
-from workers.action import Job, parameter
-from workers.action.containers import runtimes
-from workers.action.ending import Ending
-from workers.core.container import ContainerFacts, ContainerState
-from workers.core.outcome import Values
-from workers.ports import Host, Refusal
+from workers.actions.base import Job, parameter
+from workers.actions.base.container import runtimes
+from workers.actions.base.container_end import Ending
+from workers.domain.outcome import Values
+from workers.domain.targets.container import ContainerFacts, ContainerState
+from workers.host.containers.ports import Refusal
+from workers.host.ports import Host
 
 FAILPOINTS: Final = ("stop_container.restrained", "stop_container.asked")
 """Right after the restart policy was taken away; right after the runtime answered the stop."""
@@ -54,7 +55,7 @@ class StopContainer(Ending[StopParameters]):
         left_s = (job.deadline_ns - host.clock.now_ns()) // 1_000_000_000 - _SPARE_S
         return runtimes(host).stop(facts.ref, grace_s=max(0, min(job.parameters.grace_s, left_s)))
 
-    def kept_down(self, claim: Values) -> str:
+    def why_irreversible(self, claim: Values) -> str:
         """By Kubernetes: until an undo could come the kubelet has made another container, and removed this one."""
         if claim["orchestrator"] == "kubernetes":
             return "its orchestrator has replaced it by then"

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from workers.action import Done, Job, NotDone, Probe
-from workers.action.processes import Chosen, SightedAction, called, reopen
-from workers.core.errors import TransientFailure
-from workers.core.halting import Halt, ThreadFacts, all_stopped, halt_of
-from workers.core.outcome import Outcome, PostCondition, Report, Values
-from workers.ports import HeldProcess, Host, ProcessHandle
+from workers.actions.base import Done, Job, NotDone, Probe
+from workers.actions.base.process import Chosen, SightedAction, called, reopen
+from workers.domain.errors import TransientFailure
+from workers.domain.outcome import Outcome, PostCondition, Report, Values
+from workers.domain.targets.halting import Halt, ThreadFacts, all_stopped, halt_of
+from workers.host.ports import Host
+from workers.host.processes.ports import HeldProcess, ProcessHandle
 
 FAILPOINTS: Final = ("suspend_process.signalled",)
 """Right after the kernel took the signal, before anything is known of its effect."""
@@ -87,12 +88,12 @@ class SuspendProcess(SightedAction[Chosen]):
             return Done(self.gone(claim, "it has ended"))
         return NotDone() if look.halt is Halt.RUNNING else Done(self._suspended(claim, look, cause="unproven"))
 
-    def rehearse(self, job: Job[Chosen], claim: Values, host: Host) -> Report:
+    def dry_run_report(self, job: Job[Chosen], claim: Values, host: Host) -> Report:
         """What would be stopped."""
         if claim["present"] and claim["stopped_before"]:
             message = f"would do nothing: {called(claim)} is stopped already"
             return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.outputs_of(claim))
-        return SightedAction.rehearse(self, job, claim, host)
+        return SightedAction.dry_run_report(self, job, claim, host)
 
     def lost(self, held: Values, host: Host) -> str:
         """Somebody let it go on, or it has ended."""

@@ -6,12 +6,12 @@ this node's own journal. Must never touch a run that was not paused by it.
 
 from typing import Final
 
-from workers.action import Done, Job, NoParameters, NotDone, Pending, Probe
-from workers.action.containers import MAY_ACT_YET, ContainerAction, outputs_of, refusal, runtimes
-from workers.core.container import ContainerState, bound, called, ref_of, same_run
-from workers.core.errors import CommandRejected, TransientFailure
-from workers.core.outcome import Outcome, PostCondition, Report, Values
-from workers.ports import Host
+from workers.actions.base import Done, Job, NoParameters, NotDone, Pending, Probe
+from workers.actions.base.container import MAY_ACT_YET, ContainerAction, outputs_of, refusal, runtimes
+from workers.domain.errors import CommandRejected, TransientFailure
+from workers.domain.outcome import Outcome, PostCondition, Report, Values
+from workers.domain.targets.container import ContainerState, bound, called, ref_of, same_run
+from workers.host.ports import Host
 
 FAILPOINTS: Final = ("unpause_container.asked",)
 """Right after the runtime answered."""
@@ -79,7 +79,7 @@ class UnpauseContainer(ContainerAction[NoParameters]):
             return Done(self._running(claim, cause="unproven"))
         return Pending(self.silent(claim, MAY_ACT_YET)) if facts.unsettled else NotDone()
 
-    def rehearse(self, job: Job[NoParameters], claim: Values, host: Host) -> Report:
+    def dry_run_report(self, job: Job[NoParameters], claim: Values, host: Host) -> Report:
         """What would go on."""
         message = f"{called(claim)} would go on; nothing was touched"
         return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=outputs_of(claim))

@@ -12,25 +12,25 @@ from typing import Annotated
 import typer
 
 from workers import __version__
-from workers.bootstrap import ROLES
 from workers.cli import (
-    asking,
+    catalogues,
     cluster,
     demo,
     doctor,
-    downloading,
+    download,
     growth,
-    handing,
     history,
-    house,
-    looking,
     roles,
     rules,
+    run,
+    show,
+    submit,
     tail,
     up,
 )
 from workers.cli.exits import LEGEND, Exit, Failure
-from workers.core.errors import ConfigError, TransientFailure, WorkerError
+from workers.domain.errors import ConfigError, TransientFailure, WorkerError
+from workers.wiring import ROLES
 
 app = typer.Typer(
     name="douse",
@@ -41,15 +41,15 @@ app = typer.Typer(
 )
 up.register(app)
 demo.register(app)
-asking.register(app)
-looking.register(app)
+run.register(app)
+show.register(app)
 history.register(app)
-downloading.register(app)
-handing.register(app)
+download.register(app)
+submit.register(app)
 tail.register(app)
-cluster.register(house.topics)
-growth.register(house.topics)
-house.register(app)
+cluster.register(catalogues.topics)
+growth.register(catalogues.topics)
+catalogues.register(app)
 roles.register(app)
 rules.register(app)
 doctor.register(app)

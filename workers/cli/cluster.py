@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import typer
 
-from workers.bootstrap.cluster import Cluster, access_rules, cluster
 from workers.cli.exits import Exit, Failure
-from workers.core.topic_spec import REPLICATION
+from workers.domain.log.topic_spec import REPLICATION
+from workers.wiring.cluster import Cluster, access_rules, cluster
 
 if TYPE_CHECKING:
-    from workers.adapters.kafka.admin import Difference
-    from workers.adapters.kafka.topologies import Told
+    from workers.log.admin import Difference
+    from workers.log.topologies import Told
 
 _ZONE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 

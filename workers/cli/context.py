@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from workers.adapters import yaml_files
-from workers.core.errors import ConfigError
+from workers.domain.errors import ConfigError
+from workers.system import yaml_files
 
 DEFAULT_DATA: Final = Path("~/.local/state/douse")
 

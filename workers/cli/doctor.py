@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from workers.adapters import yaml_files
-from workers.adapters.clock import SystemClock
-from workers.adapters.machine_facts import read_facts
-from workers.bootstrap.rules import action_shapes, partitions_of, privileges_and_mounts
-from workers.bootstrap.storage_check import gateway_findings, node_findings, node_id_of
 from workers.cli.exits import Exit
-from workers.cli.listing import Output, OutputOption, legible, show
-from workers.core.errors import ConfigError, MalformedMessage, Problem, WorkerError
-from workers.core.falco_needs import HOST, Lack, fields_appended, fields_of_alert, fields_of_rules, lacks
-from workers.core.machine import Finding, Level, examine
-from workers.core.topics import AUDIT
+from workers.cli.output import Output, OutputOption, legible, show
+from workers.domain.errors import ConfigError, MalformedMessage, Problem, WorkerError
+from workers.domain.falco.needs import HOST, Lack, fields_appended, fields_of_alert, fields_of_rules, lacks
+from workers.domain.log.topics import AUDIT
+from workers.domain.machine import Finding, Level, examine
+from workers.host.machine_facts import read_facts
+from workers.system import yaml_files
+from workers.system.clock import SystemClock
+from workers.wiring.rules import action_shapes, partitions_of, privileges_and_mounts
+from workers.wiring.storage_check import gateway_findings, node_findings, node_id_of
 
 if TYPE_CHECKING:
     from workers.settings import Features, KafkaSettings, NodeIdentity, ResponseActions, StorageSettings
@@ -88,14 +88,14 @@ def _part(settings: Mapping[str, Any], key: str, kind: type[S]) -> S:
 
 def _machine(actions: "ResponseActions") -> Sequence[Finding]:
     """The node's side: with a node's settings, its own sockets and its enabled actions."""
-    from workers.bootstrap.containers import host_containers
+    from workers.wiring.containers import host_containers
 
     needed = {name: needs for name, (needs, _) in privileges_and_mounts().items() if actions.allows(name)}
     return examine(read_facts(host_containers(actions, SystemClock()).runtimes()), needed)
 
 
 def _events(paths: Sequence[Path]) -> Iterator[Finding]:
-    from workers.adapters.falco import alerts_in
+    from workers.wire.event_reader import alerts_in
 
     for path in paths:
         try:

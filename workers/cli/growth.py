@@ -9,11 +9,11 @@ from typing import Annotated, Final
 
 import typer
 
-from workers.bootstrap.cluster import Cluster, cluster
 from workers.cli.cluster import ConfigOption, CopiesOption, named_zones, tell_ignored
 from workers.cli.exits import Exit, Failure
-from workers.core.topic_spec import REPLICATION
-from workers.core.topology import MAX_PARTITIONS, Topology
+from workers.domain.log.topic_spec import REPLICATION
+from workers.domain.log.topology import MAX_PARTITIONS, Topology
+from workers.wiring.cluster import Cluster, cluster
 
 FAILPOINTS: Final = ("grow.known", "grow.topic_made", "grow.told")
 

@@ -10,13 +10,13 @@ from typing import Annotated
 
 import typer
 
-from workers.adapters import yaml_files
 from workers.cli.client import DataOption, connected
 from workers.cli.context import DEFAULT_DATA
 from workers.cli.exits import Exit, Failure
-from workers.cli.listing import Output, OutputOption
-from workers.cli.looking import MostOption, SinceOption, show_executions
-from workers.core.rebuilding import Rebuilt
+from workers.cli.output import Output, OutputOption
+from workers.cli.show import MostOption, SinceOption, show_executions
+from workers.domain.history.rebuild import Rebuilt
+from workers.system import yaml_files
 
 commands = typer.Typer(
     name="history", help="What was asked and what was done, newest request first.", invoke_without_command=True
@@ -70,7 +70,7 @@ def history(
 @commands.command()
 def rebuild(
     check: Annotated[bool, typer.Option("--check", help="Only compare; leave the live store where it is.")] = False,
-    although_different: Annotated[
+    even_if_different: Annotated[
         bool, typer.Option("--although-different", help="Replace it even if it differs; it is kept beside the new one.")
     ] = False,
     config: Annotated[
@@ -81,14 +81,14 @@ def rebuild(
     """Fold the log anew into a store beside the live one, carry over what is older than the log, compare, and replace.
 
     Projector and gateway may run meanwhile. Exit 1 when the two differ; then nothing is replaced, unless told to."""
-    from workers.bootstrap.projector import Choice, rebuild_history
     from workers.settings import ProjectorSettings, parse
+    from workers.wiring.projector import Choice, rebuild_history
 
     path = config or (data if data is not None else DEFAULT_DATA).expanduser() / "config" / "projector.yaml"
     if not path.exists():
         raise Failure(f"name --config FILE, or the --data of a `douse up` ({path} is not there)", Exit.USAGE)
     settings = parse(ProjectorSettings, yaml_files.read_mapping(path))
-    made = rebuild_history(settings, Choice(not check, although_different), progress=_progress)
+    made = rebuild_history(settings, Choice(not check, even_if_different), progress=_progress)
     for line in _told(made):
         typer.echo(line)
     if not made.equal and not made.replaced:

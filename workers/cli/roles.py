@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from workers.adapters.parent import SUPERVISOR, end_with
-from workers.bootstrap import ROLES, Role
-from workers.cli.stopping import stop_on_signals
+from workers.cli.signals import stop_on_signals
+from workers.system.parent import SUPERVISOR, end_with
+from workers.wiring import ROLES, Role
 
 
 def register(app: typer.Typer) -> None:

@@ -1,6 +1,6 @@
 """``douse rules check|print|test``: rule files judged and tried out without a broker.
 
-Calls bootstrap for the rules, ``core.plan`` for what they would ask for. Touches nothing and asks nobody.
+Calls bootstrap for the rules, ``domain.rules.plan`` for what they would ask for. Touches nothing and asks nobody.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,19 +10,19 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from workers.adapters import yaml_files
-from workers.bootstrap.rules import load_rules
 from workers.cli.context import DEFAULT_DATA
 from workers.cli.exits import Exit
-from workers.cli.listing import Output, OutputOption, show, show_document
-from workers.core.errors import ConfigError, MalformedMessage
-from workers.core.event import RuntimeEvent
-from workers.core.falco import event_from
-from workers.core.plan import Refusal, plan
-from workers.core.request import ActionRequest, Step
-from workers.core.rule_writing import written
-from workers.core.rules import Rule, Rules
-from workers.core.target import ProcessTarget, describe
+from workers.cli.output import Output, OutputOption, show, show_document
+from workers.domain.errors import ConfigError, MalformedMessage
+from workers.domain.event import RuntimeEvent
+from workers.domain.falco.alert import event_from
+from workers.domain.request import ActionRequest, Step
+from workers.domain.rules.plan import Refusal, plan
+from workers.domain.rules.rules import Rule, Rules
+from workers.domain.rules.writing import written
+from workers.domain.target import ProcessTarget, describe
+from workers.system import yaml_files
+from workers.wiring.rules import load_rules
 
 Row: TypeAlias = Mapping[str, Any]
 FILES = Annotated[list[Path] | None, typer.Argument(help="Rule files; without any, those of --data.", metavar="FILE…")]
@@ -130,7 +130,7 @@ def _chosen(files: Sequence[Path] | None, data: Path) -> Sequence[Path]:
 
 
 def _alerts(path: Path) -> Sequence[Any]:
-    from workers.adapters.falco import alerts_in
+    from workers.wire.event_reader import alerts_in
 
     try:
         return alerts_in(path.read_bytes())

@@ -1,6 +1,6 @@
 """``douse tail results|audit|events|nodes``: subscribe as an audit consumer would.
 
-Called by the frame; reads the log itself, over bootstrap, and the history store never. Joins no group and commits
+Called by the frame; reads the log itself, over wiring, and the history store never. Joins no group and commits
 nothing, so nobody notices. Each record is one line; whether its signature holds is always said.
 """
 
@@ -14,21 +14,21 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from workers.adapters import yaml_files
-from workers.bootstrap.listening import Listening, listening
 from workers.cli.client import DataOption
 from workers.cli.context import DEFAULT_DATA
 from workers.cli.exits import Exit, Failure
-from workers.cli.listing import Output, OutputOption, legible
-from workers.cli.stopping import stop_on_signals
+from workers.cli.output import Output, OutputOption, legible
+from workers.cli.signals import stop_on_signals
 from workers.cli.tail_lines import Row, for_people
-from workers.core import topics
-from workers.core.audit import AuditRecord
-from workers.core.envelope import Envelope, PayloadType
-from workers.core.errors import MalformedMessage
-from workers.core.node_state import NodeState
-from workers.core.record import Earliest, Gap, Latest, Record, Start
-from workers.core.result import ActionResult
+from workers.domain.errors import MalformedMessage
+from workers.domain.log import topics
+from workers.domain.log.record import Earliest, Gap, Latest, Record, Start
+from workers.domain.node_state import NodeState
+from workers.domain.result import ActionResult
+from workers.domain.trust.audit import AuditRecord
+from workers.domain.trust.envelope import Envelope, PayloadType
+from workers.system import yaml_files
+from workers.wiring.subscription import Listening, listening
 
 _POLL_S: Final = 0.2
 
@@ -128,11 +128,11 @@ def _row(source: Listening, record: Record) -> Row:
 
 def _opened(source: Listening, value: bytes, kind: PayloadType, as_: type[Any]) -> Row:
     """The signed record; one that does not verify is shown all the same, and said not to."""
-    if source.opener is None:
+    if source.verifier is None:
         content = source.codec.decode(source.codec.decode(value, Envelope).payload, as_)
         return {"verified": False, "reason": "no_keyset", "record": _plain(content)}
     try:
-        opened = source.opener.open(value, kind, as_)
+        opened = source.verifier.verify(value, kind, as_)
     except MalformedMessage as error:
         content = source.codec.decode(source.codec.decode(value, Envelope).payload, as_)
         return {"verified": False, "reason": error.reason, "record": _plain(content)}

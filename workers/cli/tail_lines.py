@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
-from workers.core import topics
+from workers.domain.log import topics
 
 Row: TypeAlias = dict[str, Any]
 

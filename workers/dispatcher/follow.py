@@ -1,22 +1,21 @@
 """Follows what nodes say: their results end executions, their heartbeats fill the directory and prove two things.
 
-Called by ``desk`` for every record of ``response.results`` and ``fleet.nodes``. Believes only a node's own pinned key.
-From outside, an execution ends here in two ways only: UNKNOWN ``node_state_lost`` and EXPIRED ``undelivered``. What can
-be proven neither way is asked of its node again, and ends there (``is_unanswered``).
-"""
+Called by ``dispatcher`` for every record of ``response.results`` and ``fleet.nodes``. Believes only a node's own
+pinned key. From outside, an execution ends here in two ways only: UNKNOWN ``node_state_lost`` and EXPIRED
+``undelivered``. What can be proven neither way is asked of its node again, and ends there (``is_unanswered``)."""
 
 from dataclasses import replace
 from typing import Final
 
-from workers.core.envelope import PayloadType
-from workers.core.ids import NodeId
-from workers.core.node_state import NodeState
-from workers.core.outcome import Outcome, Stage
-from workers.core.record import Record
-from workers.core.result import EFFECT_LOST, ActionResult
-from workers.dispatcher import hosts, release, stamp
+from workers.dispatcher import hosts, release, signing
 from workers.dispatcher.rows import ExecutionRow
-from workers.dispatcher.turn import KEEP_NS, Turn
+from workers.dispatcher.services import KEEP_NS, Turn
+from workers.domain.ids import NodeId
+from workers.domain.log.record import Record
+from workers.domain.node_state import NodeState
+from workers.domain.outcome import Outcome, Stage
+from workers.domain.result import EFFECT_LOST, ActionResult
+from workers.domain.trust.envelope import PayloadType
 
 PROOF_MARGIN_NS: Final = 5_000_000_000
 """A heartbeat proves non-delivery only from this long after the expiry: its time and its offsets are not read at one
@@ -41,15 +40,15 @@ def result(turn: Turn, record: Record) -> None:
     Raises:
         MalformedMessage: it does not verify; whoever shows history keeps such records, here they mean nothing.
     """
-    if record.value is None or turn.room.tails.is_own(record.value):
+    if record.value is None or turn.services.tails.is_own(record.value):
         return
-    opened = turn.room.opener.open(record.value, PayloadType.RESULT, ActionResult)
+    opened = turn.services.verifier.verify(record.value, PayloadType.RESULT, ActionResult)
     said = opened.record
     if said.producer != "node" or not opened.signatory.is_node(said.node_id):
         return
     row = turn.rows.execution(said.execution_id)
     if row is None or row.node_id != said.node_id:
-        turn.room.telemetry.count("dispatcher.foreign_results")
+        turn.services.telemetry.count("dispatcher.foreign_results")
         return
     if said.alarm == EFFECT_LOST and row.settled and row.effect_holds:
         turn.rows.put_execution(replace(row, effect_holds=False), due_ns=turn.now_ns + KEEP_NS)
@@ -70,10 +69,10 @@ def heartbeat(turn: Turn, record: Record) -> None:
     if record.value is None:
         turn.rows.forget_node(NodeId((record.key or b"").decode("ascii", "replace")))
         return
-    opened = turn.room.opener.open(record.value, PayloadType.NODE_STATE, NodeState)
+    opened = turn.services.verifier.verify(record.value, PayloadType.NODE_STATE, NodeState)
     state = opened.record
     if not hosts.is_its_own(state, opened.signatory):
-        turn.room.telemetry.log("heartbeat_of_another", level="warning", node_id=state.node_id)
+        turn.services.telemetry.log("heartbeat_of_another", level="warning", node_id=state.node_id)
         return
     known = turn.rows.node(state.node_id)
     if not hosts.is_newer(state, known):
@@ -126,7 +125,7 @@ def _ask(turn: Turn, row: ExecutionRow) -> None:
     sent = turn.rows.sent_to(row.execution_id)
     if sent is None:
         return
-    stamp.queue(turn, sent)
+    signing.queue(turn, sent)
     # The copy lies behind the bound of its own log; with copies in two logs no one offset proves anything any more.
     log_id = row.log_id if _is_there_still(turn, row) else ""
     asked = replace(row, asked=row.asked + 1, log_id=log_id)
@@ -136,7 +135,7 @@ def _ask(turn: Turn, row: ExecutionRow) -> None:
 
 def _is_there_still(turn: Turn, row: ExecutionRow) -> bool:
     """Whether the log its command went to is still the one being written: offsets of another prove nothing."""
-    bound = turn.room.tails.bound(row.topic, row.partition)
+    bound = turn.services.tails.bound(row.topic, row.partition)
     return bound is not None and bound[0].log_id == row.log_id
 
 
@@ -167,4 +166,4 @@ def _lost(turn: Turn, row: ExecutionRow) -> None:
 def _silent_ns(turn: Turn, row: ExecutionRow) -> int:
     """When the silence alarm rings; 0 when it has rung."""
     rung = row.seq > 3
-    return 0 if rung else row.expires_at_ns + (row.timeout_s + turn.room.silent_after_s) * 1_000_000_000
+    return 0 if rung else row.expires_at_ns + (row.timeout_s + turn.services.silent_after_s) * 1_000_000_000

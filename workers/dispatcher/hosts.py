@@ -4,11 +4,11 @@ Called by ``follow`` (a heartbeat arrived) and ``release`` (a host must become a
 another key than the node's own signed.
 """
 
-from workers.core.errors import CommandRejected
-from workers.core.ids import NodeId, is_node_id
-from workers.core.keyset import Signatory
-from workers.core.node_state import NodeState
 from workers.dispatcher.rows import NodeRow, Rows
+from workers.domain.errors import CommandRejected
+from workers.domain.ids import NodeId, is_node_id
+from workers.domain.node_state import NodeState
+from workers.domain.trust.keyset import Signatory
 
 
 def resolve(rows: Rows, host: str) -> NodeRow:

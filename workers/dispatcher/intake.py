@@ -1,18 +1,17 @@
 """Takes in requests: from people and from rules, each on a topic of its own.
 
-Called by ``desk`` for every record of the request topics. Decodes, checks the form, drops what was taken in before,
-keeps the request whole, says REQUESTED for every step, and releases the first. A record that is no request becomes a
-dead letter. Taking the same record again changes nothing.
-"""
+Called by ``dispatcher`` for every record of the request topics. Decodes, checks the form, drops what was taken in
+before, keeps the request whole, says REQUESTED for every step, and releases the first. A record that is no request
+becomes a dead letter. Taking the same record again changes nothing."""
 
-from workers.core.ids import ExecutionId
-from workers.core.outcome import Outcome, Stage
-from workers.core.record import Headers, Record
-from workers.core.request import ActionRequest, Verb
 from workers.dispatcher import release, undo
-from workers.dispatcher.form import NotARequest, check, check_size
 from workers.dispatcher.rows import ExecutionRow
-from workers.dispatcher.turn import Turn
+from workers.dispatcher.services import Turn
+from workers.dispatcher.validation import NotARequest, check, check_size
+from workers.domain.ids import ExecutionId
+from workers.domain.log.record import Headers, Record
+from workers.domain.outcome import Outcome, Stage
+from workers.domain.request import ActionRequest, Verb
 
 
 def take(turn: Turn, record: Record, trace: Headers) -> None:
@@ -24,9 +23,9 @@ def take(turn: Turn, record: Record, trace: Headers) -> None:
     """
     value = record.value or b""
     check_size(value)
-    request = turn.room.codec.decode(value, ActionRequest)
+    request = turn.services.codec.decode(value, ActionRequest)
     check(request, record.position.topic)
-    turn.room.telemetry.count("dispatcher.requests", labels={"verb": request.verb.value})
+    turn.services.telemetry.count("dispatcher.requests", labels={"verb": request.verb.value})
     match request.verb:
         case Verb.EXECUTE:
             _execute(turn, request, value, trace)
@@ -75,7 +74,7 @@ def _begun(turn: Turn, rows: list[ExecutionRow], request: ActionRequest, value: 
     known = [found for row in rows if (found := turn.rows.execution(row.execution_id)) is not None]
     if known:
         if len(known) == len(rows) and all(found.request_id == rows[0].request_id for found in known):
-            turn.room.telemetry.count("dispatcher.duplicates")
+            turn.services.telemetry.count("dispatcher.duplicates")
             return False
         raise NotARequest("id_taken", f"execution id {known[0].execution_id} belongs to another request")
     turn.rows.put_request(rows[0].request_id, request, value=value)

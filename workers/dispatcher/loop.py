@@ -1,21 +1,22 @@
 """The dispatcher's one thread: read, take in, send, look at the clock, until told to stop.
 
-Made by ``bootstrap``, run by the command line. Everything that decides is in ``desk``; here are only order, waiting and
-what to do when broker or disk is away. A record leaves ``_waiting`` only once the ledger has it.
-"""
+Made by ``wiring``, run by the command line. Everything that decides is in ``dispatcher``; here are only order,
+waiting and what to do when broker or disk is away. A record leaves ``_waiting`` only once the ledger has it."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from workers.core import topics
-from workers.core.errors import LimitExceeded, TransientFailure
-from workers.core.record import Delivery, LogPosition
-from workers.dispatcher.desk import REQUESTS, Desk
+from workers.dispatcher.dispatcher import REQUESTS, Dispatcher
+from workers.dispatcher.queue import Waiting
 from workers.dispatcher.rows import Rows
+from workers.dispatcher.services import Services
 from workers.dispatcher.timers import LIMIT
-from workers.dispatcher.turn import Room
-from workers.dispatcher.waiting import Waiting
-from workers.ports import Clock, Ledger, LogReader, Relay, StopSignal
+from workers.domain.errors import LimitExceeded, TransientFailure
+from workers.domain.log import topics
+from workers.domain.log.record import Delivery, LogPosition
+from workers.log.ports import LogReader, Relay
+from workers.store.ports import Ledger
+from workers.system.ports import Clock, StopSignal
 
 READ: Final = (topics.NODES, topics.RESULTS, *REQUESTS)
 """``fleet.topology`` too, where it can be had: containment must not wait for a topic that changes once a year."""
@@ -47,11 +48,18 @@ class Loop:
     """``Runnable``."""
 
     def __init__(
-        self, room: Room, desk: Desk, ledger: Ledger, *, reader: LogReader, relay: Relay, clock: Clock
+        self,
+        services: Services,
+        dispatcher: Dispatcher,
+        ledger: Ledger,
+        *,
+        reader: LogReader,
+        relay: Relay,
+        clock: Clock,
     ) -> None:
         """``relay`` empties ``ledger`` through the room's ``tails``."""
-        self._room = room
-        self._desk = desk
+        self._services = services
+        self._dispatcher = dispatcher
         self._ledger = ledger
         self._reader = reader
         self._relay = relay
@@ -73,10 +81,10 @@ class Loop:
                 while not stop.is_set():
                     self._patiently(self._turn, stop)
             left = self._relay.drain(DRAIN_S)
-            self._room.telemetry.log("stopped", unsent=left)
+            self._services.telemetry.log("stopped", unsent=left)
         finally:
             self._reader.close()
-            self._room.tails.close()
+            self._services.tails.close()
             self._ledger.close()
 
     def _begin(self, stop: StopSignal) -> bool:
@@ -95,16 +103,16 @@ class Loop:
         try:
             step()
         except (TransientFailure, LimitExceeded) as failure:
-            self._room.telemetry.log("waiting", level="warning", reason=failure.reason, error=failure.message)
+            self._services.telemetry.log("waiting", level="warning", reason=failure.reason, error=failure.message)
             stop.wait(PAUSE_S)
             return False
         return True
 
     def _find_logs(self) -> None:
         with self._ledger.begin() as tx:
-            known = Rows(tx, self._room.codec).tails()
+            known = Rows(tx, self._services.codec).tails()
         for position, next_offset in known:
-            self._room.tails.note(position, next_offset)
+            self._services.tails.note(position, next_offset)
         try:
             self._find_command_topics()
         except TransientFailure as failure:
@@ -112,13 +120,13 @@ class Loop:
                 raise
             self._hear(self._topology())  # a new ledger, and a first generation that is long gone
             self._find_command_topics()
-        again = self._desk.send_again()
+        again = self._dispatcher.send_again()
         if again:
-            self._room.telemetry.log("commands_sent_again", level="warning", commands=again)
+            self._services.telemetry.log("commands_sent_again", level="warning", commands=again)
 
     def _find_command_topics(self) -> None:
         """Where new commands go must be there; what an older generation held may be gone for good."""
-        for topic, new in self._desk.command_topics():
+        for topic, new in self._dispatcher.command_topics():
             try:
                 positions = self._reader.partitions(topic)
             except TransientFailure as failure:
@@ -126,7 +134,7 @@ class Loop:
                     raise
                 continue
             for position in positions:
-                self._room.tails.note(position, 0)
+                self._services.tails.note(position, 0)
         self._new_topics = False
 
     def _hear_fleet(self) -> None:
@@ -134,13 +142,13 @@ class Loop:
 
     def _hear(self, positions: Sequence[LogPosition]) -> None:
         """Take in what these partitions hold, before anything else is read."""
-        self._reader.assign(self._desk.starts(positions))
+        self._reader.assign(self._dispatcher.starts(positions))
         until_ns = self._clock.monotonic_ns() + LONGEST_SETTLE_NS
         while self._clock.monotonic_ns() < until_ns and (deliveries := self._reader.poll(SETTLE_S)):
             self._take(deliveries)
 
     def _take(self, deliveries: Sequence[Delivery]) -> None:
-        self._desk.take(deliveries)
+        self._dispatcher.take(deliveries)
         if any(delivery.position.topic == topics.TOPOLOGY for delivery in deliveries):
             self._new_topics = True
             self._look_after_growth()
@@ -152,12 +160,14 @@ class Loop:
         try:
             self._find_command_topics()
         except TransientFailure as failure:
-            self._room.telemetry.log("new_topic_away", level="warning", reason=failure.reason, error=failure.message)
+            self._services.telemetry.log(
+                "new_topic_away", level="warning", reason=failure.reason, error=failure.message
+            )
 
     def _read_all(self) -> None:
         self._waiting.clear()
         positions = [position for topic in READ for position in self._reader.partitions(topic)]
-        self._reader.assign(self._desk.starts((*positions, *self._topology())))
+        self._reader.assign(self._dispatcher.starts((*positions, *self._topology())))
 
     def _topology(self) -> Sequence[LogPosition]:
         """None where it cannot be had: then what the ledger knows holds, and it is looked for again."""
@@ -165,7 +175,7 @@ class Loop:
         try:
             return self._reader.partitions(topics.TOPOLOGY)
         except TransientFailure as failure:
-            self._room.telemetry.log("no_topology", level="warning", reason=failure.reason, error=failure.message)
+            self._services.telemetry.log("no_topology", level="warning", reason=failure.reason, error=failure.message)
             self._listen_again_ns = self._clock.monotonic_ns() + LISTEN_AGAIN_NS
             return ()
 
@@ -178,9 +188,9 @@ class Loop:
             self._take(now)
             self._waiting.taken(now)
             self._relay.step()
-        if self._waiting and (room := self._waiting.room):
-            self._waiting.add(self._reader.poll(0.0, limit=min(room, READ_AT_ONCE)))
-        if self._clock.monotonic_ns() - self._last_tick_ns >= TICK_NS and self._desk.tick() < LIMIT:
+        if self._waiting and (capacity := self._waiting.capacity):
+            self._waiting.add(self._reader.poll(0.0, limit=min(capacity, READ_AT_ONCE)))
+        if self._clock.monotonic_ns() - self._last_tick_ns >= TICK_NS and self._dispatcher.tick() < LIMIT:
             self._last_tick_ns = self._clock.monotonic_ns()
             self._look_after_growth()
             if self._listen_again_ns is not None and self._clock.monotonic_ns() >= self._listen_again_ns:

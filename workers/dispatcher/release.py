@@ -7,16 +7,16 @@ REJECTED, EXPIRED, CANCELED. Never releases a step twice: only a row in REQUESTE
 from dataclasses import replace
 from typing import Any, Final
 
-from workers.action import Action
-from workers.core.errors import CommandRejected
-from workers.core.outcome import Outcome, Stage
-from workers.core.policy import Allow, Hold, PolicyState, Refuse
-from workers.core.request import ActionRequest, ActorKind, Step
-from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, Target
-from workers.dispatcher import stamp
+from workers.actions.base import Action
+from workers.dispatcher import signing
 from workers.dispatcher.hosts import resolve
 from workers.dispatcher.rows import ExecutionRow, NodeRow
-from workers.dispatcher.turn import Turn
+from workers.dispatcher.services import Turn
+from workers.domain.errors import CommandRejected
+from workers.domain.outcome import Outcome, Stage
+from workers.domain.policy import Allow, Hold, PolicyState, Refuse
+from workers.domain.request import ActionRequest, ActorKind, Step
+from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, Target
 
 SUCCESSES: Final = (Outcome.COMPLETED.value, Outcome.NO_ACTION.value, Outcome.DRY_RUN.value)
 
@@ -40,12 +40,12 @@ def go(turn: Turn, row: ExecutionRow, request: ActionRequest, node: NodeRow) -> 
     Raises:
         CommandRejected: policy's own reason, ``unknown_zone``.
     """
-    match turn.room.decide(request, PolicyState()):
+    match turn.services.decide(request, PolicyState()):
         case Allow(approval_class):
-            stamp.dispatch(turn, row, request, node, approval_class=approval_class)
+            signing.dispatch(turn, row, request, node, approval_class=approval_class)
             return True
         case Hold(reason, message):
-            expires_at_ns = stamp.expiry(turn, row, request, turn.room.actions[row.action])
+            expires_at_ns = signing.expiry(turn, row, request, turn.services.actions[row.action])
             held = replace(row, stage=Stage.HELD, expires_at_ns=expires_at_ns)
             turn.rows.put_execution(held, due_ns=expires_at_ns)
             turn.held(held, reason, message)
@@ -56,8 +56,8 @@ def go(turn: Turn, row: ExecutionRow, request: ActionRequest, node: NodeRow) -> 
 
 def fresh(turn: Turn, row: ExecutionRow, request: ActionRequest, action: Action[Any]) -> None:
     """Raises ``CommandRejected`` (``expired``) when it waited longer than it may."""
-    if stamp.expiry(turn, row, request, action) <= turn.now_ns:
-        late_s = (turn.now_ns - request.requested_at_ns) // stamp.SECOND_NS
+    if signing.expiry(turn, row, request, action) <= turn.now_ns:
+        late_s = (turn.now_ns - request.requested_at_ns) // signing.SECOND_NS
         raise CommandRejected(f"it was asked for {late_s} s ago, longer than it may wait", code="expired")
 
 
@@ -73,7 +73,7 @@ def settle(turn: Turn, row: ExecutionRow) -> None:
         return
     request = turn.rows.request(row.request_id)
     if request.undo_after_s and row.effect_holds and row.outcome == Outcome.COMPLETED and not row.undo_of:
-        turn.rows.put_undo(row.execution_id, due_ns=turn.now_ns + request.undo_after_s * stamp.SECOND_NS)
+        turn.rows.put_undo(row.execution_id, due_ns=turn.now_ns + request.undo_after_s * signing.SECOND_NS)
     following = turn.rows.step(row.request_id, row.number + 1)
     if following is None or following.stage is not Stage.REQUESTED:
         return
@@ -87,9 +87,9 @@ def settle(turn: Turn, row: ExecutionRow) -> None:
 
 def _admitted(turn: Turn, request: ActionRequest, row: ExecutionRow) -> Action[Any]:
     """The action, if this may be asked of it at all."""
-    action = turn.room.actions.get(row.action)
+    action = turn.services.actions.get(row.action)
     if action is None:
-        known = ", ".join(sorted(turn.room.actions))
+        known = ", ".join(sorted(turn.services.actions))
         raise CommandRejected(f"there is no action {row.action!r}; there are: {known}", code="unknown_action")
     if action.undo_only:
         raise CommandRejected(f"{row.action} only runs as the undo of another action", code="undo_only")
@@ -130,13 +130,13 @@ def _cooldown(turn: Turn, row: ExecutionRow, request: ActionRequest) -> None:
         return
     running = turn.rows.cooldown(_cooldown_key(request))
     if running is not None and running[1] > turn.now_ns:
-        left_s = (running[1] - turn.now_ns) // stamp.SECOND_NS + 1
+        left_s = (running[1] - turn.now_ns) // signing.SECOND_NS + 1
         raise CommandRejected(f"the same was done by {running[0]}; not again for {left_s} s", code="cooldown")
 
 
 def _begin_cooldown(turn: Turn, row: ExecutionRow, request: ActionRequest) -> None:
     if row.number == 0 and request.cooldown_key and request.cooldown_s:
-        until_ns = turn.now_ns + request.cooldown_s * stamp.SECOND_NS
+        until_ns = turn.now_ns + request.cooldown_s * signing.SECOND_NS
         turn.rows.put_cooldown(_cooldown_key(request), row.request_id, until_ns)
 
 

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
-from workers.core.ids import NO_EXECUTION, ExecutionId, Incarnation, KeyId, NodeId
-from workers.core.outcome import Outcome, Stage
-from workers.core.record import Headers, LogPosition
-from workers.core.request import ActionRequest
-from workers.core.topology import Topology
-from workers.ports import Codec, LedgerTx
+from workers.domain.ids import NO_EXECUTION, ExecutionId, Incarnation, KeyId, NodeId
+from workers.domain.log.record import Headers, LogPosition
+from workers.domain.log.topology import Topology
+from workers.domain.outcome import Outcome, Stage
+from workers.domain.request import ActionRequest
+from workers.store.ports import LedgerTx
+from workers.wire.ports import Codec
 
 FIRST_FREE_SEQ: Final = 3
 """REQUESTED is 0, HELD 1, DISPATCHED 2; ends and alarms count from here."""

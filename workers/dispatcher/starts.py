@@ -1,14 +1,14 @@
 """Where the dispatcher begins to read each partition: its own ledger first, then what the log itself allows.
 
-Called by ``desk`` before every assignment. Offsets belong to a log: one of another log is never applied.
+Called by ``dispatcher`` before every assignment. Offsets belong to a log: one of another log is never applied.
 """
 
 from collections.abc import Mapping
 from typing import Final
 
-from workers.core import topics
-from workers.core.record import Earliest, LogPosition, Offset, Since, Start
-from workers.dispatcher.turn import Turn
+from workers.dispatcher.services import Turn
+from workers.domain.log import topics
+from workers.domain.log.record import Earliest, LogPosition, Offset, Since, Start
 
 _STATE: Final = (topics.NODES, topics.TOPOLOGY)
 """Topics that hold how things are, not what happens."""
@@ -17,7 +17,7 @@ _STATE: Final = (topics.NODES, topics.TOPOLOGY)
 def choose(turn: Turn, next_offsets: Mapping[LogPosition, int | None]) -> Mapping[LogPosition, Start]:
     """From the ledger where it knows the log. What says how things are, and a log that replaced another, is read whole;
     else no further back than the longest life of a command: what is older could only expire."""
-    longest_s = max((action.ttl_s for action in turn.room.actions.values()), default=0)
+    longest_s = max((action.ttl_s for action in turn.services.actions.values()), default=0)
     starts: dict[LogPosition, Start] = {}
     for position, next_offset in next_offsets.items():
         before = turn.rows.log_of(position.topic, position.partition)
@@ -36,6 +36,6 @@ def choose(turn: Turn, next_offsets: Mapping[LogPosition, int | None]) -> Mappin
 
 def _say(turn: Turn, position: LogPosition, before: str) -> None:
     place: dict[str, str | int] = {"topic": position.topic, "partition": position.partition}
-    turn.room.telemetry.log("new_log", level="warning", **place, log_id=position.log_id)
+    turn.services.telemetry.log("new_log", level="warning", **place, log_id=position.log_id)
     detail = {**place, "before": before, "log_id": position.log_id}
-    turn.room.scribe.audit(turn.tx, "new_log", at_ns=turn.now_ns, detail=detail)
+    turn.services.recorder.audit(turn.tx, "new_log", at_ns=turn.now_ns, detail=detail)

@@ -10,9 +10,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
-from workers.core import topics
-from workers.core.record import LogPosition, OutRecord
-from workers.ports import Ack, LogWriter
+from workers.domain.log import topics
+from workers.domain.log.record import LogPosition, OutRecord
+from workers.log.ports import Ack, LogWriter
 
 _REMEMBERED: Final = 50_000
 """Own results recognised when they come back: some seconds of the fastest burst, 1.6 MB."""

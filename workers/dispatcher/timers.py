@@ -1,16 +1,15 @@
 """What happens because time passed: held requests expire, silent nodes raise an alarm, timed undos begin, rows go.
 
-Called by ``desk`` about once a second. Sends commands again that a lost log took with it. Never ends an execution that
-is with its node.
-"""
+Called by ``dispatcher`` about once a second. Sends commands again that a lost log took with it. Never ends an
+execution that is with its node."""
 
 from dataclasses import replace
 from typing import Final
 
-from workers.core.outcome import Outcome, Stage
-from workers.dispatcher import intake, release, stamp
+from workers.dispatcher import intake, release, signing
 from workers.dispatcher.rows import ExecutionRow
-from workers.dispatcher.turn import Turn
+from workers.dispatcher.services import Turn
+from workers.domain.outcome import Outcome, Stage
 
 LIMIT: Final = 200
 """Rows a tick, so that a long list never keeps requests waiting."""
@@ -33,11 +32,11 @@ def send_again(turn: Turn) -> int:
     again = 0
     for execution_id, sent in turn.rows.sent():
         row = turn.rows.execution(execution_id)
-        bound = turn.room.tails.bound(sent.topic, sent.partition)
+        bound = turn.services.tails.bound(sent.topic, sent.partition)
         if row is None or bound is None or row.expires_at_ns <= turn.now_ns:
             continue
         if row.log_id and row.log_id != bound[0].log_id:
-            stamp.queue(turn, sent)
+            signing.queue(turn, sent)
             # Copies in two logs: no one offset can prove any more that none was taken in.
             turn.rows.put_execution(replace(row, log_id=""), due_ns=_silent_ns(turn, row))
             turn.audit("sent_again", row, actor="", detail={"log_id": bound[0].log_id})
@@ -60,4 +59,4 @@ def _ring(turn: Turn, row: ExecutionRow) -> None:
 
 
 def _silent_ns(turn: Turn, row: ExecutionRow) -> int:
-    return row.expires_at_ns + (row.timeout_s + turn.room.silent_after_s) * stamp.SECOND_NS
+    return row.expires_at_ns + (row.timeout_s + turn.services.silent_after_s) * signing.SECOND_NS

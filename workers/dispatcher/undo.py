@@ -6,13 +6,13 @@ own journal; nothing from the bus is believed about it.
 
 from dataclasses import replace
 
-from workers.core.errors import CommandRejected
-from workers.core.ids import ExecutionId, id_from_cause
-from workers.core.outcome import Outcome
-from workers.core.request import ActionRequest, Step, Verb
 from workers.dispatcher import release
 from workers.dispatcher.rows import ExecutionRow, NodeRow
-from workers.dispatcher.turn import Turn
+from workers.dispatcher.services import Turn
+from workers.domain.errors import CommandRejected
+from workers.domain.ids import ExecutionId, id_from_cause
+from workers.domain.outcome import Outcome
+from workers.domain.request import ActionRequest, Step, Verb
 
 _LIFTABLE = (Outcome.COMPLETED.value, Outcome.PARTIAL.value)
 
@@ -22,7 +22,7 @@ def reverse_of(turn: Turn, subject: ExecutionId) -> str:
     row = turn.rows.execution(subject)
     if row is None:
         return ""
-    action = turn.room.actions.get(row.action)
+    action = turn.services.actions.get(row.action)
     return (action.reversible_by if action is not None else None) or row.action
 
 
@@ -31,7 +31,7 @@ def begin(turn: Turn, row: ExecutionRow, request: ActionRequest) -> None:
     try:
         subject = _subject(turn, row)
         node = _node(turn, subject)
-        action = turn.room.actions[row.action]
+        action = turn.services.actions[row.action]
         action.parse(request.steps[0].parameters)
         release.fresh(turn, row, request, action)
         release.go(turn, row, request, node)
@@ -66,7 +66,7 @@ def _subject(turn: Turn, row: ExecutionRow) -> ExecutionRow:
     subject = turn.rows.execution(row.undo_of)
     if subject is None:
         raise CommandRejected(f"there is no execution {row.undo_of} to undo", code="unknown_execution")
-    action = turn.room.actions.get(subject.action)
+    action = turn.services.actions.get(subject.action)
     if action is None or action.reversible_by is None or subject.undo_of:
         raise CommandRejected(f"{subject.action} cannot be undone", code="not_reversible")
     if not subject.settled:

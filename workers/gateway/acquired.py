@@ -11,16 +11,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from workers.action.gathering import GatheringAction
-from workers.core.custody import object_key
-from workers.core.errors import PermanentFailure, TransientFailure
-from workers.core.history import Execution
-from workers.core.ids import is_node_id
-from workers.core.record import Headers
-from workers.gateway.desk import Desk
+from workers.actions.base.gathering import GatheringAction
+from workers.domain.errors import PermanentFailure, TransientFailure
+from workers.domain.history.execution import Execution
+from workers.domain.ids import is_node_id
+from workers.domain.log.record import Headers
+from workers.domain.targets.custody import object_key
+from workers.gateway.intake import Intake
 from workers.gateway.principals import Principal
 from workers.gateway.refusals import Conflict, NotFound
-from workers.ports import StoredObject, Telemetry
+from workers.store.objects.ports import StoredObject
+from workers.system.ports import Telemetry
 
 _CHUNK: Final = 256 * 1024
 
@@ -62,7 +63,7 @@ class Download:
         self.stored.close()
 
 
-def download(desk: Desk, execution_id: str, *, person: Principal, parent: Headers = ()) -> Download:
+def download(intake: Intake, execution_id: str, *, person: Principal, parent: Headers = ()) -> Download:
     """The file that an execution acquired, opened; that somebody asked for it is in the audit trail first.
 
     Raises:
@@ -71,13 +72,13 @@ def download(desk: Desk, execution_id: str, *, person: Principal, parent: Header
         Conflict: what the store has is not what was acquired.
         TransientFailure: the object store or the log is away, or this gateway has no store.
     """
-    with desk.telemetry.span("gateway download", parent=parent) as span:
-        known = desk.found(execution_id, person=person)
+    with intake.telemetry.span("gateway download", parent=parent) as span:
+        known = intake.found(execution_id, person=person)
         size, sha256 = _acquired(known)
-        if desk.objects is None:
+        if intake.objects is None:
             raise TransientFailure("this gateway has no object store (its settings: storage)", code="no_store")
         key = object_key(known.node_id, known.execution_id)
-        desk.trail.asked(
+        intake.trail.asked(
             "downloaded",
             person,
             execution_id=known.execution_id,
@@ -85,7 +86,7 @@ def download(desk: Desk, execution_id: str, *, person: Principal, parent: Header
             trace=span.headers(),
         )
         try:
-            stored = desk.objects.open(key)
+            stored = intake.objects.open(key)
         except PermanentFailure as error:
             raise TransientFailure(error.message, code=error.reason) from error
         if stored is None:
@@ -93,9 +94,9 @@ def download(desk: Desk, execution_id: str, *, person: Principal, parent: Header
         if stored.size != size:
             stored.close()
             raise Conflict("what the store has is not what was acquired: its size is another", code="object_differs")
-        action = desk.catalogue.get(known.action)
+        action = intake.catalogue.get(known.action)
         suffix = action.suffix if isinstance(action, GatheringAction) else ""
-        return Download(known.execution_id, known.execution_id + suffix, size, sha256, stored, desk.telemetry)
+        return Download(known.execution_id, known.execution_id + suffix, size, sha256, stored, intake.telemetry)
 
 
 def _acquired(known: Execution) -> tuple[int, str]:

@@ -16,10 +16,11 @@ from typing import Any, Final
 
 import uvicorn
 
-from workers.core.errors import ConfigError, MalformedMessage, TransientFailure
-from workers.core.record import OutRecord
+from workers.domain.errors import ConfigError, MalformedMessage, TransientFailure
+from workers.domain.log.record import OutRecord
 from workers.gateway.trail import Trail
-from workers.ports import Clock, LogWriter, Relay, StopSignal, Telemetry
+from workers.log.ports import LogWriter, Relay
+from workers.system.ports import Clock, StopSignal, Telemetry
 
 ACK_WAIT_S: Final = 10.0
 """How long a caller waits for the log before he is told to try again."""
@@ -51,7 +52,7 @@ class Appender:
         self._last = 0
 
     def append(self, records: Sequence[OutRecord]) -> None:
-        """See ``desk.Append``. Blocks up to ``wait_s``."""
+        """See ``intake.Append``. Blocks up to ``wait_s``."""
         jobs = [_Job(record, Future()) for record in records]
         for job in jobs:
             self._jobs.put(job)
@@ -114,7 +115,7 @@ class Loop:
         clock: Clock,
         close: Callable[[], None],
     ) -> None:
-        """``app`` is the ASGI application; ``close`` lets go of what bootstrap opened. Port 0 takes a free one."""
+        """``app`` is the ASGI application; ``close`` lets go of what wiring opened. Port 0 takes a free one."""
         self._app = app
         self._address = (host, port)
         self._appender = appender

@@ -1,6 +1,6 @@
 """What a caller may do: one check, which both faces go through. Deny by default.
 
-Called by ``desk`` and by the routes that list. A right is the class of an action and what is done with it
+Called by ``intake`` and by the routes that list. A right is the class of an action and what is done with it
 (``containment-response-actions.exec``). Which class an execution has is looked up in the catalogue, never taken from
 the caller; an execution of an action that this version does not know needs the rights of every class.
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
-from workers.action import Action, Permission
+from workers.actions.base import Action, Permission
 from workers.gateway.principals import Principal
 from workers.gateway.refusals import Forbidden
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from workers.gateway.refusals import TooMany, Unauthorized
-from workers.ports import Clock
+from workers.system.ports import Clock
 
 MINUTE_NS: Final = 60_000_000_000
 

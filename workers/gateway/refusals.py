@@ -1,6 +1,6 @@
 """Why the gateway says no: one class an HTTP status, so that rooms refuse in words and only the edge knows numbers.
 
-Raised by ``requests``, ``desk`` and the edge; turned into an answer by ``http.answers``. Whatever is refused was not
+Raised by ``requests``, ``intake`` and the edge; turned into an answer by ``http.answers``. Whatever is refused was not
 written: a refusal is raised before the first record leaves.
 """
 
@@ -9,7 +9,7 @@ from typing import ClassVar
 
 
 class Refused(Exception):
-    """The gateway refuses; no worker's work went wrong, so this has no disposition among ``core.errors``."""
+    """The gateway refuses; no worker's work went wrong, so this has no disposition among ``domain.errors``."""
 
     code = "refused"
     status: ClassVar[int] = 400

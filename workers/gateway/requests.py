@@ -1,6 +1,6 @@
 """What somebody asked for, checked and turned into an ``ActionRequest``.
 
-Called by ``desk`` before anything is written. Pure: time, ids and the event come as arguments. Checks form and
+Called by ``intake`` before anything is written. Pure: time, ids and the event come as arguments. Checks form and
 consistency; whether it is allowed is the dispatcher's question, whether it can be done the node's.
 """
 
@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from workers.action import Action
-from workers.core.errors import CommandRejected
-from workers.core.event import ProcessRef, RuntimeEvent
-from workers.core.event_bounds import is_container_id, is_path, is_pid, is_time_ns
-from workers.core.history import Execution
-from workers.core.ids import ExecutionId
-from workers.core.outcome import NOTHING, Values
-from workers.core.plan import network_of
-from workers.core.request import ActionRequest, Actor, ActorKind, Causation, Step, Verb
-from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, Target
+from workers.actions.base import Action
+from workers.domain.errors import CommandRejected
+from workers.domain.event import ProcessRef, RuntimeEvent
+from workers.domain.event_bounds import is_container_id, is_path, is_pid, is_time_ns
+from workers.domain.history.execution import Execution
+from workers.domain.ids import ExecutionId
+from workers.domain.outcome import NOTHING, Values
+from workers.domain.request import ActionRequest, Actor, ActorKind, Causation, Step, Verb
+from workers.domain.rules.plan import network_of
+from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, Target
 from workers.gateway.principals import Principal
 from workers.gateway.refusals import Conflict, Invalid
 
@@ -66,7 +66,7 @@ Named = NamedProcess | NamedContainer | NamedFile | NamedNetwork
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Submission:
     """An action somebody wants, as they put it."""
 
     action: str
@@ -99,7 +99,7 @@ def action_of(name: str, catalogue: Catalogue) -> Action[Any]:
 
 
 def execute(
-    wish: Wish,
+    submission: Submission,
     catalogue: Catalogue,
     *,
     person: Principal,
@@ -107,19 +107,19 @@ def execute(
     now_ns: int,
     event: RuntimeEvent | None,
 ) -> ActionRequest:
-    """The request to run an action; ``event`` is the one that ``wish.event_id`` names.
+    """The request to run an action; ``event`` is the one that ``submission.event_id`` names.
 
     Raises:
         Invalid: with the field that is wrong.
     """
-    action = action_of(wish.action, catalogue)
+    action = action_of(submission.action, catalogue)
     try:
-        action.parse(wish.parameters)
+        action.parse(submission.parameters)
     except CommandRejected as error:
         raise Invalid(error.message, code=error.reason, field="parameters") from None
-    if wish.undo_after_s and action.reversible_by is None:
+    if submission.undo_after_s and action.reversible_by is None:
         raise Invalid(f"{action.name} cannot be undone, so undo_after_s means nothing", field="undo_after_s")
-    host = wish.host or (event.host if event is not None else "")
+    host = submission.host or (event.host if event is not None else "")
     if not host:
         raise Invalid("host is missing: name a node id or host name", field="host")
     return ActionRequest(
@@ -127,15 +127,15 @@ def execute(
         requested_at_ns=now_ns,
         actor=_person(person),
         host=host,
-        steps=(Step(execution_id, action.name, _target(wish, action, event, now_ns), wish.parameters),),
-        reason=wish.reason,
-        dry_run=wish.dry_run,
-        ttl_s=wish.ttl_s,
-        undo_after_s=wish.undo_after_s,
-        caller_id=wish.caller_id,
+        steps=(Step(execution_id, action.name, _target(submission, action, event, now_ns), submission.parameters),),
+        reason=submission.reason,
+        dry_run=submission.dry_run,
+        ttl_s=submission.ttl_s,
+        undo_after_s=submission.undo_after_s,
+        caller_id=submission.caller_id,
         causation=Causation(event.event_id) if event is not None else Causation(),
         detected_at_ns=event.occurred_at_ns if event is not None else 0,
-        echo=wish.echo,
+        echo=submission.echo,
     )
 
 
@@ -165,17 +165,17 @@ def cancel(running: Execution, *, person: Principal, now_ns: int, reason: str, f
     return replace(_about(Verb.CANCEL, running, person=person, now_ns=now_ns, reason=reason), force=force)
 
 
-def differs(wish: ActionRequest, known: ActionRequest) -> str:
+def differs(submission: ActionRequest, known: ActionRequest) -> str:
     """The first field in which a request under a used idempotency key wants something else; empty when none does."""
     pairs: tuple[tuple[str, object, object], ...] = (
-        ("verb", wish.verb, known.verb),
-        ("subject", wish.subject, known.subject),
-        ("action", wish.steps[0].action, known.steps[0].action),
-        ("host", wish.host, known.host),
-        ("target", _identity(wish.steps[0].target), _identity(known.steps[0].target)),
-        ("parameters", dict(wish.steps[0].parameters), dict(known.steps[0].parameters)),
-        ("dry_run", wish.dry_run, known.dry_run),
-        ("event_id", wish.causation.event_id, known.causation.event_id),
+        ("verb", submission.verb, known.verb),
+        ("subject", submission.subject, known.subject),
+        ("action", submission.steps[0].action, known.steps[0].action),
+        ("host", submission.host, known.host),
+        ("target", _identity(submission.steps[0].target), _identity(known.steps[0].target)),
+        ("parameters", dict(submission.steps[0].parameters), dict(known.steps[0].parameters)),
+        ("dry_run", submission.dry_run, known.dry_run),
+        ("event_id", submission.causation.event_id, known.causation.event_id),
     )
     return next((name for name, mine, theirs in pairs if mine != theirs), "")
 
@@ -211,10 +211,10 @@ def _about(verb: Verb, subject: Execution, *, person: Principal, now_ns: int, re
     )
 
 
-def _target(wish: Wish, action: Action[Any], event: RuntimeEvent | None, now_ns: int) -> Target:
-    if (wish.target is None) == (event is None):
+def _target(submission: Submission, action: Action[Any], event: RuntimeEvent | None, now_ns: int) -> Target:
+    if (submission.target is None) == (event is None):
         raise Invalid("name either a target or an event_id, and not both", field="target")
-    target = _of_event(event, action) if event is not None else _named(wish.target, now_ns)
+    target = _of_event(event, action) if event is not None else _named(submission.target, now_ns)
     if not isinstance(target, action.target):
         raise Invalid(
             f"{action.name} acts on a {_KINDS[action.target]}, not on a {_KINDS[type(target)]}", field="target"

@@ -1,6 +1,6 @@
 """The gateway's audit chain: who asked for what; refused callers are counted, never written one by one.
 
-Called by ``desk`` and the edge; writes through ``Scribe`` into an outbox in memory that the loop's relay empties. A
+Called by ``intake`` and the edge; writes through ``Recorder`` into an outbox in memory that the loop's relay empties. A
 caller without a token must not be able to fill the audit log: refusals become one record a minute and kind.
 """
 
@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from workers.core.ids import NO_EXECUTION, ExecutionId
-from workers.core.outcome import NOTHING, Values
-from workers.core.record import Headers
+from workers.domain.ids import NO_EXECUTION, ExecutionId
+from workers.domain.log.record import Headers
+from workers.domain.outcome import NOTHING, Values
 from workers.gateway.principals import Principal
-from workers.ports import Chained, Clock, Scribe
+from workers.system.ports import Clock
+from workers.wire.ports import Chained, Recorder
 
 Begin = Callable[[], AbstractContextManager[Chained]]
 """One transaction of the outbox: exclusive (one thread may nest them), all or nothing."""
@@ -21,9 +22,9 @@ Begin = Callable[[], AbstractContextManager[Chained]]
 class Trail:
     """Writes audit records; every method may be called from any thread."""
 
-    def __init__(self, scribe: Scribe, begin: Begin, clock: Clock) -> None:
+    def __init__(self, recorder: Recorder, begin: Begin, clock: Clock) -> None:
         """One chain a start."""
-        self._scribe = scribe
+        self._recorder = recorder
         self._begin = begin
         self._clock = clock
         self._refusals: Counter[str] = Counter()
@@ -59,7 +60,7 @@ class Trail:
 
     def _write(self, kind: str, *, actor: str, execution_id: ExecutionId, detail: Values, trace: Headers) -> None:
         with self._begin() as tx:
-            self._scribe.audit(
+            self._recorder.audit(
                 tx,
                 kind,
                 at_ns=self._clock.now_ns(),

@@ -1,5 +1,5 @@
 """The node worker: takes signed commands for its own node from the bus into a journal, runs them, reports outcomes.
 
-Started by bootstrap; works against ports only. Must never act without a journalled intent and never import another
+Started by wiring; works against ports only. Must never act without a journalled intent and never import another
 worker or an adapter.
 """

@@ -7,26 +7,26 @@ a failure that the adapter declared transient, and a probe that is sure that the
 
 from dataclasses import replace
 
-from workers.action import Begun, Done, NotDone, Pending
-from workers.core.errors import Indeterminate, TransientFailure
-from workers.core.journal_entry import EntryState, JournalEntry
-from workers.core.outcome import Outcome, Report
-from workers.core.record import Headers
+from workers.actions.base import Begun, Done, NotDone, Pending
+from workers.domain.errors import Indeterminate, TransientFailure
+from workers.domain.journal_entry import EntryState, JournalEntry
+from workers.domain.log.record import Headers
+from workers.domain.outcome import Outcome, Report
 from workers.node.binding import Bound
-from workers.node.equipment import Equipment
+from workers.node.deadline_watch import DeadlineWatch
 from workers.node.gate import Gate
-from workers.node.register import Register
-from workers.node.watch import Watch
+from workers.node.services import Services
+from workers.node.transitions import Transitions
 
 
 class Attempts:
-    """Runs something bound to a report. Everything an action may raise comes through, for ``Mishaps`` to name."""
+    """Runs something bound to a report. Everything an action may raise comes through, for ``Failures`` to name."""
 
-    def __init__(self, equipment: Equipment, gate: Gate, register: Register, watch: Watch) -> None:
+    def __init__(self, services: Services, gate: Gate, transitions: Transitions, watch: DeadlineWatch) -> None:
         """``watch`` is told what runs, so that a run that never returns is noticed."""
-        self._at = equipment
+        self._services = services
         self._gate = gate
-        self._register = register
+        self._transitions = transitions
         self._watch = watch
 
     def run(self, entry: JournalEntry, bound: Bound, *, claimed: bool, trace: Headers, begun: bool = False) -> Report:
@@ -38,7 +38,7 @@ class Attempts:
             PermanentFailure, LimitExceeded, Indeterminate, CommandRejected: from the action.
         """
         command = bound.job.command
-        now_ns = self._at.time.now_ns()
+        now_ns = self._services.time.now_ns()
         job = replace(bound.job, deadline_ns=now_ns + self._gate.timeout_s(command) * 1_000_000_000)
         bound = replace(bound, job=job)
         first = entry.attempt if claimed else entry.attempt + 1
@@ -48,7 +48,7 @@ class Attempts:
                 settled = self._settled(bound)
                 if settled is not None:
                     return settled
-            if not begun and self._at.time.now_ns() > command.expires_at_ns:
+            if not begun and self._services.time.now_ns() > command.expires_at_ns:
                 return bound.action.report(Outcome.EXPIRED, "expired", "expired before this attempt; nothing is done")
             if number > first or not claimed:
                 self._claim(entry, bound, number, trace)
@@ -56,19 +56,19 @@ class Attempts:
 
         try:
             deadline_ns = job.deadline_ns if begun else min(job.deadline_ns, command.expires_at_ns)
-            return self._at.retrying.run(attempt, first=first, deadline_ns=deadline_ns)
+            return self._services.retrying.run(attempt, first=first, deadline_ns=deadline_ns)
         except TransientFailure as error:
             settled = self._settled(bound)
             if settled is not None:
                 return settled
-            if isinstance(bound.action.probe(bound.job, bound.claim, self._at.host), Begun):
+            if isinstance(bound.action.probe(bound.job, bound.claim, self._services.host), Begun):
                 raise Indeterminate(f"half done, and not to be left so: {error.message}", code="half_done") from error
             raise
 
     def _settled(self, bound: Bound) -> Report | None:
         """What a probe says after a failed attempt; None when it is sure that nothing happened, or sure what is half
         made, so that another attempt may be made."""
-        match bound.action.probe(bound.job, bound.claim, self._at.host):
+        match bound.action.probe(bound.job, bound.claim, self._services.host):
             case Done(report=report) | Pending(report=report):
                 return report
             case NotDone() | Begun():
@@ -76,16 +76,16 @@ class Attempts:
 
     def _claim(self, entry: JournalEntry, bound: Bound, number: int, trace: Headers) -> None:
         command = bound.job.command
-        with self._register.commit("claim") as tx:
-            known = self._register.open(tx, entry.execution_id) or entry
+        with self._transitions.commit("claim") as tx:
+            known = self._transitions.open(tx, entry.execution_id) or entry
             known = replace(known, attempt=number, claim=bound.claim, trace=trace)
-            self._register.claim(tx, known, command, self._gate.configuration(command))
+            self._transitions.claim(tx, known, command, self._gate.configuration(command))
 
     def _execute(self, bound: Bound) -> Report:
         with self._watch.over(bound.job.command, bound.job.deadline_ns):
-            self._at.failpoints.reach("node.execute.before")
-            report = bound.action.execute(bound.job, bound.claim, self._at.host)
-            self._at.failpoints.reach("node.execute.after")
+            self._services.failpoints.reach("node.execute.before")
+            report = bound.action.execute(bound.job, bound.claim, self._services.host)
+            self._services.failpoints.reach("node.execute.after")
             return report
 
 

@@ -7,11 +7,11 @@ gate and the action's admit and bind. What comes out is what the claim makes dur
 from dataclasses import dataclass
 from typing import Any
 
-from workers.action import Action, Job
-from workers.core.command import ActionCommand
-from workers.core.outcome import Values
-from workers.node.equipment import Equipment
+from workers.actions.base import Action, Job
+from workers.domain.command import ActionCommand
+from workers.domain.outcome import Values
 from workers.node.gate import Gate
+from workers.node.services import Services
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class Bound:
 class Binder:
     """Asks the host, changes nothing."""
 
-    def __init__(self, equipment: Equipment, gate: Gate) -> None:
+    def __init__(self, services: Services, gate: Gate) -> None:
         """Shares the room's equipment."""
-        self._at = equipment
+        self._services = services
         self._gate = gate
 
     def bind(self, command: ActionCommand) -> Bound:
@@ -39,12 +39,12 @@ class Binder:
             TransientFailure: a runtime that must be asked does not answer.
         """
         action, job = self._gate.action(command), self._gate.job(command)
-        action.admit(job, self._at.host)
-        return Bound(action, job, action.bind(job, self._at.host))
+        action.admit(job, self._services.host)
+        return Bound(action, job, action.bind(job, self._services.host))
 
     def bind_patiently(self, command: ActionCommand) -> Bound:
         """As ``bind``, asking again as long as the command may still start. Blocks."""
-        return self._at.retrying.run(lambda _: self.bind(command), first=1, deadline_ns=command.expires_at_ns)
+        return self._services.retrying.run(lambda _: self.bind(command), first=1, deadline_ns=command.expires_at_ns)
 
     def rebind(self, command: ActionCommand, claim: Values) -> Bound:
         """What an earlier claim was bound to: never bound anew, so that a retry cannot drift to another target."""

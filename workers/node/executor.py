@@ -8,15 +8,15 @@ through them is believed before its signature is.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from workers.core import topics
-from workers.core.outcome import Scalar
-from workers.core.record import Delivery, Earliest, LogPosition, Offset, Record, Since, Start, TopicPartition
-from workers.node.equipment import Equipment
+from workers.domain.log import topics
+from workers.domain.log.record import Delivery, Earliest, LogPosition, Offset, Record, Since, Start, TopicPartition
+from workers.domain.outcome import Scalar
+from workers.log.ports import OutboxRow
 from workers.node.generations import Generations
 from workers.node.intake import Intake
 from workers.node.lanes import Lanes
-from workers.node.register import Register
-from workers.ports import OutboxRow
+from workers.node.services import Services
+from workers.node.transitions import Transitions
 
 RETENTION_NS: Final = 24 * 3600 * 1_000_000_000
 """The command topic's retention: the longest that a command can have waited for a node that was never here."""
@@ -29,12 +29,12 @@ class Executor:
     """The port ``Executor``."""
 
     def __init__(
-        self, equipment: Equipment, intake: Intake, register: Register, lanes: Lanes, generations: Generations
+        self, services: Services, intake: Intake, transitions: Transitions, lanes: Lanes, generations: Generations
     ) -> None:
         """Shares the room's equipment."""
-        self._at = equipment
+        self._services = services
         self._intake = intake
-        self._register = register
+        self._transitions = transitions
         self._lanes = lanes
         self._generations = generations
 
@@ -62,30 +62,30 @@ class Executor:
 
     def outbox(self, *, after: int = 0, limit: int = 500) -> Sequence[OutboxRow]:
         """What waits for Kafka."""
-        return self._at.journal.outbox(after=after, limit=limit)
+        return self._services.journal.outbox(after=after, limit=limit)
 
     def acknowledge(self, row_ids: Iterable[int]) -> None:
         """Kafka has them."""
-        self._at.failpoints.reach("node.acknowledge.before")
-        self._at.journal.acknowledge(row_ids)
+        self._services.failpoints.reach("node.acknowledge.before")
+        self._services.journal.acknowledge(row_ids)
 
     def _start(self, position: LogPosition) -> Start:
         if position.topic == topics.TOPOLOGY:
             return Earliest()
-        next_offset = self._at.journal.next_offset(position)
+        next_offset = self._services.journal.next_offset(position)
         if next_offset is not None:
             return Offset(next_offset)
-        known = {other.topic for other in self._at.journal.positions()}
+        known = {other.topic for other in self._services.journal.positions()}
         if not any(map(self._generations.of, known)):
-            return Since(self._at.time.now_ns() - RETENTION_NS)
+            return Since(self._services.time.now_ns() - RETENTION_NS)
         news = "new_log" if position.topic in known else "new_generation"
         detail: dict[str, Scalar] = {
             "topic": position.topic,
             "partition": position.partition,
             "log_id": position.log_id,
         }
-        with self._register.commit() as tx:
-            self._at.scribe.audit(tx, news, at_ns=self._at.time.now_ns(), detail=detail)
+        with self._transitions.commit() as tx:
+            self._services.recorder.audit(tx, news, at_ns=self._services.time.now_ns(), detail=detail)
             tx.advance(position, 0)
-        self._at.telemetry.log(news, level="warning", **detail)
+        self._services.telemetry.log(news, level="warning", **detail)
         return Earliest()

@@ -9,10 +9,12 @@ the executor wants to read may change at any time; what is not there is done wit
 from collections.abc import Sequence
 from typing import Final
 
-from workers.core.errors import LimitExceeded, PermanentFailure, TransientFailure
-from workers.core.record import LogPosition, TopicPartition
-from workers.core.retry import backoff_s
-from workers.ports import Clock, Executor, LogReader, Telemetry
+from workers.domain.errors import LimitExceeded, PermanentFailure, TransientFailure
+from workers.domain.log.record import LogPosition, TopicPartition
+from workers.domain.retry import backoff_s
+from workers.log.ports import LogReader
+from workers.node.ports import Executor
+from workers.system.ports import Clock, Telemetry
 
 LIMIT: Final = 2_000
 """Records to a poll: what is genuine among them goes first, so a sitting reaches as far as the client's own queue."""

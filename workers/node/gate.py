@@ -2,21 +2,21 @@
 
 Called by intake (so that what can never run takes no place in a queue) and again by the runner just before the claim
 (so that time, a restart or a changed settings file cannot slip a command through). Decides; touches nothing. The pure
-part is ``core.admission``.
+part is ``domain.admission``.
 """
 
 from dataclasses import replace
 from typing import Any
 
-from workers.action import Action, Job
-from workers.core.admission import UNKNOWN_HERE, Local, Verdict, judge
-from workers.core.command import ActionCommand
-from workers.core.errors import CommandRejected
-from workers.core.journal_entry import EntryState, JournalEntry
-from workers.core.outcome import NOTHING, Values
-from workers.core.request import ActorKind
-from workers.node.equipment import Equipment
+from workers.actions.base import Action, Job
+from workers.domain.admission import UNKNOWN_HERE, Local, Verdict, judge
+from workers.domain.command import ActionCommand
+from workers.domain.errors import CommandRejected
+from workers.domain.journal_entry import EntryState, JournalEntry
+from workers.domain.outcome import NOTHING, Values
+from workers.domain.request import ActorKind
 from workers.node.lanes import REHEARSAL, Ticket
+from workers.node.services import Services
 
 _NS: int = 1_000_000_000
 
@@ -24,9 +24,9 @@ _NS: int = 1_000_000_000
 class Gate:
     """Reads settings, catalogue and journal; writes nothing."""
 
-    def __init__(self, equipment: Equipment) -> None:
+    def __init__(self, services: Services) -> None:
         """Shares the room's equipment."""
-        self._at = equipment
+        self._services = services
 
     def action(self, command: ActionCommand) -> Action[Any]:
         """The action a command asks for.
@@ -34,14 +34,14 @@ class Gate:
         Raises:
             CommandRejected: this version does not have it.
         """
-        action = self._at.catalogue.get(command.action)
+        action = self._services.catalogue.get(command.action)
         if action is None:
             raise CommandRejected(f"this node knows no action {command.action!r}", code="unsupported")
         return action
 
     def judge(self, command: ActionCommand) -> Verdict:
         """Whether the command may start now."""
-        return judge(command, self._local(command), now_ns=self._at.time.now_ns())
+        return judge(command, self._local(command), now_ns=self._services.time.now_ns())
 
     def job(self, command: ActionCommand) -> Job[Any]:
         """The command with typed parameters, and its deadline counted from now.
@@ -55,14 +55,14 @@ class Gate:
         return Job(
             command=replace(command, target=target),
             parameters=action.parse(command.parameters),
-            deadline_ns=self._at.time.now_ns() + self.timeout_s(command) * _NS,
+            deadline_ns=self._services.time.now_ns() + self.timeout_s(command) * _NS,
             undoes=undoes[1] if undoes else NOTHING,
         )
 
     def timeout_s(self, command: ActionCommand) -> int:
         """Seconds a run may take: the command's wish, within this node's own bound."""
-        action = self._at.catalogue.get(command.action)
-        own_s = self._at.settings.timeout
+        action = self._services.catalogue.get(command.action)
+        own_s = self._services.settings.timeout
         return min(command.timeout_s or (action.timeout_s if action else own_s), own_s)
 
     def ticket(self, command: ActionCommand) -> Ticket:
@@ -77,27 +77,27 @@ class Gate:
 
     def configuration(self, command: ActionCommand) -> Values:
         """This node's own settings of the action, as they are while it runs."""
-        switch = self._at.settings.switch(command.action).model_dump()
+        switch = self._services.settings.switch(command.action).model_dump()
         return {
             **{name: value if isinstance(value, (int, bool)) else str(value) for name, value in switch.items()},
-            "timeout": self._at.settings.timeout,
-            "queue_length": self._at.settings.queue_length,
-            "version": self._at.identity.version,
+            "timeout": self._services.settings.timeout,
+            "queue_length": self._services.settings.queue_length,
+            "version": self._services.identity.version,
         }
 
     def _local(self, command: ActionCommand) -> Local:
-        action = self._at.catalogue.get(command.action)
+        action = self._services.catalogue.get(command.action)
         if action is None:
             return UNKNOWN_HERE
-        return Local(True, self._at.settings.allows(action.name), action.target, action.undo_only)
+        return Local(True, self._services.settings.allows(action.name), action.target, action.undo_only)
 
     def _undone(self, command: ActionCommand, action: Action[Any]) -> tuple[ActionCommand, Values]:
         """The command that is undone and what was true of it, out of this node's own journal: never off the bus."""
-        entry = self._at.journal.entry(command.undo_of)
+        entry = self._services.journal.entry(command.undo_of)
         if entry is None:
             raise CommandRejected(f"this node's journal has no execution {command.undo_of}", code="nothing_to_revert")
-        original = self._at.codec.decode(entry.command, ActionCommand)
-        forward = self._at.catalogue.get(original.action)
+        original = self._services.codec.decode(entry.command, ActionCommand)
+        forward = self._services.catalogue.get(original.action)
         if forward is None or forward.reversible_by != action.name:
             raise CommandRejected(f"{original.action} cannot be undone by {action.name}", code="not_reversible")
         if not _holds(entry):

@@ -9,37 +9,37 @@ of a generation is read again by the next process, whoever hides the record that
 import hashlib
 from collections.abc import Mapping
 
-from workers.core.envelope import PayloadType
-from workers.core.errors import PermanentFailure
-from workers.core.outcome import Scalar
-from workers.core.record import Record, TopicPartition
-from workers.core.routing import generation_of
-from workers.core.topology import READ_ON_NS, Topology, first, objection
-from workers.node.equipment import Equipment
-from workers.node.mishaps import Mishaps, Unreadable
+from workers.domain.errors import PermanentFailure
+from workers.domain.log.record import Record, TopicPartition
+from workers.domain.log.routing import generation_of
+from workers.domain.log.topology import READ_ON_NS, Topology, first, objection
+from workers.domain.outcome import Scalar
+from workers.domain.trust.envelope import PayloadType
+from workers.node.failures import Failures, Unreadable
 from workers.node.reading import KEYSET_EXPIRED
-from workers.node.register import Register
-from workers.ports import Opened
+from workers.node.services import Services
+from workers.node.transitions import Transitions
+from workers.wire.ports import VerifiedRecord
 
 
 class Generations:
     """Follows one zone."""
 
-    def __init__(self, equipment: Equipment, register: Register, *, partitions: int) -> None:
+    def __init__(self, services: Services, transitions: Transitions, *, partitions: int) -> None:
         """``partitions`` is how many generation 1 has.
 
         Raises:
             LimitExceeded, PermanentFailure: the journal cannot be read.
         """
-        self._at = equipment
-        self._register = register
-        self._mishaps = Mishaps(equipment.telemetry)
-        self._zone = equipment.identity.zone
+        self._services = services
+        self._transitions = transitions
+        self._failures = Failures(services.telemetry)
+        self._zone = services.identity.zone
         self._newest = first(self._zone, partitions)
         self._followed = {self._newest}
         self._until_ns: dict[TopicPartition, int | None] = {self._place(self._newest): None}
         """By the monotonic clock; None is for good."""
-        for position in equipment.journal.positions():
+        for position in services.journal.positions():
             if self.of(position.topic):
                 self._until_ns.setdefault((position.topic, position.partition), None)
 
@@ -49,7 +49,7 @@ class Generations:
 
     def places(self) -> tuple[TopicPartition, ...]:
         """Topic and partition of everything to read, the newest first."""
-        now_ns = self._at.clock.monotonic_ns()
+        now_ns = self._services.clock.monotonic_ns()
         self._until_ns = {place: until for place, until in self._until_ns.items() if until is None or until > now_ns}
         return tuple(sorted(self._until_ns, key=lambda place: (-self.of(place[0]), place)))
 
@@ -59,7 +59,7 @@ class Generations:
         Raises:
             LimitExceeded, PermanentFailure: the journal is away, or ``keyset_expired``; nothing was followed.
         """
-        opened = self._mishaps.readable(lambda: self._opened(record))
+        opened = self._failures.readable(lambda: self._opened(record))
         if isinstance(opened, Unreadable):
             if opened.reason == KEYSET_EXPIRED:
                 raise PermanentFailure(opened.message, code=KEYSET_EXPIRED)
@@ -76,11 +76,11 @@ class Generations:
             self._say(record, "topology", said)
             self._follow(told)
 
-    def _opened(self, record: Record) -> Opened[Topology]:
-        return self._at.opener.open(record.value or b"", PayloadType.TOPOLOGY, Topology)
+    def _opened(self, record: Record) -> VerifiedRecord[Topology]:
+        return self._services.verifier.verify(record.value or b"", PayloadType.TOPOLOGY, Topology)
 
     def _follow(self, told: Topology) -> None:
-        end_ns = self._at.clock.monotonic_ns() + READ_ON_NS
+        end_ns = self._services.clock.monotonic_ns() + READ_ON_NS
         older = {place for place in self._until_ns if self.of(place[0]) < told.generation}
         ends = {place: end_ns for place in older if self._until_ns[place] is None}
         self._until_ns |= {**ends, self._place(told): None}
@@ -88,16 +88,16 @@ class Generations:
         self._followed.add(told)
 
     def _place(self, topology: Topology) -> TopicPartition:
-        return topology.place_of(self._at.identity.node_id)
+        return topology.place_of(self._services.identity.node_id)
 
     def _say(self, record: Record, kind: str, detail: Mapping[str, Scalar]) -> None:
         """Once, though every start reads it again."""
         at = record.position
-        if record.offset < (self._at.journal.next_offset(at) or 0):
+        if record.offset < (self._services.journal.next_offset(at) or 0):
             return
         place: dict[str, Scalar] = {"log_id": at.log_id, "offset": record.offset}
         found = {**place, "sha256": hashlib.sha256(record.value or b"").hexdigest(), **detail}
-        with self._register.commit() as tx:
-            self._at.scribe.audit(tx, kind, at_ns=self._at.time.now_ns(), detail=found)
+        with self._transitions.commit() as tx:
+            self._services.recorder.audit(tx, kind, at_ns=self._services.time.now_ns(), detail=found)
             tx.advance(at, record.offset + 1)
-        self._at.telemetry.log(kind, level="info" if kind == "topology" else "error", **found)
+        self._services.telemetry.log(kind, level="info" if kind == "topology" else "error", **found)

@@ -5,7 +5,7 @@ Written by the steps that meet a fault and by the loop when it drains; read by t
 
 from typing import Final
 
-from workers.ports import Clock
+from workers.system.ports import Clock
 
 JOURNAL_REST_S: Final = 1.0
 """How long nothing is claimed after a journal fault. Long enough that a full disk is not hammered by every queued

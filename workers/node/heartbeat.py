@@ -7,36 +7,36 @@ full must be able to say so. Nodes never read heartbeats.
 
 from collections.abc import Mapping
 
-from workers.core.admission import MEMORY_NS
-from workers.core.audit import ChainHead
-from workers.core.errors import JournalAway, LimitExceeded, PermanentFailure
-from workers.core.node_state import CommandPosition, NodeState
-from workers.core.record import LogPosition, OutRecord
-from workers.node.equipment import Equipment
+from workers.domain.admission import MEMORY_NS
+from workers.domain.errors import JournalAway, LimitExceeded, PermanentFailure
+from workers.domain.log.record import LogPosition, OutRecord
+from workers.domain.node_state import CommandPosition, NodeState
+from workers.domain.trust.audit import ChainHead
 from workers.node.lanes import Lanes
-from workers.node.register import Register
-from workers.ports import Chained
+from workers.node.services import Services
+from workers.node.transitions import Transitions
+from workers.wire.ports import Chained
 
 
 class Heartbeat:
     """Makes node states; also keeps the journal small. Each heartbeat persists the floor of time with it."""
 
-    def __init__(self, equipment: Equipment, register: Register, lanes: Lanes, spare: Chained) -> None:
+    def __init__(self, services: Services, transitions: Transitions, lanes: Lanes, spare: Chained) -> None:
         """``spare`` is an outbox in memory, relayed beside the journal's."""
-        self._at = equipment
-        self._register = register
+        self._services = services
+        self._transitions = transitions
         self._lanes = lanes
         self._spare = spare
 
     def step(self) -> None:
         """Say it once."""
         try:
-            with self._register.commit() as tx:
-                self._at.scribe.node_state(tx, self._state())
+            with self._transitions.commit() as tx:
+                self._services.recorder.node_state(tx, self._state())
         except JournalAway:
-            number = self._register.spend_number()
+            number = self._transitions.reserve_record_number()
             if number is not None:
-                self._at.scribe.node_state(_Numbered(self._spare, number), self._state())
+                self._services.recorder.node_state(_Numbered(self._spare, number), self._state())
 
     def tidy(self) -> int:
         """Forget published commands that are too old to come again; how many.
@@ -47,15 +47,15 @@ class Heartbeat:
         Raises:
             LimitExceeded, PermanentFailure: the journal is away; nothing was forgotten.
         """
-        return self._at.journal.prune(ended_before_ns=self._at.time.floor_ns() - MEMORY_NS)
+        return self._services.journal.prune(ended_before_ns=self._services.time.floor_ns() - MEMORY_NS)
 
     def _state(self) -> NodeState:
-        me = self._at.identity
+        me = self._services.identity
         positions, unpublished = self._journal()
         return NodeState(
             node_id=me.node_id,
             record_no=0,  # the scribe fills it in
-            at_ns=self._at.time.now_ns(),
+            at_ns=self._services.time.now_ns(),
             incarnation=me.incarnation,
             instance_id=me.instance_id,
             boot_id=me.boot_id,
@@ -64,31 +64,31 @@ class Heartbeat:
             host_names=me.host_names,
             zone=me.zone,
             version=me.version,
-            actions=tuple(name for name in self._at.catalogue if self._at.settings.allows(name)),
+            actions=tuple(name for name in self._services.catalogue if self._services.settings.allows(name)),
             positions=tuple(
                 CommandPosition(at.log_id, at.topic, at.partition, next_offset) for at, next_offset in positions.items()
             ),
             queued=self._lanes.queued,
             running=self._lanes.running,
             unpublished=unpublished,
-            health=self._at.health.word,
+            health=self._services.health.word,
             labels=me.labels,
             cluster=me.cluster,
             runtimes=self._runtimes(),
-            gathering=self._at.uploads.now(),
+            gathering=self._services.uploads.now(),
         )
 
     def _runtimes(self) -> tuple[str, ...]:
-        containers = self._at.host.containers
+        containers = self._services.host.containers
         return () if containers is None else tuple(each.socket for each in containers.runtimes() if each.usable)
 
     def _journal(self) -> tuple[Mapping[LogPosition, int], int]:
         """How far it has read, and how many records wait (500 stands for "many"); nothing of a journal that cannot be
         read, because then there is nothing true to say."""
         try:
-            return self._at.journal.positions(), len(self._at.journal.outbox(limit=500))
+            return self._services.journal.positions(), len(self._services.journal.outbox(limit=500))
         except (LimitExceeded, PermanentFailure) as error:
-            self._at.health.journal_failed(error.reason)
+            self._services.health.journal_failed(error.reason)
             return {}, 0
 
 

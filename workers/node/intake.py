@@ -9,18 +9,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from workers.action import Lane
-from workers.core.command import ActionCommand
-from workers.core.outcome import Outcome, Report, Scalar, code
-from workers.core.record import Delivery, Gap
+from workers.actions.base import Lane
+from workers.domain.command import ActionCommand
+from workers.domain.log.record import Delivery, Gap
+from workers.domain.outcome import Outcome, Report, Scalar, code
 from workers.node.attempts import fresh_claim
-from workers.node.equipment import Equipment
+from workers.node.failures import Unreadable
 from workers.node.gate import Gate
 from workers.node.lanes import Lanes, Ticket
-from workers.node.mishaps import Unreadable
-from workers.node.reading import Others, Ours, Reader, Reading
-from workers.node.register import Register
+from workers.node.reading import Accepted, NotForUs, Reader, Reading
 from workers.node.remembering import Remembering
+from workers.node.services import Services
+from workers.node.transitions import Transitions
 
 GROUP: Final = 128
 """Deliveries to a commit. One fsync is 0.3 ms and a verification 0.14 ms, so at this size the fsync costs a command
@@ -30,13 +30,13 @@ next to nothing, and the journal is never held longer than some 20 ms against a 
 class Intake:
     """Verifies, judges and binds outside the transaction, so that the journal is held for writing only."""
 
-    def __init__(self, equipment: Equipment, gate: Gate, register: Register, lanes: Lanes) -> None:
+    def __init__(self, services: Services, gate: Gate, transitions: Transitions, lanes: Lanes) -> None:
         """``lanes`` is asked how long the queues are, never changed."""
-        self._at = equipment
+        self._services = services
         self._gate = gate
-        self._register = register
+        self._transitions = transitions
         self._lanes = lanes
-        self._reader = Reader(equipment, gate, lanes)
+        self._reader = Reader(services, gate, lanes)
 
     def step(self, deliveries: Sequence[Delivery]) -> Iterator[Sequence[Ticket]]:
         """Take everything in, in groups; after each commit, the tickets of what may now run.
@@ -58,18 +58,18 @@ class Intake:
         """A kill must not wait until a flood of poison in front of it is written down. So what is genuine becomes
         durable first, while the offset stays; then come the dead letters, and the offset passes all. A crash between
         the two reads everything again, and finds the genuine ones known."""
-        genuine = [(delivery, reading) for delivery, reading in read if isinstance(reading, Ours)]
+        genuine = [(delivery, reading) for delivery, reading in read if isinstance(reading, Accepted)]
         for start in range(0, len(genuine), GROUP):
             yield self._commit(genuine[start : start + GROUP], advance=False)
-        rest = [(delivery, Others() if isinstance(reading, Ours) else reading) for delivery, reading in read]
+        rest = [(delivery, NotForUs() if isinstance(reading, Accepted) else reading) for delivery, reading in read]
         for start in range(0, len(rest), GROUP):
             yield self._commit(rest[start : start + GROUP])
 
     def _commit(self, read: Sequence[tuple[Delivery, Reading]], *, advance: bool = True) -> Sequence[Ticket]:
-        bound = any(isinstance(reading, Ours) and reading.bound for _, reading in read)
+        bound = any(isinstance(reading, Accepted) and reading.bound for _, reading in read)
         tickets: list[Ticket] = []
         coming: Counter[Lane] = Counter()
-        with self._register.commit(*(("intake", "claim") if bound else ("intake",))) as tx:
+        with self._transitions.commit(*(("intake", "claim") if bound else ("intake",))) as tx:
             for delivery, reading in read:
                 ticket = self._take(tx, delivery, reading, coming)
                 if ticket is not None:
@@ -84,31 +84,31 @@ class Intake:
             self._gap(tx, delivery)
             return None
         match reading:
-            case Others():
+            case NotForUs():
                 return None
             case Unreadable(reason=reason, message=message):
-                now_ns = self._at.time.now_ns()
-                self._at.scribe.dead_letter(tx, delivery, reason=reason, message=message, at_ns=now_ns)
-                self._at.telemetry.count("node.dead_letters", labels={"reason": reason})
+                now_ns = self._services.time.now_ns()
+                self._services.recorder.dead_letter(tx, delivery, reason=reason, message=message, at_ns=now_ns)
+                self._services.telemetry.count("node.dead_letters", labels={"reason": reason})
                 return None
-            case Ours():
+            case Accepted():
                 return self._receive(tx, reading, coming)
 
-    def _receive(self, tx: Remembering, ours: Ours, coming: Counter[Lane]) -> Ticket | None:
+    def _receive(self, tx: Remembering, ours: Accepted, coming: Counter[Lane]) -> Ticket | None:
         command, entry, ticket = ours.command, ours.entry, ours.ticket
         known = tx.entry(entry.execution_id)
         if known is not None:
-            self._at.telemetry.count("node.duplicates")
-            self._register.repeat(tx, known)
+            self._services.telemetry.count("node.duplicates")
+            self._transitions.repeat(tx, known)
             return None
-        self._at.telemetry.count("node.commands")
+        self._services.telemetry.count("node.commands")
         refusal = ours.refusal or self._crowded(command, ticket, coming[ticket.lane])
         if refusal is not None:
-            self._register.end(tx, entry, command, refusal)
+            self._transitions.end(tx, entry, command, refusal)
             return None
         if ours.bound is not None:
             configuration = self._gate.configuration(command)
-            self._register.claim(tx, fresh_claim(entry, ours.bound), command, configuration)
+            self._transitions.claim(tx, fresh_claim(entry, ours.bound), command, configuration)
         else:
             tx.put(entry)
         return ticket
@@ -116,7 +116,7 @@ class Intake:
     def _crowded(self, command: ActionCommand, ticket: Ticket, coming: int) -> Report | None:
         if not self._lanes.full(ticket.lane, ticket.rank, coming=coming):
             return None
-        message = f"{self._at.settings.queue_length} commands wait in the {ticket.lane} lane already"
+        message = f"{self._services.settings.queue_length} commands wait in the {ticket.lane} lane already"
         return Report(Outcome.REJECTED, code(command.action, Outcome.REJECTED, "queue_full"), message)
 
     def _gap(self, tx: Remembering, gap: Gap) -> None:
@@ -127,8 +127,8 @@ class Intake:
             "resumed_at": gap.resumed_at,
             "reason": gap.reason,
         }
-        self._at.scribe.audit(tx, "gap", at_ns=self._at.time.now_ns(), detail=detail)
-        self._at.telemetry.log("gap", level="error", **dict(detail))
+        self._services.recorder.audit(tx, "gap", at_ns=self._services.time.now_ns(), detail=detail)
+        self._services.telemetry.log("gap", level="error", **dict(detail))
 
 
 def _behind(delivery: Delivery) -> int:

@@ -7,11 +7,11 @@ belongs to a command that has not ended is left alone: it will be gone on with. 
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
-from workers.core.custody import executed
-from workers.core.errors import WorkerError
-from workers.core.ids import NO_EXECUTION, ExecutionId
-from workers.core.journal_entry import EntryState
-from workers.node.equipment import Equipment
+from workers.domain.errors import WorkerError
+from workers.domain.ids import NO_EXECUTION, ExecutionId
+from workers.domain.journal_entry import EntryState
+from workers.domain.targets.custody import executed
+from workers.node.services import Services
 
 T = TypeVar("T")
 
@@ -23,14 +23,14 @@ AGAIN_S: Final = 30.0
 class Janitor:
     """Holds nothing but when it is due; a round that two threads make at once does no harm."""
 
-    def __init__(self, equipment: Equipment) -> None:
+    def __init__(self, services: Services) -> None:
         """Due at once: a start is when there is most to clear."""
-        self._at = equipment
+        self._services = services
         self._due_ns = 0
 
     def step(self) -> None:
         """Make a round if one is due. Blocks on disk and network."""
-        now_ns = self._at.clock.monotonic_ns()
+        now_ns = self._services.clock.monotonic_ns()
         if now_ns < self._due_ns:
             return
         self._due_ns = now_ns + round(PERIOD_S * 1e9)
@@ -39,7 +39,7 @@ class Janitor:
 
     def _round(self) -> bool:
         """Whether everything could be looked at and cleared."""
-        spool, objects, me = self._at.host.spool, self._at.host.objects, self._at.identity.node_id
+        spool, objects, me = self._services.host.spool, self._services.host.objects, self._services.identity.node_id
         whole = True
         # Names first, the journal after: whatever is there by now has its entry in the journal already.
         if spool is not None:
@@ -65,13 +65,13 @@ class Janitor:
                     remove(name)
                     removed += 1
         except WorkerError as error:
-            self._at.telemetry.log("not_cleared", level="warning", what=what, reason=error.reason)
+            self._services.telemetry.log("not_cleared", level="warning", what=what, reason=error.reason)
             return False
         finally:
             if removed:
-                self._at.telemetry.log("cleared", what=what, count=removed)
+                self._services.telemetry.log("cleared", what=what, count=removed)
         return True
 
     def _is_live(self, execution_id: ExecutionId) -> bool:
-        entry = self._at.journal.entry(execution_id)
+        entry = self._services.journal.entry(execution_id)
         return entry is not None and entry.state in (EntryState.RECEIVED, EntryState.CLAIMED)

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from workers.action import Lane
-from workers.core.ids import ExecutionId
+from workers.actions.base import Lane
+from workers.domain.ids import ExecutionId
 
 THREADS: Final = {Lane.CONTAINMENT: 8, Lane.GATHERING: 2}
 """Of containment enough that one hung runtime call leaves seven hands; of gathering few, because it eats disk and

@@ -13,20 +13,21 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from workers.action import Lane
-from workers.core.errors import JournalAway, LimitExceeded, PermanentFailure, reason_of
-from workers.core.retry import backoff_s
-from workers.node.equipment import Equipment
+from workers.actions.base import Lane
+from workers.domain.errors import JournalAway, LimitExceeded, PermanentFailure, reason_of
+from workers.domain.retry import backoff_s
+from workers.log.ports import Relay
+from workers.node.deadline_watch import DeadlineWatch
+from workers.node.effect_watch import EffectWatch
 from workers.node.feed import Feed
 from workers.node.heartbeat import Heartbeat
 from workers.node.janitor import Janitor
 from workers.node.lanes import THREADS, Lanes, Ticket
 from workers.node.recover import Recovery
-from workers.node.register import Register
 from workers.node.run import Runner
-from workers.node.vigil import Vigil
-from workers.node.watch import Watch
-from workers.ports import Relay, StopSignal
+from workers.node.services import Services
+from workers.node.transitions import Transitions
+from workers.system.ports import StopSignal
 
 _POLL_S: Final = 0.25
 """Longest wait for a record, or for a ticket: how late a stop is noticed."""
@@ -116,7 +117,7 @@ class Pace:
     drain_s: float
 
 
-class Bell:
+class CommitSignal:
     """Rung after every commit; the relay sleeps until then."""
 
     def __init__(self) -> None:
@@ -137,27 +138,27 @@ class Bell:
 class Steps:
     """Everything the loop drives."""
 
-    equipment: Equipment
-    register: Register
+    services: Services
+    transitions: Transitions
     recovery: Recovery
     feed: Feed
     runner: Runner
-    watch: Watch
-    vigil: Vigil
+    watch: DeadlineWatch
+    effect_watch: EffectWatch
     heartbeat: Heartbeat
     janitor: Janitor
     lanes: SharedLanes
     relays: Sequence[Relay]
     """The journal's outbox first, then the heartbeats'."""
-    bell: Bell
+    commit_signal: CommitSignal
 
 
 class Loop:
     """``Runnable``: the whole worker."""
 
     def __init__(self, steps: Steps, pace: Pace, *, close: Callable[[], None] = lambda: None) -> None:
-        """``close`` releases what bootstrap opened; called last, and only when no thread is left inside an action."""
-        self._at = steps
+        """``close`` releases what wiring opened; called last, and only when no thread is left inside an action."""
+        self._services = steps
         self._pace = pace
         self._close = close
         self._over = threading.Event()
@@ -168,10 +169,10 @@ class Loop:
         if not self._recover(stop):
             self._close()
             return
-        working = [self._thread("feed", lambda: self._at.feed.step(_POLL_S), stop)]
+        working = [self._thread("feed", lambda: self._services.feed.step(_POLL_S), stop)]
         for lane, count in THREADS.items():
             working += [self._thread(f"{lane}-{n}", partial(self._turn, lane), stop) for n in range(count)]
-        working.append(self._thread("vigil", self._vigil, stop))
+        working.append(self._thread("vigil", self._effect_watch, stop))
         serving = [
             self._thread("relay", self._relay, self._over),
             self._thread("heartbeat", self._beat, self._over),
@@ -185,48 +186,48 @@ class Loop:
     # --- the steps of each thread: seconds to wait before the next ---------------------------------------------------
 
     def _turn(self, lane: Lane) -> float:
-        ticket = self._at.lanes.wait(lane, _POLL_S)
+        ticket = self._services.lanes.wait(lane, _POLL_S)
         if ticket is None:
             if lane is Lane.GATHERING:
-                self._at.janitor.step()
+                self._services.janitor.step()
             return 0.0
-        due_ns = self._at.equipment.clock.monotonic_ns() + round(_BUG_S * 1e9)
+        due_ns = self._services.services.clock.monotonic_ns() + round(_BUG_S * 1e9)
         again: Ticket | None = replace(ticket, fresh=False, due_ns=due_ns)
         try:
-            again = self._at.runner.step(ticket)
+            again = self._services.runner.step(ticket)
         finally:
-            self._at.lanes.done(ticket, again)
+            self._services.lanes.done(ticket, again)
         return 0.0
 
     def _relay(self) -> float:
         if not self._relayed(lambda relay: relay.step(0.005)):
-            self._at.bell.wait(_RELAY_S)
+            self._services.commit_signal.wait(_RELAY_S)
         return 0.0
 
     def _relayed(self, turn: Callable[[Relay], int]) -> int:
         """Each relay's turn, whatever becomes of the other's: heartbeats leave while the journal's own outbox, which
         must not be sent from before it is durable, cannot even be read. Health and log say so."""
         total = 0
-        for relay in self._at.relays:
+        for relay in self._services.relays:
             with suppress(LimitExceeded, PermanentFailure):
                 total += turn(relay)
         return total
 
     def _beat(self) -> float:
-        self._at.heartbeat.step()
-        self._at.bell.ring()
+        self._services.heartbeat.step()
+        self._services.commit_signal.ring()
         return self._pace.heartbeat_s
 
     def _watch(self) -> float:
-        self._at.watch.step()
-        now_ns = self._at.equipment.clock.monotonic_ns()
+        self._services.watch.step()
+        now_ns = self._services.services.clock.monotonic_ns()
         if now_ns >= self._tidy_ns:
             self._tidy_ns = now_ns + round(_TIDY_S * 1e9)
-            self._at.heartbeat.tidy()
+            self._services.heartbeat.tidy()
         return _WATCH_S
 
-    def _vigil(self) -> float:
-        self._at.vigil.step()
+    def _effect_watch(self) -> float:
+        self._services.effect_watch.step()
         return self._pace.heartbeat_s
 
     # --- start and end -----------------------------------------------------------------------------------------------
@@ -237,10 +238,10 @@ class Loop:
         while not stop.is_set():
             try:
                 self._note("started")
-                self._at.lanes.push(self._at.recovery.start())
+                self._services.lanes.push(self._services.recovery.start())
             except JournalAway:
                 failures += 1
-                self._at.heartbeat.step()
+                self._services.heartbeat.step()
                 self._relayed(lambda relay: relay.step())
                 stop.wait(backoff_s(failures))
             else:
@@ -248,7 +249,7 @@ class Loop:
         return False
 
     def _drain(self, working: Sequence[threading.Thread], serving: Sequence[threading.Thread]) -> None:
-        clock, health = self._at.equipment.clock, self._at.equipment.health
+        clock, health = self._services.services.clock, self._services.services.health
         health.ending("draining")
         end_ns = clock.monotonic_ns() + round(self._pace.drain_s * 1e9)
 
@@ -259,26 +260,26 @@ class Loop:
         for thread in working:
             thread.join(left_s(kept_s))
         try:
-            self._at.recovery.leave(self._at.watch.running)
+            self._services.recovery.leave(self._services.watch.running)
             self._note("stopped")
         except JournalAway:
             pass  # said by health and log already; the outbox may still leave
         health.ending("stopping")
-        self._at.heartbeat.step()
+        self._services.heartbeat.step()
         self._over.set()
-        self._at.bell.ring()
+        self._services.commit_signal.ring()
         for thread in serving:
             thread.join(left_s() or 0.1)
         left = self._relayed(lambda relay: relay.drain(max(left_s(), 0.2)))
-        self._at.equipment.telemetry.log("stopped", unpublished=left)
+        self._services.services.telemetry.log("stopped", unpublished=left)
         if not any(thread.is_alive() for thread in (*working, *serving)):
             self._close()
 
     def _note(self, kind: str) -> None:
-        me = self._at.equipment.identity
+        me = self._services.services.identity
         detail = {"instance_id": me.instance_id, "boot_id": me.boot_id, "version": me.version}
-        with self._at.register.commit() as tx:
-            self._at.equipment.scribe.audit(tx, kind, at_ns=self._at.equipment.time.now_ns(), detail=detail)
+        with self._services.transitions.commit() as tx:
+            self._services.services.recorder.audit(tx, kind, at_ns=self._services.services.time.now_ns(), detail=detail)
 
     def _thread(self, name: str, step: Callable[[], float], stop: StopSignal) -> threading.Thread:
         """A daemon: a run that hangs in the kernel must not keep the process from ending; its entry stays claimed."""
@@ -293,7 +294,7 @@ class Loop:
             except Exception as error:  # noqa: BLE001 - a thread that ended would be a worker that looks alive
                 failures += 1
                 pause_s = backoff_s(failures)
-                self._at.equipment.telemetry.log(
+                self._services.services.telemetry.log(
                     "step_failed", level="error", step=name, error=type(error).__name__, reason=reason_of(error)
                 )
             if pause_s:

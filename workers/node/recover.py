@@ -9,27 +9,27 @@ nothing: their records wait in the outbox.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from workers.action import Lane
-from workers.core.command import ActionCommand
-from workers.core.journal_entry import EntryState, JournalEntry
-from workers.core.outcome import Outcome, Report, code
-from workers.core.retry import MAX_CRASHES
-from workers.node.equipment import Equipment
+from workers.actions.base import Lane
+from workers.domain.command import ActionCommand
+from workers.domain.journal_entry import EntryState, JournalEntry
+from workers.domain.outcome import Outcome, Report, code
+from workers.domain.retry import MAX_CRASHES
+from workers.node.failures import Failures, Unreadable
 from workers.node.gate import Gate
 from workers.node.lanes import Ticket
-from workers.node.mishaps import Mishaps, Unreadable
-from workers.node.register import Register
+from workers.node.services import Services
+from workers.node.transitions import Transitions
 
 
 class Recovery:
     """Reads the journal, writes the crash counters."""
 
-    def __init__(self, equipment: Equipment, gate: Gate, register: Register) -> None:
+    def __init__(self, services: Services, gate: Gate, transitions: Transitions) -> None:
         """Shares the room's equipment."""
-        self._at = equipment
+        self._services = services
         self._gate = gate
-        self._register = register
-        self._mishaps = Mishaps(equipment.telemetry)
+        self._transitions = transitions
+        self._failures = Failures(services.telemetry)
 
     def start(self) -> Sequence[Ticket]:
         """Count the crash, durably and before anything is probed; then the tickets of everything unfinished.
@@ -38,15 +38,15 @@ class Recovery:
             JournalAway: nothing may run; call again.
         """
         tickets: list[Ticket] = []
-        with self._register.commit() as tx:
-            for entry in self._at.journal.entries(EntryState.RECEIVED, EntryState.CLAIMED):
+        with self._transitions.commit() as tx:
+            for entry in self._services.journal.entries(EntryState.RECEIVED, EntryState.CLAIMED):
                 command = self._command(entry)
                 if command is None:
                     continue
                 if entry.state is EntryState.CLAIMED:
                     entry = replace(entry, crashes=entry.crashes + 1)  # noqa: PLW2901 - the same entry, counted
                     if entry.crashes >= MAX_CRASHES:
-                        self._register.end(tx, entry, command, _poison(command, entry))
+                        self._transitions.end(tx, entry, command, _poison(command, entry))
                         continue
                     tx.put(entry)
                 tickets.append(self._ticket(command))
@@ -58,21 +58,21 @@ class Recovery:
         Raises:
             JournalAway: the count stays, on the safe side.
         """
-        with self._register.commit() as tx:
-            for entry in self._at.journal.entries(EntryState.CLAIMED):
+        with self._transitions.commit() as tx:
+            for entry in self._services.journal.entries(EntryState.CLAIMED):
                 if entry.execution_id not in running and entry.crashes:
                     tx.put(replace(entry, crashes=0))
 
     def _command(self, entry: JournalEntry) -> ActionCommand | None:
-        found = self._mishaps.readable(lambda: self._at.codec.decode(entry.command, ActionCommand))
+        found = self._failures.readable(lambda: self._services.codec.decode(entry.command, ActionCommand))
         if isinstance(found, Unreadable):
             # Written by a version whose schema this one lacks: kept for that version, and loud.
-            self._at.telemetry.log("journal_entry_unreadable", level="error", execution_id=entry.execution_id)
+            self._services.telemetry.log("journal_entry_unreadable", level="error", execution_id=entry.execution_id)
             return None
         return found
 
     def _ticket(self, command: ActionCommand) -> Ticket:
-        ticket = self._mishaps.guard(command, lambda: self._gate.ticket(command))
+        ticket = self._failures.guard(command, lambda: self._gate.ticket(command))
         if isinstance(ticket, Report):
             # The runner will end it with this same reason.
             return Ticket(command.command_id, Lane.CONTAINMENT, f"execution:{command.command_id}")

@@ -4,11 +4,11 @@ Made by the register, one a commit; passes everything on to the journal. Needed 
 very same bytes, and because a heartbeat must have a number of its own even while the journal cannot count.
 """
 
-from workers.core.audit import ChainHead
-from workers.core.ids import ExecutionId
-from workers.core.journal_entry import JournalEntry
-from workers.core.record import LogPosition, OutRecord
-from workers.ports import JournalTx
+from workers.domain.ids import ExecutionId
+from workers.domain.journal_entry import JournalEntry
+from workers.domain.log.record import LogPosition, OutRecord
+from workers.domain.trust.audit import ChainHead
+from workers.store.ports import JournalTx
 
 
 class Remembering:

@@ -9,24 +9,24 @@ sure that nothing happened. Must never call ``execute`` itself.
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from workers.action import Begun, Done, NotDone, Pending, Probe
-from workers.core.admission import Clear, Refused, Wait
-from workers.core.command import ActionCommand
-from workers.core.errors import JournalAway
-from workers.core.ids import ExecutionId
-from workers.core.journal_entry import EntryState, JournalEntry
-from workers.core.outcome import Outcome, Report, code
-from workers.core.record import Headers
-from workers.core.retry import probe_delay_s, settle_by_ns
+from workers.actions.base import Begun, Done, NotDone, Pending, Probe
+from workers.domain.admission import Clear, Refused, Wait
+from workers.domain.command import ActionCommand
+from workers.domain.errors import JournalAway
+from workers.domain.ids import ExecutionId
+from workers.domain.journal_entry import EntryState, JournalEntry
+from workers.domain.log.record import Headers
+from workers.domain.outcome import Outcome, Report, code
+from workers.domain.retry import probe_delay_s, settle_by_ns
 from workers.node.attempts import Attempts
 from workers.node.binding import Binder, Bound
-from workers.node.equipment import Equipment
+from workers.node.deadline_watch import DeadlineWatch
+from workers.node.failures import Failures
 from workers.node.gate import Gate
 from workers.node.health import JOURNAL_REST_S
 from workers.node.lanes import Ticket
-from workers.node.mishaps import Mishaps
-from workers.node.register import Register
-from workers.node.watch import Watch
+from workers.node.services import Services
+from workers.node.transitions import Transitions
 
 _NS = 1_000_000_000
 
@@ -44,20 +44,20 @@ class _Turn:
 class Runner:
     """Holds nothing of its own but outcomes that the journal would not take yet."""
 
-    def __init__(self, equipment: Equipment, gate: Gate, register: Register, watch: Watch) -> None:
+    def __init__(self, services: Services, gate: Gate, transitions: Transitions, watch: DeadlineWatch) -> None:
         """``watch`` is told what runs."""
-        self._at = equipment
+        self._services = services
         self._gate = gate
-        self._register = register
+        self._transitions = transitions
         self._watch = watch
-        self._binder = Binder(equipment, gate)
-        self._attempts = Attempts(equipment, gate, register, watch)
-        self._mishaps = Mishaps(equipment.telemetry)
+        self._binder = Binder(services, gate)
+        self._attempts = Attempts(services, gate, transitions, watch)
+        self._failures = Failures(services.telemetry)
         self._unwritten: dict[ExecutionId, Report] = {}
 
     def step(self, ticket: Ticket) -> Ticket | None:
         """Do what this command needs next; its next turn, or None when it has ended. Blocks as long as the action."""
-        if self._at.health.resting:
+        if self._services.health.resting:
             return self._later(ticket, JOURNAL_REST_S)
         try:
             return self._step(ticket)
@@ -65,11 +65,11 @@ class Runner:
             return self._later(ticket, JOURNAL_REST_S)
 
     def _step(self, ticket: Ticket) -> Ticket | None:
-        entry = self._register.find(ticket.execution_id)
+        entry = self._transitions.find(ticket.execution_id)
         if entry is None or entry.state in (EntryState.OBSERVED, EntryState.PUBLISHED):
             return None
-        command = self._at.codec.decode(entry.command, ActionCommand)
-        with self._at.telemetry.span(f"execute {command.action}", parent=entry.trace) as span:
+        command = self._services.codec.decode(entry.command, ActionCommand)
+        with self._services.telemetry.span(f"execute {command.action}", parent=entry.trace) as span:
             span.note("execution_id", entry.execution_id)
             return self._take(_Turn(ticket, command, entry, span.headers() or entry.trace))
 
@@ -88,22 +88,22 @@ class Runner:
         verdict = self._gate.judge(turn.command)
         match verdict:
             case Wait(until_ns=until_ns):
-                return self._later(turn.ticket, (until_ns - self._at.time.now_ns()) / _NS)
+                return self._later(turn.ticket, (until_ns - self._services.time.now_ns()) / _NS)
             case Refused():
                 return self._end(turn, _refusal(turn.command, verdict))
             case Clear():
                 pass
             case _:
                 assert_never(verdict)
-        bound = self._mishaps.guard(turn.command, lambda: self._binder.bind_patiently(turn.command))
+        bound = self._failures.guard(turn.command, lambda: self._binder.bind_patiently(turn.command))
         if isinstance(bound, Bound) and turn.command.dry_run:
-            return self._end(turn, self._rehearsed(turn.command, bound))
+            return self._end(turn, self._dry_run(turn.command, bound))
         return self._act(turn, bound, claimed=False)
 
     def _act(self, turn: _Turn, bound: Bound | Report, *, claimed: bool, begun: bool = False) -> Ticket | None:
         if isinstance(bound, Report):
             return self._end(turn, bound)
-        report = self._mishaps.guard(
+        report = self._failures.guard(
             turn.command,
             lambda: self._attempts.run(turn.entry, bound, claimed=claimed, begun=begun, trace=turn.trace),
         )
@@ -143,7 +143,7 @@ class Runner:
         """Still unknown: say so when it is news, raise the alarm when it is overdue, and come again."""
         ticket = turn.ticket
         overdue_ns = settle_by_ns(turn.command, self._gate.timeout_s(turn.command))
-        if not ticket.alarmed and self._at.time.now_ns() > overdue_ns:
+        if not ticket.alarmed and self._services.time.now_ns() > overdue_ns:
             self._watch.alarm(turn.command)
             ticket = replace(ticket, alarmed=True)
         known = turn.entry.report
@@ -153,37 +153,39 @@ class Runner:
 
     def _end(self, turn: _Turn, report: Report) -> Ticket | None:
         try:
-            with self._register.commit("observe") as tx:
-                entry = self._register.open(tx, turn.entry.execution_id)
+            with self._transitions.commit("observe") as tx:
+                entry = self._transitions.open(tx, turn.entry.execution_id)
                 if entry is None:
                     return None
-                self._register.end(tx, replace(entry, trace=turn.trace), turn.command, report)
+                self._transitions.end(tx, replace(entry, trace=turn.trace), turn.command, report)
         except JournalAway:
             self._unwritten[turn.entry.execution_id] = report
             raise
         return None if report.outcome.is_final else self._look_again(turn.ticket)
 
     def _rebound(self, turn: _Turn) -> Bound | Report:
-        bound = self._mishaps.guard(turn.command, lambda: self._binder.rebind(turn.command, turn.entry.claim))
+        bound = self._failures.guard(turn.command, lambda: self._binder.rebind(turn.command, turn.entry.claim))
         if isinstance(bound, Report):
             # It was claimed, so "nothing was touched" is more than we know: never REJECTED.
             return replace(bound, outcome=Outcome.FAILED)
         return bound
 
     def _probe(self, command: ActionCommand, bound: Bound) -> Probe:
-        found = self._mishaps.guard(command, lambda: bound.action.probe(bound.job, bound.claim, self._at.host))
+        found = self._failures.guard(command, lambda: bound.action.probe(bound.job, bound.claim, self._services.host))
         if isinstance(found, Report):
             return Pending(bound.action.report(Outcome.UNKNOWN, "probe_failed", found.message))
         return found
 
-    def _rehearsed(self, command: ActionCommand, bound: Bound) -> Report:
-        return self._mishaps.guard(command, lambda: bound.action.rehearse(bound.job, bound.claim, self._at.host))
+    def _dry_run(self, command: ActionCommand, bound: Bound) -> Report:
+        return self._failures.guard(
+            command, lambda: bound.action.dry_run_report(bound.job, bound.claim, self._services.host)
+        )
 
     def _look_again(self, ticket: Ticket) -> Ticket:
         return self._later(replace(ticket, probes=ticket.probes + 1), probe_delay_s(ticket.probes))
 
     def _later(self, ticket: Ticket, seconds: float) -> Ticket:
-        return replace(ticket, fresh=False, due_ns=self._at.clock.monotonic_ns() + max(1, round(seconds * _NS)))
+        return replace(ticket, fresh=False, due_ns=self._services.clock.monotonic_ns() + max(1, round(seconds * _NS)))
 
 
 def _refusal(command: ActionCommand, refused: Refused) -> Report:

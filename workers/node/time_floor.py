@@ -1,13 +1,13 @@
 """What time it is at least: the clock that deadlines are held against.
 
-Made by bootstrap with the journal's floor; asked by every step. A wall clock can be turned back, and then a command
+Made by wiring with the journal's floor; asked by every step. A wall clock can be turned back, and then a command
 that expired would live again. So the node also knows a moment that has passed for certain (the newest issue time
 inside a verified signature, or the journal's floor at start) and how long ago, by the monotonic clock, it knew it. The
 later of the two clocks holds. Only the certain one is ever persisted: a wall clock that jumps to 2099 for a minute
 expires commands for a minute, not for ever. Broker timestamps are unsigned and have no say at all.
 """
 
-from workers.ports import Clock
+from workers.system.ports import Clock
 
 
 class TimeFloor:

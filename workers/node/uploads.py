@@ -7,8 +7,8 @@ heartbeat: every change is one operation on a dictionary, and the reader takes a
 
 from typing import Final
 
-from workers.core.ids import ExecutionId
-from workers.core.node_state import Progress
+from workers.domain.ids import ExecutionId
+from workers.domain.node_state import Progress
 
 MOST: Final = 16
 """Executions that are kept: several times the gathering hands, which are two. More run all the same, untold."""
@@ -21,7 +21,7 @@ class Uploads:
         """Nothing is under way."""
         self._told: dict[ExecutionId, Progress] = {}
 
-    def tell(self, execution_id: ExecutionId, *, done: int, size: int) -> None:
+    def update(self, execution_id: ExecutionId, *, done: int, size: int) -> None:
         """As the port says."""
         known = self._told.get(execution_id)
         if known is None and len(self._told) >= MOST:
@@ -29,7 +29,7 @@ class Uploads:
         if known is None or done > known.done:
             self._told[execution_id] = Progress(execution_id, done, size)
 
-    def over(self, execution_id: ExecutionId) -> None:
+    def finish(self, execution_id: ExecutionId) -> None:
         """As the port says."""
         self._told.pop(execution_id, None)
 

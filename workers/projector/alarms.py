@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Final
 
-from workers.core import topics
-from workers.core.errors import TransientFailure
-from workers.core.outcome import Values
-from workers.core.record import Gap, LogPosition
-from workers.core.retention import Cutoffs
-from workers.ports import Chained, Clock, Scribe, Telemetry
+from workers.domain.errors import TransientFailure
+from workers.domain.history.retention import Cutoffs
+from workers.domain.log import topics
+from workers.domain.log.record import Gap, LogPosition
+from workers.domain.outcome import Values
 from workers.projector.reading import Suspect
+from workers.system.ports import Clock, Telemetry
+from workers.wire.ports import Chained, Recorder
 
 UNVERIFIED: Final = "history.unverified"
 UNREADABLE: Final = "history.unreadable"
@@ -28,8 +29,8 @@ HOLES: Final = "history.missing_records"
 class Alarms:
     """Writes through a scribe into an outbox that somebody else relays."""
 
-    def __init__(self, *, scribe: Scribe, outbox: Chained, telemetry: Telemetry, clock: Clock) -> None:
-        self._scribe = scribe
+    def __init__(self, *, recorder: Recorder, outbox: Chained, telemetry: Telemetry, clock: Clock) -> None:
+        self._recorder = recorder
         self._outbox = outbox
         self._telemetry = telemetry
         self._clock = clock
@@ -96,11 +97,11 @@ class Alarms:
             self._audit("records_missing", {"sender": sender, "first": first, "last": last})
 
     def _audit(self, kind: str, detail: Values) -> None:
-        self._write(lambda: self._scribe.audit(self._outbox, kind, at_ns=self._clock.now_ns(), detail=detail))
+        self._write(lambda: self._recorder.audit(self._outbox, kind, at_ns=self._clock.now_ns(), detail=detail))
 
     def _dead_letter(self, suspect: Suspect) -> None:
         self._write(
-            lambda: self._scribe.dead_letter(
+            lambda: self._recorder.dead_letter(
                 self._outbox,
                 suspect.record,
                 reason=suspect.reason,

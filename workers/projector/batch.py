@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from workers.core.record import Delivery, Gap, LogPosition
-from workers.projector.reading import Heard, Logged, Nothing, Reading, Seen, Suspect, Told
+from workers.domain.log.record import Delivery, Gap, LogPosition
+from workers.projector.reading import AuditItem, EventItem, HeartbeatItem, Reading, StepItem, Suspect, Tombstone
 
 
 @dataclass(slots=True)
@@ -17,10 +17,10 @@ class Batch:
     """The items of one poll, and where reading goes on after them."""
 
     next_offsets: dict[LogPosition, int] = field(default_factory=dict)
-    told: list[Told] = field(default_factory=list)
-    logged: list[Logged] = field(default_factory=list)
-    heard: list[Heard] = field(default_factory=list)
-    seen: list[Seen] = field(default_factory=list)
+    told: list[StepItem] = field(default_factory=list)
+    logged: list[AuditItem] = field(default_factory=list)
+    heard: list[HeartbeatItem] = field(default_factory=list)
+    seen: list[EventItem] = field(default_factory=list)
     suspects: list[Suspect] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     size: int = 0
@@ -47,17 +47,17 @@ def gather(deliveries: Iterable[Delivery], reading: Reading) -> Batch:
         batch.next_offsets[delivery.position] = delivery.offset + 1
         item = reading.item(delivery)
         match item:
-            case Told():
+            case StepItem():
                 batch.told.append(item)
-            case Logged():
+            case AuditItem():
                 batch.logged.append(item)
-            case Heard():
+            case HeartbeatItem():
                 batch.heard.append(item)
-            case Seen():
+            case EventItem():
                 batch.seen.append(item)
             case Suspect():
                 batch.suspects.append(item)
-            case Nothing():
+            case Tombstone():
                 pass
             case _:
                 assert_never(item)

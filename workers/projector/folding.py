@@ -1,20 +1,19 @@
 """Writes one batch into one transaction: offsets, rows, and the executions that its steps now amount to.
 
-Called by ``projector`` inside ``HistoryStore.begin``; calls the transaction and ``core.history.fold``. Says nothing to
-anybody: what it found out on the way is its answer.
-"""
+Called by ``projector`` inside ``HistoryStore.begin``; calls the transaction and ``domain.history.execution.fold``.
+Says nothing to anybody: what it found out on the way is its answer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from workers.core import topics
-from workers.core.history import fold
-from workers.core.record import LogPosition
-from workers.core.sequence import Ranges
-from workers.ports import HistoryTx
+from workers.domain.history.execution import fold
+from workers.domain.history.sequence import Ranges
+from workers.domain.log import topics
+from workers.domain.log.record import LogPosition
 from workers.projector.batch import Batch
-from workers.projector.reading import Told
+from workers.projector.reading import StepItem
+from workers.store.history.ports import HistoryTx
 
 _KEPT_APART: Final = frozenset({topics.RESULTS, topics.AUDIT, topics.NODES})
 """Topics whose suspects are kept: somebody claimed to be one of us. A detector's broken JSON goes to the dead letters
@@ -66,7 +65,7 @@ def _put_aside(tx: HistoryTx, batch: Batch, now_ns: int) -> None:
         tx.put_gap(gap.position, expected=gap.expected, resumed_at=gap.resumed_at, reason=gap.reason, at_ns=now_ns)
 
 
-def _without_forgotten(tx: HistoryTx, told: Sequence[Told], known: Mapping[str, Ranges]) -> Sequence[Told]:
+def _without_forgotten(tx: HistoryTx, told: Sequence[StepItem], known: Mapping[str, Ranges]) -> Sequence[StepItem]:
     """Without the replays of steps that retention took: each would be an execution again that never ends. They are
     old, their numbers were seen before, and yet nothing of their execution is there."""
     before_ns = tx.forgotten().executions if told else 0

@@ -1,14 +1,14 @@
 """Retention: a pass every ten minutes, in small steps between the batches of the fold, told once it took something.
 
-Called by ``loop``; calls the store. What may go is the store's to say (``core.retention``); from when on is said here,
-by the earlier of two clocks: a projector whose own clock runs ahead must not forget what is young.
-"""
+Called by ``loop``; calls the store. What may go is the store's to say (``domain.history.retention``); from when on is
+said here, by the earlier of two clocks: a projector whose own clock runs ahead must not forget what is young."""
 
 from typing import Final
 
-from workers.core.retention import Cutoffs, Forgotten, Retention
-from workers.ports import Clock, Failpoints, HistoryStore, Telemetry
+from workers.domain.history.retention import Cutoffs, Forgotten, Retention
 from workers.projector.alarms import Alarms
+from workers.store.history.ports import HistoryStore
+from workers.system.ports import Clock, Failpoints, Telemetry
 
 BEFORE_FORGETTING: Final = "projector.forget.before_commit"
 AFTER_FORGETTING: Final = "projector.forget.after_commit"

@@ -7,7 +7,7 @@ closes within the grace is the other topic's delay. Kept in memory: a restart wa
 from collections.abc import Mapping
 from typing import Final
 
-from workers.core.sequence import Ranges
+from workers.domain.history.sequence import Ranges
 
 GRACE_NS: Final = 60_000_000_000
 """A minute: six heartbeats at their usual pace."""

@@ -1,14 +1,16 @@
 """The projector's life: start, step until told to stop, send what waits to be sent, close.
 
-Made by bootstrap, run by the command line. One thread: folding is one writer by nature.
+Made by wiring, run by the command line. One thread: folding is one writer by nature.
 """
 
 from typing import Final
 
-from workers.core.errors import TransientFailure
-from workers.ports import HistoryStore, LogReader, LogWriter, Relay, StopSignal, Telemetry
+from workers.domain.errors import TransientFailure
+from workers.log.ports import LogReader, LogWriter, Relay
 from workers.projector.forgetting import Forgetting
 from workers.projector.projector import Projector
+from workers.store.history.ports import HistoryStore
+from workers.system.ports import StopSignal, Telemetry
 
 _POLL_S: Final = 0.25
 """How long one step waits for records; how late a stop is heard at most."""

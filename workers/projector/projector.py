@@ -7,14 +7,16 @@ in the same transaction as the rows: whatever kills this process, each record is
 from collections.abc import Sequence
 from typing import Final
 
-from workers.core.errors import TransientFailure
-from workers.core.record import Delivery, Earliest, LogPosition, Offset, Start
-from workers.ports import Clock, Failpoints, HistoryStore, LogReader, Telemetry
+from workers.domain.errors import TransientFailure
+from workers.domain.log.record import Delivery, Earliest, LogPosition, Offset, Start
+from workers.log.ports import LogReader
 from workers.projector.alarms import Alarms
 from workers.projector.batch import Batch, gather
 from workers.projector.folding import write
 from workers.projector.holes import HoleWatch
 from workers.projector.reading import TOPICS, Reading
+from workers.store.history.ports import HistoryStore
+from workers.system.ports import Clock, Failpoints, Telemetry
 
 BEFORE_COMMIT: Final = "projector.fold.before_commit"
 AFTER_COMMIT: Final = "projector.fold.after_commit"

@@ -1,24 +1,25 @@
 """One record in, one typed item out: verified, decoded, and judged by who may say it. Touches nothing.
 
-Called by ``batch``; calls the opener, the event reader and ``core.authority``. Never raises for what a record holds:
-whatever cannot be believed is a ``Suspect``. When nobody can be believed, because our own keyset has expired, it waits.
-"""
+Called by ``batch``; calls the opener, the event reader and ``domain.trust.authority``. Never raises for what a record
+holds: whatever cannot be believed is a ``Suspect``. When nobody can be believed, because our own keyset has expired,
+it waits."""
 
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from workers.core import topics
-from workers.core.audit import AuditRecord
-from workers.core.authority import audit_objection, heartbeat_objection, result_objection
-from workers.core.envelope import PayloadType
-from workers.core.errors import MalformedMessage, TransientFailure
-from workers.core.event import RuntimeEvent
-from workers.core.history import FoldedStep
-from workers.core.node_state import NodeState
-from workers.core.record import Record
-from workers.core.result import ActionResult
-from workers.core.sequence import node_sender, sender_of
-from workers.ports import Codec, EventReader, Opener, Telemetry
+from workers.domain.errors import MalformedMessage, TransientFailure
+from workers.domain.event import RuntimeEvent
+from workers.domain.history.execution import FoldedStep
+from workers.domain.history.sequence import node_sender, sender_of
+from workers.domain.log import topics
+from workers.domain.log.record import Record
+from workers.domain.node_state import NodeState
+from workers.domain.result import ActionResult
+from workers.domain.trust.audit import AuditRecord
+from workers.domain.trust.authority import audit_objection, heartbeat_objection, result_objection
+from workers.domain.trust.envelope import PayloadType
+from workers.system.ports import Telemetry
+from workers.wire.ports import Codec, EventReader, RecordVerifier
 
 TOPICS: Final = (topics.RESULTS, topics.AUDIT, topics.NODES, topics.RUNTIME_EVENTS, topics.FALCO_EVENTS)
 """What history is made of. Requests are not: the dispatcher's REQUESTED record holds what it believed of them."""
@@ -28,7 +29,7 @@ _FORGED: Final = frozenset({"unknown_key", "revoked_key", "bad_signature"})
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class StepItem:
     """A step of an execution."""
 
     step: FoldedStep
@@ -40,7 +41,7 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Logged:
+class AuditItem:
     """An audit record."""
 
     record: AuditRecord
@@ -49,7 +50,7 @@ class Logged:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class HeartbeatItem:
     """A heartbeat."""
 
     state: NodeState
@@ -62,7 +63,7 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class EventItem:
     """A detection."""
 
     event: RuntimeEvent
@@ -81,18 +82,18 @@ class Suspect:
 
 
 @dataclass(frozen=True, slots=True)
-class Nothing:
+class Tombstone:
     """A record that says nothing to history: the tombstone of a node."""
 
 
-Item: TypeAlias = Told | Logged | Heard | Seen | Suspect | Nothing
+Item: TypeAlias = StepItem | AuditItem | HeartbeatItem | EventItem | Suspect | Tombstone
 
 
 class Reading:
     """Records to items."""
 
-    def __init__(self, *, opener: Opener, codec: Codec, events: EventReader, telemetry: Telemetry) -> None:
-        self._opener = opener
+    def __init__(self, *, verifier: RecordVerifier, codec: Codec, events: EventReader, telemetry: Telemetry) -> None:
+        self._verifier = verifier
         self._codec = codec
         self._events = events
         self._telemetry = telemetry
@@ -106,7 +107,7 @@ class Reading:
         topic = record.position.topic
         if record.value is None:
             if topic == topics.NODES:
-                return Nothing()
+                return Tombstone()
             return Suspect(record, "no_value", "a record without a value", readable=False)
         try:
             with self._telemetry.span(f"process {topic}", parent=record.headers):
@@ -121,23 +122,23 @@ class Reading:
     def _read(self, topic: str, record: Record, value: bytes) -> Item:
         match topic:
             case topics.RESULTS:
-                told = self._opener.open(value, PayloadType.RESULT, ActionResult)
+                told = self._verifier.verify(value, PayloadType.RESULT, ActionResult)
                 if objection := result_objection(told.record, told.signatory):
                     return _refused(record, objection)
-                return Told(FoldedStep(told.record, told.sha256, told.payload, value))
+                return StepItem(FoldedStep(told.record, told.sha256, told.payload, value))
             case topics.AUDIT:
-                logged = self._opener.open(value, PayloadType.AUDIT, AuditRecord)
+                logged = self._verifier.verify(value, PayloadType.AUDIT, AuditRecord)
                 if objection := audit_objection(logged.record, logged.signatory):
                     return _refused(record, objection)
-                return Logged(logged.record, logged.payload, value)
+                return AuditItem(logged.record, logged.payload, value)
             case topics.NODES:
-                heard = self._opener.open(value, PayloadType.NODE_STATE, NodeState)
+                heard = self._verifier.verify(value, PayloadType.NODE_STATE, NodeState)
                 if objection := heartbeat_objection(heard.record, heard.signatory):
                     return _refused(record, objection)
-                return Heard(heard.record, heard.payload)
+                return HeartbeatItem(heard.record, heard.payload)
             case _:
                 event = self._events.read(record)
-                return Seen(event, self._codec.encode(event))
+                return EventItem(event, self._codec.encode(event))
 
 
 def _refused(record: Record, objection: str) -> Suspect:

@@ -1,6 +1,6 @@
 """Makes history anew out of the log, in a store beside the live one, and lets it take that one's place.
 
-Called by bootstrap for ``douse history rebuild``; calls a projector on the new store. A projector may go on folding
+Called by wiring for ``douse history rebuild``; calls a projector on the new store. A projector may go on folding
 into the live store meanwhile: it loses nothing, and waits only while the last few records are folded and the stores are
 exchanged. Never alarms anybody: what was wrong with the log was told when it was first read.
 """
@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from workers.core.rebuilding import Rebuilt
-from workers.core.record import LogPosition
-from workers.core.retention import Cutoffs
-from workers.ports import Failpoints, HistoryStore, LiveHistory, Rebuilding
+from workers.domain.history.rebuild import Rebuilt
+from workers.domain.history.retention import Cutoffs
+from workers.domain.log.record import LogPosition
+from workers.projector.bounded_log import UpTo
 from workers.projector.projector import Projector
-from workers.projector.up_to import UpTo
+from workers.store.history.ports import HistoryStore, LiveHistory, Rebuilding
+from workers.system.ports import Failpoints
 
 FOLDED: Final = "rebuild.folded"
 CARRIED: Final = "rebuild.carried"
@@ -49,7 +50,7 @@ class Choice:
 
     replace: bool = True
     """Let it take the place of the live one; else only compare."""
-    although_different: bool = False
+    even_if_different: bool = False
     """Even when the two differ. The old one is kept then."""
 
 
@@ -82,7 +83,7 @@ class Rebuild:
         # What retention has begun in the live store it would otherwise still have, and the new one not.
         forget_all(self._twin.live, Cutoffs())
         made = self._compared()
-        if not choice.replace or not (made.equal or choice.although_different):
+        if not choice.replace or not (made.equal or choice.even_if_different):
             return made
         self._catch_up()
         self._reach(CAUGHT_UP)

@@ -1,20 +1,21 @@
 """One delivery to what it leads to: requests, refusals, dead letters, each with its audit record, or nothing at all.
 
-Called by ``responder.responder``, one delivery after the other; decides through ``core.rules`` and ``core.plan``. It
-never answers the echo of our own audit with a record that could echo again.
-"""
+Called by ``responder.responder``, one delivery after the other; decides through ``domain.rules.rules`` and
+``domain.rules.plan``. It never answers the echo of our own audit with a record that could echo again."""
 
 import traceback
 
-from workers.core.errors import MalformedMessage, TransientFailure
-from workers.core.event import RuntimeEvent
-from workers.core.outcome import Values
-from workers.core.plan import Refusal, is_ours, plan
-from workers.core.record import Delivery, Gap, OutRecord, Record
-from workers.core.request import ActionRequest
-from workers.core.rules import Rule, Rules
-from workers.core.topics import AUDIT, REQUESTS_RULES
-from workers.ports import Chained, Clock, Codec, EventReader, OutboxRow, Outgoing, Scribe, Span, Telemetry
+from workers.domain.errors import MalformedMessage, TransientFailure
+from workers.domain.event import RuntimeEvent
+from workers.domain.log.record import Delivery, Gap, OutRecord, Record
+from workers.domain.log.topics import AUDIT, REQUESTS_RULES
+from workers.domain.outcome import Values
+from workers.domain.request import ActionRequest
+from workers.domain.rules.plan import Refusal, is_ours, plan
+from workers.domain.rules.rules import Rule, Rules
+from workers.log.ports import OutboxRow, Outgoing
+from workers.system.ports import Clock, Span, Telemetry
+from workers.wire.ports import Chained, Codec, EventReader, Recorder
 
 
 class Decider:
@@ -27,7 +28,7 @@ class Decider:
         oldest_event_s: int,
         events: EventReader,
         codec: Codec,
-        scribe: Scribe,
+        recorder: Recorder,
         outgoing: Outgoing,
         clock: Clock,
         telemetry: Telemetry,
@@ -37,7 +38,7 @@ class Decider:
         self._oldest_event_s = oldest_event_s
         self._events = events
         self._codec = codec
-        self._scribe = scribe
+        self._recorder = recorder
         self._outgoing = outgoing
         self._clock = clock
         self._telemetry = telemetry
@@ -47,7 +48,7 @@ class Decider:
         enabled = sum(rule.enabled for rule in self._rules.every)
         detail: Values = {"rules": len(self._rules.every), "enabled": enabled}
         with self._outgoing.begin() as tx:
-            self._scribe.audit(tx, "started", at_ns=self._clock.now_ns(), detail=detail)
+            self._recorder.audit(tx, "started", at_ns=self._clock.now_ns(), detail=detail)
 
     def say_unsendable(self, row: OutboxRow, reason: str) -> None:
         """The log will never take a record: say so in the audit; an audit record itself is said in the log's lines."""
@@ -57,7 +58,7 @@ class Decider:
             return
         detail: Values = {"topic": topic, "reason": reason, "size": len(row.record.value or b"")}
         with self._outgoing.begin() as tx:
-            self._scribe.audit(tx, "unsendable", at_ns=self._clock.now_ns(), detail=detail)
+            self._recorder.audit(tx, "unsendable", at_ns=self._clock.now_ns(), detail=detail)
 
     def decide(self, delivery: Delivery) -> None:
         """All that one delivery leads to is in the outbox on return, or nothing of it.
@@ -80,7 +81,7 @@ class Decider:
             "reason": gap.reason,
         }
         with self._outgoing.begin() as tx:
-            self._scribe.audit(tx, "gap", at_ns=self._clock.now_ns(), detail=detail)
+            self._recorder.audit(tx, "gap", at_ns=self._clock.now_ns(), detail=detail)
 
     def _record(self, record: Record) -> None:
         """Every record ends here: decided, suppressed or a dead letter; a poison pill costs itself only."""
@@ -103,7 +104,7 @@ class Decider:
             return
         self._telemetry.count("responder.malformed")
         with self._outgoing.begin() as tx:
-            self._scribe.dead_letter(tx, record, reason=reason, message=message, at_ns=self._clock.now_ns())
+            self._recorder.dead_letter(tx, record, reason=reason, message=message, at_ns=self._clock.now_ns())
 
     def _suppressed(self, record: Record) -> None:
         self._telemetry.count("responder.loop_suppressed")
@@ -140,7 +141,7 @@ class Decider:
                 value = self._codec.encode(planned)
                 tx.publish(OutRecord(REQUESTS_RULES, first.encode(), value, span.headers()))
                 about |= {"steps": len(planned.steps), "dry_run": planned.dry_run}
-                self._scribe.audit(
+                self._recorder.audit(
                     tx,
                     "requested",
                     at_ns=now_ns,
@@ -154,5 +155,5 @@ class Decider:
                 self._telemetry.count("responder.requests")
             case Refusal(code=code, message=message):
                 about |= {"reason": code, "message": message}
-                self._scribe.audit(tx, "refused", at_ns=now_ns, actor=f"rule/{rule.name}", detail=about)
+                self._recorder.audit(tx, "refused", at_ns=now_ns, actor=f"rule/{rule.name}", detail=about)
                 self._telemetry.count("responder.refused", labels={"reason": code})

@@ -1,14 +1,15 @@
 """The responder's life: join, step until told to stop, hand over what waits, leave.
 
-Made by bootstrap, run by the command line. One thread. Rules are read once, at start: a change of rules is a restart,
+Made by wiring, run by the command line. One thread. Rules are read once, at start: a change of rules is a restart,
 which loses nothing and asks for nothing twice.
 """
 
 from typing import Final
 
-from workers.core.errors import TransientFailure
-from workers.ports import GroupReader, LogWriter, StopSignal, Telemetry
+from workers.domain.errors import TransientFailure
+from workers.log.ports import GroupReader, LogWriter
 from workers.responder.responder import HELD_UP, Responder
+from workers.system.ports import StopSignal, Telemetry
 
 _POLL_S: Final = 0.25
 """How long one step waits for events; how late a stop is heard at most."""

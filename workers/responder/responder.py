@@ -7,10 +7,11 @@ at any point reads the same events again and asks for the very same executions.
 from collections import deque
 from typing import Final
 
-from workers.core.record import Delivery, Since
-from workers.core.topics import FALCO_EVENTS, RUNTIME_EVENTS
-from workers.ports import Clock, Failpoints, GroupReader, Outgoing, Relay
+from workers.domain.log.record import Delivery, Since
+from workers.domain.log.topics import FALCO_EVENTS, RUNTIME_EVENTS
+from workers.log.ports import GroupReader, Outgoing, Relay
 from workers.responder.decider import Decider
+from workers.system.ports import Clock, Failpoints
 
 FAILPOINTS: Final = ("responder.decided", "responder.before_commit", "responder.after_commit")
 

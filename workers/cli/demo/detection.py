@@ -9,7 +9,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from workers.core.process import ProcessFacts
+from workers.domain.targets.process import ProcessFacts
 
 RULE: Final = "Demo ransomware rewrites documents"
 

@@ -8,18 +8,18 @@ import os
 import time
 from dataclasses import dataclass
 
-from workers.bootstrap.one_machine import Intruder
-from workers.core.command import ActionCommand, parameters_digest
-from workers.core.envelope import PayloadType
-from workers.core.event import ProcessRef
-from workers.core.ids import RANDOM_BYTES, ExecutionId, Incarnation, KeyId, NodeId, uuid7
-from workers.core.node_state import DeadLetter
-from workers.core.outcome import NOTHING
-from workers.core.record import Earliest, OutRecord, Record
-from workers.core.request import Actor, ActorKind
-from workers.core.routing import command_topic, partition_for
-from workers.core.target import ProcessTarget
-from workers.core.topics import DEAD_LETTERS
+from workers.domain.command import ActionCommand, parameters_digest
+from workers.domain.event import ProcessRef
+from workers.domain.ids import RANDOM_BYTES, ExecutionId, Incarnation, KeyId, NodeId, uuid7
+from workers.domain.log.record import Earliest, OutRecord, Record
+from workers.domain.log.routing import command_topic, partition_for
+from workers.domain.log.topics import DEAD_LETTERS
+from workers.domain.node_state import DeadLetter
+from workers.domain.outcome import NOTHING
+from workers.domain.request import Actor, ActorKind
+from workers.domain.target import ProcessTarget
+from workers.domain.trust.envelope import PayloadType
+from workers.wiring.one_machine import Intruder
 
 SECOND = 1_000_000_000
 
@@ -37,7 +37,7 @@ class Forger:
     def forge(self, pid: int, started_at_ns: int) -> tuple[ExecutionId, str]:
         """Send a kill for ``pid``; its execution id, and the SHA-256 of the record as sent."""
         command = self._command(pid, started_at_ns)
-        value = self.intruder.sealer.seal(PayloadType.COMMAND, command).value
+        value = self.intruder.signer.sign(PayloadType.COMMAND, command).value
         partition = partition_for(self.node_id, self.partitions)
         record = OutRecord(command_topic("default"), self.node_id.encode(), value, partition=partition)
         self.intruder.writer.send(record, token=1)

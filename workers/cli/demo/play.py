@@ -14,16 +14,16 @@ from pathlib import Path
 import httpx
 import typer
 
-from workers.adapters import yaml_files
-from workers.bootstrap import one_machine
 from workers.cli.demo import detection, measure, story
 from workers.cli.demo.forgery import Forger
 from workers.cli.demo.story import Check, Stage
 from workers.cli.exits import Exit
 from workers.cli.up.data_dir import COMMAND_PARTITIONS, DataDir
 from workers.cli.up.machine import Machine, running
-from workers.core.ids import Incarnation, KeyId, NodeId
+from workers.domain.ids import Incarnation, KeyId, NodeId
 from workers.settings import KafkaSettings, parse
+from workers.system import yaml_files
+from workers.wiring import one_machine
 
 _ACTS = (
     ("a detection kills", story.detection_kills),

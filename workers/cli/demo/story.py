@@ -17,7 +17,7 @@ import httpx
 from workers.cli.demo import detection, malware
 from workers.cli.demo.forgery import Forger
 from workers.cli.up.machine import Machine
-from workers.ports import Processes
+from workers.host.processes.ports import Processes
 
 SETTLE_S: Final = 10.0
 """How long an act may take before it counts as failed; each takes milliseconds on an idle machine."""

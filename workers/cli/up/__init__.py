@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from workers.cli.context import DEFAULT_DATA
-from workers.cli.stopping import stop_on_signals
+from workers.cli.signals import stop_on_signals
 
 
 def register(app: typer.Typer) -> None:

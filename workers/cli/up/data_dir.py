@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workers.adapters import yaml_files
-from workers.core.errors import ConfigError
+from workers.domain.errors import ConfigError
+from workers.system import yaml_files
 
 ROLES = ("projector", "dispatcher", "node", "responder", "gateway")
 """In the order they start; they stop in the opposite one."""

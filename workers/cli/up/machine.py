@@ -13,11 +13,11 @@ from http import HTTPStatus
 
 import httpx
 
-from workers.bootstrap import one_machine
 from workers.cli.up.data_dir import COMMAND_PARTITIONS, ROLES, DataDir, Start
 from workers.cli.up.supervisor import Supervisor
-from workers.core.errors import ConfigError
-from workers.ports import StopSignal
+from workers.domain.errors import ConfigError
+from workers.system.ports import StopSignal
+from workers.wiring import one_machine
 
 READY_S = 60.0
 """Far above what a start takes (a few seconds), for machines under load."""

@@ -12,10 +12,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from workers.adapters.parent import SUPERVISOR
 from workers.cli.exits import Exit
 from workers.cli.up.data_dir import DataDir
-from workers.core.errors import ConfigError
+from workers.domain.errors import ConfigError
+from workers.system.parent import SUPERVISOR
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0

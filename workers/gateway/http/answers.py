@@ -14,8 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from workers.core.errors import TransientFailure
-from workers.gateway.http.room import COMPATIBLE
+from workers.domain.errors import TransientFailure
+from workers.gateway.http.services import COMPATIBLE
 from workers.gateway.refusals import Refused, TooMany, Unauthorized
 
 LONGEST_MESSAGE: Final = 8192

@@ -12,19 +12,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from workers import __version__
-from workers.core.errors import TransientFailure
-from workers.gateway.desk import Desk
+from workers.domain.errors import TransientFailure
 from workers.gateway.http import answers, openapi
 from workers.gateway.http.compatible import add_compatible
 from workers.gateway.http.edge import OPENAPI, App, Edge
 from workers.gateway.http.native import add_native
-from workers.gateway.http.room import FOLD_WAIT_S, Room
+from workers.gateway.http.services import FOLD_WAIT_S, Services
+from workers.gateway.intake import Intake
 from workers.gateway.principals import RateLimit, Tokens
 from workers.gateway.refusals import Refused
-from workers.gateway.showing import Signer
+from workers.gateway.show_execution import Signer
 
 
-def build(desk: Desk, *, tokens: Tokens, limit: RateLimit, signer: Signer, fold_wait_s: float = FOLD_WAIT_S) -> Edge:
+def build(
+    intake: Intake, *, tokens: Tokens, limit: RateLimit, signer: Signer, fold_wait_s: float = FOLD_WAIT_S
+) -> Edge:
     """The ASGI application of one gateway."""
     app = FastAPI(
         title="Douse",
@@ -35,9 +37,9 @@ def build(desk: Desk, *, tokens: Tokens, limit: RateLimit, signer: Signer, fold_
         redoc_url=None,
         redirect_slashes=False,
     )
-    room = Room(desk, desk.history, desk.clock, signer, fold_wait_s)
-    add_native(app, room)
-    add_compatible(app, room)
+    services = Services(intake, intake.history, intake.clock, signer, fold_wait_s)
+    add_native(app, services)
+    add_compatible(app, services)
     app.add_exception_handler(Refused, _named)
     app.add_exception_handler(TransientFailure, _named)
     app.add_exception_handler(RequestValidationError, _validation)
@@ -45,7 +47,7 @@ def build(desk: Desk, *, tokens: Tokens, limit: RateLimit, signer: Signer, fold_
     app.add_exception_handler(Exception, _fault)
     app.openapi = openapi.document_of(app)  # type: ignore[method-assign]
     return Edge(
-        cast(App, app), tokens=tokens, limit=limit, trail=desk.trail, telemetry=desk.telemetry, clock=desk.clock
+        cast(App, app), tokens=tokens, limit=limit, trail=intake.trail, telemetry=intake.telemetry, clock=intake.clock
     )
 
 

@@ -9,13 +9,13 @@ import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
-from workers.core.errors import TransientFailure
+from workers.domain.errors import TransientFailure
 from workers.gateway.http import answers
-from workers.gateway.http.room import PREFIX
+from workers.gateway.http.services import PREFIX
 from workers.gateway.principals import Principal, RateLimit, Tokens
 from workers.gateway.refusals import Refused, TooLarge, TooMany, Unauthorized
 from workers.gateway.trail import Trail
-from workers.ports import Clock, Telemetry
+from workers.system.ports import Clock, Telemetry
 
 LARGEST_BODY: Final = 8 << 20
 """Bytes: a batch of Falco alerts at about 1.5 kB is five thousand."""

@@ -17,7 +17,7 @@ from pydantic.alias_generators import to_camel
 from workers.gateway.http.compatible import bodies as compatible
 from workers.gateway.http.edge import HEALTH
 from workers.gateway.http.native import bodies, lists
-from workers.gateway.http.room import COMPATIBLE
+from workers.gateway.http.services import COMPATIBLE
 from workers.gateway.views import catalogue, events, executions, fleet, refusals, targets
 
 _VIEWS: Final = (catalogue, events, executions, fleet, refusals, targets)

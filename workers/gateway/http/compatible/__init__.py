@@ -7,10 +7,10 @@ limit of that API, ``actions``, ``executions`` and ``acquired_file`` the routes.
 from fastapi import FastAPI
 
 from workers.gateway.http.compatible import acquired_file, actions, executions
-from workers.gateway.http.room import Room
+from workers.gateway.http.services import Services
 
 
-def add_compatible(app: FastAPI, room: Room) -> None:
+def add_compatible(app: FastAPI, services: Services) -> None:
     """Add all routes of the compatible face."""
     for part in (actions, executions, acquired_file):
-        part.add(app, room)
+        part.add(app, services)

@@ -8,10 +8,10 @@ from workers.gateway.acquired import download
 from workers.gateway.http.acquired import FILE, of_download
 from workers.gateway.http.compatible.answers import MISSING
 from workers.gateway.http.compatible.executions import PATH, Id
-from workers.gateway.http.room import Room, caller, trace_of
+from workers.gateway.http.services import Services, caller, trace_of
 
 
-def add(app: FastAPI, room: Room) -> None:
+def add(app: FastAPI, services: Services) -> None:
     """Add the route."""
 
     @app.get(
@@ -25,4 +25,6 @@ def add(app: FastAPI, room: Room) -> None:
         """Its content, which may be malware or a secret; who downloads it is in the audit log. 404 where the execution
         acquired nothing."""
         person, parent = caller(request), trace_of(request)
-        return of_download(await room.writing(lambda: download(room.desk, execution_id, person=person, parent=parent)))
+        return of_download(
+            await services.writing(lambda: download(services.intake, execution_id, person=person, parent=parent))
+        )

@@ -6,14 +6,14 @@ from typing import Any, Final
 from fastapi import FastAPI
 from starlette.requests import Request
 
-from workers.action import Action
-from workers.core.event_bounds import is_container_id
-from workers.core.queries import StoredNode
-from workers.core.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget
-from workers.gateway.http.compatible import contexts, showing, words
+from workers.actions.base import Action
+from workers.domain.event_bounds import is_container_id
+from workers.domain.history.queries import StoredNode
+from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget
+from workers.gateway.http.compatible import contexts, show, vocabulary
 from workers.gateway.http.compatible.answers import ANSWERS
 from workers.gateway.http.compatible.bodies import ResponseActions
-from workers.gateway.http.room import COMPATIBLE, Room, caller
+from workers.gateway.http.services import COMPATIBLE, Services, caller
 from workers.gateway.permissions import Access, may, permit_any
 
 SILENT_NS: Final = 600_000_000_000
@@ -35,7 +35,7 @@ _CONTEXT: Final = {
 }
 
 
-def add(app: FastAPI, room: Room) -> None:
+def add(app: FastAPI, services: Services) -> None:
     """Add the route."""
 
     @app.get(
@@ -53,15 +53,15 @@ def add(app: FastAPI, room: Room) -> None:
         person = caller(request)
         permit_any(person, Access.EXEC)
         labels = contexts.labels_of(request.query_params.multi_items())
-        host = labels.get(words.HOST) or labels.get(words.HOST_NAME, "")
-        nodes = [each for each in room.history.nodes() if host in _names(each)] if host else ()
+        host = labels.get(vocabulary.HOST) or labels.get(vocabulary.HOST_NAME, "")
+        nodes = [each for each in services.history.nodes() if host in _names(each)] if host else ()
         return ResponseActions(
             data=[
-                showing.action(action)
-                for action in room.desk.catalogue.values()
+                show.action(action)
+                for action in services.intake.catalogue.values()
                 if not action.undo_only
                 and may(person, action.permission, Access.EXEC)
-                and (not host or _runs(action, nodes, room.clock.now_ns()))
+                and (not host or _runs(action, nodes, services.clock.now_ns()))
                 and _fits(action, labels)
             ]
         )
@@ -81,10 +81,10 @@ def _runs(action: Action[Any], nodes: Sequence[StoredNode], now_ns: int) -> bool
 
 def _fits(action: Action[Any], labels: Mapping[str, str]) -> bool:
     """Whether the labels, where they are there, name what the action acts on."""
-    container, process = labels.get(words.CONTAINER), labels.get(words.PROCESS)
+    container, process = labels.get(vocabulary.CONTAINER), labels.get(vocabulary.PROCESS)
     if action.target is ContainerTarget:
         return container is None or is_container_id(container.lower())
     if action.target is ProcessTarget:
         return process is None or (process.isascii() and process.isdigit())
     assert action.target in (FileTarget, NetworkTarget)
-    return container in (None, words.NO_CONTAINER) or is_container_id(container.lower())
+    return container in (None, vocabulary.NO_CONTAINER) or is_container_id(container.lower())

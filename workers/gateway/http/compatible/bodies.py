@@ -18,18 +18,18 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from workers.gateway.http.compatible import words
+from workers.gateway.http.compatible import vocabulary
 
-Id: TypeAlias = Annotated[StrictStr, Field(max_length=words.LONGEST_ID)]
-ActionType: TypeAlias = Annotated[StrictStr, Field(max_length=words.LONGEST_TYPE)]
-Name: TypeAlias = Annotated[StrictStr, Field(max_length=words.LONGEST_NAME)]
-Text: TypeAlias = Annotated[StrictStr, Field(max_length=words.LONGEST_VALUE)]
+Id: TypeAlias = Annotated[StrictStr, Field(max_length=vocabulary.LONGEST_ID)]
+ActionType: TypeAlias = Annotated[StrictStr, Field(max_length=vocabulary.LONGEST_TYPE)]
+Name: TypeAlias = Annotated[StrictStr, Field(max_length=vocabulary.LONGEST_NAME)]
+Text: TypeAlias = Annotated[StrictStr, Field(max_length=vocabulary.LONGEST_VALUE)]
 Int64: TypeAlias = Annotated[StrictInt, Field(ge=-(1 << 63), lt=1 << 63)]
 Value: TypeAlias = StrictBool | Int64 | Text
 Sent: TypeAlias = Annotated[Any, WithJsonSchema(TypeAdapter(Value | None).json_schema())]
 """Anything at all: what is wrong with a parameter is said by ``wishes``, which knows what it should be."""
-Description: TypeAlias = Annotated[StrictStr, Field(max_length=words.LONGEST_DESCRIPTION)]
-ContextText: TypeAlias = Annotated[StrictStr, Field(max_length=words.LONGEST_CONTEXT)]
+Description: TypeAlias = Annotated[StrictStr, Field(max_length=vocabulary.LONGEST_DESCRIPTION)]
+ContextText: TypeAlias = Annotated[StrictStr, Field(max_length=vocabulary.LONGEST_CONTEXT)]
 
 
 class _Shape(BaseModel):
@@ -45,7 +45,7 @@ class SubmitActionExecution(_Shape):
     """One of those that GET /actions lists."""
     caller_id: Id | None = None
     """Your own correlation id, echoed and searchable."""
-    parameters: Annotated[dict[Name, Sent], Field(max_length=words.MOST_PARAMETERS)]
+    parameters: Annotated[dict[Name, Sent], Field(max_length=vocabulary.MOST_PARAMETERS)]
     """What GET /actions lists for the type; whole numbers may come as text, and null is left out."""
 
 
@@ -59,9 +59,9 @@ class SubmitUndo(_Shape):
 class Failure(_Shape):
     """Why an execution failed."""
 
-    failure_reason: Annotated[StrictStr, Field(max_length=words.LONGEST_REASON)]
+    failure_reason: Annotated[StrictStr, Field(max_length=vocabulary.LONGEST_REASON)]
     """The stable code."""
-    log_message: Annotated[StrictStr, Field(max_length=words.LONGEST_LOG)]
+    log_message: Annotated[StrictStr, Field(max_length=vocabulary.LONGEST_LOG)]
     """For people."""
 
 

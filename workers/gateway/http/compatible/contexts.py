@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from workers.gateway.http.compatible import words
+from workers.gateway.http.compatible import vocabulary
 from workers.gateway.refusals import Invalid
 
 _BRACKETS: Final = re.compile(r"context\[([^\[\]]+)\]")
@@ -24,8 +24,8 @@ def labels_of(parameters: Iterable[tuple[str, str]]) -> Mapping[str, str]:
     labels: dict[str, str] = {}
     for name, value in parameters:
         for label, text in _labels(name, value):
-            if len(label) > words.LONGEST_NAME or len(text) > words.LONGEST_CONTEXT:
-                raise Invalid(f"a label has at most {words.LONGEST_CONTEXT} characters", field="context")
+            if len(label) > vocabulary.LONGEST_NAME or len(text) > vocabulary.LONGEST_CONTEXT:
+                raise Invalid(f"a label has at most {vocabulary.LONGEST_CONTEXT} characters", field="context")
             if labels.setdefault(label, text) != text:
                 raise Invalid(f"context gives {label[:64]} two values", field="context")
     return {label: text for label, text in labels.items() if text}

@@ -6,11 +6,10 @@ from fastapi import Body, FastAPI, Header, Path, Query
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from workers.core.history import Execution
-from workers.core.queries import ExecutionQuery
-from workers.gateway import showing as native
-from workers.gateway.desk import Asked
-from workers.gateway.http.compatible import filters, showing, words
+from workers.domain.history.execution import Execution
+from workers.domain.history.queries import ExecutionQuery
+from workers.gateway import show_execution as native
+from workers.gateway.http.compatible import filters, show, vocabulary
 from workers.gateway.http.compatible.answers import ANSWERS, MISSING
 from workers.gateway.http.compatible.bodies import (
     ActionExecution,
@@ -18,16 +17,18 @@ from workers.gateway.http.compatible.bodies import (
     SubmitActionExecution,
     SubmitUndo,
 )
-from workers.gateway.http.compatible.wishes import in_its_words, wish_of
-from workers.gateway.http.room import COMPATIBLE, Room, caller, trace_of
+from workers.gateway.http.compatible.submissions import in_its_words, wish_of
+from workers.gateway.http.services import COMPATIBLE, Services, caller, trace_of
+from workers.gateway.intake import Asked
 from workers.gateway.permissions import readable
 from workers.gateway.refusals import Invalid
 
 PATH = f"{COMPATIBLE}/action-executions"
 
-Id: TypeAlias = Annotated[str, Path(max_length=words.LONGEST_ID, description="An execution id.")]
+Id: TypeAlias = Annotated[str, Path(max_length=vocabulary.LONGEST_ID, description="An execution id.")]
 CallerId: TypeAlias = Annotated[
-    str, Query(alias="callerId", max_length=words.LONGEST_ID, description="Only executions with this correlation id.")
+    str,
+    Query(alias="callerId", max_length=vocabulary.LONGEST_ID, description="Only executions with this correlation id."),
 ]
 Filter: TypeAlias = Annotated[
     str,
@@ -50,16 +51,16 @@ IdempotencyKey: TypeAlias = Annotated[
 ]
 
 
-def add(app: FastAPI, room: Room) -> None:
+def add(app: FastAPI, services: Services) -> None:
     """Add the routes."""
 
     def shown(execution: Execution) -> ActionExecution:
-        undone = room.history.execution(execution.undo_of) if execution.undo_of else None
-        return showing.execution(execution, undone=undone)
+        undone = services.history.execution(execution.undo_of) if execution.undo_of else None
+        return show.execution(execution, undone=undone)
 
     async def answered(asked: Asked) -> ActionExecution:
         """What history says of it; what was asked where history takes too long."""
-        known = asked.known or await room.folded(asked.execution_id) or native.awaited(asked.request)
+        known = asked.known or await services.folded(asked.execution_id) or native.awaited(asked.request)
         return await run_in_threadpool(shown, known)
 
     @app.post(
@@ -74,9 +75,11 @@ def add(app: FastAPI, room: Room) -> None:
         """Answered once the log has the request; it runs asynchronously. What only undoes is refused: use DELETE. Needs
         containment-response-actions.exec or data-gathering-response-actions.exec, by the class of the action."""
         person, parent = caller(request), trace_of(request)
-        wish = wish_of(body, room.desk.catalogue)
+        submission = wish_of(body, services.intake.catalogue)
         return await answered(
-            await room.writing(lambda: in_its_words(lambda: room.desk.ask(wish, person=person, key=key, parent=parent)))
+            await services.writing(
+                lambda: in_its_words(lambda: services.intake.ask(submission, person=person, key=key, parent=parent))
+            )
         )
 
     @app.get(
@@ -97,7 +100,7 @@ def add(app: FastAPI, room: Room) -> None:
     ) -> ActionExecutions:
         """Only what this caller may read: containment-response-actions.read, data-gathering-response-actions.read or
         both. ``from`` is the first moment that belongs, ``to`` the first that does not."""
-        person, catalogue = caller(request), room.desk.catalogue
+        person, catalogue = caller(request), services.intake.catalogue
         if to and from_ >= to:
             raise Invalid("from must be before to", field="from")
         query = ExecutionQuery(
@@ -111,7 +114,7 @@ def add(app: FastAPI, room: Room) -> None:
         narrowed = filters.narrowed(query, filter_, catalogue)
         if caller_id and narrowed.caller_id != caller_id:
             raise Invalid("callerId and filter name two caller ids", field="filter")
-        return ActionExecutions(data=[shown(found) for found in room.history.executions(narrowed).rows])
+        return ActionExecutions(data=[shown(found) for found in services.history.executions(narrowed).rows])
 
     @app.get(
         f"{PATH}/{{execution_id}}",
@@ -123,7 +126,7 @@ def add(app: FastAPI, room: Room) -> None:
     def one(request: Request, execution_id: Id) -> ActionExecution:
         """How far it is, and what it reports. Needs containment-response-actions.read or
         data-gathering-response-actions.read, by the class of the action."""
-        return shown(room.desk.found(execution_id, person=caller(request)))
+        return shown(services.intake.found(execution_id, person=caller(request)))
 
     @app.delete(
         f"{PATH}/{{execution_id}}",
@@ -140,5 +143,7 @@ def add(app: FastAPI, room: Room) -> None:
         person, parent = caller(request), trace_of(request)
         caller_id = (body.caller_id if body is not None else None) or ""
         return await answered(
-            await room.writing(lambda: room.desk.undo(execution_id, person=person, caller_id=caller_id, parent=parent))
+            await services.writing(
+                lambda: services.intake.undo(execution_id, person=person, caller_id=caller_id, parent=parent)
+            )
         )

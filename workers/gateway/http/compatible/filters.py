@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from workers.action import Action
-from workers.core.queries import ExecutionQuery
-from workers.gateway.http.compatible import words
-from workers.gateway.http.compatible.words import Status
+from workers.actions.base import Action
+from workers.domain.history.queries import ExecutionQuery
+from workers.gateway.http.compatible import vocabulary
+from workers.gateway.http.compatible.vocabulary import Status
 from workers.gateway.refusals import Invalid
 
 _AND: Final = re.compile(r"\s+and\s+", re.IGNORECASE)
@@ -44,7 +44,7 @@ def narrowed(query: ExecutionQuery, text: str, catalogue: Mapping[str, Action[An
 def _status(query: ExecutionQuery, value: str) -> ExecutionQuery:
     if value.upper() not in Status.__members__:
         raise Invalid(f"filter: status is one of {', '.join(Status)}", field="filter")
-    stages, outcomes = words.standing_of(Status(value.upper()))
+    stages, outcomes = vocabulary.standing_of(Status(value.upper()))
     return replace(query, stages=stages, outcomes=outcomes)
 
 
@@ -52,7 +52,7 @@ _NAMES: Final[Mapping[str, _Narrow]] = {
     "actionType": lambda query, value: replace(query, action=value.lower()),
     "status": _status,
     "callerId": lambda query, value: replace(query, caller_id=value),
-    words.HOST: lambda query, value: replace(query, host=value),
-    words.CONTAINER: lambda query, value: replace(query, container=value),
+    vocabulary.HOST: lambda query, value: replace(query, host=value),
+    vocabulary.CONTAINER: lambda query, value: replace(query, container=value),
     "actionExecutionIdBeingUndone": lambda query, value: replace(query, undo_of=value),
 }

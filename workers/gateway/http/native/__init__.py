@@ -5,11 +5,11 @@ Called by ``http.app``. Lists answer ``{"data": […], "next": cursor or null}``
 
 from fastapi import FastAPI
 
-from workers.gateway.http.native import acquired, events, executions, fleet, orders
-from workers.gateway.http.room import Room
+from workers.gateway.http.native import acquired, events, executions, fleet, requests
+from workers.gateway.http.services import Services
 
 
-def add_native(app: FastAPI, room: Room) -> None:
+def add_native(app: FastAPI, services: Services) -> None:
     """Add all routes of the native face."""
-    for part in (events, orders, executions, acquired, fleet):
-        part.add(app, room)
+    for part in (events, requests, executions, acquired, fleet):
+        part.add(app, services)

@@ -8,12 +8,12 @@ from starlette.responses import Response
 
 from workers.gateway.acquired import download
 from workers.gateway.http.acquired import FILE, of_download
-from workers.gateway.http.room import PREFIX, Room, caller, trace_of
+from workers.gateway.http.services import PREFIX, Services, caller, trace_of
 
 Id = Annotated[str, Path(max_length=128, description="An execution id.")]
 
 
-def add(app: FastAPI, room: Room) -> None:
+def add(app: FastAPI, services: Services) -> None:
     """Add the route."""
 
     @app.get(
@@ -27,4 +27,6 @@ def add(app: FastAPI, room: Room) -> None:
         """Its content, which may be malware or a secret; who downloads it is in the audit log. 404 where the execution
         acquired nothing."""
         person, parent = caller(request), trace_of(request)
-        return of_download(await room.writing(lambda: download(room.desk, execution_id, person=person, parent=parent)))
+        return of_download(
+            await services.writing(lambda: download(services.intake, execution_id, person=person, parent=parent))
+        )

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
 from workers.gateway.refusals import Invalid
-from workers.gateway.requests import Named, NamedContainer, NamedFile, NamedNetwork, NamedProcess, Wish
+from workers.gateway.requests import Named, NamedContainer, NamedFile, NamedNetwork, NamedProcess, Submission
 
 Int64 = Annotated[StrictInt, Field(ge=-(1 << 63), lt=1 << 63)]
 Text = Annotated[StrictStr, Field(max_length=1024)]
@@ -109,13 +109,13 @@ class ExecutionBody(_Body):
     caller_id: Annotated[StrictStr, Field(max_length=128)] = ""
     """Your own correlation id, echoed."""
 
-    def wish(self) -> Wish:
+    def submission(self) -> Submission:
         """The plain value.
 
         Raises:
             Invalid: the target is none or ambiguous.
         """
-        return Wish(
+        return Submission(
             action=self.action,
             host=self.host,
             target=self.target.named() if self.target is not None else None,

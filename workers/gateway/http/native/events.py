@@ -5,13 +5,13 @@ from typing import Annotated
 from fastapi import FastAPI, Path, Query
 from starlette.requests import Request
 
-from workers.core.ids import EventId
-from workers.core.queries import EventQuery
-from workers.gateway import fleet_showing
+from workers.domain.history.queries import EventQuery
+from workers.domain.ids import EventId
+from workers.gateway import show_fleet
 from workers.gateway.http.native.lists import Cursor, Filter, Limit, Listed, Moment, Since, page
-from workers.gateway.http.room import PREFIX, Room, caller, trace_of
-from workers.gateway.moments import moment, since
+from workers.gateway.http.services import PREFIX, Services, caller, trace_of
 from workers.gateway.refusals import NotFound
+from workers.gateway.times import moment, since
 from workers.gateway.views.events import AcceptedEventView, EventView
 
 _FALCO = {
@@ -35,7 +35,7 @@ _FALCO = {
 }
 
 
-def add(app: FastAPI, room: Room) -> None:
+def add(app: FastAPI, services: Services) -> None:
     """Add the routes."""
 
     @app.post(
@@ -48,7 +48,7 @@ def add(app: FastAPI, room: Room) -> None:
     async def hand_in(request: Request) -> Listed[AcceptedEventView]:
         """All of them or none: answered once the log has every one. The same event handed in twice keeps its id."""
         body, person, parent = await request.body(), caller(request), trace_of(request)
-        ids = await room.writing(lambda: room.desk.hand_in(body, person=person, parent=parent))
+        ids = await services.writing(lambda: services.intake.hand_in(body, person=person, parent=parent))
         return Listed(data=[AcceptedEventView(id_) for id_ in ids])
 
     @app.get(f"{PREFIX}/events", tags=["events"], summary="List events, newest first")
@@ -67,16 +67,16 @@ def add(app: FastAPI, room: Room) -> None:
     ) -> Listed[EventView]:
         """Every filter narrows; ``host`` is a node id or host name."""
         caller(request)
-        start = since(since_, now_ns=room.clock.now_ns()) if since_ else moment(from_, field="from")
+        start = since(since_, now_ns=services.clock.now_ns()) if since_ else moment(from_, field="from")
         query = EventQuery(host, rule, container, workload, cluster, start, moment(to, field="to"), limit, cursor)
-        found = page(lambda: room.history.events(query))
-        return Listed(data=[fleet_showing.event(row) for row in found.rows], next=found.next_cursor or None)
+        found = page(lambda: services.history.events(query))
+        return Listed(data=[show_fleet.event(row) for row in found.rows], next=found.next_cursor or None)
 
     @app.get(f"{PREFIX}/events/{{event_id}}", tags=["events"], summary="One event, and the executions it led to")
     def one(request: Request, event_id: Annotated[str, Path(max_length=128)]) -> EventView:
         """404 until history has it, a moment after it was handed in."""
         caller(request)
-        stored = room.history.event(EventId(event_id))
+        stored = services.history.event(EventId(event_id))
         if stored is None:
             raise NotFound(f"there is no event {event_id!r}")
-        return fleet_showing.event(stored)
+        return show_fleet.event(stored)

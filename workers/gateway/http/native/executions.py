@@ -6,14 +6,14 @@ from fastapi import FastAPI, Path, Query
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from workers.core.history import Execution
-from workers.core.outcome import Outcome, Stage
-from workers.core.queries import ExecutionQuery
-from workers.gateway import showing
+from workers.domain.history.execution import Execution
+from workers.domain.history.queries import ExecutionQuery
+from workers.domain.outcome import Outcome, Stage
+from workers.gateway import show_execution
 from workers.gateway.http.native.lists import Cursor, Filter, Limit, Listed, Moment, Since, one_of, page
-from workers.gateway.http.room import PREFIX, Room, caller, ended
-from workers.gateway.moments import moment, since
+from workers.gateway.http.services import PREFIX, Services, caller, ended
 from workers.gateway.permissions import readable
+from workers.gateway.times import moment, since
 from workers.gateway.views.executions import ExecutionView
 
 Id = Annotated[str, Path(max_length=128, description="An execution id.")]
@@ -23,7 +23,7 @@ Wait = Annotated[
 ]
 
 
-def add(app: FastAPI, room: Room) -> None:
+def add(app: FastAPI, services: Services) -> None:
     """Add the routes."""
 
     @app.get(f"{PREFIX}/executions", tags=["executions"], summary="List executions, newest request first")
@@ -49,7 +49,7 @@ def add(app: FastAPI, room: Room) -> None:
     ) -> Listed[ExecutionView]:
         """Every filter narrows; ``host`` is a node id or host name. Steps are left out: ask for one execution."""
         person = caller(request)
-        start = since(since_, now_ns=room.clock.now_ns()) if since_ else moment(from_, field="from")
+        start = since(since_, now_ns=services.clock.now_ns()) if since_ else moment(from_, field="from")
         query = ExecutionQuery(
             host=host,
             container=container,
@@ -63,30 +63,30 @@ def add(app: FastAPI, room: Room) -> None:
             event_id=event_id,
             caller_id=caller_id,
             undo_of=undo_of,
-            actions=readable(person, room.desk.catalogue),
+            actions=readable(person, services.intake.catalogue),
             from_ns=start,
             to_ns=moment(to, field="to"),
             limit=limit,
             cursor=cursor,
         )
-        found = page(lambda: room.history.executions(query))
+        found = page(lambda: services.history.executions(query))
         return Listed(data=[_shown(row) for row in found.rows], next=found.next_cursor or None)
 
     @app.get(f"{PREFIX}/executions/{{execution_id}}", tags=["executions"], summary="One execution, with its steps")
     async def one(request: Request, execution_id: Id, wait_s: Wait = 0.0) -> ExecutionView:
         """What was asked, how far it is, how it ended, and the proof."""
         person = caller(request)
-        known = await run_in_threadpool(lambda: room.desk.found(execution_id, person=person))
+        known = await run_in_threadpool(lambda: services.intake.found(execution_id, person=person))
         if wait_s and not ended(known):
-            known = await room.until(ended, known.execution_id, wait_s) or known
-        return showing.execution(known, signer=room.signer)
+            known = await services.until(ended, known.execution_id, wait_s) or known
+        return show_execution.execution(known, signer=services.signer)
 
     @app.get(f"{PREFIX}/contained", tags=["executions"], summary="What is contained right now")
     def contained(request: Request) -> Listed[ExecutionView]:
         """Executions whose effect holds and was not undone."""
-        actions = readable(caller(request), room.desk.catalogue)
-        holding = [row for row in room.history.contained() if actions is None or row.action in actions]
+        actions = readable(caller(request), services.intake.catalogue)
+        holding = [row for row in services.history.contained() if actions is None or row.action in actions]
         return Listed(data=[_shown(row) for row in holding])
 
     def _shown(execution: Execution) -> ExecutionView:
-        return showing.execution(execution, signer=room.signer)
+        return show_execution.execution(execution, signer=services.signer)

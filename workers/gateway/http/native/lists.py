@@ -10,7 +10,7 @@ from typing import Annotated, Generic, TypeVar
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict
 
-from workers.core.queries import Page
+from workers.domain.history.queries import Page
 from workers.gateway.refusals import Invalid
 
 T = TypeVar("T")

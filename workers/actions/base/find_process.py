@@ -1,0 +1,143 @@
+"""Which process a command means, and whether the present holder of its pid is that one and may be touched.
+
+Called by ``processes``, for every action on a process alike; knows core and ports only. The present holder of a pid
+is acted on only where ``domain.targets.process_identity`` says that it is the one that was meant, and
+``domain.targets.protected_processes`` that it may be. What the target can write (argv, exe, name, cgroup) is evidence
+and never a reason to refuse."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from workers.domain.command import ActionCommand
+from workers.domain.errors import CommandRejected
+from workers.domain.event import ProcessRef
+from workers.domain.request import ActorKind
+from workers.domain.target import ProcessTarget
+from workers.domain.targets.process import ProcessFacts
+from workers.domain.targets.process_identity import Binding, Judgement, Verdict, judge_event, judge_review
+from workers.domain.targets.protected_processes import protection
+from workers.host.ports import Host
+from workers.host.processes.ports import ProcessHandle
+
+MOST_AHEAD_NS: Final = 30_000_000_000
+"""How far the clock of whoever saw the process may be ahead of ours: the skew that the whole of Douse tolerates. A
+process that is younger than the sighting would look older by as much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The present holder of the pid: it is the process that was meant. Whoever has this closes ``handle``."""
+
+    handle: ProcessHandle
+    binding: Binding
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The process that was meant has ended."""
+
+    why: str
+
+
+def meant(command: ActionCommand, ancestor: int) -> tuple[ProcessTarget, ProcessRef]:
+    """The target, and the process of its line that the command means.
+
+    Raises:
+        CommandRejected: ``invalid_target``, ``ancestor_unknown``.
+    """
+    target = command.target
+    if not isinstance(target, ProcessTarget) or not target.line:
+        raise CommandRejected(f"{command.action} needs a process as its target", code="invalid_target")
+    if ancestor >= len(target.line):
+        known = len(target.line) - 1
+        raise CommandRejected(
+            f"ancestor {ancestor} is unknown: the event names {known or 'no'} ancestor{'' if known == 1 else 's'}. "
+            "Let the detector print more of the line (Falco: append_output with proc.ppid, proc.apid[2] …), "
+            "or choose a nearer one",
+            code="ancestor_unknown",
+        )
+    return target, target.line[ancestor]
+
+
+def find(command: ActionCommand, ancestor: int, host: Host) -> Found | Gone:
+    """The present holder of the pid, held, where it is the process that was meant.
+
+    Raises:
+        CommandRejected: it may be another one (``identity_unclear``, ``identity_missing``, ``start_time_mismatch``).
+    """
+    target, ref = meant(command, ancestor)
+    if target.boot_id and target.boot_id != host.processes.boot_id():
+        return Gone("it has gone with its boot: the machine was restarted since")
+    handle = host.processes.open(ref.pid)
+    if handle is None:
+        return Gone("it has ended")
+    try:
+        judgement = _judge(command, target, ref, handle.facts, host)
+        why = _gone_or_refused(judgement, target, ref, handle.facts)
+    except BaseException:
+        handle.close()
+        raise
+    if why:
+        handle.close()
+        return Gone(why)
+    return Found(handle, judgement.binding)
+
+
+def refuse_protected(facts: ProcessFacts, host: Host) -> None:
+    """Raises ``CommandRejected`` (``protected_target``) where nobody may touch it."""
+    reason = guard_of(host)(facts)
+    if reason is not None:
+        raise CommandRejected(f"process {facts.pid} is protected on this node: {reason}", code="protected_target")
+
+
+def guard_of(host: Host) -> Callable[[ProcessFacts], str | None]:
+    """Says of any process why nobody may touch it here; None where it may be touched."""
+    own_line, own_cgroup = host.processes.own_line(), host.processes.own_cgroup()
+    return lambda facts: protection(facts, own_line=own_line, own_cgroup=own_cgroup)
+
+
+def _judge(
+    command: ActionCommand, target: ProcessTarget, ref: ProcessRef, facts: ProcessFacts, host: Host
+) -> Judgement:
+    """A person who names a process without an event means the exact start time; everyone else an event's process."""
+    seen_ns, tick_ns = target.observed_at_ns, host.processes.tick_ns()
+    ahead_ns = seen_ns - host.clock.now_ns()
+    if ahead_ns > MOST_AHEAD_NS:
+        raise CommandRejected(
+            f"process {ref.pid} was seen {ahead_ns / 1e9:.1f} s in this machine's future, so nobody can tell who held "
+            "the pid then. Set the clocks right, and restart a detector that ran while its clock was set",
+            code="identity_unclear",
+        )
+    if command.actor.kind is ActorKind.PERSON and not command.causation.event_id:
+        return judge_review(facts, asked_at_ns=seen_ns, named_start_ns=ref.started_at_ns, tick_ns=tick_ns)
+    if seen_ns <= 0:
+        raise CommandRejected(
+            f"process {ref.pid} is named without the time it was seen at, so its identity cannot be told",
+            code="identity_missing",
+        )
+    return judge_event(facts, observed_at_ns=seen_ns, named_start_ns=ref.started_at_ns, tick_ns=tick_ns)
+
+
+def _gone_or_refused(judgement: Judgement, target: ProcessTarget, ref: ProcessRef, facts: ProcessFacts) -> str:
+    """Why it is gone; empty where it is the one that was meant."""
+    match judgement.verdict:
+        case Verdict.SAME:
+            return ""
+        case Verdict.GONE:
+            return (
+                f"it has ended, and its pid belongs to a process that started at {facts.started_at_ns} ns, "
+                f"after it was seen ({target.observed_at_ns} ns)"
+            )
+        case Verdict.UNCLEAR:
+            raise CommandRejected(
+                f"process {ref.pid} started within clock error of the event, so it may be another one that got the "
+                "pid. Let the detector print the start time (Falco: append_output with proc.pid.ts)",
+                code="identity_unclear",
+            )
+        case Verdict.CONTRADICTED:
+            raise CommandRejected(
+                f"process {ref.pid} started at {facts.started_at_ns} ns, not at the {ref.started_at_ns} ns that was "
+                "asked for; look at it again and send its own start time, or -1 for whichever holds the pid",
+                code="start_time_mismatch",
+            )

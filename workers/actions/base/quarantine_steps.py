@@ -1,0 +1,158 @@
+"""The steps of a quarantine, Q1 to Q6 of SAFETY section 3.1, on from wherever a manifest stands.
+
+Run by ``file_quarantine`` with the file's directory in hand; knows core and ports only. Each step is durable before the
+next. What fails before a verified object exists is taken back; nothing is unlinked that is not in the vault.
+"""
+
+import contextlib
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+
+from workers.actions.base import Job
+from workers.domain.errors import Indeterminate, PermanentFailure, WorkerError, reason_of
+from workers.domain.outcome import Report, Values
+from workers.domain.target import FileTarget
+from workers.domain.targets.file import Holders, shown
+from workers.domain.targets.manifest import Manifest, ManifestState
+from workers.host.files.ports import HeldFile, Vault, Whereabouts
+from workers.host.ports import Host
+
+PLACES: Final = tuple(f"file_quarantine.q{step}" for step in range(7))
+"""Right after each step: where a fault test may end the worker."""
+
+_LOOK_NS: Final = 2_000_000_000
+"""How long looking for those who have the file open may take: the granted heartbeat gap."""
+
+
+class Tells(Protocol):
+    """Whoever words the reports."""
+
+    def done(self, manifest: Manifest, claim: Values, vault: Vault, holders: Holders | None = None) -> Report:
+        """The file is in the vault."""
+
+    def failed(self, reason: str, message: str, claim: Values) -> Report:
+        """The file has its name still, or again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """One run of the steps Q1 to Q6, with the file's directory in hand."""
+
+    tells: Tells
+    job: Job[Any]
+    claim: Values
+    host: Host
+    vault: Vault
+    place: HeldFile
+
+    def go(self, manifest: Manifest) -> Report:
+        """On from where the manifest stands."""
+        try:
+            manifest = self._sound(manifest)
+        except WorkerError as error:
+            if error.reason == "object_damaged":
+                raise
+            raise Indeterminate(f"the object could not be read back yet: {error.message}", code="half_done") from error
+        if manifest.state is not ManifestState.STORED:
+            try:
+                manifest = self._store(self._parked(manifest))
+            except Indeterminate:
+                raise
+            except WorkerError as error:
+                return self._take_back(manifest, error)
+        try:
+            return self._end(manifest)
+        except WorkerError as error:
+            raise Indeterminate(
+                f"the object is in the vault, but the parked file is not removed yet: {error.message}",
+                code="removal_pending",
+            ) from error
+
+    def _sound(self, manifest: Manifest) -> Manifest:
+        """After a crash at Q4 or Q5: an object that is not what was stored is made again while the file is there."""
+        if manifest.state is not ManifestState.STORED:
+            return manifest
+        try:
+            self.place.verify(manifest, deadline_ns=self.job.deadline_ns)
+        except PermanentFailure as error:
+            if error.reason != "object_damaged" or self.place.where() is not Whereabouts.PARKED:
+                raise
+            return self._record(manifest, ManifestState.PARKED)
+        return manifest
+
+    def _parked(self, manifest: Manifest) -> Manifest:
+        """Q1."""
+        if manifest.state is ManifestState.PARKED and self.place.where() is Whereabouts.PARKED:
+            return manifest
+        if not self.place.park():
+            raise PermanentFailure("another file has its name now; nothing was touched", code="target_changed")
+        self._reach(1)
+        return self._record(manifest, ManifestState.PARKED)
+
+    def _store(self, manifest: Manifest) -> Manifest:
+        """Q2 to Q4. A file that is written to meanwhile is copied once more, and then taken as it is."""
+        self.place.discard()
+        drafted, steady = self._copied(manifest)
+        if not (steady and self.place.unchanged()):
+            self.place.discard()
+            drafted, _ = self._copied(replace(manifest, content_changed=True))
+        self._reach(3)
+        target = self.job.target
+        reviewed = target.reviewed if isinstance(target, FileTarget) else None
+        if reviewed is not None and (reviewed.sha256, reviewed.size) != (drafted.sha256, drafted.size):
+            raise PermanentFailure("its content is not what was reviewed", code="target_changed")
+        self.place.store()
+        stored = self._record(drafted, ManifestState.STORED)
+        self._reach(4)
+        return stored
+
+    def _copied(self, manifest: Manifest) -> tuple[Manifest, bool]:
+        copied = self.place.copy(limit=self.vault.limits.max_file, deadline_ns=self.job.deadline_ns)
+        self._reach(2)
+        drafted = replace(
+            manifest,
+            size=copied.size,
+            sha256=copied.sha256,
+            object_size=copied.object_size,
+            object_sha256=copied.object_sha256,
+            extents=copied.extents,
+        )
+        self.place.verify(drafted, deadline_ns=self.job.deadline_ns)
+        return drafted, copied.steady
+
+    def _end(self, manifest: Manifest) -> Report:
+        """Q5 and Q6."""
+        look_until_ns = min(self.job.deadline_ns, self.host.clock.now_ns() + _LOOK_NS)
+        holders = self.place.holders(deadline_ns=look_until_ns)
+        self.place.remove()
+        self._reach(5)
+        done = self._record(manifest, ManifestState.DONE)
+        self._reach(6)
+        return self.tells.done(done, self.claim, self.vault, holders)
+
+    def _take_back(self, manifest: Manifest, error: WorkerError) -> Report:
+        """Nothing verified is in the vault: the file gets its name again."""
+        try:
+            self.place.discard()
+            back = self.place.unpark()
+        except WorkerError as second:
+            raise Indeterminate(
+                f"{error.message}; and the file could not be given its name back yet: {second.message}",
+                code="return_pending",
+            ) from error
+        if not back:
+            where = f"{shown(manifest.parking)}/file beside it"
+            message = f"{error.message}; its name was taken meanwhile, so it stays in {where}, readable for root only"
+            return self.tells.failed(reason_of(error), message, self.claim)
+        reason = reason_of(error)
+        with contextlib.suppress(WorkerError):  # a full disk: the journal has the outcome, and a rerun would find it so
+            self.vault.record(replace(manifest, state=ManifestState.RETURNED, reason=reason))
+        return self.tells.failed(reason, f"{error.message}; the file has its name again", self.claim)
+
+    def _record(self, manifest: Manifest, state: ManifestState) -> Manifest:
+        moved = replace(manifest, state=state)
+        self.vault.record(moved)
+        return moved
+
+    def _reach(self, step: int) -> None:
+        self.host.failpoints.reach(PLACES[step])

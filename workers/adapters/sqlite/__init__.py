@@ -1,4 +1,0 @@
-"""One crash-proof SQLite file: what the node's journal and the dispatcher's ledger have in common.
-
-Used by ``adapters.journal`` and ``adapters.ledger`` only. Knows nothing of commands, entries or requests.
-"""

@@ -1,0 +1,205 @@
+"""``douse run``, ``undo`` and ``cancel``: ask for something, and follow it if wanted.
+
+Called by the frame; calls the gateway. The exit code of ``--wait`` is the outcome's class.
+"""
+
+import re
+import secrets
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Annotated, Any, Final, TypeAlias
+
+import typer
+
+from workers.cli.client import Client, DataOption, connected
+from workers.cli.exits import Exit, Failure
+from workers.cli.output import Output, OutputOption, show, show_document
+from workers.domain.ids import RANDOM_BYTES, uuid7
+
+_SPAN: Final = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_COLUMNS: Final = ("id", "action", "stage", "outcome", "code", "message")
+_GOOD: Final = frozenset({"COMPLETED", "NO_ACTION", "DRY_RUN"})
+_POLL_S: Final = 10.0
+
+_LOOK_AGAIN_S: Final = 0.2
+
+_TARGETS: Final[Mapping[str, tuple[str, str]]] = {
+    "pid": ("process", "pid"),
+    "start_time_ns": ("process", "start_time_ns"),
+    "container": ("container", "id"),
+    "path": ("file", "path"),
+    "container_id": ("file", "container_id"),
+    "network": ("network", "container_id"),
+}
+"""Words of ``KEY=VALUE`` that name the target: kind and field in the API. All others are the action's parameters."""
+
+ReasonOption: TypeAlias = Annotated[str, typer.Option("--reason", help="Why; kept in the history.")]
+WaitOption: TypeAlias = Annotated[bool, typer.Option("--wait", help="Follow it to its outcome; the exit code says it.")]
+TimeoutOption: TypeAlias = Annotated[float, typer.Option("--timeout", help="Seconds that --wait waits.", min=0)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("run", rich_help_panel="Actions")(run)
+    app.command("undo", rich_help_panel="Actions")(undo)
+    app.command("cancel", rich_help_panel="Actions")(cancel)
+
+
+def run(
+    action: Annotated[str, typer.Argument(help="The action; `douse actions` lists them.")],
+    reason: ReasonOption,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="The target (pid, start_time_ns; container; path, container_id; network=host or network=CONTAINER), "
+            "and the action's parameters.",
+            metavar="KEY=VALUE…",
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option("--host", help="Node id or host name; not needed with --event.")] = "",
+    event: Annotated[str, typer.Option("--event", help="Act on what this event names.", metavar="ID")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, touch nothing.")] = False,
+    undo_after: Annotated[str, typer.Option("--for", help="Undo it after so long: 90s, 30m, 8h, 2d.")] = "",
+    ttl: Annotated[str, typer.Option("--ttl", help="It may not start later than this from now: 90s, 5m.")] = "",
+    key: Annotated[str, typer.Option("--key", help="Idempotency key: the same key is the same execution.")] = "",
+    wait: WaitOption = False,
+    timeout: TimeoutOption = 120.0,
+    data: DataOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Ask for an action on a host."""
+    target, parameters = _sorted_out(words or [])
+    body: dict[str, Any] = {"action": action, "parameters": parameters, "reason": reason, "dry_run": dry_run}
+    body |= {"host": host} if host else {}
+    body |= {"event_id": event} if event else {}
+    body |= {"target": target} if target else {}
+    body |= {"undo_after_s": _seconds(undo_after, "--for")} if undo_after else {}
+    body |= {"ttl_s": _seconds(ttl, "--ttl")} if ttl else {}
+    with connected(data) as client:
+        execution = client.post("executions", json=body, headers={"Idempotency-Key": key or _new_key()})
+        _finish(client, execution, output, wait_s=timeout if wait else 0.0)
+
+
+def undo(
+    execution_id: Annotated[str, typer.Argument(help="The execution to undo.", metavar="ID")],
+    reason: ReasonOption = "",
+    wait: WaitOption = False,
+    timeout: TimeoutOption = 120.0,
+    data: DataOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Undo an execution; the undo is an execution of its own."""
+    with connected(data) as client:
+        headers = {"Idempotency-Key": _new_key()}
+        execution = client.delete("executions", execution_id, json={"reason": reason}, headers=headers)
+        _finish(client, execution, output, wait_s=timeout if wait else 0.0)
+
+
+def cancel(
+    execution_id: Annotated[str, typer.Argument(help="The execution to cancel.", metavar="ID")],
+    reason: ReasonOption = "",
+    force: Annotated[bool, typer.Option("--force", help="Even where that leaves something half done.")] = False,
+    wait: WaitOption = False,
+    timeout: TimeoutOption = 120.0,
+    data: DataOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Cancel an execution that has not ended; what the node has begun, it finishes."""
+    with connected(data) as client:
+        execution = client.post("executions", execution_id, "cancel", json={"reason": reason, "force": force})
+        _finish(client, execution, output, wait_s=timeout if wait else 0.0, wanted=frozenset({"CANCELED"}))
+
+
+def _new_key() -> str:
+    """A key of this one command, so that a request whose answer got lost may be sent again; the gateway takes its time
+    for the execution's."""
+    return uuid7(time.time_ns(), secrets.token_bytes(RANDOM_BYTES))
+
+
+def _finish(
+    client: Client,
+    execution: Mapping[str, Any],
+    output: Output,
+    *,
+    wait_s: float,
+    wanted: frozenset[str] = _GOOD,
+) -> None:
+    """Follow the execution if wanted, print it, and end with its outcome's exit code."""
+    if wait_s:
+        execution = followed(client, execution, wait_s)
+    if output is Output.TABLE:
+        show([{**execution, "outcome": execution["outcome"] or ""}], output, columns=_COLUMNS)
+    else:
+        show_document(execution, output)
+    if not wait_s:
+        return
+    if not _ended(execution):
+        raise Failure(f"not ended after {wait_s:g} s; `douse show {execution['id']}` says how it goes on", Exit.FAILED)
+    if execution["outcome"] not in wanted:
+        raise typer.Exit(Exit.REFUSED if execution["outcome"] == "REJECTED" else Exit.FAILED)
+
+
+def followed(client: Client, asked: Mapping[str, Any], wait_s: float) -> Mapping[str, Any]:
+    """The execution once it has ended, or as it is when the time is over.
+
+    It was accepted, so that history lacks it only until the projector comes to it.
+    """
+    until, seen, path = time.monotonic() + wait_s, asked, ("executions", str(asked["id"]))
+    with _progress(f"waiting for {asked['id']}"):
+        while True:
+            left = until - time.monotonic()
+            try:
+                seen = client.get(*path, wait_s=min(max(left, 0.0), _POLL_S))
+            except Failure as failure:
+                if failure.exit_code is not Exit.NOT_FOUND:
+                    raise
+                time.sleep(_LOOK_AGAIN_S)
+            if _ended(seen) or left <= 0:
+                return seen
+
+
+def _progress(text: str) -> Any:
+    """A spinner on a terminal, nothing in a pipe."""
+    if not sys.stderr.isatty():
+        return nullcontext()
+    from rich.console import Console
+
+    return Console(stderr=True).status(text)
+
+
+def _ended(execution: Mapping[str, Any]) -> bool:
+    return execution["outcome"] not in (None, "UNKNOWN")
+
+
+def _sorted_out(words: Sequence[str]) -> tuple[dict[str, dict[str, str | int]], dict[str, str]]:
+    """The target's words and the action's parameters."""
+    target: dict[str, dict[str, str | int]] = {}
+    parameters: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise Failure(f"{word!r} is not KEY=VALUE", Exit.USAGE)
+        if name not in _TARGETS:
+            parameters[name] = value
+            continue
+        kind, field = _TARGETS[name]
+        target.setdefault(kind, {})[field] = _pid(value) if field == "pid" else value
+        if name == "network" and value == "host":
+            target[kind][field] = ""
+    return target, parameters
+
+
+def _pid(value: str) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) < 12):
+        raise Failure(f"pid={value} is no process id", Exit.USAGE)
+    return int(value)
+
+
+def _seconds(text: str, option: str) -> int:
+    span = _SPAN.fullmatch(text)
+    if span is None:
+        raise Failure(f"{option} is a time such as 90s, 30m, 8h or 2d, not {text!r}", Exit.USAGE)
+    return int(span[1]) * _UNITS[span[2]]

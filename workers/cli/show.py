@@ -1,0 +1,181 @@
+"""``douse show``, ``contained``, ``events``, ``nodes``, ``actions``, ``health``: what the gateway knows.
+
+Called by the frame; calls the gateway. Prints what was answered; decides nothing.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Final, TypeAlias
+
+import typer
+
+from workers.cli.client import DataOption, connected
+from workers.cli.exits import Exit
+from workers.cli.output import Output, OutputOption, legible, show, show_document
+
+_EXECUTIONS: Final = ("requested_at", "id", "action", "host", "target", "stage", "outcome", "actor", "code")
+_EVENTS: Final = ("occurred_at", "id", "priority", "rule", "host", "process", "executions")
+_NODES: Final = ("node_id", "host_names", "zone", "health", "at", "queued", "running", "actions", "version", "verified")
+_ACTIONS: Final = ("name", "summary", "target", "lane", "reversible_by")
+
+MostOption: TypeAlias = Annotated[int, typer.Option("--limit", help="Most rows.", min=1, max=100_000)]
+SinceOption: TypeAlias = Annotated[str, typer.Option("--since", help="An age (30m, 24h, 7d) or an RFC 3339 time.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for part, name, command in _COMMANDS:
+        app.command(name, rich_help_panel=part)(command)
+
+
+def contained(data: DataOption = None, output: OutputOption = Output.TABLE) -> None:
+    """What is contained right now."""
+    with connected(data) as client:
+        show_executions(client.get("contained")["data"], output)
+
+
+def show_one(
+    execution_id: Annotated[str, typer.Argument(help="An execution id.", metavar="ID")],
+    data: DataOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """One execution: what was asked, every step, the outcome and its proof."""
+    with connected(data) as client:
+        execution = client.get("executions", execution_id)
+    if output is not Output.TABLE:
+        show_document(execution, output)
+        return
+    for name, value in _facts(execution):
+        typer.echo(f"{name:<16} {legible(value)}")
+    typer.echo("")
+    show(
+        [{**step, "outcome": step["outcome"] or step["alarm"] or ""} for step in execution["steps"]],
+        output,
+        columns=("at", "stage", "outcome", "producer", "attempt", "signer", "code", "message"),
+    )
+
+
+def events(
+    host: Annotated[str, typer.Option("--host", help="Node id or host name.")] = "",
+    rule: Annotated[str, typer.Option("--rule", help="The detector's rule.")] = "",
+    container: Annotated[str, typer.Option("--container", help="Container id, 12 digits or more.")] = "",
+    workload: Annotated[str, typer.Option("--workload", help="Kubernetes pod or workload.")] = "",
+    cluster: Annotated[str, typer.Option("--cluster")] = "",
+    event: Annotated[str, typer.Option("--id", help="One event, in full.", metavar="ID")] = "",
+    since: SinceOption = "",
+    most: MostOption = 25,
+    data: DataOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """What detectors saw, newest first, and what it led to."""
+    with connected(data) as client:
+        if event:
+            show_document(client.get("events", event), output)
+            return
+        query = {"host": host, "rule": rule, "container": container, "since": since}
+        query |= {"workload": workload, "cluster": cluster}
+        rows = list(client.pages("events", most=most, query=query))
+    show(rows if output is not Output.TABLE else [_event_row(row) for row in rows], output, columns=_EVENTS)
+
+
+def nodes(
+    host: Annotated[str, typer.Option("--host", help="Node id or host name.")] = "",
+    data: DataOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Every node ever heard, by its newest heartbeat."""
+    with connected(data) as client:
+        rows = client.get("nodes", query={"host": host})["data"]
+    show(rows if output is not Output.TABLE else [_node_row(row) for row in rows], output, columns=_NODES)
+
+
+def actions(
+    name: Annotated[str, typer.Argument(help="One action, in full.")] = "",
+    data: DataOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """The catalogue: parameters, outputs, drawbacks, privileges, reverse action."""
+    with connected(data) as client:
+        found = client.get("actions", name) if name else client.get("actions")["data"]
+    if name:
+        show_document(found, output)
+    else:
+        show([{**row, "reversible_by": row["reversible_by"] or ""} for row in found], output, columns=_ACTIONS)
+
+
+def health(data: DataOption = None, output: OutputOption = Output.TABLE) -> None:
+    """Whether the gateway works and how far history has come; exit 1 when something is wrong with it."""
+    with connected(data) as client:
+        found = client.get("health")
+    show_document(found, output)
+    if found.get("unverified") or found.get("conflicts") or found.get("gaps"):
+        raise typer.Exit(Exit.FAILED)
+
+
+def show_executions(rows: list[Mapping[str, Any]], output: Output) -> None:
+    """Print executions, a line each."""
+    show(rows if output is not Output.TABLE else [_execution_row(row) for row in rows], output, columns=_EXECUTIONS)
+
+
+def _execution_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    target = row["target"]["description"] if row["target"] else ""
+    return {**row, "target": target, "outcome": row["outcome"] or "", "actor": row["rule"] or row["actor"]}
+
+
+def _node_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How many actions are switched on; their names would fill the line."""
+    return {**row, "actions": len(row["actions"])}
+
+
+def _event_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    line = row["process_line"]
+    return {**row, "process": f"{line[0]['pid']} {line[0]['name']}" if line else ""}
+
+
+def _facts(execution: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What there is to say, in the order in which one asks."""
+    target, condition, timings = execution["target"], execution["post_condition"], execution["timings"]
+    facts = {
+        "execution": execution["id"],
+        "action": execution["action"] + (" (dry run)" if execution["dry_run"] else ""),
+        "target": target["description"] if target else "",
+        "host": f"{execution['host']} (node {execution['node_id'] or 'not known yet'})",
+        "asked by": f"{execution['actor_kind']} {execution['actor']}",
+        "reason": execution["reason"],
+        "event": execution["event_id"],
+        "undo of": execution["undo_of"],
+        "stage": execution["stage"],
+        "outcome": execution["outcome"],
+        "code": execution["code"],
+        "message": execution["message"],
+        "post-condition": f"{condition['name']}: {'holds' if condition['holds'] else 'does not hold'}"
+        if condition
+        else "",
+        "parameters": _pairs(execution["parameters"]),
+        "outputs": _pairs(execution["outputs"]),
+        "configuration": _pairs(execution["configuration"]),
+        "command sha256": execution["command_sha256"],
+        "event to acted": _span(timings["detected_to_acted_us"]),
+        "event to proof": _span(timings["detected_to_verified_us"]),
+        "alarms": execution["alarms"],
+        "conflict": "two different ends were signed" if execution["conflict"] else "",
+        "late": "the outcome was observed after the expiry" if execution["late"] else "",
+    }
+    return ((name, value) for name, value in facts.items() if value not in ("", None, []))
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return "  ".join(f"{name}={value}" for name, value in values.items())
+
+
+def _span(microseconds: int | None) -> str:
+    return "" if microseconds is None else f"{microseconds / 1000:.1f} ms"
+
+
+_COMMANDS: Final[tuple[tuple[str, str, Callable[..., None]], ...]] = (
+    ("History", "show", show_one),
+    ("History", "contained", contained),
+    ("History", "events", events),
+    ("Fleet", "actions", actions),
+    ("Fleet", "nodes", nodes),
+    ("Fleet", "health", health),
+)

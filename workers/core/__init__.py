@@ -1,1 +1,0 @@
-"""The pure heart: words, decisions and folds; no I/O, clock, thread, randomness or third-party library."""

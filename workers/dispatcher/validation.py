@@ -1,0 +1,114 @@
+"""Whether a decoded request is one at all: its principal fits its topic, its ids and sizes are in bounds.
+
+Pure. Called by ``intake`` before anything is kept. What fails here becomes a dead letter, because nothing in it can be
+trusted to name an execution; what passes ends in exactly one outcome per step.
+"""
+
+import re
+from typing import Final
+
+from workers.domain.ids import ExecutionId, is_execution_id
+from workers.domain.log import topics
+from workers.domain.request import ActionRequest, ActorKind, Step, Verb
+
+SOURCES: Final = {topics.REQUESTS_PEOPLE: ActorKind.PERSON, topics.REQUESTS_RULES: ActorKind.RULE}
+"""A Kafka record does not say who wrote it; its topic does, because one principal alone may write to each."""
+
+MAX_STEPS: Final = 10
+MAX_TEXT: Final = 1024
+MAX_PARAMETERS: Final = 64
+DAY_S: Final = 86_400
+
+_ACTION = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+class NotARequest(ValueError):
+    """The reason code and the one line that go with the dead letter."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        """``reason`` is a stable code."""
+        super().__init__(message)
+        self.reason = reason
+
+
+MAX_BYTES: Final = 64 * 1024
+"""Of a whole request: it travels once more inside the REQUESTED record of each of its steps."""
+
+
+def check_size(value: bytes) -> None:
+    """Raises ``NotARequest`` for more than ``MAX_BYTES``."""
+    if len(value) > MAX_BYTES:
+        raise NotARequest("oversize", f"a request has at most {MAX_BYTES} bytes, not {len(value)}")
+
+
+def check(request: ActionRequest, topic: str) -> None:
+    """Raises ``NotARequest`` unless ``request`` may be taken in from ``topic``."""
+    _principal(request, SOURCES[topic])
+    _bounds(request)
+    match request.verb:
+        case Verb.EXECUTE:
+            _steps(request.steps)
+        case Verb.UNDO:
+            _steps(request.steps)
+            _subject(request.subject)
+            if len(request.steps) != 1:
+                raise NotARequest("invalid_request", f"an undo has one step, not {len(request.steps)}")
+        case Verb.CANCEL | Verb.APPROVE | Verb.DENY:
+            _subject(request.subject)
+
+
+def _principal(request: ActionRequest, kind: ActorKind) -> None:
+    if request.actor.kind is not kind:
+        raise NotARequest("wrong_principal", f"a {request.actor.kind} asks on the topic of a {kind}")
+    if kind is ActorKind.RULE and request.verb is not Verb.EXECUTE:
+        raise NotARequest("wrong_principal", f"a rule may only execute, not {request.verb}")
+
+
+def _bounds(request: ActionRequest) -> None:
+    numbers = {
+        "requested_at_ns": (request.requested_at_ns, 1, 1 << 62),
+        "detected_at_ns": (request.detected_at_ns, 0, 1 << 62),
+        "ttl_s": (request.ttl_s, 0, DAY_S),
+        "undo_after_s": (request.undo_after_s, 0, 30 * DAY_S),
+        "cooldown_s": (request.cooldown_s, 0, 30 * DAY_S),
+        "causation.depth": (request.causation.depth, 0, 100),
+    }
+    for name, (value, least, most) in numbers.items():
+        if not least <= value <= most:
+            raise NotARequest("invalid_request", f"{name} must be {least} to {most}, not {value}")
+    texts = {
+        "actor.name": request.actor.name,
+        "host": request.host,
+        "reason": request.reason,
+        "caller_id": request.caller_id,
+        "cooldown_key": request.cooldown_key,
+        "causation.rule": request.causation.rule,
+        "causation.event_id": request.causation.event_id,
+    }
+    for name, text in texts.items():
+        if len(text) > MAX_TEXT:
+            raise NotARequest("invalid_request", f"{name} has {len(text)} characters; at most {MAX_TEXT}")
+    if len(request.echo) > MAX_PARAMETERS:
+        raise NotARequest("invalid_request", f"{len(request.echo)} parameters to echo; at most {MAX_PARAMETERS}")
+    if not request.actor.name:
+        raise NotARequest("invalid_request", "actor.name is empty: nobody asks")
+
+
+def _steps(steps: tuple[Step, ...]) -> None:
+    if not 1 <= len(steps) <= MAX_STEPS:
+        raise NotARequest("invalid_request", f"a request has 1 to {MAX_STEPS} steps, not {len(steps)}")
+    ids = [step.execution_id for step in steps]
+    if len(set(ids)) < len(ids):
+        raise NotARequest("invalid_request", "two steps have the same execution id")
+    for step in steps:
+        if not is_execution_id(step.execution_id):
+            raise NotARequest("invalid_request", f"{step.execution_id[:64]!r} is no execution id (UUIDv7)")
+        if _ACTION.fullmatch(step.action) is None:
+            raise NotARequest("invalid_request", f"{step.action[:64]!r} is no name of an action")
+        if len(step.parameters) > MAX_PARAMETERS:
+            raise NotARequest("invalid_request", f"{len(step.parameters)} parameters; at most {MAX_PARAMETERS}")
+
+
+def _subject(subject: ExecutionId) -> None:
+    if not is_execution_id(subject):
+        raise NotARequest("invalid_request", f"subject {subject[:64]!r} is no execution id (UUIDv7)")

@@ -1,0 +1,126 @@
+"""Whether a command is for this node, and whether it may start now: every decision before anything is touched.
+
+Called by ``node.intake`` and ``node.gate``, with the time as an argument. Pure. Two kinds of no: a command that is not
+ours at all is a dead letter and never gets a result (else a bad broker could end anyone's execution); one that is ours
+but may not run gets a REJECTED or EXPIRED result.
+"""
+
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from workers.domain.command import ActionCommand, parameters_digest
+from workers.domain.ids import Incarnation, KeyId, NodeId, is_execution_id
+from workers.domain.outcome import Outcome
+from workers.domain.request import ActorKind
+from workers.domain.trust.keyset import KeyRole, Signatory
+
+MEMORY_NS: Final = 48 * 3600 * 1_000_000_000
+"""How long after its expiry a command is remembered: twice the command topic's retention (24 h). A command that expired
+earlier than that may have run and been forgotten, so nothing at all may be said about it."""
+
+DELEGABLE_CLASSES: Final = frozenset({"auto", "one"})
+"""Approval classes for which the dispatcher's signature is enough. Class ``two`` needs the approvers' own signatures,
+which this version cannot verify, so it is refused; so is any class it does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addressee:
+    """Who this node is, as commands name it."""
+
+    node_id: NodeId
+    key_id: KeyId
+    incarnation: Incarnation
+
+
+@dataclass(frozen=True, slots=True)
+class Misaddressed:
+    """Genuine or not, this command is not for us: a dead letter, never a result."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """What this node's own catalogue and settings say of the action that a command asks for."""
+
+    known: bool
+    enabled: bool = False
+    takes: type | None = None
+    """The kind of target the action takes."""
+    undo_only: bool = False
+
+
+UNKNOWN_HERE: Final = Local(known=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """It may start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """It may start, but not before this moment."""
+
+    until_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """It may not start; nothing was touched."""
+
+    outcome: Outcome
+    """REJECTED or EXPIRED."""
+    reason: str
+    message: str
+
+
+Verdict: TypeAlias = Clear | Wait | Refused
+
+
+def misaddressed(command: ActionCommand, signatory: Signatory, me: Addressee, *, now_ns: int) -> Misaddressed | None:
+    """Why a verified command is not ours to answer; None when it is."""
+    if signatory.role is not KeyRole.DISPATCHER:
+        return Misaddressed("wrong_role", f"signed by {signatory.owner}, a {signatory.role}, not by a dispatcher")
+    if command.node_id != me.node_id:
+        return Misaddressed("wrong_node", f"for node {command.node_id}")
+    if command.node_key != me.key_id:
+        return Misaddressed("wrong_key", f"for a node whose key is {command.node_key}; ours is {me.key_id}")
+    if command.incarnation != me.incarnation:
+        return Misaddressed("wrong_incarnation", f"for incarnation {command.incarnation}; ours is {me.incarnation}")
+    if not is_execution_id(command.command_id):
+        return Misaddressed("bad_command_id", "the command's id is no UUIDv7")
+    if command.parameters_sha256 != parameters_digest(command.parameters):
+        return Misaddressed("wrong_parameters", "the parameters are not the ones their digest was made of")
+    if command.expires_at_ns + MEMORY_NS < now_ns:
+        return Misaddressed("too_old", "expired longer ago than this node remembers what it ran")
+    return None
+
+
+def judge(command: ActionCommand, local: Local, *, now_ns: int) -> Verdict:
+    """Whether ``command``, which is ours, may start at ``now_ns``. The node's own word beats the command's."""
+    name = command.action
+    if now_ns > command.expires_at_ns:
+        late_s = (now_ns - command.expires_at_ns) / 1e9
+        return Refused(Outcome.EXPIRED, "expired", f"expired {late_s:.1f} s before it could start; nothing was touched")
+    if not local.known:
+        return _no("unsupported", f"this node knows no action {name!r}")
+    if not local.enabled:
+        return _no("disabled", f"{name} is switched off on this node (its own settings: trigger NONE)")
+    if command.approval_class not in DELEGABLE_CLASSES:
+        return _no("approval_missing", f"class {command.approval_class!r} needs approvals this node can verify itself")
+    if command.actor.kind is ActorKind.RULE and command.causation.depth > 0:
+        return _no("loop", "automation may act on a detection, never on what automation did")
+    if not command.undo_of:
+        if local.undo_only:
+            return _no("undo_only", f"{name} runs only as the undo of another execution")
+        if local.takes is None or not isinstance(command.target, local.takes):
+            return _no("wrong_target", f"{name} does not act on a {type(command.target).__name__}")
+    if command.not_before_ns > now_ns:
+        return Wait(command.not_before_ns)
+    return Clear()
+
+
+def _no(reason: str, message: str) -> Refused:
+    return Refused(Outcome.REJECTED, reason, message)

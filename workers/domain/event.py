@@ -1,0 +1,73 @@
+"""What a detector saw: one runtime event, normalised.
+
+Made by ``wire.event_reader`` and the Avro codec; matched by ``domain.rules.rules``; stored by the projector. Its
+content is untrusted everywhere: it may name a target, it never proves one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from workers.domain.ids import EventId
+from workers.domain.outcome import NOTHING, Values
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRef:
+    """One process as an event or a reviewer names it."""
+
+    pid: int
+    started_at_ns: int | None = None
+    """Start time in nanoseconds since the epoch, where the detector knows it (Falco: ``proc.pid.ts``)."""
+    exe: str = ""
+    name: str = ""
+    command_line: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerRef:
+    """A container as an event names it."""
+
+    id: str
+    """12 to 64 hex digits; resolved to exactly one run on the node, never by name."""
+    name: str = ""
+    image: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeEvent:
+    """One detection. Times are nanoseconds since the epoch."""
+
+    event_id: EventId
+    detector: str
+    source: str
+    rule: str
+    priority: str
+    occurred_at_ns: int
+    host: str
+    """Node id or host name, as the detector gave it; only the dispatcher resolves it. Empty when unknown."""
+    message: str = ""
+    tags: tuple[str, ...] = ()
+    process_line: tuple[ProcessRef, ...] = ()
+    """The event's process, then its parent, grandparent and so on, as far as the detector said."""
+    container: ContainerRef | None = None
+    file_path: str = ""
+    cluster: str = ""
+    namespace: str = ""
+    workload: str = ""
+    caused_by: str = ""
+    """Execution id of ours that caused this event, where it came from our own audit stream; else empty."""
+    fields: Values = field(default_factory=lambda: NOTHING)
+    """The detector's own output fields, flat."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+PRIORITIES: tuple[str, ...] = (
+    "emergency",
+    "alert",
+    "critical",
+    "error",
+    "warning",
+    "notice",
+    "informational",
+    "debug",
+)
+"""Falco's priorities, most severe first, in lower case."""

@@ -1,0 +1,163 @@
+"""What Falco must print so that actions have a target, and what an alert, a rule file or a configuration lacks of it.
+
+Called by ``douse doctor`` and ``douse rules``. Pure. The list is what ``domain.falco.alert`` reads and
+``domain.rules.plan`` refuses without; ``deploy/falco/append_output.yaml`` adds all of it, and a test holds the three
+together."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from workers.domain.falco.alert import FILE_FIELDS
+from workers.domain.rules.rules import Actions
+from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget
+
+ANCESTORS: Final = 8
+"""Generations that ``deploy/falco`` asks Falco for: deeper process lines are rare, and each costs three fields."""
+
+HOST: Final = "hostname"
+"""A key of the alert itself, not an output field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """One field that is not there."""
+
+    action: str
+    field: str
+    """One field, or several of which one is enough, joined by ``or``."""
+    needed: bool
+    """Without it the action is refused; otherwise it does less well, and ``why`` says in what."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Need:
+    any_of: tuple[str, ...]
+    needed: bool
+    why: str
+
+
+_PROCESS: Final = (
+    _Need(("proc.pid",), True, "without it nobody knows which process to act on"),
+    _Need(("proc.pid.ts",), False, "a process that started within two clock ticks of the event can't be told apart"),
+    _Need(("proc.ppid", "proc.apid[1]"), False, "parameter ancestor: 1 has no target"),
+    *(_Need((f"proc.apid[{n}]",), False, f"parameter ancestor: {n} has no target") for n in range(2, ANCESTORS + 1)),
+)
+
+_NEEDS: Final[Mapping[type, tuple[_Need, ...]]] = {
+    ProcessTarget: _PROCESS,
+    ContainerTarget: (
+        _Need(("container.full_id", "container.id"), True, "without it nobody knows which container to act on"),
+        _Need(("container.full_id",), False, "a 12-digit id is refused where two containers of a node share it"),
+    ),
+    NetworkTarget: (
+        _Need(("container.full_id", "container.id"), True, "without it nobody knows whose network to isolate"),
+    ),
+    FileTarget: (_Need(FILE_FIELDS, True, "without it nobody knows which file to act on"),),
+}
+
+_PRINTED: Final = re.compile(r"%([a-z][a-z0-9_]*(?:\.[a-z0-9_]+)+(?:\[[^\]\s]*\])?)")
+"""A field in a Falco output text: ``%proc.aname[2]``."""
+
+
+def lacks(present: Collection[str], actions: Actions) -> tuple[Lack, ...]:
+    """What an event with these fields lacks, for each action that takes a target."""
+    return tuple(
+        Lack(name, " or ".join(need.any_of), need.needed, need.why)
+        for name, shape in sorted(actions.items())
+        if not shape.undo_only
+        for need in _NEEDS.get(shape.target, ())
+        if not any(field in present for field in need.any_of)
+    )
+
+
+def fields_of_alert(alert: Mapping[str, Any]) -> frozenset[str]:
+    """The fields a decoded alert carries with a value, ``hostname`` among them."""
+    found = alert.get("output_fields")
+    fields = found.items() if isinstance(found, Mapping) else ()
+    known = {name for name, value in fields if isinstance(name, str) and value not in (None, "", "<NA>", "host")}
+    if alert.get(HOST) or "evt.hostname" in known:
+        known.add(HOST)
+    return frozenset(known)
+
+
+def fields_of_rules(documents: Iterable[Any]) -> Mapping[str, frozenset[str]]:
+    """What each Falco rule prints, by rule name, out of rule files (lists) and configurations (``append_output``).
+
+    Appended output counts for the rules it matches, in whatever order the files are given. Anything that is neither
+    is passed over: Falco itself says what is wrong with its files.
+    """
+    rules: dict[str, _FalcoRule] = {}
+    appended: list[Mapping[str, Any]] = []
+    for document in documents:
+        if isinstance(document, list):
+            for item in document:
+                _collect(item, rules)
+        elif isinstance(document, Mapping):
+            appended += [entry for entry in _list(document.get("append_output")) if isinstance(entry, Mapping)]
+    return {name: frozenset(rule.fields | _added(rule, appended)) for name, rule in rules.items() if rule.is_syscall}
+
+
+def fields_appended(document: Any) -> frozenset[str]:
+    """What a configuration's ``append_output`` adds to every rule on system calls."""
+    entries = document.get("append_output") if isinstance(document, Mapping) else None
+    every = _FalcoRule("", frozenset(), "syscall", frozenset())
+    return frozenset(_added(every, [entry for entry in _list(entries) if isinstance(entry, Mapping)]))
+
+
+@dataclass(frozen=True, slots=True)
+class _FalcoRule:
+    name: str
+    fields: frozenset[str]
+    source: str
+    tags: frozenset[str]
+
+    @property
+    def is_syscall(self) -> bool:
+        return self.source == "syscall"
+
+
+def _collect(item: Any, rules: dict[str, _FalcoRule]) -> None:
+    if not isinstance(item, Mapping) or not isinstance(item.get("rule"), str):
+        return
+    name = item["rule"]
+    known = rules.get(name)
+    printed = _printed(item.get("output"))
+    override = item.get("override")
+    replaces = not isinstance(override, Mapping) or override.get("output") == "replace"
+    if known is not None and not (replaces and printed):
+        printed |= known.fields
+    source = item.get("source", known.source if known else "syscall")
+    tags = frozenset(tag for tag in _list(item.get("tags")) if isinstance(tag, str))
+    rules[name] = _FalcoRule(name, printed, str(source), tags | (known.tags if known else frozenset()))
+
+
+def _added(rule: _FalcoRule, entries: Sequence[Mapping[str, Any]]) -> set[str]:
+    added: set[str] = set()
+    for entry in entries:
+        if _applies(entry.get("match"), rule):
+            added |= _printed(entry.get("extra_output"))
+            for extra in _list(entry.get("extra_fields")):
+                added |= {extra} if isinstance(extra, str) else set(extra) if isinstance(extra, Mapping) else set()
+    return added
+
+
+def _applies(match: Any, rule: _FalcoRule) -> bool:
+    """All conditions of an entry must hold; without any it is for every rule."""
+    if not isinstance(match, Mapping):
+        return True
+    return (
+        match.get("source") in (None, rule.source)
+        and match.get("rule") in (None, rule.name)
+        and rule.tags.issuperset(tag for tag in _list(match.get("tags")) if isinstance(tag, str))
+    )
+
+
+def _printed(output: Any) -> frozenset[str]:
+    return frozenset(_PRINTED.findall(output)) if isinstance(output, str) else frozenset()
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,187 @@
+"""History: one execution folded out of its steps, in any order, with any duplication.
+
+The fold is a join-semilattice: an execution is the *set* of its steps, joining is set union, and what people see is a
+pure function of that set. So folding is commutative, associative and idempotent by construction. Called by the
+projector; stored by ``store.history``; shown by the gateway.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeAlias, TypeVar
+
+from workers.domain.ids import ExecutionId, Incarnation, NodeId, uuid7_time_ns
+from workers.domain.outcome import NOTHING, Outcome, PostCondition, Stage, Values
+from workers.domain.request import ActionRequest, Step
+from workers.domain.result import EFFECT_LOST, ActionResult
+
+StepKey: TypeAlias = tuple[str, int, int, str]
+"""(producer, attempt, seq, sha256 of the payload): equal only for the very same step."""
+
+_STAGES: Final = (Stage.REQUESTED, Stage.HELD, Stage.DISPATCHED, Stage.CLAIMED, Stage.ENDED)
+
+
+@dataclass(frozen=True, slots=True)
+class FoldedStep:
+    """One verified step, and the digest of its signed payload."""
+
+    result: ActionResult
+    digest: str
+    payload: bytes = field(default=b"", repr=False, compare=False)
+    """The exact bytes ``digest`` is of."""
+    signed: bytes = field(default=b"", repr=False, compare=False)
+    """The envelope as it travelled: with the keyset it proves the step to anybody."""
+
+    @property
+    def key(self) -> StepKey:
+        """What makes two deliveries the same step."""
+        return (self.result.producer, self.result.attempt, self.result.seq, self.digest)
+
+    @property
+    def rank(self) -> tuple[int, bool, int, int, bool, str]:
+        """Later in the ladder wins; then what is final, the later attempt, the later step, the node's own word."""
+        result = self.result
+        final = result.outcome is not None and result.outcome.is_final
+        return (
+            _STAGES.index(result.stage),
+            final,
+            result.attempt,
+            result.seq,
+            result.producer == "node",
+            self.digest,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What history says of one execution. Times are nanoseconds since the epoch, 0 where not reached."""
+
+    execution_id: ExecutionId
+    action: str
+    stage: Stage
+    outcome: Outcome | None
+    code: str
+    message: str
+    node_id: NodeId
+    incarnation: Incarnation
+    undo_of: ExecutionId
+    attempts: int
+    outputs: Values
+    post_condition: PostCondition | None
+    effect_holds: bool
+    cause: str
+    late: bool
+    conflict: bool
+    """Two different final outcomes, or two different records for one step, were signed. Shown, never hidden."""
+    alarms: tuple[str, ...]
+    configuration: Values
+    command_sha256: str
+    dispatched_at_ns: int
+    claimed_at_ns: int
+    ended_at_ns: int
+    updated_at_ns: int
+    request: ActionRequest | None
+    """What was asked; None until the REQUESTED step arrives."""
+    steps: tuple[FoldedStep, ...] = field(default=(), repr=False)
+
+    @property
+    def asked(self) -> Step | None:
+        """This execution's own step of the request."""
+        steps = self.request.steps if self.request is not None else ()
+        return next((step for step in steps if step.execution_id == self.execution_id), None)
+
+    @property
+    def requested_at_ns(self) -> int:
+        """When it was asked for; the time inside its id while the request is not folded yet."""
+        return self.request.requested_at_ns if self.request is not None else uuid7_time_ns(self.execution_id)
+
+
+def fold(execution_id: ExecutionId, steps: Iterable[FoldedStep]) -> Execution:
+    """The execution that a set of its steps amounts to.
+
+    An alarm is told but moves nothing, except that an effect which its node found lost holds no more; the word of a
+    node that the dispatcher did not send it to is shown as a conflict, and counts for nothing else.
+
+    Raises:
+        ValueError: no steps, or a step of another execution.
+    """
+    unique = {step.key: step for step in steps}
+    ordered = tuple(sorted(unique.values(), key=lambda step: step.rank))
+    if not ordered or any(step.result.execution_id != execution_id for step in ordered):
+        raise ValueError(f"fold needs at least one step, all of {execution_id}")
+    own = _without_strangers(ordered)
+    results = [step.result for step in own]
+    ladder = [result for result in results if not result.alarm]
+    top = ladder[-1] if ladder else results[-1]
+    stage = top.stage if ladder else Stage.DISPATCHED
+    ended = stage is Stage.ENDED
+    return Execution(
+        execution_id=execution_id,
+        action=top.action,
+        stage=stage,
+        outcome=(top.outcome or Outcome.UNKNOWN) if ended else None,
+        code=top.code if ladder else "",
+        message=top.message if ladder else "",
+        node_id=_last([r.node_id for r in results], NodeId("")),
+        incarnation=_last([r.incarnation for r in results], Incarnation("")),
+        outputs=top.outputs,
+        post_condition=top.post_condition,
+        effect_holds=top.effect_holds and not any(result.alarm == EFFECT_LOST for result in results),
+        cause=top.cause,
+        late=top.late,
+        undo_of=_last([r.undo_of for r in results], ExecutionId("")),
+        attempts=max(result.attempt for result in results),
+        conflict=len(own) < len(ordered) or _conflicting(ordered),
+        alarms=_alarms(ordered, strangers=len(own) < len(ordered)),
+        configuration=_last([r.configuration for r in results], NOTHING),
+        command_sha256=_last([r.command_sha256 for r in results], ""),
+        dispatched_at_ns=_first_at(results, Stage.DISPATCHED),
+        claimed_at_ns=_first_at(results, Stage.CLAIMED),
+        ended_at_ns=top.at_ns if ended else 0,
+        updated_at_ns=max(result.at_ns for result in results),
+        request=_last([result.request for result in results], None),
+        steps=ordered,
+    )
+
+
+STRANGER: Final = "foreign_node"
+"""The alarm on an execution that a node spoke of which it was never sent to."""
+
+
+def _without_strangers(ordered: Sequence[FoldedStep]) -> Sequence[FoldedStep]:
+    """The steps of the dispatcher and of the node it names; all of them while it has named none."""
+    sent_to = _last([s.result.node_id for s in ordered if s.result.producer != "node"], NodeId(""))
+    if not sent_to:
+        return ordered
+    return [step for step in ordered if step.result.producer != "node" or step.result.node_id == sent_to]
+
+
+def _alarms(steps: Sequence[FoldedStep], *, strangers: bool) -> tuple[str, ...]:
+    named = {step.result.alarm for step in steps if step.result.alarm}
+    return tuple(sorted(named | {STRANGER} if strangers else named))
+
+
+T = TypeVar("T")
+
+
+def _last(values: Sequence[T], empty: T) -> T:
+    """The highest-ranked step's word on a field that many steps leave empty."""
+    return next((value for value in reversed(values) if value), empty)
+
+
+def _first_at(results: Iterable[ActionResult], stage: Stage) -> int:
+    return min((result.at_ns for result in results if result.stage is stage and not result.alarm), default=0)
+
+
+def _conflicting(steps: Sequence[FoldedStep]) -> bool:
+    """Two final outcomes, or one step told in two ways. The same words under a new record number are one telling."""
+    finals = {s.result.outcome for s in steps if s.result.outcome is not None and s.result.outcome.is_final}
+    return len(finals) > 1 or _told_in_two_ways(steps)
+
+
+def _told_in_two_ways(steps: Sequence[FoldedStep]) -> bool:
+    tellings: dict[tuple[str, int, int], ActionResult] = {}
+    return any(
+        replace(told, record_no=0) != replace(step.result, record_no=0)
+        for step in steps
+        if (told := tellings.setdefault(step.key[:3], step.result)) is not step.result
+    )

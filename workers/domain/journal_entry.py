@@ -1,0 +1,47 @@
+"""One command in a node's journal: the log of truth for effects.
+
+Kept by ``store.journal``; moved along by the node worker. States only ever go forward.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from workers.domain.ids import ExecutionId
+from workers.domain.log.record import Headers
+from workers.domain.outcome import NOTHING, Report, Values
+
+
+class EntryState(StrEnum):
+    """RECEIVED: verified and durable. CLAIMED: intent durable, the effect may have begun. OBSERVED: outcome durable,
+    its records in the outbox. PUBLISHED: Kafka acknowledged them."""
+
+    RECEIVED = "RECEIVED"
+    CLAIMED = "CLAIMED"
+    OBSERVED = "OBSERVED"
+    PUBLISHED = "PUBLISHED"
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """The whole of what a restart needs to go on with one command."""
+
+    execution_id: ExecutionId
+    state: EntryState
+    command: bytes
+    """The encoded ActionCommand, byte for byte as it was signed."""
+    command_sha256: str
+    received_at_ns: int
+    expires_at_ns: int
+    attempt: int = 0
+    seq: int = 0
+    """Steps reported so far by this node."""
+    crashes: int = 0
+    """How often a start-up found this entry CLAIMED."""
+    claim: Values = field(default_factory=lambda: NOTHING)
+    """Identity and pre-state that were durable before the first destructive call."""
+    report: Report | None = None
+    late: bool = False
+    trace: Headers = ()
+    answer: bytes = b""
+    """The signed result that ended it (or says UNKNOWN), byte for byte as it was queued: a duplicate of the command has
+    exactly these bytes queued again, so that history sees a step it knows and not a second one."""

@@ -1,0 +1,17 @@
+"""The names of the topics, once. What each is for, who may write it and how long it lasts is data in ``topics/``.
+
+A test holds these names against that catalogue. The command topic's name depends on the zone: see
+``domain.log.routing``."""
+
+from typing import Final
+
+FALCO_EVENTS: Final = "falco.events"
+RUNTIME_EVENTS: Final = "runtime.events"
+REQUESTS_PEOPLE: Final = "response.requests.people"
+REQUESTS_RULES: Final = "response.requests.rules"
+RESULTS: Final = "response.results"
+AUDIT: Final = "response.audit"
+DEAD_LETTERS: Final = "response.deadletter"
+NODES: Final = "fleet.nodes"
+TOPOLOGY: Final = "fleet.topology"
+POLICY: Final = "response.policy"

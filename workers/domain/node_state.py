@@ -1,0 +1,84 @@
+"""What a node says of itself: the signed heartbeat on ``fleet.nodes``.
+
+Written by the node; read by dispatcher (to resolve hosts and to prove non-delivery) and projector. Nodes never read it.
+"""
+
+from dataclasses import dataclass, field
+
+from workers.domain.ids import ExecutionId, Incarnation, InstanceId, KeyId, LogId, NodeId
+from workers.domain.outcome import NOTHING, Values
+
+
+@dataclass(frozen=True, slots=True)
+class CommandPosition:
+    """The next offset a node will take in from one partition: of its command topic's generations, and of
+    ``fleet.topology``, so that whoever looks can see which nodes have heard of a growth."""
+
+    log_id: LogId
+    topic: str
+    partition: int
+    next_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the upload of what one execution gathered has come."""
+
+    execution_id: ExecutionId
+    done: int
+    """Bytes that the object store has; of a part under way, none."""
+    size: int
+    """Bytes of the whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """One heartbeat."""
+
+    node_id: NodeId
+    record_no: int
+    at_ns: int
+    incarnation: Incarnation
+    instance_id: InstanceId
+    boot_id: str
+    machine_key: str
+    """A keyed hash of the machine id, so that a copied key on another machine shows."""
+    node_key: KeyId
+    host_names: tuple[str, ...]
+    zone: str
+    version: str
+    actions: tuple[str, ...]
+    """Names of the actions whose trigger is ALL."""
+    positions: tuple[CommandPosition, ...]
+    queued: int
+    running: int
+    unpublished: int
+    health: str = "ok"
+    """``ok``, or what is wrong: ``journal``, ``draining``, ``stopping``."""
+    labels: Values = field(default_factory=lambda: NOTHING)
+    cluster: str = ""
+    runtimes: tuple[str, ...] = ()
+    """Sockets of container runtimes whose containers it acts on."""
+    gathering: tuple[Progress, ...] = ()
+    """Uploads under way at this moment; one that waits for its next try is not among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record nobody could or would read, kept whole enough to look into."""
+
+    topic: str
+    partition: int
+    offset: int
+    log_id: LogId
+    key: bytes | None
+    value: bytes | None
+    """The original bytes; the first 64 KiB where it was larger."""
+    size: int
+    sha256: str
+    headers: tuple[tuple[str, bytes], ...]
+    reason: str
+    """Stable code: ``bad_signature``, ``undecodable``, ``wrong_incarnation`` and so on."""
+    message: str
+    worker: str
+    at_ns: int

@@ -1,0 +1,1 @@
+"""Response rules: parsed, matched against an event, and planned into one request."""

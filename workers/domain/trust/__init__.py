@@ -1,0 +1,1 @@
+"""Who may say what: keysets, envelopes, authority, and the audit chain."""

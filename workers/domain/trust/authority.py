@@ -1,0 +1,81 @@
+"""Who may say what: whether a genuine signature is that of somebody whose word this is.
+
+Pure. Called by the projector, on records whose signature has been verified. A node speaks for its own executions only;
+the dispatcher for what it decides itself; each worker for its own audit chain. Answers are stable codes, empty when
+nothing stands against it.
+"""
+
+from typing import Final
+
+from workers.domain.ids import NodeId, is_execution_id
+from workers.domain.node_state import NodeState
+from workers.domain.outcome import Outcome, Stage
+from workers.domain.result import NODE_ALARMS, ActionResult
+from workers.domain.trust.audit import AuditRecord
+from workers.domain.trust.keyset import KeyRole, Signatory
+
+NODE: Final = "node"
+DISPATCHER: Final = "dispatcher"
+
+STATE_LOST: Final = "node_state_lost"
+"""The one reason for which the dispatcher may call an execution UNKNOWN: its node came back without memory."""
+
+_BEFORE_SIGNING: Final = frozenset({Outcome.REJECTED, Outcome.EXPIRED, Outcome.CANCELED})
+"""How the dispatcher ends what it never signed; EXPIRED also what a node's own offset proves undelivered."""
+
+
+def result_objection(result: ActionResult, signatory: Signatory) -> str:
+    """Why this signatory may not say this; empty when it may."""
+    if not is_execution_id(result.execution_id):
+        return "bad_execution_id"
+    if result.undo_of and not is_execution_id(result.undo_of):
+        return "bad_execution_id"
+    match result.producer:
+        case "node":
+            if not signatory.is_node(result.node_id):
+                return "not_its_node"
+            return "" if _is_a_nodes_word(result) else "not_a_nodes_word"
+        case "dispatcher":
+            if signatory.role is not KeyRole.DISPATCHER:
+                return "not_the_dispatcher"
+            return "" if _is_the_dispatchers_word(result) else "not_the_dispatchers_word"
+        case _:
+            return "unknown_producer"
+
+
+def audit_objection(record: AuditRecord, signatory: Signatory) -> str:
+    """Why this signatory may not write to this chain; empty when it may."""
+    worker, _, rest = record.chain_id.partition("/")
+    if not rest:
+        return "bad_chain_id"
+    match worker:
+        case "node":
+            owns = signatory.is_node(NodeId(rest.partition("/")[0]))
+        case "dispatcher":
+            owns = signatory.role is KeyRole.DISPATCHER
+        case _:
+            owns = signatory.role in (KeyRole.WORKER, KeyRole.OPERATOR) and signatory.owner == worker
+    return "" if owns else "not_its_chain"
+
+
+def heartbeat_objection(state: NodeState, signatory: Signatory) -> str:
+    """Why this signatory may not speak for this node; empty when it may."""
+    return "" if signatory.is_node(state.node_id) else "not_its_node"
+
+
+def _is_a_nodes_word(result: ActionResult) -> bool:
+    # A stage of a newer version reads as REQUESTED, the lowest: harmless as long as no request comes with it.
+    if result.alarm and (result.alarm not in NODE_ALARMS or result.stage is not Stage.CLAIMED):
+        return False
+    return result.stage not in (Stage.HELD, Stage.DISPATCHED) and result.request is None
+
+
+def _is_the_dispatchers_word(result: ActionResult) -> bool:
+    match result.stage:
+        case Stage.CLAIMED:
+            return False
+        case Stage.ENDED:
+            lost = result.outcome is Outcome.UNKNOWN and result.code.endswith(STATE_LOST)
+            return not result.alarm and (result.outcome in _BEFORE_SIGNING or lost)
+        case _:
+            return True

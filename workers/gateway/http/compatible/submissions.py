@@ -1,0 +1,124 @@
+"""What a client of the compatible API sent, as the room's wish. Pure.
+
+Called by ``executions``. Liberal in what it takes: whole numbers as numbers or text, ``null`` and empty text for what
+is left out, ``host`` for no container. What is wrong is named by this API's field.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from workers.actions.base import Action
+from workers.domain.errors import TransientFailure
+from workers.domain.outcome import Scalar, Values
+from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget
+from workers.gateway.http.compatible import vocabulary
+from workers.gateway.http.compatible.bodies import SubmitActionExecution
+from workers.gateway.refusals import Invalid
+from workers.gateway.requests import Named, NamedContainer, NamedFile, NamedNetwork, NamedProcess, Submission, action_of
+
+T = TypeVar("T")
+
+_WHOLE: Final = re.compile(r"-?[0-9]{1,19}")
+
+
+def wish_of(body: SubmitActionExecution, catalogue: Mapping[str, Action[Any]]) -> Submission:
+    """The wish.
+
+    Raises:
+        Invalid: with the field that is wrong.
+    """
+    action = _action(body.action_type, catalogue)
+    sent = {name: _carried(name, value) for name, value in body.parameters.items() if value is not None}
+    specs = {spec.name: spec for spec in vocabulary.parameters_of(action)}
+    for name in sent:
+        if name not in specs:
+            known = ", ".join(specs)
+            raise Invalid(f"{action.api_type} has no parameter {name!r}; it takes: {known}", field=name)
+    for spec in specs.values():
+        if spec.required and sent.get(spec.name, "") == "":
+            raise Invalid(f"{action.api_type} needs {spec.name}", code="missing_parameter", field=spec.name)
+    own = {spec.name for spec in vocabulary.own_parameters_of(action)}
+    return Submission(
+        action=action.name,
+        host=_text(sent, vocabulary.HOST),
+        target=_named(action, sent),
+        parameters={name: value for name, value in sent.items() if name in own},
+        caller_id=body.caller_id or "",
+        echo=sent,
+    )
+
+
+def in_its_words(ask: Callable[[], T]) -> T:
+    """What the room answers, its refusals in this API's words.
+
+    Raises:
+        Invalid: the field has this API's name.
+        TransientFailure: and that it may be executed all the same.
+    """
+    try:
+        return ask()
+    except Invalid as error:
+        details = {key: vocabulary.FIELDS.get(value, value) for key, value in error.details.items()}
+        raise Invalid(error.message, code=error.reason, **details) from None
+    except TransientFailure as error:
+        hint = "; the log may have it all the same: look for its callerId before you ask again"
+        raise TransientFailure(error.message + hint, code=error.reason, retry_after_s=error.retry_after_s) from error
+
+
+def _action(action_type: str, catalogue: Mapping[str, Action[Any]]) -> Action[Any]:
+    if action_type.lower() not in catalogue:
+        known = ", ".join(sorted(each.api_type for each in catalogue.values() if not each.undo_only))
+        raise Invalid(
+            f"there is no action {action_type!r}; there are: {known}", code="unknown_action", field="actionType"
+        )
+    return in_its_words(lambda: action_of(action_type, catalogue))
+
+
+def _named(action: Action[Any], sent: Values) -> Named:
+    if action.target is ProcessTarget:
+        start = _whole(sent, vocabulary.START_TIME)
+        return NamedProcess(_whole(sent, vocabulary.PROCESS), None if start == vocabulary.UNKNOWN_START else start)
+    if action.target is ContainerTarget:
+        return NamedContainer(_text(sent, vocabulary.CONTAINER))
+    container = _text(sent, vocabulary.CONTAINER)
+    inside = "" if container == vocabulary.NO_CONTAINER else container
+    if action.target is FileTarget:
+        return NamedFile(_text(sent, vocabulary.PATH), inside)
+    if action.target is NetworkTarget:
+        return NamedNetwork(inside)
+    raise AssertionError(f"{action.name} acts on {action.target}, which words.py does not have")
+
+
+def _carried(name: str, value: object) -> Scalar:
+    """A value that this API, the log and the history all carry."""
+    match value:
+        case bool():
+            return value
+        case int() if -(1 << 63) <= value < 1 << 63:
+            return value
+        case str() if len(value) <= vocabulary.LONGEST_VALUE and value.encode("utf-8", "replace").decode() == value:
+            return value
+    wanted = f"text of at most {vocabulary.LONGEST_VALUE} characters, a whole number of 64 bits, or true or false"
+    raise Invalid(f"{name[: vocabulary.LONGEST_NAME]} must be {wanted}", field=name)
+
+
+def _text(sent: Values, name: str) -> str:
+    value = sent.get(name, "")
+    if not isinstance(value, str):
+        raise Invalid(f"{name} must be text, not {_shown(value)}", field=name)
+    return value
+
+
+def _whole(sent: Values, name: str) -> int:
+    match sent.get(name):
+        case int() as value if not isinstance(value, bool):
+            return value
+        case str() as text if _WHOLE.fullmatch(text):
+            return int(text)
+        case value:
+            raise Invalid(f"{name} must be a whole number, not {_shown(value)}", field=name)
+
+
+def _shown(value: Scalar | None) -> str:
+    return repr(value)[:64]

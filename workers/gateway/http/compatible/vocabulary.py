@@ -1,0 +1,131 @@
+"""The compatible API's own words: names of parameters, statuses and limits, and what they mean here. Pure.
+
+Used by every module of this room. The catalogue of actions says everything else, so a new action on a kind of target
+that stands here needs no line in this room.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Final, assert_never
+
+from workers.actions.base import Action, FieldSpec
+from workers.domain.outcome import Outcome, Stage
+from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget
+
+LONGEST_ID: Final = 128
+LONGEST_TYPE: Final = 32
+LONGEST_VALUE: Final = 512
+LONGEST_CONTEXT: Final = 1024
+LONGEST_NAME: Final = 200
+LONGEST_DESCRIPTION: Final = 1024
+LONGEST_REASON: Final = 64
+"""The published contract says 128; generated clients of its later version refuse more than 64."""
+LONGEST_LOG: Final = 1024
+MOST_PARAMETERS: Final = 64
+"""Of one request: as many as the dispatcher takes."""
+
+HOST: Final = "host.id"
+HOST_NAME: Final = "host.hostName"
+PROCESS: Final = "process.id"
+START_TIME: Final = "startTime"
+PATH: Final = "path.absolute"
+CONTAINER: Final = "container.id"
+
+NO_CONTAINER: Final = "host"
+"""What detectors write in ``container.id`` where there is no container."""
+
+UNKNOWN_START: Final = -1
+
+_HOST: Final = FieldSpec(HOST, "string", "The node to act on: its id, or a host name that only one has", required=True)
+
+_LOCATION: Final[Mapping[type, tuple[FieldSpec, ...]]] = {
+    ProcessTarget: (
+        FieldSpec(PROCESS, "integer", "The process id on the host", required=True),
+        FieldSpec(
+            START_TIME,
+            "integer",
+            "When the process started, nanoseconds since the epoch; -1 takes whichever has the id when the node takes "
+            "the command in",
+            required=True,
+        ),
+    ),
+    ContainerTarget: (FieldSpec(CONTAINER, "string", "12 to 64 hex digits of the container's id", required=True),),
+    FileTarget: (
+        FieldSpec(PATH, "string", "The absolute path of the file", required=True),
+        FieldSpec(CONTAINER, "string", "The container whose path it is; left out for the host's"),
+    ),
+    NetworkTarget: (FieldSpec(CONTAINER, "string", "The container whose network it is; left out for the host's"),),
+}
+"""How this API names what an action acts on."""
+
+_NOT_HERE: Final = frozenset({"ancestor"})
+"""Own parameters of actions that choose among an event's processes; a client of this API names the one it means."""
+
+UNDO_TAKES: Final[Mapping[str, tuple[str, ...]]] = {"file_unquarantine": ("quarantined_file_path",)}
+"""Outputs of the undone execution that this API shows as parameters of the undo."""
+
+FIELDS: Final[Mapping[str, str]] = {
+    "action": "actionType",
+    "host": HOST,
+    "target.process.pid": PROCESS,
+    "target.process.start_time_ns": START_TIME,
+    "target.container.id": CONTAINER,
+    "target.file.path": PATH,
+    "target.file.container_id": CONTAINER,
+    "target.network.container_id": CONTAINER,
+}
+"""The room's names of fields in this API's words."""
+
+
+class Status(StrEnum):
+    """The four statuses that this API knows."""
+
+    ENQUEUED = "ENQUEUED"
+    IN_PROGRESS = "IN_PROGRESS"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+
+
+def status_of(stage: Stage, outcome: Outcome | None) -> Status:
+    """What this API calls an execution that stands there."""
+    match outcome:
+        case None:
+            return Status.IN_PROGRESS if stage is Stage.CLAIMED else Status.ENQUEUED
+        case Outcome.UNKNOWN:
+            return Status.IN_PROGRESS
+        case Outcome.COMPLETED | Outcome.NO_ACTION | Outcome.DRY_RUN:
+            return Status.COMPLETED
+        case (
+            Outcome.PARTIAL | Outcome.FAILED | Outcome.REJECTED | Outcome.TIMED_OUT | Outcome.EXPIRED | Outcome.CANCELED
+        ):
+            return Status.FAILED
+        case _:
+            assert_never(outcome)
+
+
+def standing_of(status: Status) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The stages and the outcomes (empty: none yet) of which an execution of this status has one each."""
+    all_of_it = [
+        (stage, outcome)
+        for stage in Stage
+        for outcome in ((*Outcome,) if stage is Stage.ENDED else (None,))
+        if status_of(stage, outcome) is status
+    ]
+    stages = dict.fromkeys(stage.value for stage, _ in all_of_it)
+    outcomes = dict.fromkeys(outcome.value if outcome is not None else "" for _, outcome in all_of_it)
+    return tuple(stages), tuple(outcomes)
+
+
+def parameters_of(action: Action[Any]) -> tuple[FieldSpec, ...]:
+    """Everything a client may send for an action: where, on what, and the action's own parameters."""
+    return (_HOST, *_LOCATION[action.target], *own_parameters_of(action))
+
+
+def own_parameters_of(action: Action[Any]) -> tuple[FieldSpec, ...]:
+    """What may be chosen of an action beside its target."""
+    return tuple(spec for spec in action.parameter_specs() if spec.name not in _NOT_HERE)
+
+
+def cut(text: str, most: int) -> str:
+    """Text of at most so many characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"

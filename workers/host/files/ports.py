@@ -1,0 +1,169 @@
+"""The seam to files that are taken away and brought back.
+
+A path is a name that anybody may repoint, so the directory is opened once and held: ``HeldFile`` is that directory,
+with the steps of a quarantine (Q1 to Q5) and of a return (R1 to R6) as its methods, each of which may be called again
+after a crash in it. ``Vault`` looks at files, keeps manifests, and hands out held files.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Protocol
+
+from workers.domain.ids import ExecutionId
+from workers.domain.targets.file import Enclosure, Extent, FileFacts, FileIdentity, Holders, Location
+from workers.domain.targets.manifest import Manifest
+from workers.domain.targets.protected_files import ProtectedPaths
+
+
+class Whereabouts(Enum):
+    """Where a quarantined file is, as its own identity tells."""
+
+    NAMED = auto()
+    """Under its own name."""
+    PARKED = auto()
+    """In its parking directory."""
+    GONE = auto()
+    """In neither place."""
+
+
+class Occupant(Enum):
+    """What has the name that a file is to have again."""
+
+    NOBODY = auto()
+    OURS = auto()
+    """The content that is to come back: it is back already."""
+    OTHER = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What went into the vault. Digests are hex, sizes bytes."""
+
+    size: int
+    sha256: str
+    object_size: int
+    object_sha256: str
+    extents: tuple[Extent, ...]
+    steady: bool
+    """Whether the file looked the same before and after it was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class VaultLimits:
+    """What this node sets. In bytes."""
+
+    max_file: int
+    quota: int
+    """Of all objects together."""
+    reserve: int
+    """What must stay free on the vault's filesystem."""
+
+
+class HeldFile(Protocol):
+    """The directory that a file was taken from, held: whatever becomes of its path, this stays that directory.
+
+    One thread at a time. Every method may be called again after a crash in it, and blocks on the disk. All raise
+    ``PermanentFailure`` (``permission``, ``refused_readonly``, ``io_error`` …) and ``LimitExceeded``
+    (``failed_enospc``).
+    """
+
+    def where(self) -> Whereabouts:
+        """Where the file is now."""
+
+    def park(self) -> bool:
+        """Q1: take its name away, into a root-only directory beside it, both directories durable. False when what had
+        the name was another file; then that one has its name again. Raises ``PermanentFailure`` (``parking_taken``)."""
+
+    def unpark(self) -> bool:
+        """Give its name back, with the permissions and flags it had. False when the name is taken: it stays parked."""
+
+    def copy(self, *, limit: int, deadline_ns: int) -> Copied:
+        """Q2: its content into a new part in the vault, durable. Raises ``LimitExceeded`` (``too_large`` at the first
+        byte beyond ``limit``, ``timed_out``, ``refused_quota``)."""
+
+    def verify(self, copied: Manifest, *, deadline_ns: int) -> None:
+        """Q3 and after a crash: read part or object back and compare with what ``copied`` says of it. Raises
+        ``PermanentFailure`` (``object_damaged``), ``LimitExceeded`` (``timed_out``)."""
+
+    def unchanged(self) -> bool:
+        """Whether the parked file looks as it did when the last ``copy`` began."""
+
+    def store(self) -> None:
+        """Q4: the part is the object from now on, durably."""
+
+    def discard(self) -> None:
+        """Remove part and object."""
+
+    def holders(self, *, deadline_ns: int) -> Holders:
+        """Who has the parked file open or mapped, as far as could be seen in time."""
+
+    def remove(self) -> None:
+        """Q5: unlink the parked file (never another), remove its directory, durably."""
+
+    def occupant(self, *, deadline_ns: int) -> Occupant:
+        """What has the name."""
+
+    def build(self, *, deadline_ns: int) -> None:
+        """R1 and R2: a new file without the name, its content out of the object and compared. Raises as ``verify``."""
+
+    def dress(self) -> None:
+        """R3: owner, mode, attributes, access control lists, times, in the order in which none undoes another. Raises
+        ``PermanentFailure`` (``metadata_refused``)."""
+
+    def settle(self) -> None:
+        """R4: the new file is durable."""
+
+    def link(self) -> bool:
+        """R5: give it the name; False when that is taken, and nothing is overwritten."""
+
+    def finish(self) -> None:
+        """R6: inode flags, then the directory is durable."""
+
+    def close(self) -> None:
+        """Let go; a new file that never got the name vanishes. Idempotent."""
+
+
+class Vault(Protocol):
+    """This node's quarantine, and the way of files into it and back. Any thread; blocks on disks."""
+
+    @property
+    def limits(self) -> VaultLimits:
+        """What this node allows."""
+
+    def examine(self, where: Location) -> FileFacts | None:
+        """The file that has this absolute path, reached without following a link; None when nothing has it. Touches
+        nothing, opens nothing but regular files, and enters no filesystem that need not answer unless it may.
+
+        Raises ``CommandRejected`` (``invalid_target``, ``symlink_in_path``, ``remote_filesystem``, ``container_gone``,
+        ``container_root_shared``), ``PermanentFailure`` (``permission``, ``io_error``), ``TransientFailure`` when
+        descriptors are short.
+        """
+
+    def lift(self, where: Location, expected: FileIdentity) -> FileFacts | None:
+        """As ``examine``, once the file has the identity that it keeps when it is moved: on an overlay a file of a
+        lower layer is copied up, which changes nothing else about it. None when another file, or none, has the path.
+        Raises also ``LimitExceeded`` (``failed_enospc``)."""
+
+    def protected_paths(self) -> ProtectedPaths:
+        """What the protected paths are at this moment."""
+
+    def check_capacity(self, size: int) -> None:
+        """Whether so many bytes may come. Raises ``LimitExceeded`` (``refused_quota``, ``failed_enospc``)."""
+
+    def parking_name(self) -> bytes:
+        """A name that nobody can guess."""
+
+    def object_path(self, execution_id: ExecutionId) -> str:
+        """Where the object of a quarantine is or would be."""
+
+    def manifest(self, execution_id: ExecutionId) -> Manifest | None:
+        """The newest manifest of a quarantine, its signature checked. Raises ``PermanentFailure``
+        (``manifest_damaged``), ``TransientFailure`` (``keyset_expired``)."""
+
+    def record(self, manifest: Manifest) -> None:
+        """Make it the newest, signed and durable on return. Raises ``LimitExceeded`` (``failed_enospc``),
+        ``PermanentFailure``."""
+
+    def place(self, manifest: Manifest, inside: Enclosure | None) -> HeldFile | None:
+        """Hold the directory a manifest names, in this run of its container; None when another directory, or none, has
+        its path now. Raises as ``examine``."""

@@ -1,0 +1,1 @@
+"""What is durable on this side of Kafka: the node's journal, the dispatcher's ledger, history, and gathered objects."""

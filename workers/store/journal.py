@@ -1,0 +1,222 @@
+"""The node's journal on SQLite: every command's way from intent to published outcome, the log of truth for effects.
+
+Made by ``wiring``, used by the node worker through ``ports.Journal``. Never lets a state, an offset or the time
+floor go back.
+"""
+
+import sqlite3
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from workers.domain.ids import ExecutionId, Incarnation, NodeId
+from workers.domain.journal_entry import EntryState, JournalEntry
+from workers.store.sqlite import text
+from workers.store.sqlite.database import RESERVE_BYTES, Database, Schema
+from workers.store.sqlite.store import TABLES, Store, StoredTx, identity
+from workers.system.ports import Randomness
+
+_SCHEMA: Final = Schema(
+    application_id=0x446F754A,  # "DouJ"
+    migrations=(
+        (
+            *TABLES,
+            """CREATE TABLE entries (
+                entry_no INTEGER PRIMARY KEY AUTOINCREMENT,
+                execution_id TEXT NOT NULL UNIQUE,
+                state TEXT NOT NULL,
+                command BLOB NOT NULL,
+                command_sha256 TEXT NOT NULL,
+                received_at_ns INTEGER NOT NULL,
+                expires_at_ns INTEGER NOT NULL,
+                attempt INTEGER NOT NULL,
+                seq INTEGER NOT NULL,
+                crashes INTEGER NOT NULL,
+                claim TEXT NOT NULL,
+                report TEXT NOT NULL,
+                late INTEGER NOT NULL,
+                trace TEXT NOT NULL,
+                answer BLOB NOT NULL,
+                last_row INTEGER NOT NULL DEFAULT 0)""",
+            "CREATE INDEX entries_by_state ON entries (state, entry_no)",
+        ),
+    ),
+)
+
+_COLUMNS: Final = (
+    "execution_id, state, command, command_sha256, received_at_ns, expires_at_ns,"
+    " attempt, seq, crashes, claim, report, late, trace, answer"
+)
+
+_ORDER: Final = tuple(EntryState)
+
+
+class SqliteJournalTx(StoredTx):
+    """One journal transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """``connection`` is inside a transaction."""
+        super().__init__(connection)
+        self._observed: set[ExecutionId] = set()
+
+    def entry(self, execution_id: ExecutionId) -> JournalEntry | None:
+        """The entry, as this transaction sees it."""
+        return _one(self._connection, execution_id)
+
+    def put(self, entry: JournalEntry) -> None:
+        """Insert or move on an entry. Raises ``ValueError`` when its state would go back or its command change."""
+        before = self.entry(entry.execution_id)
+        if before is not None:
+            _forward(before, entry)
+        columns = _row(entry)
+        self._connection.execute(
+            f"""INSERT INTO entries ({_COLUMNS}) VALUES ({", ".join("?" * len(columns))})
+                ON CONFLICT (execution_id) DO UPDATE SET
+                    state = excluded.state, attempt = excluded.attempt, seq = excluded.seq, crashes = excluded.crashes,
+                    claim = excluded.claim, report = excluded.report, late = excluded.late, trace = excluded.trace,
+                    answer = excluded.answer""",
+            columns,
+        )
+        if entry.state is EntryState.OBSERVED:
+            self._observed.add(entry.execution_id)
+
+    def raise_floor(self, at_ns: int) -> None:
+        """Time is at least ``at_ns`` from now on; an earlier one than before changes nothing."""
+        self._floor_ns = max(self._floor_ns, at_ns)
+
+    def finish(self) -> None:
+        """Also remember the newest record that the observed entries wait for."""
+        super().finish()
+        self._connection.executemany(
+            """UPDATE entries SET last_row = (SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'outbox')
+               WHERE execution_id = ?""",
+            ((execution_id,) for execution_id in self._observed),
+        )
+
+
+class SqliteJournal(Store):
+    """``ports.Journal`` on one file."""
+
+    def __init__(
+        self, path: Path, *, node_id: NodeId, randomness: Randomness, reserve_bytes: int = RESERVE_BYTES
+    ) -> None:
+        """Open, or bear, the journal; ``node_id`` counts only at its birth: see the property.
+
+        Raises:
+            ConfigError, LimitExceeded, PermanentFailure: see ``Database``.
+        """
+        super().__init__(Database(path, _SCHEMA, reserve_bytes=reserve_bytes))
+        try:
+            born = str(uuid.UUID(bytes=randomness.bytes(16), version=4))
+            names = identity(self._database, born=born, owner=node_id, chain="node/{owner}/{identity}")
+        except BaseException:
+            self.close()
+            raise
+        self._incarnation, self._node_id = Incarnation(names[0]), NodeId(names[1])
+
+    @property
+    def incarnation(self) -> Incarnation:
+        """Born with the journal."""
+        return self._incarnation
+
+    @property
+    def node_id(self) -> NodeId:
+        """The node this journal was born for; it wins over whatever is configured later."""
+        return self._node_id
+
+    @contextmanager
+    def begin(self) -> Iterator[SqliteJournalTx]:
+        """A transaction: see ``ports.Journal.begin``."""
+        with self._database.transaction() as connection:
+            tx = SqliteJournalTx(connection)
+            yield tx
+            tx.finish()
+
+    def entry(self, execution_id: ExecutionId) -> JournalEntry | None:
+        """One entry."""
+        with self._database.reading() as connection:
+            return _one(connection, execution_id)
+
+    def entries(self, *states: EntryState) -> Sequence[JournalEntry]:
+        """All entries in these states, oldest first."""
+        marks = ", ".join("?" * len(states))
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                f"SELECT {_COLUMNS} FROM entries WHERE state IN ({marks}) ORDER BY received_at_ns, entry_no", states
+            ).fetchall()
+        return [_entry(row) for row in rows]
+
+    def floor_ns(self) -> int:
+        """The least that time can be."""
+        with self._database.reading() as connection:
+            return int(connection.execute("SELECT floor_ns FROM producer").fetchone()[0])
+
+    def prune(self, *, ended_before_ns: int) -> int:
+        """Forget PUBLISHED entries whose expiry lies before that; how many."""
+        with self._database.transaction() as connection:
+            return connection.execute(
+                "DELETE FROM entries WHERE state = ? AND expires_at_ns < ?", (EntryState.PUBLISHED, ended_before_ns)
+            ).rowcount
+
+    def _acknowledged(self, connection: sqlite3.Connection) -> None:
+        """An outbox empties in order, so an entry's records are gone when all up to its newest are: that needs no
+        record to know its entry, and errs only towards PUBLISHED too late."""
+        connection.execute(
+            """UPDATE entries SET state = ? WHERE state = ?
+               AND last_row < ifnull((SELECT min(row_id) FROM outbox), 9223372036854775807)""",
+            (EntryState.PUBLISHED, EntryState.OBSERVED),
+        )
+
+
+def _forward(before: JournalEntry, after: JournalEntry) -> None:
+    if _ORDER.index(after.state) < _ORDER.index(before.state):
+        raise ValueError(f"{after.execution_id} cannot go back from {before.state} to {after.state}")
+    if (after.command, after.command_sha256) != (before.command, before.command_sha256):
+        raise ValueError(f"{after.execution_id} has another command in the journal already")
+
+
+def _one(connection: sqlite3.Connection, execution_id: ExecutionId) -> JournalEntry | None:
+    row = connection.execute(f"SELECT {_COLUMNS} FROM entries WHERE execution_id = ?", (execution_id,)).fetchone()
+    return _entry(row) if row is not None else None
+
+
+def _row(entry: JournalEntry) -> tuple[object, ...]:
+    return (
+        entry.execution_id,
+        entry.state,
+        entry.command,
+        entry.command_sha256,
+        entry.received_at_ns,
+        entry.expires_at_ns,
+        entry.attempt,
+        entry.seq,
+        entry.crashes,
+        text.values_to(entry.claim),
+        text.report_to(entry.report),
+        entry.late,
+        text.headers_to(entry.trace),
+        entry.answer,
+    )
+
+
+def _entry(row: Sequence[Any]) -> JournalEntry:
+    (execution_id, state, command, digest, received, expires, attempt, seq, crashes, claim, report, late, *rest) = row
+    trace, answer = rest
+    return JournalEntry(
+        execution_id=ExecutionId(execution_id),
+        state=EntryState(state),
+        command=command,
+        command_sha256=digest,
+        received_at_ns=received,
+        expires_at_ns=expires,
+        attempt=attempt,
+        seq=seq,
+        crashes=crashes,
+        claim=text.values_from(claim),
+        report=text.report_from(report),
+        late=bool(late),
+        trace=text.headers_from(trace),
+        answer=answer,
+    )

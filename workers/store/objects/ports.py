@@ -1,0 +1,89 @@
+"""The seam to the object store of gathered files.
+
+A node only adds: it never overwrites, deletes, or reads what others put there. An object is whole under its name or not
+there at all, and a second put of the same content changes nothing. The gateway only reads.
+"""
+
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import Protocol
+
+
+class ObjectSource(Protocol):
+    """A complete object on its way: nobody changes it any more."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+
+    @property
+    def sha256(self) -> str:
+        """What its bytes must hash to, in hex."""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Exactly these bytes. Blocks on the disk. Raises ``PermanentFailure`` (``spool_damaged``, ``io_error``)."""
+
+    def link(self, directory: int, name: str) -> bool:
+        """Give its own file, which is durable, this name in an open directory too, for its owner to read alone; False
+        where it has none, or that directory is on another filesystem. Raises ``FileExistsError`` where the name is
+        taken, and any other ``OSError``."""
+
+    def close(self) -> None:
+        """Idempotent."""
+
+
+class Written(Enum):
+    """What a conditional put did."""
+
+    NEW = auto()
+    THERE = auto()
+    """An object has this name already, and still has what it had."""
+
+
+class ObjectStore(Protocol):
+    """Where gathered objects go, as a node may use it: it adds, and never overwrites, reads others' or deletes.
+
+    Any thread; blocks on the network. All raise ``TransientFailure`` (``store_unavailable``) when the store is away or
+    answers with a fault of its own, ``PermanentFailure`` (``store_refused``) when it will not have us.
+    """
+
+    def put(self, key: str, source: ObjectSource, *, deadline_ns: int) -> Written:
+        """Store ``source`` under ``key`` unless something has that name: whole or not at all, however often it is
+        called, and on from where an earlier call got to. What is sent is hashed on the way and compared.
+
+        Raises ``LimitExceeded`` (``timed_out``, ``store_full``), and what ``read_at`` raises.
+        """
+
+    def holds(self, key: str, source: ObjectSource, *, deadline_ns: int) -> bool | None:
+        """Whether the object of that name is this one, by the store's own size and digest of it; None where this node
+        may not look, which is as it should be."""
+
+    def answers(self) -> bool:
+        """Whether the store can be reached at this moment. Raises nothing."""
+
+    def unfinished(self) -> Sequence[str]:
+        """Keys of this node's own uploads that began and were neither finished nor given up."""
+
+    def give_up(self, key: str) -> None:
+        """End every unfinished upload of a key. Idempotent."""
+
+
+class StoredObject(Protocol):
+    """An object being read."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+
+    def read(self, length: int) -> bytes:
+        """The next bytes, at most ``length``; empty at the end. Raises ``TransientFailure``."""
+
+    def close(self) -> None:
+        """Idempotent."""
+
+
+class ObjectReader(Protocol):
+    """Where gathered objects are, as the gateway may use it: it reads."""
+
+    def open(self, key: str) -> StoredObject | None:
+        """The object; None where there is none. Raises as ``ObjectStore``."""

@@ -1,0 +1,73 @@
+"""The doorway to hot JSON (msgspec): Falco's alerts, and the one reader of both event topics.
+
+Called by the responder, the projector and HTTP ingestion through ``ports.EventReader``; calls ``domain.falco.alert``.
+Never judges an event beyond whether it can be read."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from workers.domain.errors import MalformedMessage
+from workers.domain.event import RuntimeEvent
+from workers.domain.event_bounds import sound
+from workers.domain.falco.alert import event_from
+from workers.domain.log import topics
+from workers.domain.log.record import Record
+from workers.wire.ports import Codec
+
+LARGEST_ALERT: int = 1 << 20
+"""Bytes; Kafka's own default bound of a record."""
+
+_AVRO = b"\xc3\x01"
+"""How every Avro single-object value begins."""
+
+
+class DetectorEvents:
+    """Reads ``falco.events`` (Falco's own JSON) and ``runtime.events`` (Avro)."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+
+    def read(self, record: Record) -> RuntimeEvent:
+        """See ``ports.EventReader``."""
+        if record.value is None:
+            raise MalformedMessage("an event record without a value", code="no_value")
+        # No JSON begins with Avro's marker: a record of ours on Falco's topic is named as one, not called broken JSON.
+        if record.position.topic == topics.RUNTIME_EVENTS or record.value.startswith(_AVRO):
+            return sound(self._codec.decode(record.value, RuntimeEvent))
+        return event_from(decoded(record.value))
+
+
+def decoded(data: bytes) -> Any:
+    """The JSON value of one alert.
+
+    Raises:
+        MalformedMessage: oversize, not UTF-8, not JSON, or nested beyond reason.
+    """
+    if len(data) > LARGEST_ALERT:
+        raise MalformedMessage(f"an alert of {len(data)} bytes; at most {LARGEST_ALERT} are read", code="oversize")
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise MalformedMessage(f"not JSON: {str(error)[:200]}", code="undecodable") from None
+
+
+def alerts_in(data: bytes) -> Sequence[Any]:
+    """The alerts of a file or request body: one JSON object, a list of them, or one a line.
+
+    Raises:
+        MalformedMessage: a line that is no JSON, with its number.
+    """
+    try:
+        whole = decoded(data)
+    except MalformedMessage:
+        return [_on_line(number, row) for number, row in enumerate(data.splitlines(), 1) if row.strip()]
+    return whole if isinstance(whole, list) else [whole]
+
+
+def _on_line(number: int, row: bytes) -> Any:
+    try:
+        return decoded(row)
+    except MalformedMessage as error:
+        raise MalformedMessage(f"line {number}: {error.message}", code=error.reason) from None

@@ -1,0 +1,11 @@
+"""Keys on disk: private keys, and the signed keyset that says who is trusted.
+
+``files`` reads and writes with care for permissions and crashes; ``keyset_document`` is the signed form;
+``installation`` makes and changes what lies in a key directory.
+"""
+
+from workers.wire.keys.files import load_private_key
+from workers.wire.keys.installation import add_node, ensure_keys, init_keys, renew, revoke
+from workers.wire.keys.keyset_document import load_keyset
+
+__all__ = ["add_node", "ensure_keys", "init_keys", "load_keyset", "load_private_key", "renew", "revoke"]

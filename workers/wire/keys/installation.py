@@ -1,0 +1,160 @@
+"""Making and changing a key directory: ``operator.key``, one key a worker, one a node, and ``keyset.json``.
+
+Called by ``douse keys`` and ``douse up``. Every change is a new keyset version, signed, put in place in one step; a
+crash leaves the old directory or the new one, never a mixture. The operator's key is needed for changes only: move it
+away from a machine that others can reach.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace as changed
+from pathlib import Path
+from typing import Final
+
+from workers.domain.ids import KeyId, NodeId, is_node_id
+from workers.domain.trust.keyset import KeyRole, Keyset, PublicKey
+from workers.wire.keys import files
+from workers.wire.keys.keyset_document import load_keyset, signed
+from workers.wire.signing import PrivateKey
+
+KEYSET: Final = "keyset.json"
+OPERATOR: Final = "operator"
+
+WORKERS: Final[Mapping[str, KeyRole]] = {
+    OPERATOR: KeyRole.OPERATOR,
+    "dispatcher": KeyRole.DISPATCHER,
+    "responder": KeyRole.WORKER,
+    "gateway": KeyRole.WORKER,
+    "projector": KeyRole.WORKER,
+}
+"""File name (``<name>.key``) and owner to role, nodes apart."""
+
+_DAY_NS: Final = 86_400 * 1_000_000_000
+
+VALID_DAYS: Final = 365
+"""How long a keyset vouches; TUF's roots customarily last a year."""
+
+RENEW_DAYS: Final = 90
+"""``ensure_keys`` renews a keyset that has fewer days left than this."""
+
+
+def init_keys(directory: Path, *, now_ns: int, nodes: Mapping[str, NodeId], valid_days: int = VALID_DAYS) -> Keyset:
+    """Make all keys and keyset version 1; ``nodes`` maps file names (``<name>.key``) to node ids.
+
+    Raises:
+        ConfigError: the directory holds anything already, or cannot be written; or a node id is none.
+    """
+    bad = sorted(node_id for node_id in nodes.values() if not is_node_id(node_id))
+    if bad:
+        raise files.fault(directory, f"{bad[0]!r} is not a node id (32 lower-case hex digits)")
+    if directory.exists() and any(directory.iterdir()):
+        raise files.fault(directory, "is not empty; keys are made only in a new directory")
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))  # mode 0700
+    except OSError as error:
+        raise files.fault(directory, f"cannot be made: {error.strerror}") from error
+    try:
+        keyset = _fill(fresh, now_ns + valid_days * _DAY_NS, nodes)
+        files.sync_directory(fresh)
+        os.rename(fresh, directory)  # noqa: PTH104 - replaces an empty directory, as Path.rename would
+        files.sync_directory(directory.parent)
+    except OSError as error:
+        raise files.fault(directory, f"cannot be made: {error.strerror}") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return keyset
+
+
+def ensure_keys(directory: Path, *, now_ns: int, nodes: Mapping[str, NodeId]) -> Keyset:
+    """The keyset of a directory that one person alone uses: made if missing, renewed when it is about to expire, and
+    extended by nodes that have no key yet.
+
+    Raises:
+        ConfigError: as ``init_keys`` and ``load_keyset``.
+    """
+    if not directory.exists() or not any(directory.iterdir()):
+        return init_keys(directory, now_ns=now_ns, nodes=nodes)
+    keyset = load_keyset(directory / KEYSET)
+    for name, node_id in nodes.items():
+        if not any(key.owner == node_id and not key.revoked for key in keyset.keys.values()):
+            keyset = add_node(directory, name=name, node_id=node_id)
+    if keyset.expires_at_ns - now_ns < RENEW_DAYS * _DAY_NS:
+        keyset = renew(directory, now_ns=now_ns)
+    return keyset
+
+
+def renew(directory: Path, *, now_ns: int, valid_days: int = VALID_DAYS) -> Keyset:
+    """The same keys for another ``valid_days``.
+
+    Raises:
+        ConfigError: no keyset, or no operator key, in the directory.
+    """
+    return _change(directory, lambda old: changed(old, expires_at_ns=now_ns + valid_days * _DAY_NS))
+
+
+def add_node(directory: Path, *, name: str, node_id: NodeId) -> Keyset:
+    """Make a key for a node, pin the node id to it. A key that a crash left unpinned is taken up again.
+
+    Raises:
+        ConfigError: ``<name>.key`` is pinned already, the node id is none, or as ``renew``.
+    """
+    if not is_node_id(node_id):
+        raise files.fault(directory, f"{node_id!r} is not a node id (32 lower-case hex digits)")
+    path = directory / f"{name}.key"
+    if not path.exists():
+        files.write_new(path, PrivateKey.generate().pem(), mode=0o600)
+    key = files.load_private_key(path)
+    if key.key_id in load_keyset(directory / KEYSET).keys:
+        raise files.fault(path, "is in the keyset already; give the node a name of its own")
+    public = _public(key, KeyRole.NODE, node_id)
+    return _change(directory, lambda old: changed(old, keys={**old.keys, public.key_id: public}))
+
+
+def revoke(directory: Path, key_id: KeyId) -> Keyset:
+    """Trust a key no more. The key stays listed, so that everyone learns of it.
+
+    Raises:
+        ConfigError: no such key, it is the last operator's, or as ``renew``.
+    """
+
+    def without(old: Keyset) -> Keyset:
+        if key_id not in old.keys:
+            raise files.fault(directory / KEYSET, f"has no key {key_id}")
+        new = changed(old, keys={**old.keys, key_id: changed(old.keys[key_id], revoked=True)})
+        left = [key for key in new.keys.values() if key.role is KeyRole.OPERATOR and not key.revoked]
+        if len(left) < new.threshold:
+            raise files.fault(directory / KEYSET, "would have too few operators left to ever change again")
+        return new
+
+    return _change(directory, without)
+
+
+def _change(directory: Path, change: Callable[[Keyset], Keyset]) -> Keyset:
+    path = directory / KEYSET
+    old = load_keyset(path)
+    operator = files.load_private_key(directory / f"{OPERATOR}.key")
+    new = changed(change(old), version=old.version + 1)
+    files.replace(path, signed(new, [operator]), mode=0o644)
+    return load_keyset(path, at_least=new.version)
+
+
+def _fill(directory: Path, expires_at_ns: int, nodes: Mapping[str, NodeId]) -> Keyset:
+    holders = [(name, role, name) for name, role in WORKERS.items()]
+    holders += [(name, KeyRole.NODE, str(node_id)) for name, node_id in nodes.items()]
+    keys: dict[KeyId, PublicKey] = {}
+    operators = []
+    for name, role, owner in holders:
+        key = PrivateKey.generate()
+        files.write_new(directory / f"{name}.key", key.pem(), mode=0o600)
+        keys[key.key_id] = _public(key, role, owner)
+        operators += [key] if role is KeyRole.OPERATOR else []
+    keyset = Keyset(1, expires_at_ns, keys)
+    files.write_new(directory / KEYSET, signed(keyset, operators), mode=0o644)
+    return load_keyset(directory / KEYSET)
+
+
+def _public(key: PrivateKey, role: KeyRole, owner: str) -> PublicKey:
+    return PublicKey(key.key_id, key.public, role, owner)

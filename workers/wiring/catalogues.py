@@ -1,0 +1,84 @@
+"""Topics, schemas and keys as data: what the command line shows and makes of them.
+
+Called by ``douse topics``, ``douse schemas`` and ``douse keys``.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from workers import __version__
+from workers.domain.ids import NodeId
+from workers.domain.log.topic_spec import TopicSpec
+from workers.domain.trust.keyset import Keyset
+
+
+def topic_catalogue() -> Sequence[TopicSpec]:
+    """Every topic.
+
+    Raises:
+        ConfigError: a file of the catalogue is wrong.
+    """
+    from workers.log.topic_catalogue import load_topics
+
+    return load_topics()
+
+
+def topic_table() -> str:
+    """The text of ``topics/README.md``.
+
+    Raises:
+        ConfigError: as ``topic_catalogue``.
+    """
+    from workers.log.topic_catalogue import load_topics, readme
+
+    return readme(load_topics())
+
+
+def asyncapi() -> Mapping[str, Any]:
+    """The AsyncAPI document of everything that travels.
+
+    Raises:
+        ConfigError: as ``topic_catalogue``, or a schema file is wrong.
+    """
+    from workers.log.asyncapi import document
+    from workers.log.topic_catalogue import load_topics
+    from workers.wire.avro.schemas import load_schemas
+
+    return document(load_topics(), load_schemas(), version=__version__)
+
+
+def schema_faults() -> tuple[Sequence[str], int]:
+    """What would break a reader or writer of another version, and how many schemas were compared.
+
+    Raises:
+        ConfigError: a schema file is wrong.
+    """
+    from workers.wire.avro.compatibility import broken_promises
+    from workers.wire.avro.schemas import load_schemas
+
+    schemas = load_schemas()
+    return broken_promises(schemas), len(schemas.frozen)
+
+
+def make_keys(directory: Path, nodes: Mapping[str, NodeId]) -> Keyset:
+    """A new key directory; ``nodes`` maps file names to node ids.
+
+    Raises:
+        ConfigError: it holds anything already, or cannot be written.
+    """
+    from workers.system.clock import SystemClock
+    from workers.wire.keys import init_keys
+
+    return init_keys(directory, now_ns=SystemClock().now_ns(), nodes=nodes)
+
+
+def known_keys(keyset: Path) -> Keyset:
+    """The keyset in a file, its signatures checked.
+
+    Raises:
+        ConfigError: it is missing, or does not verify.
+    """
+    from workers.wire.keys import load_keyset
+
+    return load_keyset(keyset)

@@ -1,0 +1,78 @@
+"""Response rules, put together with the catalogue of actions that they may name; and what the doctor asks.
+
+Called by the responder's composition and by ``douse rules`` and ``douse doctor``.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workers.domain.errors import ConfigError, Problem
+from workers.domain.rules.parsing import parse_rules
+from workers.domain.rules.rules import Actions, ActionShape, Rules
+
+if TYPE_CHECKING:
+    from workers.settings import KafkaSettings
+
+
+def action_shapes() -> Actions:
+    """The catalogue as rules see it."""
+    from workers.actions import CATALOGUE
+
+    return {
+        action.name: ActionShape(
+            target=action.target,
+            parse=action.parse,
+            reversible=action.reversible_by is not None,
+            undo_only=action.undo_only,
+        )
+        for action in CATALOGUE
+    }
+
+
+def privileges_and_mounts() -> Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """What each action needs to act on others' objects: capabilities without ``CAP_``, and host paths."""
+    from workers.actions import CATALOGUE
+
+    return {action.name: (action.privileges, action.mounts) for action in CATALOGUE}
+
+
+def partitions_of(settings: "KafkaSettings", topic: str) -> int:
+    """How many partitions a topic has: the shortest question that only a broker can answer.
+
+    Raises:
+        ConfigError: the settings cannot be used.
+        TransientFailure: no answer within 10 s, or the topic is not there.
+    """
+    from workers.log.reader import KafkaLogReader
+    from workers.system.clock import SystemClock
+    from workers.system.telemetry import quiet
+
+    with closing(KafkaLogReader(settings, telemetry=quiet("error"), clock=SystemClock())) as reader:
+        return len(reader.partitions(topic))
+
+
+def load_rules(files: Sequence[Path]) -> Rules:
+    """The response rules of these files, merged in their order.
+
+    Raises:
+        ConfigError: every fault of every file.
+    """
+    from workers.system.yaml_files import read_mapping
+
+    contents: dict[str, Mapping[str, Any]] = {}
+    faults: list[Problem] = []
+    for path in files:
+        try:
+            contents[str(path)] = read_mapping(path)
+        except ConfigError as error:
+            faults += error.problems
+    rules = Rules()
+    try:
+        rules = parse_rules(contents, action_shapes())
+    except ConfigError as error:
+        faults += error.problems
+    if faults:
+        raise ConfigError(tuple(faults))
+    return rules
