@@ -1,4 +1,4 @@
-"""One behaviour for every place that gathered objects go to: the fake, a directory, and a real S3 server."""
+"""One behaviour for every object store: the fake, a directory, and a real S3 server."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_what_was_never_put_is_not_there(rig: Rig) -> None:
     assert content(rig.reader, key("nothing")) is None
 
 
-def test_nodes_do_not_meet(rig: Rig) -> None:
+def test_nodes_do_not_see_each_others_objects(rig: Rig) -> None:
     assert put(rig, "mine", b"mine") is Written.NEW
     theirs = key("mine", OTHER)
     assert rig.other().put(theirs, source(b"theirs"), deadline_ns=FAR_NS) is Written.NEW
@@ -182,19 +182,19 @@ def test_nodes_do_not_meet(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "/etc/passwd", f"{NODE}/../x", key("x", OTHER), NODE, f"{NODE}/", f"{NODE}/x"])
-def test_a_name_that_is_none_of_this_nodes_is_a_fault_of_ours(rig: Rig, name: str) -> None:
+def test_a_key_of_another_node_is_a_programming_error(rig: Rig, name: str) -> None:
     for call in (
         lambda: rig.store.put(name, source(b"x"), deadline_ns=FAR_NS),
         lambda: rig.store.holds(name, source(b"x"), deadline_ns=FAR_NS),
         lambda: rig.store.give_up(name),
     ):
-        with pytest.raises(ValueError, match="is no key of this node"):
+        with pytest.raises(ValueError, match="is not a key of this node"):
             call()
 
 
 @pytest.mark.parametrize("name", ["", "/etc/passwd", f"{NODE}/../x", "../x", f"{NODE}/x"])
-def test_what_is_no_key_is_never_read(rig: Rig, name: str) -> None:
-    with pytest.raises(ValueError, match="is no key"):
+def test_only_object_keys_are_read(rig: Rig, name: str) -> None:
+    with pytest.raises(ValueError, match="is not an object key"):
         rig.reader.open(name)
 
 
@@ -218,14 +218,14 @@ def test_a_disk_that_fails_leaves_no_object_and_what_it_leaves_is_found(rig: Rig
     assert rig.store.unfinished() == []
 
 
-def test_time_that_is_over_stops_it(rig: Rig) -> None:
+def test_a_deadline_that_has_passed_stops_it(rig: Rig) -> None:
     with pytest.raises(LimitExceeded) as caught:
         rig.store.put(key("late"), source(b"x"), deadline_ns=0)
     assert caught.value.reason == "timed_out"
     assert content(rig.reader, key("late")) is None
 
 
-def test_what_was_left_half_done_is_found_and_given_up(rig: Rig) -> None:
+def test_an_unfinished_upload_is_found_and_aborted(rig: Rig) -> None:
     rig.half_done("half")
     rig.half_done("other half")
     assert rig.store.unfinished() == sorted([key("half"), key("other half")])
@@ -237,7 +237,7 @@ def test_what_was_left_half_done_is_found_and_given_up(rig: Rig) -> None:
     assert rig.store.unfinished() == []
 
 
-def test_what_was_left_half_done_is_gone_on_with(rig: Rig) -> None:
+def test_an_unfinished_upload_is_resumed(rig: Rig) -> None:
     rig.half_done("again")
     data = os.urandom(rig.large)
     assert put(rig, "again", data) is Written.NEW
@@ -245,7 +245,7 @@ def test_what_was_left_half_done_is_gone_on_with(rig: Rig) -> None:
     assert rig.store.unfinished() == []
 
 
-def test_only_the_very_object_is_said_to_be_there(rig: Rig) -> None:
+def test_a_store_holds_only_the_very_object(rig: Rig) -> None:
     """Where the node may look at all."""
     may_look: list[Callable[[], bool | None]] = [
         lambda: rig.store.holds(key("seen"), source(b"object"), deadline_ns=FAR_NS),
@@ -256,7 +256,7 @@ def test_only_the_very_object_is_said_to_be_there(rig: Rig) -> None:
     assert [look() for look in may_look] in ([True, False], [None, None])
 
 
-def test_an_object_that_was_changed_after_it_was_made_is_not_said_to_be_there(tmp_path: Path) -> None:
+def test_a_store_does_not_hold_an_object_that_was_changed_after_it_was_made(tmp_path: Path) -> None:
     rig = DirectoryRig(tmp_path / "objects", FakeClock())
     store, sent = rig.store, source(b"object")
     assert store.put(key("seen"), sent, deadline_ns=FAR_NS) is Written.NEW
@@ -268,5 +268,5 @@ def test_an_object_that_was_changed_after_it_was_made_is_not_said_to_be_there(tm
     assert store.holds(key("seen"), sent, deadline_ns=FAR_NS) is False
 
 
-def test_a_store_that_is_there_answers(rig: Rig) -> None:
+def test_a_store_that_can_be_reached_answers(rig: Rig) -> None:
     assert rig.store.answers()

@@ -32,8 +32,8 @@ from workers.host.evidence.reading import DirectReading, Reading
 from workers.host.evidence.spool import SystemSpool
 from workers.host.processes.system import SystemProcesses
 from workers.settings import StorageSettings, parse
-from workers.store.objects.opening import open_store
 from workers.store.objects.ports import ObjectStore
+from workers.store.objects.stores import open_store
 from workers.system.clock import SystemClock
 from workers.system.failpoints import failpoints
 from workers.wire.avro import AvroCodec

@@ -1,7 +1,7 @@
 """An object store in memory, with the port's own rules; single calls can be made to fail by name.
 
 `fail["put"] = [error, …]` makes the next calls of that name raise in turn; `after["put"]` the same, once the call has
-taken effect (an answer that is lost). `readable` False is a store whose nodes may not look.
+taken effect (an answer that is lost). `readable` False is a store that denies its nodes to look.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tests.fakes.clock import FakeClock
-from workers.domain.errors import LimitExceeded, WorkerError
+from workers.domain.errors import WorkerError
 from workers.domain.ids import NodeId
-from workers.domain.targets.custody import executed, is_object_key
-from workers.store.objects.digests import check_digest
+from workers.domain.targets.custody import is_object_key
+from workers.store.objects.checks import check_deadline, check_digest, check_own
 from workers.store.objects.ports import ObjectSource, StoredObject, Written
 from workers.system.ports import Clock
 
@@ -39,15 +39,15 @@ class FakeObjectStore:
     part_size: int = 0
     """Bytes that are read at a time; 0 takes an object whole."""
     asked: Callable[[], None] = lambda: None
-    """Called when a put is asked for, before anything is read."""
+    """Called by a put before it reads anything."""
     taken: Callable[[], None] = lambda: None
     """Called whenever a part has arrived."""
 
     def put(self, key: str, source: ObjectSource, *, deadline_ns: int) -> Written:
-        self._own(key)
+        check_own(key, self.node_id)
         self.puts.append(key)
         self.asked()
-        self._in_time(deadline_ns)
+        check_deadline(self.clock, deadline_ns)
         if self.fail.get("put"):
             self.begun.add(key)
         self._step(self.fail, "put")
@@ -60,7 +60,7 @@ class FakeObjectStore:
         return written
 
     def holds(self, key: str, source: ObjectSource, *, deadline_ns: int) -> bool | None:
-        self._own(key)
+        check_own(key, self.node_id)
         self._step(self.fail, "holds")
         if not self.readable:
             return None
@@ -74,14 +74,14 @@ class FakeObjectStore:
         return sorted(self.begun)
 
     def give_up(self, key: str) -> None:
-        self._own(key)
+        check_own(key, self.node_id)
         self._step(self.fail, "give_up")
         self.begun.discard(key)
 
     def open(self, key: str) -> StoredObject | None:
         self._step(self.fail, "open")
         if not is_object_key(key):
-            raise ValueError(f"{key!r} is no key")
+            raise ValueError(f"{key!r} is not an object key")
         return FakeStoredObject(self.objects[key]) if key in self.objects else None
 
     def _parts(self, source: ObjectSource) -> Iterator[bytes]:
@@ -89,14 +89,6 @@ class FakeObjectStore:
         for offset in range(0, source.size, size):
             yield source.read_at(offset, min(size, source.size - offset))
             self.taken()
-
-    def _own(self, key: str) -> None:
-        if executed(key, self.node_id) is None:
-            raise ValueError(f"{key!r} is no key of this node")
-
-    def _in_time(self, deadline_ns: int) -> None:
-        if self.clock.now_ns() > deadline_ns:
-            raise LimitExceeded(code="timed_out")
 
     def _step(self, plan: dict[str, list[WorkerError]], name: str) -> None:
         if plan.get(name):

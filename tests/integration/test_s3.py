@@ -1,5 +1,5 @@
-"""S3 that is away, slow, resetting, failing or lying: one object a command at most, its digest true, nothing half done;
-and a node's credential can do nothing but add under its own name."""
+"""S3 that is unreachable, slow, resetting, failing or lying: at most one object a command, its digest true, nothing
+half done; and a node's credential can do nothing but add under its own name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ from workers.settings import S3Settings, StorageSettings, parse
 from workers.store.objects.bucket import Bucket, open_bucket
 from workers.store.objects.ports import Written
 from workers.store.objects.s3 import S3Reader, S3Store
-from workers.store.objects.s3_faults import translated
 from workers.system.clock import SystemClock
 
 pytestmark = pytest.mark.slow
@@ -59,7 +58,9 @@ def denied(call: Callable[[], object]) -> bool:
 
 def test_a_nodes_credential_adds_under_its_own_name_and_can_do_nothing_else(s3_server: S3Server) -> None:
     prefix = f"t{os.urandom(6).hex()}"
-    node, other, admin, gateway = (s3_server.bucket(who, prefix=prefix) for who in (NODE, OTHER, ADMIN, GATEWAY))
+    node, other, admin, gateway = (
+        s3_server.bucket(identity, prefix=prefix) for identity in (NODE, OTHER, ADMIN, GATEWAY)
+    )
     theirs = object_key(OTHER, ID)
     assert node.put(NAME, b"evidence", "")
     assert other.put(theirs, b"theirs", "")
@@ -74,7 +75,7 @@ def test_a_nodes_credential_adds_under_its_own_name_and_can_do_nothing_else(s3_s
         "begin an upload under another's name": lambda: node.begin(theirs, ""),
         "end another's upload": lambda: node.abort(theirs, upload),
         "look at another's uploads": lambda: node.uploads(f"{OTHER}/"),
-        "look at everybody's uploads": lambda: node.uploads(""),
+        "look at all uploads": lambda: node.uploads(""),
         "delete its own object": lambda: _delete(node, NAME),
         "delete another's object": lambda: _delete(node, theirs),
         "list the bucket": lambda: _list(node),
@@ -88,16 +89,15 @@ def test_a_nodes_credential_adds_under_its_own_name_and_can_do_nothing_else(s3_s
 
 
 def _delete(bucket: Bucket, key: str) -> None:
-    bucket._ask("DELETE", key)
+    bucket._requests.send("DELETE", bucket._prefix + key)
 
 
 def _list(bucket: Bucket) -> None:
-    with translated():
-        bucket._execute("GET", "evidence", query_params={"list-type": "2"})
+    bucket._requests.send("GET", query={"list-type": "2"})
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "code"),
     [
         ({"access_key": "nobody"}, "InvalidAccessKeyId"),
         ({"secret": "wrong"}, "SignatureDoesNotMatch"),
@@ -105,7 +105,7 @@ def _list(bucket: Bucket) -> None:
     ],
 )
 def test_a_wrong_credential_is_refused_for_good_and_named(
-    s3_server: S3Server, tmp_path: Path, wrong: dict[str, str], said: str
+    s3_server: S3Server, tmp_path: Path, wrong: dict[str, str], code: str
 ) -> None:
     secret = tmp_path / "secret"
     known = s3_server.settings(NODE)
@@ -115,7 +115,7 @@ def test_a_wrong_credential_is_refused_for_good_and_named(
     )
     with pytest.raises(PermanentFailure) as caught:
         store.put(NAME, source(b"x"), deadline_ns=FAR_NS)
-    assert said in caught.value.message
+    assert code in caught.value.message
     assert caught.value.reason == "store_refused"
     assert store.answers(), "a refusal is an answer"
 
@@ -148,7 +148,9 @@ class Far:
 
 
 @pytest.mark.parametrize("mode", ["refuse", "swallow"])
-def test_a_store_that_is_away_is_said_to_be_and_comes_back(s3_server: S3Server, way: Way, mode: str) -> None:
+def test_an_unreachable_store_is_reported_and_used_again_once_it_is_back(
+    s3_server: S3Server, way: Way, mode: str
+) -> None:
     far = Far(s3_server, way)
     way.mode = mode
     assert not far.store.answers()
@@ -162,7 +164,7 @@ def test_a_store_that_is_away_is_said_to_be_and_comes_back(s3_server: S3Server, 
 
 
 @pytest.mark.parametrize("parts_before", [0.5, 1.5, 2.05])
-def test_an_upload_that_is_reset_goes_on_where_it_was(s3_server: S3Server, way: Way, parts_before: float) -> None:
+def test_an_upload_that_is_reset_resumes_where_it_stopped(s3_server: S3Server, way: Way, parts_before: float) -> None:
     far = Far(s3_server, way)
     data = os.urandom(LARGE)
     way.reset_after = round(parts_before * (5 << 20))
@@ -283,7 +285,7 @@ def test_an_answer_that_got_lost_is_found_done(stub: Stub, tmp_path: Path) -> No
         ("429 TooManyRequests", "store_unavailable", TransientFailure),
     ],
 )
-def test_each_refusal_has_its_word(
+def test_each_refusal_has_its_reason(
     stub: Stub, tmp_path: Path, planned: str, reason: str, kind: type[WorkerError]
 ) -> None:
     stub.plan["PUT"] = [planned]
@@ -360,7 +362,7 @@ def test_killed_in_the_middle_of_a_part_it_leaves_one_object_and_no_orphan(s3_se
                 time.sleep(0.001)
             process.send_signal(signal.SIGKILL)
             assert process.wait() == -signal.SIGKILL, "it had ended before it could be killed"
-            way.cut()  # or what still is in the proxy's hands would arrive after the kill
+            way.cut()  # or what the proxy still holds would arrive after the kill
             way.stall_after = 0
             with path.open("ab") as file:
                 file.write(b"a line more\n")
@@ -373,7 +375,7 @@ def test_killed_in_the_middle_of_a_part_it_leaves_one_object_and_no_orphan(s3_se
     assert admin.uploads("") == []
 
 
-def test_an_orphan_is_what_the_janitor_asks_for(s3_server: S3Server) -> None:
+def test_the_janitor_finds_and_aborts_unfinished_uploads(s3_server: S3Server) -> None:
     bucket = s3_server.bucket(NODE, prefix=f"t{os.urandom(6).hex()}")
     store = S3Store(bucket, NODE, clock=SystemClock())
     names = [object_key(NODE, id_from_cause(1, str(number))) for number in range(3)]

@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from minio import Minio
+
 from tests.components import require
 from tests.kafka import keeper
 from workers.domain.errors import WorkerError
@@ -94,8 +96,8 @@ class SeaweedFS:
         """Start it; it is not ready yet."""
         data = self.directory / "data"
         data.mkdir(exist_ok=True)
-        rooms = ("master", "volume", "filer", "s3")
-        ports = {f"{room}.port{kind}": free_port() for room in rooms for kind in ("", ".grpc")}
+        services = ("master", "volume", "filer", "s3")
+        ports = {f"{service}.port{kind}": free_port() for service in services for kind in ("", ".grpc")}
         self.port = ports["s3.port"]
         self._master = ports["master.port"]
         self._master_grpc = ports["master.port.grpc"]
@@ -130,7 +132,7 @@ class SeaweedFS:
         end = time.monotonic() + _READY_S
         while time.monotonic() < end:
             assert self._process is not None
-            assert self._process.poll() is None, self.said()
+            assert self._process.poll() is None, self.log_tail()
             done = subprocess.run(
                 [weed(), "shell", master],
                 input=f"s3.bucket.create -name {name}\n",
@@ -142,9 +144,9 @@ class SeaweedFS:
             if "created bucket" in done.stdout + done.stderr or "already exists" in done.stdout + done.stderr:
                 return
             time.sleep(0.2)
-        raise AssertionError(f"no bucket after {_READY_S:g} s: {self.said()}")
+        raise AssertionError(f"no bucket after {_READY_S:g} s: {self.log_tail()}")
 
-    def said(self) -> str:
+    def log_tail(self) -> str:
         """The end of its log."""
         return (self.directory / "log").read_text(errors="replace")[-2000:]
 
@@ -210,15 +212,16 @@ class S3Server(SeaweedFS):
         end = time.monotonic() + _READY_S
         while time.monotonic() < end:
             assert self._process is not None
-            assert self._process.poll() is None, self.said()
+            assert self._process.poll() is None, self.log_tail()
             with contextlib.suppress(WorkerError, Exception):
+                client = Minio(f"127.0.0.1:{self.port}", ADMIN, _secret(ADMIN), secure=False, region="us-east-1")
+                if not client.bucket_exists(BUCKET):
+                    client.make_bucket(BUCKET)
                 administrator = self.bucket(ADMIN)
-                if not administrator.bucket_exists(BUCKET):
-                    administrator.make_bucket(BUCKET)
                 if administrator.put("ready", b"ready", "") or administrator.head("ready"):
                     return
             time.sleep(0.1)
-        raise AssertionError(f"no S3 server after {_READY_S:g} s: {self.said()}")
+        raise AssertionError(f"no S3 server after {_READY_S:g} s: {self.log_tail()}")
 
 
 def _secret(identity: str) -> str:

@@ -32,7 +32,7 @@ def gateway(settings: GatewaySettings) -> Runnable:
     from workers.log.unsendable import Unsendable
     from workers.log.writer import KafkaLogWriter
     from workers.store.history.store import open_history
-    from workers.store.objects.opening import open_reader
+    from workers.store.objects.stores import open_reader
     from workers.system.clock import SystemClock
     from workers.system.failpoints import failpoints
     from workers.system.randomness import SystemRandomness

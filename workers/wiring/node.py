@@ -116,7 +116,7 @@ def _services(
     from workers.node.time_floor import TimeFloor
     from workers.node.uploads import Uploads
     from workers.store.journal import SqliteJournal
-    from workers.store.objects.opening import open_store
+    from workers.store.objects.stores import open_store
     from workers.system.clock import SystemClock
     from workers.system.failpoints import failpoints
     from workers.system.parent import siblings

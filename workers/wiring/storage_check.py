@@ -33,7 +33,7 @@ def node_findings(storage: "StorageSettings", node_id: str) -> Iterator[Finding]
         ConfigError: a secret or certificate authority cannot be read.
     """
     from workers.host.evidence.sources import BytesSource
-    from workers.store.objects.opening import open_store
+    from workers.store.objects.stores import open_store
     from workers.system.clock import SystemClock
 
     clock = SystemClock()
@@ -72,7 +72,7 @@ def gateway_findings(storage: "StorageSettings") -> Iterator[Finding]:
     Raises:
         ConfigError: as ``node_findings``.
     """
-    from workers.store.objects.opening import open_reader
+    from workers.store.objects.stores import open_reader
 
     reader = open_reader(storage)
     if reader is None:

@@ -1,8 +1,8 @@
 """The object store in a directory: one file an object, complete or not there, never replaced.
 
 Made by ``open_store`` and ``open_reader``; the default of ``douse up``. An object is written beside its name, made
-durable, and then linked to it: a link never replaces anything, which is what ``If-None-Match: *`` is on S3. A copy that
-waits on the same filesystem is linked as it is, once its content has been read and compared.
+durable, and then linked to it: a link never replaces anything, which is what ``If-None-Match: *`` does on S3. A copy
+that waits on the same filesystem is linked itself, once its content has been read and compared.
 """
 
 import contextlib
@@ -14,10 +14,10 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
-from workers.domain.errors import LimitExceeded, PermanentFailure
+from workers.domain.errors import PermanentFailure
 from workers.domain.ids import NodeId
-from workers.domain.targets.custody import executed, is_object_key
-from workers.store.objects.digests import check_digest
+from workers.domain.targets.custody import is_object_key
+from workers.store.objects.checks import check_deadline, check_digest, check_own
 from workers.store.objects.ports import ObjectSource, StoredObject, Written
 from workers.system.os_errors import translated
 from workers.system.ports import Clock
@@ -26,12 +26,12 @@ from workers.system.private_directory import open_private
 _CHUNK: Final = 1 << 20
 _PART: Final = ".part"
 _REMEMBERED: Final = 16
-"""Objects that were made last: more than there are hands to make one."""
+"""Objects that were made last: more than there are threads that make one."""
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class DirectoryStore:
-    """``ports.ObjectStore``. Every call opens the directory anew: it may be on a disk that comes and goes."""
+    """Every call opens the directory again: it may be on a disk that comes and goes."""
 
     def __init__(self, path: Path, node_id: NodeId, *, clock: Clock) -> None:
         """Objects lie in ``path``/``node_id``."""
@@ -42,7 +42,6 @@ class DirectoryStore:
         self._made: dict[str, tuple[str | int, ...]] = {}
 
     def put(self, key: str, source: ObjectSource, *, deadline_ns: int) -> Written:
-        """As the port says."""
         name = self._own(key)
         directory = self._open()
         try:
@@ -61,8 +60,7 @@ class DirectoryStore:
             os.close(directory)
 
     def holds(self, key: str, source: ObjectSource, *, deadline_ns: int) -> bool | None:
-        """As the port says: the whole object is read back, unless it is the file that ``put`` has just made of what it
-        had compared, as it was then."""
+        """The whole object is read back, unless it is unchanged the file that ``put`` has just made after comparing."""
         name = self._own(key)
         directory = self._open()
         try:
@@ -75,14 +73,13 @@ class DirectoryStore:
                         return True
                     digest = hashlib.sha256()
                     while chunk := file.read(_CHUNK):
-                        self._in_time(deadline_ns)
+                        check_deadline(self._clock, deadline_ns)
                         digest.update(chunk)
                     return digest.hexdigest() == source.sha256
         finally:
             os.close(directory)
 
     def answers(self) -> bool:
-        """As the port says."""
         try:
             os.close(self._open())
         except (PermanentFailure, OSError):
@@ -90,7 +87,6 @@ class DirectoryStore:
         return True
 
     def unfinished(self) -> Sequence[str]:
-        """As the port says."""
         directory = self._open()
         try:
             with translated("looking at the object store"):
@@ -101,7 +97,6 @@ class DirectoryStore:
         return [key for key in keys if is_object_key(key)]
 
     def give_up(self, key: str) -> None:
-        """As the port says."""
         name = self._own(key)
         directory = self._open()
         try:
@@ -131,13 +126,13 @@ class DirectoryStore:
 
     def _remember(self, key: str, source: ObjectSource, made: os.stat_result) -> None:
         with self._lock:
-            self._made[key] = (source.sha256, *_looks(made))
+            self._made[key] = (source.sha256, *_fingerprint(made))
             while len(self._made) > _REMEMBERED:
                 del self._made[next(iter(self._made))]
 
     def _just_made(self, key: str, source: ObjectSource, found: os.stat_result) -> bool:
         with self._lock:
-            return self._made.get(key) == (source.sha256, *_looks(found))
+            return self._made.get(key) == (source.sha256, *_fingerprint(found))
 
     def _write(self, directory: int, part: str, source: ObjectSource, deadline_ns: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -152,7 +147,7 @@ class DirectoryStore:
 
     def _chunks(self, source: ObjectSource, deadline_ns: int) -> Iterator[bytes]:
         for offset in range(0, source.size, _CHUNK):
-            self._in_time(deadline_ns)
+            check_deadline(self._clock, deadline_ns)
             yield source.read_at(offset, min(_CHUNK, source.size - offset))
 
     def _open(self) -> int:
@@ -162,13 +157,8 @@ class DirectoryStore:
 
     def _own(self, key: str) -> str:
         """The file's name in this node's directory."""
-        if executed(key, self._node_id) is None:
-            raise ValueError(f"{key!r} is no key of this node")  # it would be a path
+        check_own(key, self._node_id)
         return key.partition("/")[2]
-
-    def _in_time(self, deadline_ns: int) -> None:
-        if self._clock.now_ns() > deadline_ns:
-            raise LimitExceeded("the time for this object is over", code="timed_out")
 
 
 class DirectoryReader:
@@ -179,9 +169,8 @@ class DirectoryReader:
         self._path = path
 
     def open(self, key: str) -> StoredObject | None:
-        """As the port says."""
         if not is_object_key(key):
-            raise ValueError(f"{key!r} is no key")  # it would be a path
+            raise ValueError(f"{key!r} is not an object key")  # it would be a path
         owner, _, name = key.partition("/")
         with translated("opening the object"):
             try:
@@ -203,12 +192,10 @@ class _File:
         self.size = os.fstat(descriptor).st_size
 
     def read(self, length: int) -> bytes:
-        """As the port says."""
         with translated("reading the object"):
             return self._file.read(length)
 
     def close(self) -> None:
-        """As the port says."""
         self._file.close()
 
 
@@ -219,12 +206,12 @@ def _opened(directory: int, name: str) -> int | None:
         return None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise PermanentFailure("what has the object's name is no file", code="store_refused")
+        raise PermanentFailure("what has the object's name is not a regular file", code="store_refused")
     return descriptor
 
 
-def _looks(found: os.stat_result) -> tuple[int, ...]:
-    """Changes with every write to the file. Its change time is not among it: losing a name counts as a change there."""
+def _fingerprint(found: os.stat_result) -> tuple[int, ...]:
+    """Changes with every write to the file. Its change time is left out: losing a name changes that too."""
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, stat.S_IMODE(found.st_mode)
 
 

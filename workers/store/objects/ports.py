@@ -10,7 +10,7 @@ from typing import Protocol
 
 
 class ObjectSource(Protocol):
-    """A complete object on its way: nobody changes it any more."""
+    """A complete object on its way: nothing changes it any more."""
 
     @property
     def size(self) -> int:
@@ -43,29 +43,29 @@ class Written(Enum):
 class ObjectStore(Protocol):
     """Where gathered objects go, as a node may use it: it adds, and never overwrites, reads others' or deletes.
 
-    Any thread; blocks on the network. All raise ``TransientFailure`` (``store_unavailable``) when the store is away or
-    answers with a fault of its own, ``PermanentFailure`` (``store_refused``) when it will not have us.
+    Any thread; blocks on the network. All raise ``TransientFailure`` (``store_unavailable``) when the store cannot be
+    reached or reports a fault of its own, ``PermanentFailure`` (``store_refused``) when it denies access.
     """
 
     def put(self, key: str, source: ObjectSource, *, deadline_ns: int) -> Written:
         """Store ``source`` under ``key`` unless something has that name: whole or not at all, however often it is
-        called, and on from where an earlier call got to. What is sent is hashed on the way and compared.
+        called, resuming where an earlier call stopped. What is sent is hashed on the way and compared.
 
         Raises ``LimitExceeded`` (``timed_out``, ``store_full``), and what ``read_at`` raises.
         """
 
     def holds(self, key: str, source: ObjectSource, *, deadline_ns: int) -> bool | None:
-        """Whether the object of that name is this one, by the store's own size and digest of it; None where this node
-        may not look, which is as it should be."""
+        """Whether the object of that name is this one, by the store's own size and digest of it; None where this
+        node may not look, as a node's credential should be."""
 
     def answers(self) -> bool:
         """Whether the store can be reached at this moment. Raises nothing."""
 
     def unfinished(self) -> Sequence[str]:
-        """Keys of this node's own uploads that began and were neither finished nor given up."""
+        """Keys of this node's own uploads that began and were neither finished nor aborted."""
 
     def give_up(self, key: str) -> None:
-        """End every unfinished upload of a key. Idempotent."""
+        """Abort every unfinished upload of a key. Idempotent."""
 
 
 class StoredObject(Protocol):

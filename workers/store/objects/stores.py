@@ -1,5 +1,6 @@
-"""Opens the configured object store: ``open_store`` as a node may use it (it adds), ``open_reader`` as
-the gateway may (it reads). Called by wiring; the S3 client is imported only where a bucket is configured.
+"""Opens the configured object store: ``open_store`` for a node (it adds), ``open_reader`` for the gateway (it reads).
+
+Called by wiring. The S3 client is imported only where a bucket is configured.
 """
 
 from workers.domain.ids import NodeId
