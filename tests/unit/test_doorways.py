@@ -46,7 +46,7 @@ DOORWAYS: Doorways = {
     "msgspec": ("workers.wire.event_reader",),
     "opentelemetry": ("workers.system.telemetry",),
     "psutil": ("workers.host.processes",),
-    "pydantic": ("workers.settings", *_HTTP),
+    "pydantic": ("workers.settings", "workers.log.topic_catalogue", "workers.wire.keys.keyset_document", *_HTTP),
     "requests": ("workers.host.containers.docker",),
     "rich": _CLI,
     "sqlalchemy": _HISTORY,

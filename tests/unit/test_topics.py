@@ -214,9 +214,9 @@ def test_a_good_file_is_read_whole() -> None:
         ({"retention": 24}, "retention"),
         ({"config": {"cleanup.policy": "compact"}}, "retention"),
         ({"config": ["segment.ms"]}, "config"),
-        ({"config": {"segment.ms": None}}, "config"),
+        ({"config": {"segment.ms": None}}, "config.segment.ms"),
         ({"producers": "gateway"}, "producers"),
-        ({"consumers": ["everyone"]}, "consumers"),
+        ({"consumers": ["everyone"]}, "consumers.0"),
     ],
 )
 def test_a_wrong_file_is_one_line_that_names_file_and_key(change: dict[str, Any], path: str) -> None:

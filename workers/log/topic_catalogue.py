@@ -1,13 +1,23 @@
 """The topic catalogue: ``topics/*.yaml``, one file a topic, checked as a whole.
 
-Called by wiring, ``douse topics`` and the tests. Every fault of every file is reported at once, and an unknown key
-is a fault: a misspelt retention must not become a default.
+Called by wiring, ``douse topics`` and the tests. Reports every fault of every file at once, each with its path, and
+refuses unknown keys: a misspelt retention must not become a default.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from enum import StrEnum
-from typing import Any, Final, TypeAlias, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 
 from workers.domain.errors import ConfigError, Problem
 from workers.domain.log.topic_spec import (
@@ -22,18 +32,69 @@ from workers.domain.log.topic_spec import (
     TopicSpec,
     acls,
 )
+from workers.settings import parse
 from workers.system.data_files import data_directory, topic_files
 from workers.system.yaml_files import read_mapping
 
-E = TypeVar("E", bound=StrEnum)
-Fault: TypeAlias = tuple[str, str]
-"""Where in the file, and what to do."""
-
-_REQUIRED: Final = {"name", "summary", "key", "value", "partitions", "producers", "consumers"}
-_OPTIONAL: Final = {"retention", "config"}
-_NAME: Final = re.compile(r"[a-z]+(\.[a-z]+)+(\.<zone>)?")
 _RETENTION: Final = re.compile(r"([1-9][0-9]{0,5})([hd])")
 _SECONDS: Final = {"h": 3_600, "d": 86_400}
+
+_Sentence = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+class _Value(BaseModel):
+    """What the file says of a record's value."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Format
+    records: tuple[str, ...]
+    signed: StrictBool = False
+
+
+class _TopicFile(BaseModel):
+    """One file."""
+
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+
+    name: str = Field(pattern=r"^[a-z]+(\.[a-z]+)+(\.<zone>)?$")
+    """Lower-case words with dots between; may end in ``.<zone>``."""
+    summary: _Sentence
+    key: Key
+    value: _Value
+    partitions: StrictInt = Field(ge=1, le=10_000)
+    producers: tuple[Principal, ...]
+    consumers: tuple[Principal, ...]
+    config: dict[str, str] = {}
+    """Kafka's own setting names, with texts or numbers."""
+    retention: str | None = Field(default=None, validate_default=True)
+
+    @field_validator("retention")
+    @classmethod
+    def _only_where_records_are_deleted(cls, retention: str | None, found: ValidationInfo) -> str | None:
+        config = found.data.get("config")
+        if config is not None and (config.get("cleanup.policy") == "compact") == (retention is not None):
+            raise ValueError("is for topics that delete: give either it or cleanup.policy: compact")
+        if retention is not None and _RETENTION.fullmatch(retention) is None:
+            raise ValueError("must be like 24h or 30d")
+        return retention
+
+    def spec(self) -> TopicSpec:
+        """The topic."""
+        kept = _RETENTION.fullmatch(self.retention or "")
+        return TopicSpec(
+            name=self.name,
+            summary=self.summary,
+            key=self.key,
+            format=self.value.format,
+            records=self.value.records,
+            signed=self.value.signed,
+            partitions=self.partitions,
+            producers=self.producers,
+            consumers=self.consumers,
+            retention_s=int(kept[1]) * _SECONDS[kept[2]] if kept else None,
+            config=self.config,
+        )
 
 
 def load_topics() -> tuple[TopicSpec, ...]:
@@ -55,13 +116,14 @@ def catalogue(files: Mapping[str, Mapping[str, Any]]) -> tuple[TopicSpec, ...]:
     problems: list[Problem] = []
     specs: dict[str, TopicSpec] = {}
     for file, content in files.items():
-        faults = [Problem(f"topics/{file}: {path}", reason) for path, reason in _faults(content)]
-        if not faults:
-            spec = _spec(content)
-            if spec.name in specs:
-                faults = [Problem(f"topics/{file}: name", f"{spec.name} is in another file already")]
-            specs[spec.name] = spec
-        problems += faults
+        try:
+            spec = parse(_TopicFile, content).spec()
+        except ConfigError as error:
+            problems += (Problem(f"topics/{file}: {path}", reason) for path, reason in error.problems)
+            continue
+        if spec.name in specs:
+            problems.append(Problem(f"topics/{file}: name", f"{spec.name} is in another file already"))
+        specs[spec.name] = spec
     if problems:
         raise ConfigError(tuple(problems))
     return tuple(specs[name] for name in sorted(specs))
@@ -106,87 +168,6 @@ def readme(topics: Sequence[TopicSpec]) -> str:
             *matrix,
             "",
         ]
-    )
-
-
-def _faults(content: Mapping[str, Any]) -> Iterator[Fault]:
-    yield from _keys("", content, required=_REQUIRED, optional=_OPTIONAL)
-    if "name" in content and not _NAME.fullmatch(str(content["name"])):
-        yield "name", "must be lower-case words with dots between, and may end in .<zone>"
-    if "summary" in content and (not isinstance(content["summary"], str) or not content["summary"].strip()):
-        yield "summary", "must say in a sentence what the topic is for"
-    if "partitions" in content and not _is_count(content["partitions"]):
-        yield "partitions", "must be a whole number from 1 to 10000"
-    yield from _words("key", [content.get("key", Key.NONE)], Key)
-    yield from _words("producers", content.get("producers", []), Principal)
-    yield from _words("consumers", content.get("consumers", []), Principal)
-    yield from _value_faults(content.get("value", {"format": "json", "records": []}))
-    yield from _retention_faults(content)
-
-
-def _value_faults(value: Any) -> Iterator[Fault]:
-    if not isinstance(value, Mapping):
-        yield "value", "must be a mapping of format, records and signed"
-        return
-    yield from _keys("value.", value, required={"format", "records"}, optional={"signed"})
-    yield from _words("value.format", [value.get("format", Format.JSON)], Format)
-    if not isinstance(value.get("signed", False), bool):
-        yield "value.signed", "must be true or false"
-    records = value.get("records", [])
-    if not isinstance(records, list) or not all(isinstance(name, str) for name in records):
-        yield "value.records", "must be a list of record names"
-
-
-def _retention_faults(content: Mapping[str, Any]) -> Iterator[Fault]:
-    config = content.get("config", {})
-    if not isinstance(config, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, str | int) for name, value in config.items()
-    ):
-        yield "config", "must map Kafka's own setting names to texts or numbers"
-        return
-    compacted = config.get("cleanup.policy") == "compact"
-    if compacted == ("retention" in content):
-        yield "retention", "is for topics that delete: give either it or cleanup.policy: compact"
-    elif not compacted and not _RETENTION.fullmatch(str(content["retention"])):
-        yield "retention", "must be like 24h or 30d"
-
-
-def _keys(path: str, content: Mapping[str, Any], *, required: set[str], optional: set[str]) -> Iterator[Fault]:
-    for name in sorted(required - set(content)):
-        yield f"{path}{name}", "is missing"
-    for name in sorted(str(name) for name in set(content) - required - optional):
-        yield f"{path}{name}", "unknown key; remove it or correct its spelling"
-
-
-def _words(path: str, found: Any, kind: type[E]) -> Iterator[Fault]:
-    known = {word.value for word in kind}
-    if not isinstance(found, list):
-        yield path, f"must be a list of: {', '.join(sorted(known))}"
-        return
-    for word in found:
-        if str(word) not in known:
-            yield path, f"{str(word)!r} is none of: {', '.join(sorted(known))}"
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 10_000
-
-
-def _spec(content: Mapping[str, Any]) -> TopicSpec:
-    value = content["value"]
-    kept = _RETENTION.fullmatch(str(content.get("retention", "")))
-    return TopicSpec(
-        name=content["name"],
-        summary=content["summary"].strip(),
-        key=Key(content["key"]),
-        format=Format(value["format"]),
-        records=tuple(value["records"]),
-        signed=value.get("signed", False),
-        partitions=content["partitions"],
-        producers=tuple(Principal(name) for name in content["producers"]),
-        consumers=tuple(Principal(name) for name in content["consumers"]),
-        retention_s=int(kept[1]) * _SECONDS[kept[2]] if kept else None,
-        config={name: str(setting) for name, setting in content.get("config", {}).items()},
     )
 
 

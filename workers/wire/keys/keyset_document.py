@@ -1,25 +1,101 @@
 """The keyset as a signed file: DSSE in JSON, its payload a JSON object of versions, expiry, threshold and keys.
 
 Called by wiring (``load_keyset``) and by ``installation``. The local file is the root of trust: version 1 is signed
-by its own operators. A newer version is believed only by TUF's rule: exactly one more than the last, signed by a
-threshold of the operators of both.
+by its own operators. A newer version is trusted only by TUF's rule: exactly one more than the last, signed by a
+threshold of the operators of both. A fault never quotes the document's content.
 """
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from workers.domain.errors import ConfigError, Problem
 from workers.domain.ids import KeyId, is_node_id, key_id_of
 from workers.domain.trust.envelope import PayloadType, signed_bytes
 from workers.domain.trust.keyset import KeyRole, Keyset, PublicKey
 from workers.wire.keys.files import fault, read_keyset
 from workers.wire.signing import PrivateKey, verify
+from workers.wire.signing.ed25519 import PUBLIC_BYTES
 
-_UNREADABLE: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError)
 _NS: Final = 1_000_000_000
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def _base64(text: object) -> bytes:
+    if not isinstance(text, str):
+        raise ValueError("must be base64")  # noqa: TRY004 - pydantic reports a ValueError under its path
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise ValueError("must be base64") from None
+
+
+_Bytes = Annotated[bytes, BeforeValidator(_base64)]
+
+
+class _Signature(BaseModel):
+    """One signature. DSSE lets other members stand beside these: they mean nothing here."""
+
+    keyid: str
+    sig: _Bytes
+
+
+class _Signed(BaseModel):
+    """The outer document."""
+
+    payload_type: str = Field(alias="payloadType")
+    payload: _Bytes
+    signatures: list[_Signature]
+
+
+class _Key(BaseModel):
+    """One key of the payload."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    key_id: str
+    public: _Bytes
+    role: KeyRole
+    owner: str
+    revoked: bool
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "_Key":
+        if len(self.public) != PUBLIC_BYTES or self.key_id != key_id_of(self.public):
+            raise ValueError("the fingerprint is not that of the key")
+        if self.role is KeyRole.NODE and not is_node_id(self.owner):
+            raise ValueError("a node key must belong to a node id")
+        return self
+
+    def public_key(self) -> PublicKey:
+        return PublicKey(KeyId(self.key_id), self.public, self.role, self.owner, self.revoked)
+
+
+class _Payload(BaseModel):
+    """What the operators signed."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    version: int = Field(ge=1)
+    expires_at: AwareDatetime
+    threshold: int = Field(ge=1)
+    keys: list[_Key]
+
+    @model_validator(mode="after")
+    def _each_key_once(self) -> "_Payload":
+        if len({key.key_id for key in self.keys}) != len(self.keys):
+            raise ValueError("a key is listed twice")
+        return self
+
+    def keyset(self) -> Keyset:
+        keys = {KeyId(key.key_id): key.public_key() for key in self.keys}
+        return Keyset(self.version, int(self.expires_at.timestamp()) * _NS, keys, self.threshold)
 
 
 def load_keyset(path: Path, *, at_least: int = 1) -> Keyset:
@@ -31,14 +107,18 @@ def load_keyset(path: Path, *, at_least: int = 1) -> Keyset:
     try:
         keyset = verified(read_keyset(path))
     except KeysetFault as error:
-        raise fault(path, str(error)) from None
+        raise ConfigError(tuple(Problem(str(path), reason) for reason in error.reasons)) from None
     if keyset.version < at_least:
         raise fault(path, f"is version {keyset.version}, older than version {at_least} that was in force; restore it")
     return keyset
 
 
 class KeysetFault(Exception):
-    """Why a document is not a keyset to be trusted, as one line without its content."""
+    """Why a document is not a keyset to be trusted, without its content; each reason is one line."""
+
+    def __init__(self, *reasons: str) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = reasons
 
 
 def verified(document: bytes, *, after: Keyset | None = None) -> Keyset:
@@ -47,15 +127,17 @@ def verified(document: bytes, *, after: Keyset | None = None) -> Keyset:
     Raises:
         KeysetFault: not a keyset, wrong version, or not signed by enough operators.
     """
-    payload, signatures = _unwrap(document)
-    keyset = _parse(payload)
-    signers = _signers(payload, signatures, keyset)
+    outer = _read(_Signed, document, "is not a signed keyset (DSSE in JSON)")
+    if outer.payload_type != PayloadType.KEYSET.value:
+        raise KeysetFault("is a signed document of another type, not a keyset")
+    keyset = _read(_Payload, outer.payload, "does not hold a keyset").keyset()
+    signers = _signers(outer, keyset)
     if len(signers) < keyset.threshold:
         raise KeysetFault(f"is signed by {len(signers)} of its operators, {keyset.threshold} are needed")
     if after is not None:
         if keyset.version != after.version + 1:
             raise KeysetFault(f"is version {keyset.version}; only version {after.version + 1} may follow")
-        known = _signers(payload, signatures, after)
+        known = _signers(outer, after)
         if len(known) < after.threshold:
             raise KeysetFault(f"is signed by {len(known)} operators of the last version, {after.threshold} are needed")
     return keyset
@@ -73,62 +155,30 @@ def signed(keyset: Keyset, operators: Iterable[PrivateKey]) -> bytes:
     return json.dumps(document, indent=1).encode() + b"\n"
 
 
-def _unwrap(document: bytes) -> tuple[bytes, Sequence[tuple[str, bytes]]]:
+def _read(kind: type[M], text: bytes, reason: str) -> M:
     try:
-        outer = json.loads(document)
-        kind = outer["payloadType"]
-        payload = base64.b64decode(outer["payload"], validate=True)
-        signatures = [(str(s["keyid"]), base64.b64decode(s["sig"], validate=True)) for s in outer["signatures"]]
-    except _UNREADABLE:
-        raise KeysetFault("is not a signed keyset (DSSE in JSON)") from None
-    if kind != PayloadType.KEYSET.value:
-        raise KeysetFault("is a signed document of another type, not a keyset")
-    return payload, signatures
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        raise KeysetFault(*(f"{reason}: {_fault(found)}" for found in error.errors(include_input=False))) from None
 
 
-def _signers(payload: bytes, signatures: Iterable[tuple[str, bytes]], keyset: Keyset) -> frozenset[bytes]:
+def _fault(found: Any) -> str:
+    path = ".".join(str(part) for part in found["loc"])
+    reason = str(found["msg"]).removeprefix("Value error, ")
+    return f"{path}: {reason}" if path else reason
+
+
+def _signers(outer: _Signed, keyset: Keyset) -> frozenset[bytes]:
     """The operators of ``keyset`` whose signature holds, each counted once however often it signed."""
-    covered = signed_bytes(PayloadType.KEYSET, payload)
+    covered = signed_bytes(PayloadType.KEYSET, outer.payload)
     found = set()
-    for key_id, signature in signatures:
-        key = keyset.keys.get(KeyId(key_id))
+    for signature in outer.signatures:
+        key = keyset.keys.get(KeyId(signature.keyid))
         if key is None or key.role is not KeyRole.OPERATOR or key.revoked:
             continue
-        if verify(key.raw, signature, covered):
+        if verify(key.raw, signature.sig, covered):
             found.add(key.raw)
     return frozenset(found)
-
-
-def _parse(payload: bytes) -> Keyset:
-    try:
-        plain = json.loads(payload)
-        keys = [_key(entry) for entry in plain["keys"]]
-        version, threshold = _count(plain["version"]), _count(plain["threshold"])
-        expires = datetime.fromisoformat(plain["expires_at"])
-        if expires.tzinfo is None:
-            raise KeysetFault("has an expires_at without a time zone")
-        expires_at_ns = int(expires.timestamp()) * _NS
-    except _UNREADABLE as error:
-        raise KeysetFault(f"does not hold a keyset ({type(error).__name__} while reading it)") from None
-    if len({key.key_id for key in keys}) != len(keys):
-        raise KeysetFault("names one key twice")
-    return Keyset(version, expires_at_ns, {key.key_id: key for key in keys}, threshold)
-
-
-def _key(entry: Mapping[str, Any]) -> PublicKey:
-    raw = base64.b64decode(entry["public"], validate=True)
-    key = PublicKey(KeyId(entry["key_id"]), raw, KeyRole(entry["role"]), str(entry["owner"]), bool(entry["revoked"]))
-    if len(raw) != 32 or key.key_id != key_id_of(raw):
-        raise KeysetFault("names a key whose fingerprint is not its own")
-    if key.role is KeyRole.NODE and not is_node_id(key.owner):
-        raise KeysetFault("pins a node key to something that is no node id")
-    return key
-
-
-def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise KeysetFault("has a version or threshold that is not a positive number")
-    return value
 
 
 def _plain(keyset: Keyset) -> dict[str, Any]:
