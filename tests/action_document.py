@@ -106,7 +106,7 @@ def _plain(value: Any) -> Any:
 
 
 def _target(action: Action[Any]) -> str:
-    return action.target.__name__.removesuffix("Target").lower()
+    return action.target.kind
 
 
 def _privileges(action: Action[Any]) -> str:

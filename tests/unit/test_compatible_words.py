@@ -40,9 +40,9 @@ paths = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\
 containers = st.text("0123456789abcdef", min_size=12, max_size=64)
 _OF_NAME: dict[str, SearchStrategy[Any]] = {
     vocabulary.HOST: st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200),
-    vocabulary.PROCESS: st.integers(1, (1 << 22) - 1),
-    vocabulary.START_TIME: st.just(-1) | st.integers(1, (1 << 63) - 1),
-    vocabulary.PATH: paths,
+    "process.id": st.integers(1, (1 << 22) - 1),
+    "startTime": st.just(-1) | st.integers(1, (1 << 63) - 1),
+    "path.absolute": paths,
     vocabulary.CONTAINER: containers,
 }
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.fakes.actions import FAKE_ACTIONS
-from workers.domain.falco.alert import event_from
-from workers.domain.falco.needs import ANCESTORS, fields_appended, fields_of_alert, fields_of_rules, lacks
+from workers.domain.falco.alert import PRINTED_ANCESTORS, event_from
+from workers.domain.falco.needs import fields_appended, fields_of_alert, fields_of_rules, lacks
 from workers.domain.request import ActionRequest
 from workers.domain.rules.parsing import parse_rules
 from workers.domain.rules.plan import plan
@@ -149,11 +149,11 @@ def test_the_example_rules_can_be_used_together() -> None:
 
 
 def test_the_process_line_reaches_as_far_as_the_shipped_fields() -> None:
-    fields = {"proc.pid": 100, "proc.ppid": 99} | {f"proc.apid[{n}]": 100 - n for n in range(2, ANCESTORS + 1)}
+    fields = {"proc.pid": 100, "proc.ppid": 99} | {f"proc.apid[{n}]": 100 - n for n in range(2, PRINTED_ANCESTORS + 1)}
     appended = fields_appended(read_mapping(FALCO / "append_output.yaml"))
     assert set(fields) <= appended
     event = event_from({"rule": "R", "time": "2026-07-04T20:46:44Z", "output_fields": fields})
-    assert len(event.process_line) == ANCESTORS + 1
+    assert len(event.process_line) == PRINTED_ANCESTORS + 1
 
 
 def test_falcosidekicks_example_waits_for_every_replica_and_holds_no_password() -> None:

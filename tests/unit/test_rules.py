@@ -15,7 +15,7 @@ from workers.domain.falco.alert import event_from
 from workers.domain.ids import EventId, is_execution_id, uuid7_time_ns
 from workers.domain.request import ActionRequest, ActorKind, Verb
 from workers.domain.rules.parsing import parse_rules
-from workers.domain.rules.plan import Plan, Refusal, cooldown_key, plan
+from workers.domain.rules.plan import Plan, Refusal, plan
 from workers.domain.rules.rules import Rule, Rules
 from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget
 
@@ -63,6 +63,10 @@ def request(event: RuntimeEvent, of: Rule) -> ActionRequest:
     found = planned(event, of)
     assert isinstance(found, ActionRequest), found
     return found
+
+
+def cooldown(event: RuntimeEvent, of: Rule) -> str:
+    return request(event, of).cooldown_key
 
 
 def refusal(event: RuntimeEvent, of: Rule, *, now_ns: int = NOW) -> Refusal:
@@ -200,13 +204,13 @@ def test_a_rule_isolates_the_container_of_its_event_and_the_host_where_there_is_
     of = rule({"action": "isolate_network"})
     (step,) = request(EVENT, of).steps
     assert step.target == NetworkTarget(NOW, "16514a12c7ad")
-    assert cooldown_key(EVENT, of).endswith("/network/16514a12c7ad")
+    assert cooldown(EVENT, of).endswith("/network/16514a12c7ad")
     assert refusal(changed(container=None), of).field == "container.id", "no host is isolated for want of a field"
     assert refusal(changed(container=None, fields={"container.id": "web"}), of).code == "lacks_field"
     bare = changed(container=None, fields={"container.id": "host"})
     (step,) = request(bare, of).steps
     assert step.target == NetworkTarget(NOW)
-    assert cooldown_key(bare, of).endswith("/network/")
+    assert cooldown(bare, of).endswith("/network/")
     (step,) = request(changed(container=None, detector="other"), of).steps
     assert step.target == NetworkTarget(NOW)
 
@@ -278,11 +282,11 @@ def test_an_event_within_the_bounds_of_time_is_acted_on(age_s: int) -> None:
 def test_a_cooldown_is_one_for_each_rule_and_target_incarnation() -> None:
     of = rule()
     same = changed(event_id="e2", occurred_at_ns=NOW + 10**9)
-    assert cooldown_key(same, of) == cooldown_key(EVENT, of)
+    assert cooldown(same, of) == cooldown(EVENT, of)
     younger = changed(process_line=(ProcessRef(4711, NOW - 4),))
-    assert cooldown_key(younger, of) != cooldown_key(EVENT, of)
-    assert cooldown_key(EVENT, dataclasses.replace(of, name="x")) != cooldown_key(EVENT, of)
-    assert cooldown_key(changed(host="web-2"), of) != cooldown_key(EVENT, of)
+    assert cooldown(younger, of) != cooldown(EVENT, of)
+    assert cooldown(EVENT, dataclasses.replace(of, name="x")) != cooldown(EVENT, of)
+    assert cooldown(changed(host="web-2"), of) != cooldown(EVENT, of)
 
 
 def test_without_a_start_time_a_cooldown_forgets_a_pid_after_its_second() -> None:
@@ -290,11 +294,11 @@ def test_without_a_start_time_a_cooldown_forgets_a_pid_after_its_second() -> Non
     bare = changed(process_line=(ProcessRef(4711),))
     soon = dataclasses.replace(bare, occurred_at_ns=NOW + 10**8)
     later = dataclasses.replace(bare, occurred_at_ns=NOW + 10**9)
-    assert cooldown_key(bare, of) == cooldown_key(soon, of) != cooldown_key(later, of)
+    assert cooldown(bare, of) == cooldown(soon, of) != cooldown(later, of)
 
 
 def test_containers_and_files_cool_down_by_themselves() -> None:
     stop, quarantine = rule({"action": "stop_container"}), rule({"action": "file_quarantine"})
     full = changed(container=ContainerRef("16514a12c7ad" + "0" * 52))
-    assert cooldown_key(full, stop) == cooldown_key(EVENT, stop)
-    assert cooldown_key(changed(file_path="/etc/passwd"), quarantine) != cooldown_key(EVENT, quarantine)
+    assert cooldown(full, stop) == cooldown(EVENT, stop)
+    assert cooldown(changed(file_path="/etc/passwd"), quarantine) != cooldown(EVENT, quarantine)

@@ -4,7 +4,6 @@ Calls bootstrap for the rules, ``domain.rules.plan`` for what they would ask for
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -16,11 +15,10 @@ from workers.cli.output import Output, OutputOption, show, show_document
 from workers.domain.errors import ConfigError, MalformedMessage
 from workers.domain.event import RuntimeEvent
 from workers.domain.falco.alert import event_from
-from workers.domain.request import ActionRequest, Step
+from workers.domain.request import ActionRequest
 from workers.domain.rules.plan import Refusal, plan
 from workers.domain.rules.rules import Rule, Rules
 from workers.domain.rules.writing import written
-from workers.domain.target import ProcessTarget, describe
 from workers.system import yaml_files
 from workers.wiring.rules import load_rules
 
@@ -90,21 +88,13 @@ def _planned(event: RuntimeEvent, rule: Rule) -> dict[str, Any]:
     match plan(event, rule, now_ns=event.occurred_at_ns, oldest_event_s=OLDEST_EVENT_S):
         case ActionRequest() as request:
             ending = " (dry run)" if request.dry_run else ""
-            would = [f"{step.action} {_aim(step)}{ending}" for step in request.steps]
+            would = [
+                f"{step.action} {step.target.describe(ancestor=planned.ancestor) if step.target else ''}{ending}"
+                for step, planned in zip(request.steps, rule.steps, strict=True)
+            ]
             return {"would": "; then ".join(would), "execution_ids": [step.execution_id for step in request.steps]}
         case Refusal(code=code, message=message):
             return {"would": "nothing", "why_not": f"{code}: {message}"}
-
-
-def _aim(step: Step) -> str:
-    """What a planned step would act on: a plan's process line ends with the one that is meant."""
-    match step.target:
-        case None:
-            return ""
-        case ProcessTarget(line=line) as target:
-            return describe(replace(target, line=line[-1:]))
-        case target:
-            return describe(target)
 
 
 def _summary(rule: Rule) -> Row:

@@ -16,7 +16,6 @@ from workers.domain.errors import CommandRejected
 from workers.domain.outcome import Outcome, Stage
 from workers.domain.policy import Allow, Hold, PolicyState, Refuse
 from workers.domain.request import ActionRequest, ActorKind, Step
-from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, Target
 
 SUCCESSES: Final = (Outcome.COMPLETED.value, Outcome.NO_ACTION.value, Outcome.DRY_RUN.value)
 
@@ -103,26 +102,11 @@ def _bound(step: Step, action: Action[Any], *, by_rule: bool) -> None:
     """The target is of the action's kind, and names an identity rather than a hope."""
     target = step.target
     if target is None or type(target) is not action.target:
-        wanted = action.target.__name__.removesuffix("Target").lower()
-        raise CommandRejected(f"{action.name} acts on a {wanted}", code="invalid_target")
-    fault = _fault(target)
-    if fault:
-        raise CommandRejected(f"{action.name}: {fault}", code="invalid_target")
+        raise CommandRejected(f"{action.name} acts on a {action.target.kind}", code="invalid_target")
+    if (fault := target.fault()) is not None:
+        raise CommandRejected(f"{action.name}: {fault.message}", code="invalid_target")
     if by_rule and target.observed_at_ns <= 0:
         raise CommandRejected("a rule must say when it saw its target", code="unbound_target")
-
-
-def _fault(target: Target) -> str:
-    match target:
-        case ProcessTarget(line=line):
-            return "" if line and all(process.pid > 0 for process in line) else "the target names no process"
-        case NetworkTarget(container_id=""):
-            return ""
-        case ContainerTarget(container_id=name) | NetworkTarget(container_id=name):
-            whole = 12 <= len(name) <= 64 and set(name) <= set("0123456789abcdef")
-            return "" if whole else "a container is named by 12 to 64 lower-case hex digits"
-        case FileTarget(path=path):
-            return "" if path.startswith(b"/") and b"\0" not in path else "a file is named by its absolute path"
 
 
 def _cooldown(turn: Turn, row: ExecutionRow, request: ActionRequest) -> None:

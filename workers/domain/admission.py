@@ -12,6 +12,7 @@ from workers.domain.command import ActionCommand, parameters_digest
 from workers.domain.ids import Incarnation, KeyId, NodeId, is_execution_id
 from workers.domain.outcome import Outcome
 from workers.domain.request import ActorKind
+from workers.domain.target import Target
 from workers.domain.trust.keyset import KeyRole, Signatory
 
 MEMORY_NS: Final = 48 * 3600 * 1_000_000_000
@@ -46,7 +47,7 @@ class Local:
 
     known: bool
     enabled: bool = False
-    takes: type | None = None
+    takes: type[Target] | None = None
     """The kind of target the action takes."""
     undo_only: bool = False
 
@@ -116,7 +117,8 @@ def judge(command: ActionCommand, local: Local, *, now_ns: int) -> Verdict:
         if local.undo_only:
             return _no("undo_only", f"{name} runs only as the undo of another execution")
         if local.takes is None or not isinstance(command.target, local.takes):
-            return _no("wrong_target", f"{name} does not act on a {type(command.target).__name__}")
+            kind = command.target.kind if command.target is not None else "command without a target"
+            return _no("wrong_target", f"{name} does not act on a {kind}")
     if command.not_before_ns > now_ns:
         return Wait(command.not_before_ns)
     return Clear()

@@ -5,9 +5,13 @@ content is untrusted everywhere: it may name a target, it never proves one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from workers.domain.ids import EventId
 from workers.domain.outcome import NOTHING, Values
+
+MAX_ANCESTORS: Final = 32
+"""Longest process line an event or a target may carry; Falco itself names at most 20 ancestors."""
 
 
 @dataclass(frozen=True, slots=True)

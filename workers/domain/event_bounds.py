@@ -9,10 +9,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from workers.domain.errors import MalformedMessage
-from workers.domain.event import ContainerRef, ProcessRef, RuntimeEvent
+from workers.domain.event import MAX_ANCESTORS, ContainerRef, ProcessRef, RuntimeEvent
 from workers.domain.ids import EventId
 from workers.domain.outcome import Scalar, Values
-from workers.domain.target import MAX_ANCESTORS
 from workers.domain.targets.redaction import mask_arguments
 
 LONGEST_TEXT: Final = 4096

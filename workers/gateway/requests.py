@@ -6,63 +6,30 @@ consistency; whether it is allowed is the dispatcher's question, whether it can 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any
 
 from workers.actions.base import Action
 from workers.domain.errors import CommandRejected
-from workers.domain.event import ProcessRef, RuntimeEvent
-from workers.domain.event_bounds import is_container_id, is_path, is_pid, is_time_ns
+from workers.domain.event import RuntimeEvent
 from workers.domain.history.execution import Execution
 from workers.domain.ids import ExecutionId
 from workers.domain.outcome import NOTHING, Values
 from workers.domain.request import ActionRequest, Actor, ActorKind, Causation, Step, Verb
-from workers.domain.rules.plan import network_of
-from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, Target
+from workers.domain.target import Target
+from workers.domain.target_kind import NoTarget
 from workers.gateway.principals import Principal
 from workers.gateway.refusals import Conflict, Invalid
 
 Catalogue = Mapping[str, Action[Any]]
 """Every action by its name."""
 
-_KINDS: Final[Mapping[type, str]] = {
-    ProcessTarget: "process",
-    ContainerTarget: "container",
-    FileTarget: "file",
-    NetworkTarget: "network",
-}
-
 
 @dataclass(frozen=True, slots=True)
-class NamedProcess:
-    """A process as a person names it."""
+class Named:
+    """A target as a person names it: its kind, and values of that kind's ``name_fields``."""
 
-    pid: int
-    start_time_ns: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NamedContainer:
-    """A container as a person names it."""
-
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class NamedFile:
-    """A file as a person names it."""
-
-    path: str
-    container_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class NamedNetwork:
-    """A network as a person names it."""
-
-    container_id: str = ""
-
-
-Named = NamedProcess | NamedContainer | NamedFile | NamedNetwork
+    kind: type[Target]
+    names: Values
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +139,7 @@ def differs(submission: ActionRequest, known: ActionRequest) -> str:
         ("subject", submission.subject, known.subject),
         ("action", submission.steps[0].action, known.steps[0].action),
         ("host", submission.host, known.host),
-        ("target", _identity(submission.steps[0].target), _identity(known.steps[0].target)),
+        ("target", _names(submission.steps[0].target), _names(known.steps[0].target)),
         ("parameters", dict(submission.steps[0].parameters), dict(known.steps[0].parameters)),
         ("dry_run", submission.dry_run, known.dry_run),
         ("event_id", submission.causation.event_id, known.causation.event_id),
@@ -180,19 +147,9 @@ def differs(submission: ActionRequest, known: ActionRequest) -> str:
     return next((name for name, mine, theirs in pairs if mine != theirs), "")
 
 
-def _identity(target: Target | None) -> object:
+def _names(target: Target | None) -> object:
     """What a target names, without the moment it was asked for."""
-    match target:
-        case None:
-            return None
-        case ProcessTarget(line=line):
-            return line[:1]
-        case ContainerTarget(container_id=container_id):
-            return container_id
-        case FileTarget(path=path, container_id=container_id):
-            return (path, container_id)
-        case NetworkTarget(container_id=container_id):
-            return container_id
+    return None if target is None else (target.kind, dict(target.names()))
 
 
 def _person(person: Principal) -> Actor:
@@ -216,52 +173,22 @@ def _target(submission: Submission, action: Action[Any], event: RuntimeEvent | N
         raise Invalid("name either a target or an event_id, and not both", field="target")
     target = _of_event(event, action) if event is not None else _named(submission.target, now_ns)
     if not isinstance(target, action.target):
-        raise Invalid(
-            f"{action.name} acts on a {_KINDS[action.target]}, not on a {_KINDS[type(target)]}", field="target"
-        )
+        raise Invalid(f"{action.name} acts on a {action.target.kind}, not on a {target.kind}", field="target")
     return target
 
 
 def _of_event(event: RuntimeEvent, action: Action[Any]) -> Target:
-    at_ns = event.occurred_at_ns
-    if action.target is ProcessTarget and event.process_line:
-        return ProcessTarget(event.process_line, at_ns)
-    if action.target is ContainerTarget and event.container is not None:
-        return ContainerTarget(event.container.id, at_ns)
-    if action.target is FileTarget and event.file_path:
-        inside = event.container.id if event.container is not None else ""
-        return FileTarget(event.file_path.encode("utf-8", "surrogateescape"), at_ns, inside)
-    if action.target is NetworkTarget and (network := network_of(event)) is not None:
-        return network
-    raise Invalid(
-        f"event {event.event_id} names no {_KINDS[action.target]}", code="event_lacks_target", field="event_id"
-    )
+    target = action.target.from_event(event)
+    if isinstance(target, NoTarget):
+        message = f"event {event.event_id} names no {action.target.kind}"
+        raise Invalid(message, code="event_lacks_target", field="event_id")
+    return target
 
 
 def _named(named: Named | None, now_ns: int) -> Target:
-    match named:
-        case NamedProcess(pid=pid, start_time_ns=start):
-            if not is_pid(pid):
-                raise Invalid(f"no kernel gives out the process id {pid}", field="target.process.pid")
-            if start is not None and not is_time_ns(start):
-                raise Invalid(
-                    "a start time is nanoseconds since the epoch, or -1", field="target.process.start_time_ns"
-                )
-            return ProcessTarget((ProcessRef(pid, start),), now_ns)
-        case NamedContainer(id=container_id):
-            return ContainerTarget(_container_id(container_id, "target.container.id"), now_ns)
-        case NamedFile(path=path, container_id=inside):
-            if not is_path(path):
-                raise Invalid("a path must be absolute, whole and without NUL", field="target.file.path")
-            inside = _container_id(inside, "target.file.container_id") if inside else ""
-            return FileTarget(path.encode("utf-8", "surrogateescape"), now_ns, inside)
-        case NamedNetwork(container_id=inside):
-            return NetworkTarget(now_ns, _container_id(inside, "target.network.container_id") if inside else "")
-        case None:
-            raise Invalid("name either a target or an event_id", field="target")
-
-
-def _container_id(text: str, field: str) -> str:
-    if not is_container_id(text.lower()):
-        raise Invalid("a container is named by 12 to 64 hex digits of its id, never by its name", field=field)
-    return text.lower()
+    if named is None:
+        raise Invalid("name either a target or an event_id", field="target")
+    target = named.kind.named(named.names, now_ns=now_ns)
+    if (fault := target.fault()) is not None:
+        raise Invalid(fault.message, field=f"target.{target.kind}.{fault.field}".rstrip("."))
+    return target

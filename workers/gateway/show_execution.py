@@ -12,7 +12,7 @@ from workers.domain.ids import NO_EXECUTION, Incarnation, NodeId
 from workers.domain.outcome import PostCondition, Stage, Values
 from workers.domain.request import ActionRequest
 from workers.domain.result import ActionResult
-from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, Target, describe
+from workers.domain.target import Target
 from workers.gateway.times import shown
 from workers.gateway.views.executions import ExecutionView, PostConditionView, StepView, TimingsView
 from workers.gateway.views.targets import Flat, TargetProcessView, TargetView
@@ -92,17 +92,14 @@ def awaited(request: ActionRequest) -> Execution:
 
 def target(target: Target) -> TargetView:
     """What is acted on."""
-    at = shown(target.observed_at_ns)
-    match target:
-        case ProcessTarget(line=line):
-            return TargetView("process", describe(target), at, process_line=processes(line))
-        case ContainerTarget(container_id=container_id):
-            return TargetView("container", describe(target), at, container_id=container_id)
-        case FileTarget(path=path, container_id=container_id):
-            named = path.decode("utf-8", "backslashreplace")
-            return TargetView("file", describe(target), at, container_id=container_id, path=named)
-        case NetworkTarget(container_id=container_id):
-            return TargetView("network", describe(target), at, container_id=container_id)
+    return TargetView(
+        kind=target.kind,
+        description=target.describe(),
+        observed_at=shown(target.observed_at_ns),
+        process_line=processes(target.processes),
+        container_id=target.container,
+        path=target.file_path.decode("utf-8", "backslashreplace"),
+    )
 
 
 def processes(line: Iterable[ProcessRef]) -> tuple[TargetProcessView, ...]:

@@ -3,23 +3,15 @@
 Called by ``http.native``; pure.
 """
 
-from typing import Any, Final
+from typing import Any
 
 from workers.actions.base import Action, FieldSpec
 from workers.domain.history.queries import StoredEvent, StoredNode, StoreHealth
-from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget
 from workers.gateway import show_execution
 from workers.gateway.times import shown
 from workers.gateway.views.catalogue import ActionView, FieldView
 from workers.gateway.views.events import EventView
 from workers.gateway.views.fleet import HealthView, NodeView, PositionView, ProgressView
-
-_KINDS: Final = {
-    ProcessTarget: "process",
-    ContainerTarget: "container",
-    FileTarget: "file",
-    NetworkTarget: "network",
-}
 
 
 def event(stored: StoredEvent) -> EventView:
@@ -89,7 +81,7 @@ def action(action: Action[Any]) -> ActionView:
         drawbacks=action.drawbacks,
         permission=action.permission,
         lane=action.lane,
-        target=_KINDS[action.target],
+        target=action.target.kind,
         parameters=tuple(_field(spec) for spec in action.parameter_specs()),
         outputs=tuple(_field(spec) for spec in action.outputs),
         privileges=action.privileges,

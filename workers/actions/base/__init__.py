@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, TypeAlias, TypeVar, cast, get_type_hi
 from workers.domain.command import ActionCommand
 from workers.domain.errors import CommandRejected
 from workers.domain.outcome import NOTHING, Outcome, Report, Scalar, Values, code
-from workers.domain.target import Target, lane_key
+from workers.domain.target import Target
 from workers.host.ports import Host
 
 
@@ -115,7 +115,7 @@ class Action(ABC, Generic[P]):
     """What it costs, in plain words, shown before it is run."""
     permission: ClassVar[Permission]
     lane: ClassVar[Lane]
-    target: ClassVar[type]
+    target: ClassVar[type[Target]]
     """The one kind of target it takes."""
     parameters: ClassVar[type]
     """A frozen dataclass made with ``parameter()`` fields."""
@@ -169,7 +169,7 @@ class Action(ABC, Generic[P]):
 
     def serial_key(self, job: Job[P]) -> str:
         """Jobs with one key run one after the other."""
-        return lane_key(job.target) if job.target is not None else f"undo:{job.command.undo_of}"
+        return job.target.serial_key if job.target is not None else f"undo:{job.command.undo_of}"
 
     @abstractmethod
     def admit(self, job: Job[P], host: Host) -> None:

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Final, TypeVar
 
 from workers.actions.base import Action, FieldSpec, Job, Lane, Permission, parameter
 from workers.actions.base import find_process as seen
-from workers.domain.event import ProcessRef
+from workers.domain.event import MAX_ANCESTORS, ProcessRef
 from workers.domain.outcome import Outcome, PostCondition, Report, Values
-from workers.domain.target import MAX_ANCESTORS, ProcessTarget
+from workers.domain.target import ProcessTarget
 from workers.domain.targets.process import ProcessFacts, ProcessIdentity
 from workers.domain.targets.process_identity import Binding
 from workers.host.ports import Host

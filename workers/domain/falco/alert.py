@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from workers.domain.errors import MalformedMessage
-from workers.domain.event import PRIORITIES, ContainerRef, ProcessRef, RuntimeEvent
+from workers.domain.event import MAX_ANCESTORS, PRIORITIES, ContainerRef, ProcessRef, RuntimeEvent
 from workers.domain.event_bounds import (
     LONGEST_EVIDENCE,
     LONGEST_NAME,
@@ -27,7 +27,6 @@ from workers.domain.event_bounds import (
 from workers.domain.falco.time import occurred_at_ns
 from workers.domain.ids import EventId, id_from_cause, is_execution_id
 from workers.domain.outcome import Values
-from workers.domain.target import MAX_ANCESTORS
 
 DETECTOR: Final = "falco"
 CAUSED_BY: Final = "douse.execution_id"
@@ -36,6 +35,15 @@ CAUSED_BY: Final = "douse.execution_id"
 _UUID: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:-]{0,127}", re.ASCII)
 _ABSENT: Final = frozenset({"", "<NA>", "N/A", "<nil>"})
 _PRIORITIES: Final[Mapping[str, str]] = {"info": "informational", "err": "error", "crit": "critical", "warn": "warning"}
+PRINTED_ANCESTORS: Final = 8
+"""Generations that ``deploy/falco`` asks Falco for: deeper process lines are rare, and each costs three fields."""
+
+CONTAINER_FIELDS: Final = ("container.full_id", "container.id")
+"""Where an alert may name a container, best first."""
+
+NO_CONTAINER: Final = "host"
+"""What Falco prints in ``container.id`` where there is no container."""
+
 FILE_FIELDS: Final = ("fs.path.name", "fd.name", "evt.arg.path", "evt.arg.pathname", "evt.arg.name")
 """Where an alert may name a file, best first."""
 

@@ -1,20 +1,15 @@
 """What Falco must print so that actions have a target, and what an alert, a rule file or a configuration lacks of it.
 
-Called by ``douse doctor`` and ``douse rules``. Pure. The list is what ``domain.falco.alert`` reads and
-``domain.rules.plan`` refuses without; ``deploy/falco/append_output.yaml`` adds all of it, and a test holds the three
-together."""
+Called by ``douse doctor`` and ``douse rules``. Pure. Each kind of target lists the fields it is made of
+(``detector_fields``); ``domain.falco.alert`` reads them, ``deploy/falco/append_output.yaml`` adds all of them, and a
+test holds the three together."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from workers.domain.falco.alert import FILE_FIELDS
 from workers.domain.rules.rules import Actions
-from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget
-
-ANCESTORS: Final = 8
-"""Generations that ``deploy/falco`` asks Falco for: deeper process lines are rare, and each costs three fields."""
 
 HOST: Final = "hostname"
 """A key of the alert itself, not an output field."""
@@ -32,32 +27,6 @@ class Lack:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Need:
-    any_of: tuple[str, ...]
-    needed: bool
-    why: str
-
-
-_PROCESS: Final = (
-    _Need(("proc.pid",), True, "without it nobody knows which process to act on"),
-    _Need(("proc.pid.ts",), False, "a process that started within two clock ticks of the event can't be told apart"),
-    _Need(("proc.ppid", "proc.apid[1]"), False, "parameter ancestor: 1 has no target"),
-    *(_Need((f"proc.apid[{n}]",), False, f"parameter ancestor: {n} has no target") for n in range(2, ANCESTORS + 1)),
-)
-
-_NEEDS: Final[Mapping[type, tuple[_Need, ...]]] = {
-    ProcessTarget: _PROCESS,
-    ContainerTarget: (
-        _Need(("container.full_id", "container.id"), True, "without it nobody knows which container to act on"),
-        _Need(("container.full_id",), False, "a 12-digit id is refused where two containers of a node share it"),
-    ),
-    NetworkTarget: (
-        _Need(("container.full_id", "container.id"), True, "without it nobody knows whose network to isolate"),
-    ),
-    FileTarget: (_Need(FILE_FIELDS, True, "without it nobody knows which file to act on"),),
-}
-
 _PRINTED: Final = re.compile(r"%([a-z][a-z0-9_]*(?:\.[a-z0-9_]+)+(?:\[[^\]\s]*\])?)")
 """A field in a Falco output text: ``%proc.aname[2]``."""
 
@@ -65,10 +34,10 @@ _PRINTED: Final = re.compile(r"%([a-z][a-z0-9_]*(?:\.[a-z0-9_]+)+(?:\[[^\]\s]*\]
 def lacks(present: Collection[str], actions: Actions) -> tuple[Lack, ...]:
     """What an event with these fields lacks, for each action that takes a target."""
     return tuple(
-        Lack(name, " or ".join(need.any_of), need.needed, need.why)
+        Lack(name, " or ".join(need.any_of), need.needed, need.without)
         for name, shape in sorted(actions.items())
         if not shape.undo_only
-        for need in _NEEDS.get(shape.target, ())
+        for need in shape.target.detector_fields
         if not any(field in present for field in need.any_of)
     )
 

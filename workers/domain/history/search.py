@@ -11,7 +11,6 @@ from typing import Final
 from workers.domain.history.execution import Execution
 from workers.domain.ids import EventId, ExecutionId, NodeId
 from workers.domain.outcome import Outcome
-from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget
 
 SHORT_CONTAINER: Final = 12
 """Hex digits of a container id that detectors send (Falco's ``container.id``); what ids are compared by."""
@@ -49,13 +48,12 @@ def search_row(execution: Execution) -> SearchRow:
     """The row of an execution: a function of its steps and nothing else."""
     request = execution.request
     target = execution.asked.target if execution.asked is not None else None
-    container = target.container_id if isinstance(target, ContainerTarget | FileTarget | NetworkTarget) else ""
     return SearchRow(
         execution_id=execution.execution_id,
         requested_at_ns=execution.requested_at_ns,
         node_id=execution.node_id,
         host=request.host if request is not None else "",
-        container=short_container(container),
+        container=short_container(target.container if target is not None else ""),
         rule=request.causation.rule if request is not None else "",
         actor=request.actor.name if request is not None else "",
         action=execution.action,

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from workers.domain.errors import CommandRejected, ConfigError, Problem
-from workers.domain.event import PRIORITIES
+from workers.domain.event import MAX_ANCESTORS, PRIORITIES
 from workers.domain.outcome import Outcome, Values
 from workers.domain.rules.glob import Glob
 from workers.domain.rules.part import DAY_S, Part
 from workers.domain.rules.rules import Actions, FieldTest, Match, Mode, Operator, Rule, Rules, RuleStep, plain
-from workers.domain.target import MAX_ANCESTORS
+from workers.domain.target import ProcessTarget, Target
 
 LONGEST_NAME: Final = 128
 MOST_STEPS: Final = 8
@@ -126,13 +126,13 @@ def _step(part: Part, number: int, actions: Actions) -> RuleStep:
     return RuleStep(action, target, parameters, ancestor, tuple(outcome.upper() for outcome in outcomes))
 
 
-def _checked(part: Part, action: str, parameters: Values, actions: Actions) -> tuple[type, int]:
+def _checked(part: Part, action: str, parameters: Values, actions: Actions) -> tuple[type[Target], int]:
     """The action's kind of target and the generation it reaches, by the action's own validator."""
     shape = actions.get(action)
     if shape is None:
         if action:
             part.fault("action", f"{action!r} is no action; known: {', '.join(sorted(actions)) or 'none'}")
-        return object, 0
+        return ProcessTarget, 0  # of a rule that is refused
     if shape.undo_only:
         part.fault("action", f"{action} only undoes another action; say undo_after on the rule instead")
     try:

@@ -10,14 +10,12 @@ from typing import Final, TypeAlias
 from workers.domain.event import RuntimeEvent
 from workers.domain.ids import ExecutionId, id_from_cause
 from workers.domain.request import ActionRequest, Actor, ActorKind, Causation, Step, Verb
-from workers.domain.rules.rules import INTERNAL, Mode, Rule, RuleStep
-from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, Target
+from workers.domain.rules.rules import INTERNAL, Mode, Rule
+from workers.domain.target import Target
+from workers.domain.target_kind import NoTarget
 
 OWN_SOURCE: Final = "douse"
 """Detector or source of events made from our own audit stream."""
-
-_FALCO: Final = "falco"
-"""The detector whose rules choose what they print."""
 
 FUTURE_S: Final = 60
 """How far a detector's clock may be ahead of ours, in seconds; beyond it the time proves nothing (SAFETY F14)."""
@@ -51,10 +49,12 @@ def plan(event: RuntimeEvent, rule: Rule, *, now_ns: int, oldest_event_s: int) -
     if refused is not None:
         return refused
     steps: list[Step] = []
+    targets: list[Target] = []
     for number, rule_step in enumerate(rule.steps):
-        target = _target(event, rule_step)
-        if isinstance(target, Refusal):
-            return target
+        target = rule_step.target.from_event(event, ancestor=rule_step.ancestor)
+        if isinstance(target, NoTarget):
+            return Refusal(target.code, target.message, target.field)
+        targets.append(target)
         steps.append(
             Step(step_id(event, rule, number), rule_step.action, target, dict(rule_step.parameters), rule_step.on)
         )
@@ -70,7 +70,7 @@ def plan(event: RuntimeEvent, rule: Rule, *, now_ns: int, oldest_event_s: int) -
         undo_after_s=rule.undo_after_s,
         causation=Causation(event.event_id, rule.name),
         detected_at_ns=event.occurred_at_ns,
-        cooldown_key=cooldown_key(event, rule),
+        cooldown_key=f"{rule.name}/{event.host}/{targets[0].incarnation}",
         cooldown_s=rule.cooldown_s,
     )
 
@@ -78,35 +78,6 @@ def plan(event: RuntimeEvent, rule: Rule, *, now_ns: int, oldest_event_s: int) -
 def step_id(event: RuntimeEvent, rule: Rule, number: int) -> ExecutionId:
     """The execution id of one step: its causes are event, rule and step, its time is the event's."""
     return id_from_cause(event.occurred_at_ns, event.event_id, rule.name, str(number))
-
-
-def cooldown_key(event: RuntimeEvent, rule: Rule) -> str:
-    """Rule and target incarnation: within a cooldown, one request for each.
-
-    Without a start time a pid's holder is known for the second of the event only: a longer memory of a bare pid would
-    let an attacker hide behind the pid of what was killed before.
-    """
-    step = rule.steps[0]
-    if step.target is ProcessTarget:
-        process = event.process_line[step.ancestor]
-        since = process.started_at_ns or f"~{event.occurred_at_ns // _SECOND_NS}"
-        incarnation = f"process/{process.pid}/{since}"
-    elif step.target is ContainerTarget and event.container is not None:
-        incarnation = f"container/{event.container.id[:12]}"
-    elif step.target is NetworkTarget:
-        incarnation = f"network/{event.container.id[:12] if event.container else ''}"
-    else:
-        incarnation = f"file/{event.container.id[:12] if event.container else ''}/{event.file_path}"
-    return f"{rule.name}/{event.host}/{incarnation}"
-
-
-def network_of(event: RuntimeEvent) -> NetworkTarget | None:
-    """The network of an event's container, or of its host where it says that there is no container; None where Falco
-    did not print ``host`` in its stead: a whole host is never isolated for want of a field, or for a wrong one."""
-    if event.container is not None:
-        return NetworkTarget(event.occurred_at_ns, event.container.id)
-    unsaid = event.detector == _FALCO and event.fields.get("container.id") != "host"
-    return None if unsaid else NetworkTarget(event.occurred_at_ns)
 
 
 def _unfit(event: RuntimeEvent, *, now_ns: int, oldest_event_s: int) -> Refusal | None:
@@ -123,34 +94,3 @@ def _unfit(event: RuntimeEvent, *, now_ns: int, oldest_event_s: int) -> Refusal 
     if not event.host:
         return Refusal("no_host", "the event names no host: falcosidekick passes on Falco's hostname", "hostname")
     return None
-
-
-def _target(event: RuntimeEvent, step: RuleStep) -> Target | Refusal:
-    if step.target is ProcessTarget:
-        return _process(event, step.ancestor)
-    if step.target is ContainerTarget:
-        if event.container is None:
-            return _lacks("container.full_id")
-        return ContainerTarget(event.container.id, event.occurred_at_ns)
-    if step.target is FileTarget:
-        if not event.file_path:
-            return _lacks("fd.name")
-        inside = event.container.id if event.container is not None else ""
-        return FileTarget(event.file_path.encode(), event.occurred_at_ns, inside)
-    if step.target is NetworkTarget:
-        return network_of(event) or _lacks("container.id")
-    return Refusal("unknown_target", f"{step.action} takes a target that no event names")
-
-
-def _process(event: RuntimeEvent, ancestor: int) -> ProcessTarget | Refusal:
-    if len(event.process_line) <= ancestor:
-        first = len(event.process_line)
-        return _lacks("proc.pid" if first == 0 else "proc.ppid" if first == 1 else f"proc.apid[{first}]")
-    pid = event.process_line[ancestor].pid
-    if pid <= 1:
-        return Refusal("protected_pid", f"pid {pid} is never a target")
-    return ProcessTarget(event.process_line[: ancestor + 1], event.occurred_at_ns)
-
-
-def _lacks(field: str) -> Refusal:
-    return Refusal("lacks_field", f"event lacks {field}: add Falco's append_output fields (deploy/falco)", field)

@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 from workers.domain.event import PRIORITIES, RuntimeEvent
 from workers.domain.outcome import NOTHING, Scalar, Values
 from workers.domain.rules.glob import Glob
+from workers.domain.target import Target
 
 INTERNAL: Final = "internal"
 """Source of what a detector says of itself (drops, metrics); such events never trigger anything."""
@@ -93,7 +94,7 @@ class RuleStep:
     """One action of a rule."""
 
     action: str
-    target: type
+    target: type[Target]
     """The kind of target the action takes, from the catalogue."""
     parameters: Values = field(default_factory=lambda: NOTHING)
     ancestor: int = 0
@@ -122,7 +123,7 @@ class Rule:
 class ActionShape:
     """What a rule must know of an action; made from the catalogue by wiring, so that core imports no action."""
 
-    target: type
+    target: type[Target]
     parse: Callable[[Values], object]
     """Typed parameters; raises ``CommandRejected`` with the reason."""
     reversible: bool = False

@@ -20,7 +20,7 @@ from workers.domain.node_state import DeadLetter, NodeState
 from workers.domain.outcome import NOTHING, PostCondition, Values
 from workers.domain.request import ActionRequest
 from workers.domain.result import ActionResult
-from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, ReviewedFile, Target
+from workers.domain.target import KINDS, ReviewedFile, Target
 from workers.domain.targets.custody import Custody
 from workers.domain.targets.file import FileIdentity
 from workers.domain.targets.manifest import Manifest
@@ -49,15 +49,8 @@ RECORDS: Final[Mapping[type, str]] = {
 }
 """Every class that travels, and its schema's full name."""
 
-_TARGETS: Final[Mapping[str, type]] = {
-    "process": ProcessTarget,
-    "container": ContainerTarget,
-    "file": FileTarget,
-    "network": NetworkTarget,
-}
-"""The wire's nullable fields, and the classes of core's union."""
-
-_KINDS: Final = {cls: name for name, cls in _TARGETS.items()}
+_TARGETS: Final[Mapping[str, type[Target]]] = {kind.kind: kind for kind in KINDS}
+"""The nullable fields of the record ``Target``, and the class that each one holds."""
 
 _UNSIGNED: Final = 1 << 64
 
@@ -143,7 +136,7 @@ def _optional_to_wire(converter: cattrs.Converter, record: Any) -> _Named | None
 def _target_to_wire(converter: cattrs.Converter, target: Target | None) -> _Named | None:
     if target is None:
         return None
-    return f"{_NAMESPACE}.Target", {_KINDS[type(target)]: _optional_to_wire(converter, target)}
+    return f"{_NAMESPACE}.Target", {target.kind: _optional_to_wire(converter, target)}
 
 
 def _target(converter: cattrs.Converter, wire: Mapping[str, Any] | None) -> Target | None:

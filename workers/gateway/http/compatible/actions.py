@@ -9,7 +9,7 @@ from starlette.requests import Request
 from workers.actions.base import Action
 from workers.domain.event_bounds import is_container_id
 from workers.domain.history.queries import StoredNode
-from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget
+from workers.domain.target_kind import NameField, NameFormat
 from workers.gateway.http.compatible import contexts, show, vocabulary
 from workers.gateway.http.compatible.answers import ANSWERS
 from workers.gateway.http.compatible.bodies import ResponseActions
@@ -81,10 +81,18 @@ def _runs(action: Action[Any], nodes: Sequence[StoredNode], now_ns: int) -> bool
 
 def _fits(action: Action[Any], labels: Mapping[str, str]) -> bool:
     """Whether the labels, where they are there, name what the action acts on."""
-    container, process = labels.get(vocabulary.CONTAINER), labels.get(vocabulary.PROCESS)
-    if action.target is ContainerTarget:
-        return container is None or is_container_id(container.lower())
-    if action.target is ProcessTarget:
-        return process is None or (process.isascii() and process.isdigit())
-    assert action.target in (FileTarget, NetworkTarget)
-    return container in (None, vocabulary.NO_CONTAINER) or is_container_id(container.lower())
+    return all(
+        _can_be(field, labels[field.published_name])
+        for field in action.target.name_fields
+        if field.published_name in labels
+    )
+
+
+def _can_be(field: NameField, label: str) -> bool:
+    match field.format:
+        case NameFormat.PID:
+            return label.isascii() and label.isdigit()
+        case NameFormat.CONTAINER_ID:
+            return (label == vocabulary.NO_CONTAINER and not field.required) or is_container_id(label.lower())
+        case NameFormat.START_TIME | NameFormat.PATH:
+            return True  # no label of a context

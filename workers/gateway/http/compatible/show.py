@@ -11,7 +11,8 @@ from workers.actions.base import Action, FieldSpec
 from workers.domain.history.execution import Execution
 from workers.domain.ids import is_node_id
 from workers.domain.outcome import Scalar, Stage, Values
-from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, Target
+from workers.domain.target import Target
+from workers.domain.target_kind import NameFormat
 from workers.gateway.http.compatible import vocabulary
 from workers.gateway.http.compatible.bodies import ActionExecution, Failure, FieldMetadata, ResponseAction
 from workers.gateway.http.compatible.vocabulary import Status, cut
@@ -58,7 +59,7 @@ def _context(execution: Execution, undone: Execution | None) -> dict[str, str]:
     labels = {
         vocabulary.HOST: execution.node_id or subject.node_id or named,
         vocabulary.HOST_NAME: "" if is_node_id(named) else named,
-        vocabulary.CONTAINER: "" if target is None or isinstance(target, ProcessTarget) else target.container_id,
+        vocabulary.CONTAINER: target.container if target is not None else "",
     }
     return {name: cut(value, vocabulary.LONGEST_CONTEXT) for name, value in labels.items() if value}
 
@@ -88,22 +89,14 @@ def _target(execution: Execution) -> Target | None:
 
 
 def _location(target: Target) -> dict[str, Scalar]:
-    match target:
-        case ProcessTarget(line=line):
-            if not line:
-                return {}
-            start = line[0].started_at_ns
-            return {
-                vocabulary.PROCESS: line[0].pid,
-                vocabulary.START_TIME: vocabulary.UNKNOWN_START if start is None else start,
-            }
-        case ContainerTarget(container_id=container_id):
-            return {vocabulary.CONTAINER: container_id}
-        case FileTarget(path=path, container_id=container_id):
-            inside: dict[str, Scalar] = {vocabulary.CONTAINER: container_id} if container_id else {}
-            return {vocabulary.PATH: path.decode("utf-8", "backslashreplace"), **inside}
-        case NetworkTarget(container_id=container_id):
-            return {vocabulary.CONTAINER: container_id} if container_id else {}
+    names = target.names()
+    found = {field.published_name: names[field.name] for field in target.name_fields if field.name in names}
+    unknown = {
+        field.published_name: vocabulary.UNKNOWN_START
+        for field in target.name_fields
+        if names and field.format is NameFormat.START_TIME
+    }
+    return unknown | found
 
 
 def _outputs(execution: Execution) -> dict[str, bool | str] | None:

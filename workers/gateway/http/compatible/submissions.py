@@ -11,11 +11,12 @@ from typing import Any, Final, TypeVar
 from workers.actions.base import Action
 from workers.domain.errors import TransientFailure
 from workers.domain.outcome import Scalar, Values
-from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget
+from workers.domain.target import Target
+from workers.domain.target_kind import NameFormat
 from workers.gateway.http.compatible import vocabulary
 from workers.gateway.http.compatible.bodies import SubmitActionExecution
 from workers.gateway.refusals import Invalid
-from workers.gateway.requests import Named, NamedContainer, NamedFile, NamedNetwork, NamedProcess, Submission, action_of
+from workers.gateway.requests import Named, Submission, action_of
 
 T = TypeVar("T")
 
@@ -42,7 +43,7 @@ def wish_of(body: SubmitActionExecution, catalogue: Mapping[str, Action[Any]]) -
     return Submission(
         action=action.name,
         host=_text(sent, vocabulary.HOST),
-        target=_named(action, sent),
+        target=_named(action.target, sent),
         parameters={name: value for name, value in sent.items() if name in own},
         caller_id=body.caller_id or "",
         echo=sent,
@@ -75,19 +76,15 @@ def _action(action_type: str, catalogue: Mapping[str, Action[Any]]) -> Action[An
     return in_its_words(lambda: action_of(action_type, catalogue))
 
 
-def _named(action: Action[Any], sent: Values) -> Named:
-    if action.target is ProcessTarget:
-        start = _whole(sent, vocabulary.START_TIME)
-        return NamedProcess(_whole(sent, vocabulary.PROCESS), None if start == vocabulary.UNKNOWN_START else start)
-    if action.target is ContainerTarget:
-        return NamedContainer(_text(sent, vocabulary.CONTAINER))
-    container = _text(sent, vocabulary.CONTAINER)
-    inside = "" if container == vocabulary.NO_CONTAINER else container
-    if action.target is FileTarget:
-        return NamedFile(_text(sent, vocabulary.PATH), inside)
-    if action.target is NetworkTarget:
-        return NamedNetwork(inside)
-    raise AssertionError(f"{action.name} acts on {action.target}, which words.py does not have")
+def _named(kind: type[Target], sent: Values) -> Named:
+    names: dict[str, Scalar] = {}
+    for field in kind.name_fields:
+        name = field.published_name
+        value = _whole(sent, name) if vocabulary.is_whole_number(field) else _text(sent, name)
+        unknown = field.format is NameFormat.START_TIME and value == vocabulary.UNKNOWN_START
+        if not (unknown or (not field.required and value == vocabulary.NO_CONTAINER)):
+            names[field.name] = value
+    return Named(kind, names)
 
 
 def _carried(name: str, value: object) -> Scalar:

@@ -10,7 +10,8 @@ from typing import Any, Final, assert_never
 
 from workers.actions.base import Action, FieldSpec
 from workers.domain.outcome import Outcome, Stage
-from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget
+from workers.domain.target import KINDS, Target
+from workers.domain.target_kind import NameField, NameFormat
 
 LONGEST_ID: Final = 128
 LONGEST_TYPE: Final = 32
@@ -26,9 +27,6 @@ MOST_PARAMETERS: Final = 64
 
 HOST: Final = "host.id"
 HOST_NAME: Final = "host.hostName"
-PROCESS: Final = "process.id"
-START_TIME: Final = "startTime"
-PATH: Final = "path.absolute"
 CONTAINER: Final = "container.id"
 
 NO_CONTAINER: Final = "host"
@@ -37,26 +35,6 @@ NO_CONTAINER: Final = "host"
 UNKNOWN_START: Final = -1
 
 _HOST: Final = FieldSpec(HOST, "string", "The node to act on: its id, or a host name that only one has", required=True)
-
-_LOCATION: Final[Mapping[type, tuple[FieldSpec, ...]]] = {
-    ProcessTarget: (
-        FieldSpec(PROCESS, "integer", "The process id on the host", required=True),
-        FieldSpec(
-            START_TIME,
-            "integer",
-            "When the process started, nanoseconds since the epoch; -1 takes whichever has the id when the node takes "
-            "the command in",
-            required=True,
-        ),
-    ),
-    ContainerTarget: (FieldSpec(CONTAINER, "string", "12 to 64 hex digits of the container's id", required=True),),
-    FileTarget: (
-        FieldSpec(PATH, "string", "The absolute path of the file", required=True),
-        FieldSpec(CONTAINER, "string", "The container whose path it is; left out for the host's"),
-    ),
-    NetworkTarget: (FieldSpec(CONTAINER, "string", "The container whose network it is; left out for the host's"),),
-}
-"""How this API names what an action acts on."""
 
 _NOT_HERE: Final = frozenset({"ancestor"})
 """Own parameters of actions that choose among an event's processes; a client of this API names the one it means."""
@@ -67,12 +45,7 @@ UNDO_TAKES: Final[Mapping[str, tuple[str, ...]]] = {"file_unquarantine": ("quara
 FIELDS: Final[Mapping[str, str]] = {
     "action": "actionType",
     "host": HOST,
-    "target.process.pid": PROCESS,
-    "target.process.start_time_ns": START_TIME,
-    "target.container.id": CONTAINER,
-    "target.file.path": PATH,
-    "target.file.container_id": CONTAINER,
-    "target.network.container_id": CONTAINER,
+    **{f"target.{kind.kind}.{field.name}": field.published_name for kind in KINDS for field in kind.name_fields},
 }
 """The room's names of fields in this API's words."""
 
@@ -118,12 +91,30 @@ def standing_of(status: Status) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def parameters_of(action: Action[Any]) -> tuple[FieldSpec, ...]:
     """Everything a client may send for an action: where, on what, and the action's own parameters."""
-    return (_HOST, *_LOCATION[action.target], *own_parameters_of(action))
+    return (_HOST, *_naming(action.target), *own_parameters_of(action))
 
 
 def own_parameters_of(action: Action[Any]) -> tuple[FieldSpec, ...]:
     """What may be chosen of an action beside its target."""
     return tuple(spec for spec in action.parameter_specs() if spec.name not in _NOT_HERE)
+
+
+def is_whole_number(field: NameField) -> bool:
+    """Whether a field that names a target is a number here."""
+    return field.format in (NameFormat.PID, NameFormat.START_TIME)
+
+
+def _naming(kind: type[Target]) -> tuple[FieldSpec, ...]:
+    """How this API names what an action acts on. A start time must be given here, if only as unknown."""
+    return tuple(
+        FieldSpec(
+            field.published_name,
+            "integer" if is_whole_number(field) else "string",
+            field.published_description,
+            required=field.required or field.format is NameFormat.START_TIME,
+        )
+        for field in kind.name_fields
+    )
 
 
 def cut(text: str, most: int) -> str:

@@ -3,12 +3,16 @@
 An unknown field is a fault: a misspelt ``dry_run`` must never become a real kill.
 """
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, create_model
 
+from workers.domain.outcome import Scalar
+from workers.domain.target import KINDS, Target
+from workers.domain.target_kind import NameFormat
 from workers.gateway.refusals import Invalid
-from workers.gateway.requests import Named, NamedContainer, NamedFile, NamedNetwork, NamedProcess, Submission
+from workers.gateway.requests import Named, Submission
 
 Int64 = Annotated[StrictInt, Field(ge=-(1 << 63), lt=1 << 63)]
 Text = Annotated[StrictStr, Field(max_length=1024)]
@@ -19,50 +23,34 @@ class _Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ProcessBody(_Body):
-    """A process."""
+_FORMATS: Final[Mapping[NameFormat, Any]] = {
+    NameFormat.PID: Annotated[StrictInt, Field(ge=1, lt=1 << 31)],
+    NameFormat.START_TIME: Int64 | Annotated[StrictStr, Field(pattern=r"^(-1|\d{1,19})$")] | None,
+    NameFormat.CONTAINER_ID: Name,
+    NameFormat.PATH: Annotated[StrictStr, Field(max_length=4096)],
+}
+"""The type of a field that names a target."""
 
-    pid: Annotated[StrictInt, Field(ge=1, lt=1 << 31)]
-    """Its process id on the host."""
-    start_time_ns: Int64 | Annotated[StrictStr, Field(pattern=r"^(-1|\d{1,19})$")] | None = None
-    """When it started, nanoseconds since the epoch, as a number or as text; -1 or nothing where it is not known: the
-    node then takes the process that has this id when it takes the command in, and says so."""
+_ABSENT: Final[Mapping[NameFormat, Any]] = {NameFormat.START_TIME: None, NameFormat.CONTAINER_ID: ""}
+"""What a field is where it may be left out and is."""
 
-
-class ContainerBody(_Body):
-    """A container."""
-
-    id: Name
-    """12 to 64 hex digits of its id."""
+_UNKNOWN_START: Final = -1
 
 
-class FileBody(_Body):
-    """A file."""
-
-    path: Annotated[StrictStr, Field(max_length=4096)]
-    """Its absolute path."""
-    container_id: Name = ""
-    """The container whose path it is; empty for the host's."""
-
-
-class NetworkBody(_Body):
-    """A network."""
-
-    container_id: Name = ""
-    """The container whose network it is; empty for the host's."""
+def _body_of(kind: type[Target]) -> type[BaseModel]:
+    """The body that names a target of this kind."""
+    fields: dict[str, Any] = {
+        field.name: (
+            _FORMATS[field.format],
+            Field(... if field.required else _ABSENT[field.format], description=field.description),
+        )
+        for field in kind.name_fields
+    }
+    return create_model(f"{kind.kind.capitalize()}Body", __base__=_Body, __doc__=kind.summary, **fields)
 
 
-class TargetBody(_Body):
+class _AnyTarget(_Body):
     """What to act on: exactly one of these."""
-
-    process: ProcessBody | None = None
-    """A process."""
-    container: ContainerBody | None = None
-    """A container."""
-    file: FileBody | None = None
-    """A file."""
-    network: NetworkBody | None = None
-    """The network of the host or of a container."""
 
     def named(self) -> Named:
         """The one that is there.
@@ -70,19 +58,31 @@ class TargetBody(_Body):
         Raises:
             Invalid: none, or more than one.
         """
-        given = [each for each in (self.process, self.container, self.file, self.network) if each is not None]
+        given = [(kind, body) for kind in KINDS if (body := getattr(self, kind.kind)) is not None]
         if len(given) != 1:
-            raise Invalid("target names exactly one of process, container, file and network", field="target")
-        match given[0]:
-            case ProcessBody(pid=pid, start_time_ns=start):
-                known = None if start is None or int(start) == -1 else int(start)
-                return NamedProcess(pid, known)
-            case ContainerBody(id=container_id):
-                return NamedContainer(container_id)
-            case FileBody(path=path, container_id=container_id):
-                return NamedFile(path, container_id)
-            case NetworkBody(container_id=container_id):
-                return NamedNetwork(container_id)
+            *others, last = (kind.kind for kind in KINDS)
+            raise Invalid(f"target names exactly one of {', '.join(others)} and {last}", field="target")
+        kind, body = given[0]
+        names: dict[str, Scalar] = {}
+        for field in kind.name_fields:
+            value = getattr(body, field.name)
+            if field.format is NameFormat.START_TIME and value is not None:
+                value = int(value) if int(value) != _UNKNOWN_START else None
+            if value is not None:
+                names[field.name] = value
+        return Named(kind, names)
+
+
+if TYPE_CHECKING:
+    TargetBody = _AnyTarget
+else:
+    TargetBody = create_model(
+        "TargetBody",
+        __base__=_AnyTarget,
+        __doc__=_AnyTarget.__doc__,
+        **{kind.kind: (_body_of(kind) | None, Field(None, description=kind.summary)) for kind in KINDS},
+    )
+"""A field for each kind of target."""
 
 
 class ExecutionBody(_Body):
