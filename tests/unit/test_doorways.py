@@ -33,7 +33,7 @@ _LOCKS_ONLY = ("workers.host", "workers.log", "workers.store", "workers.system",
 DOORWAYS: Doorways = {
     # third-party
     "alembic": _HISTORY,
-    "cattrs": ("workers.wire.avro",),
+    "cattrs": ("workers.wire.avro", "workers.wire.json_columns"),
     "confluent_kafka": ("workers.log",),
     "cryptography": ("workers.wire.signing",),
     "docker": ("workers.host.containers.docker",),

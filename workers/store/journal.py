@@ -13,10 +13,11 @@ from typing import Any, Final
 
 from workers.domain.ids import ExecutionId, Incarnation, NodeId
 from workers.domain.journal_entry import EntryState, JournalEntry
-from workers.store.sqlite import text
+from workers.domain.outcome import Report, Values
 from workers.store.sqlite.database import RESERVE_BYTES, Database, Schema
-from workers.store.sqlite.store import TABLES, Store, StoredTx, identity
+from workers.store.sqlite.store import HEADERS, TABLES, Store, StoredTx, checked_columns, identity
 from workers.system.ports import Randomness
+from workers.wire.json_columns import JsonColumn
 
 _SCHEMA: Final = Schema(
     application_id=0x446F754A,  # "DouJ"
@@ -51,6 +52,9 @@ _COLUMNS: Final = (
 )
 
 _ORDER: Final = tuple(EntryState)
+
+_CLAIM: Final = JsonColumn[Values](Values)
+_REPORT: Final = JsonColumn[Report](Report)
 
 
 class SqliteJournalTx(StoredTx):
@@ -193,10 +197,10 @@ def _row(entry: JournalEntry) -> tuple[object, ...]:
         entry.attempt,
         entry.seq,
         entry.crashes,
-        text.values_to(entry.claim),
-        text.report_to(entry.report),
+        _CLAIM.text(entry.claim),
+        _REPORT.text(entry.report) if entry.report is not None else "",
         entry.late,
-        text.headers_to(entry.trace),
+        HEADERS.text(entry.trace),
         entry.answer,
     )
 
@@ -204,19 +208,20 @@ def _row(entry: JournalEntry) -> tuple[object, ...]:
 def _entry(row: Sequence[Any]) -> JournalEntry:
     (execution_id, state, command, digest, received, expires, attempt, seq, crashes, claim, report, late, *rest) = row
     trace, answer = rest
-    return JournalEntry(
-        execution_id=ExecutionId(execution_id),
-        state=EntryState(state),
-        command=command,
-        command_sha256=digest,
-        received_at_ns=received,
-        expires_at_ns=expires,
-        attempt=attempt,
-        seq=seq,
-        crashes=crashes,
-        claim=text.values_from(claim),
-        report=text.report_from(report),
-        late=bool(late),
-        trace=text.headers_from(trace),
-        answer=answer,
-    )
+    with checked_columns():
+        return JournalEntry(
+            execution_id=ExecutionId(execution_id),
+            state=EntryState(state),
+            command=command,
+            command_sha256=digest,
+            received_at_ns=received,
+            expires_at_ns=expires,
+            attempt=attempt,
+            seq=seq,
+            crashes=crashes,
+            claim=_CLAIM.read(claim),
+            report=_REPORT.read(report) if report else None,
+            late=bool(late),
+            trace=HEADERS.read(trace),
+            answer=answer,
+        )

@@ -4,15 +4,19 @@ Called by ``store.journal`` and ``store.ledger``, which add their own tables. Of
 """
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
+from workers.domain.errors import PermanentFailure
 from workers.domain.ids import ChainId, LogId
-from workers.domain.log.record import LogPosition, OutRecord
+from workers.domain.log.record import Headers, LogPosition, OutRecord
 from workers.domain.trust.audit import GENESIS, ChainHead
 from workers.log.ports import OutboxRow
-from workers.store.sqlite import text
 from workers.store.sqlite.database import Database, Migration
+from workers.wire.json_columns import JsonColumn
+
+HEADERS: Final = JsonColumn[Headers](Headers)
 
 TABLES: Final[Migration] = (
     """CREATE TABLE producer (
@@ -64,7 +68,7 @@ class StoredTx:
         """Put a record into the outbox."""
         self._connection.execute(
             "INSERT INTO outbox (topic, partition, key, value, headers) VALUES (?, ?, ?, ?, ?)",
-            (record.topic, record.partition, record.key, record.value, text.headers_to(record.headers)),
+            (record.topic, record.partition, record.key, record.value, HEADERS.text(record.headers)),
         )
 
     def next_record_no(self) -> int:
@@ -111,7 +115,8 @@ class Store:
                    WHERE row_id > ? ORDER BY row_id LIMIT ?""",
                 (after, limit),
             ).fetchall()
-        return [OutboxRow(r[0], OutRecord(r[1], r[2], r[3], text.headers_from(r[4]), r[5])) for r in rows]
+        with checked_columns():
+            return [OutboxRow(r[0], OutRecord(r[1], r[2], r[3], HEADERS.read(r[4]), r[5])) for r in rows]
 
     def acknowledge(self, row_ids: Iterable[int]) -> None:
         """Kafka has them. Idempotent. Not synced by itself: losing it sends a record once more, which is allowed."""
@@ -140,6 +145,16 @@ class Store:
 
     def _acknowledged(self, connection: sqlite3.Connection) -> None:
         """What else follows from records being gone; in the same transaction."""
+
+
+@contextmanager
+def checked_columns() -> Iterator[None]:
+    """Around reading columns. Raises ``PermanentFailure`` (``journal_io``) for one that does not hold what was written
+    into it: a damaged column never becomes a claim or an outcome."""
+    try:
+        yield
+    except ValueError as error:
+        raise PermanentFailure(f"the file is damaged: {error}", code="journal_io") from error
 
 
 def identity(database: Database, *, born: str, owner: str, chain: str) -> tuple[str, str]:
