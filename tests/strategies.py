@@ -94,7 +94,7 @@ requests: SearchStrategy[ActionRequest] = _records(
         **dict.fromkeys(("host", "reason", "caller_id", "cooldown_key"), texts),
         **dict.fromkeys(("ttl_s", "undo_after_s", "cooldown_s"), counts),
         **dict.fromkeys(("requested_at_ns", "detected_at_ns"), moments),
-        **dict.fromkeys(("dry_run", "force"), st.booleans()),
+        "dry_run": st.booleans(),
         "verb": st.sampled_from(Verb),
         "actor": actors,
         "steps": _tuples(steps),

@@ -226,9 +226,9 @@ def test_undo_of_what_cannot_be_undone_is_refused_with_the_reason(gateway: FakeG
 def test_cancel_writes_a_request_and_refuses_what_has_ended(gateway: FakeGateway, douse: Douse) -> None:
     story = Story(9001)
     gateway.history.put(story.requested(), story.dispatched())
-    assert douse("cancel", story.id, "--reason", "a mistake", "--force").code == Exit.OK
+    assert douse("cancel", story.id, "--reason", "a mistake").code == Exit.OK
     assert gateway.requests()[-1].subject == story.id
-    assert gateway.requests()[-1].force
+    assert gateway.requests()[-1].reason == "a mistake"
     gateway.history.put(story.claimed(), story.ended())
     assert douse("cancel", story.id).said == "douse: it has ended already: COMPLETED"
 

@@ -604,3 +604,17 @@ def test_what_has_expired_is_not_sent_again(world: World) -> None:
     world.clock.advance(300)
     world.tails.note(LogPosition(LogId("log-2"), COMMANDS, PARTITION), 0)
     assert world.dispatcher.send_again() == 0
+
+
+def test_a_command_sent_again_after_its_alarm_raises_no_second_one(world: World) -> None:
+    """A clock that was turned back makes an execution open again whose alarm was raised already."""
+    asked_ns = world.clock.now_ns()
+    world.ask(execute())
+    world.clock.advance(300 + 60 + 60)
+    world.dispatcher.tick()
+    world.clock.set(asked_ns)
+    world.tails.note(LogPosition(LogId("log-2"), COMMANDS, PARTITION), 0)
+    assert world.dispatcher.send_again() == 1
+    world.clock.advance(3600)
+    world.dispatcher.tick()
+    assert [result.alarm for result in world.results(ONE) if result.alarm] == ["node_silent"]

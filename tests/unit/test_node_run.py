@@ -317,14 +317,13 @@ def test_a_command_that_expires_while_a_runtime_is_asked_never_starts(
     assert bench.world.touched == 0
 
 
-def test_a_command_for_later_runs_then(bench: NodeBench) -> None:
+def test_a_command_that_is_to_start_later_is_rejected_because_no_node_can_put_it_off(bench: NodeBench) -> None:
     command = bench.command(not_before_ns=bench.clock.now_ns() + 20_000_000_000)
     bench.send(command)
-    bench.settle(patience_s=19)
-    assert bench.results() == []
-    bench.settle(patience_s=20)
-    assert bench.clock.now_ns() >= command.not_before_ns
-    assert steps(bench, command)[-1][0] is Outcome.COMPLETED
+    bench.settle()
+    assert bench.results()[-1].code.endswith("unsupported")
+    assert steps(bench, command) == [(Outcome.REJECTED, 0, 1)]
+    assert bench.world.touched == 0
 
 
 def test_a_full_journal_stops_claiming_and_nothing_is_done(bench: NodeBench) -> None:

@@ -101,15 +101,14 @@ def undo(
 def cancel(
     execution_id: Annotated[str, typer.Argument(help="The execution to cancel.", metavar="ID")],
     reason: ReasonOption = "",
-    force: Annotated[bool, typer.Option("--force", help="Even where that leaves something half done.")] = False,
     wait: WaitOption = False,
     timeout: TimeoutOption = 120.0,
     data: DataOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Cancel an execution that has not ended; what the node has begun, it finishes."""
+    """Cancel an execution before its command is signed; what is with its node runs or expires there."""
     with connected(data) as client:
-        execution = client.post("executions", execution_id, "cancel", json={"reason": reason, "force": force})
+        execution = client.post("executions", execution_id, "cancel", json={"reason": reason})
         _finish(client, execution, output, wait_s=timeout if wait else 0.0, wanted=frozenset({"CANCELED"}))
 
 

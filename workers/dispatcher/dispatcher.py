@@ -160,14 +160,8 @@ class Dispatcher:
         self._services.recorder.dead_letter(tx, record, reason=reason, message=message, at_ns=self._clock.now_ns())
 
     def _say_gap(self, turn: Turn, gap: Gap) -> None:
-        place: dict[str, str | int] = {
-            "topic": gap.position.topic,
-            "partition": gap.position.partition,
-            "log_id": gap.position.log_id,
-        }
-        range_: dict[str, str | int] = {"expected": gap.expected, "resumed_at": gap.resumed_at, "reason": gap.reason}
-        self._services.telemetry.log("gap", level="error", **place, **range_)
-        self._services.recorder.audit(turn.tx, "gap", at_ns=turn.now_ns, detail={**place, **range_})
+        self._services.telemetry.log("gap", level="error", **gap.detail)
+        self._services.recorder.audit(turn.tx, "gap", at_ns=turn.now_ns, detail=gap.detail)
 
     @staticmethod
     def _advance(tx: LedgerTx, delivery: Delivery) -> None:

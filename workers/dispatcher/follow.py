@@ -55,7 +55,9 @@ def result(turn: Turn, record: Record) -> None:
     if row.settled:
         return
     if said.stage is Stage.CLAIMED and row.stage is Stage.DISPATCHED:
-        turn.rows.put_execution(replace(row, stage=Stage.CLAIMED), due_ns=_silent_ns(turn, row))
+        turn.rows.put_execution(
+            replace(row, stage=Stage.CLAIMED), due_ns=row.silence_due_ns(turn.services.silent_after_s)
+        )
     elif said.stage is Stage.ENDED and said.outcome is not None:
         _ended(turn, row, said, said.outcome)
 
@@ -129,7 +131,7 @@ def _ask(turn: Turn, row: ExecutionRow) -> None:
     # The copy lies behind the bound of its own log; with copies in two logs no one offset proves anything any more.
     log_id = row.log_id if _is_there_still(turn, row) else ""
     asked = replace(row, asked=row.asked + 1, log_id=log_id)
-    turn.rows.put_execution(asked, due_ns=_silent_ns(turn, row))
+    turn.rows.put_execution(asked, due_ns=row.silence_due_ns(turn.services.silent_after_s))
     turn.audit("asked_again", row, actor="", detail={"node_id": row.node_id, "times": asked.asked})
 
 
@@ -142,7 +144,7 @@ def _is_there_still(turn: Turn, row: ExecutionRow) -> bool:
 def _ended(turn: Turn, row: ExecutionRow, said: ActionResult, outcome: Outcome) -> None:
     if not outcome.is_final:
         unknown = replace(row, stage=Stage.CLAIMED, outcome=outcome.value)
-        turn.rows.put_execution(unknown, due_ns=_silent_ns(turn, row))
+        turn.rows.put_execution(unknown, due_ns=row.silence_due_ns(turn.services.silent_after_s))
         return
     after = replace(row, stage=Stage.ENDED, outcome=outcome.value, effect_holds=said.effect_holds)
     # What still holds must stay undoable however long ago it was done.
@@ -161,9 +163,3 @@ def _lifted(turn: Turn, row: ExecutionRow) -> None:
 def _lost(turn: Turn, row: ExecutionRow) -> None:
     message = f"node {row.node_id} came back without the journal that knew this command; what it did is not known"
     release.settle(turn, turn.ended(row, Outcome.UNKNOWN, "node_state_lost", message))
-
-
-def _silent_ns(turn: Turn, row: ExecutionRow) -> int:
-    """When the silence alarm rings; 0 when it has rung."""
-    rung = row.seq > 3
-    return 0 if rung else row.expires_at_ns + (row.timeout_s + turn.services.silent_after_s) * 1_000_000_000

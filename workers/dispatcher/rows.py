@@ -18,8 +18,11 @@ from workers.domain.request import ActionRequest
 from workers.store.ports import LedgerTx
 from workers.wire.ports import Codec
 
-FIRST_FREE_SEQ: Final = 3
-"""REQUESTED is 0, HELD 1, DISPATCHED 2; ends and alarms count from here."""
+STAGE_SEQ: Final = {Stage.REQUESTED: 0, Stage.HELD: 1, Stage.DISPATCHED: 2}
+"""The sequence number of each step that the dispatcher writes at most once."""
+
+FIRST_FREE_SEQ: Final = len(STAGE_SEQ)
+"""Ends and alarms count from here."""
 
 _NO_NODE: Final = NodeId("")
 _NO_INCARNATION: Final = Incarnation("")
@@ -65,6 +68,17 @@ class ExecutionRow:
     def settled(self) -> bool:
         """Whether its last word was heard."""
         return self.stage is Stage.ENDED and Outcome(self.outcome).is_final
+
+    @property
+    def alarmed(self) -> bool:
+        """Whether the alarm ``node_silent`` was raised; nothing else takes a sequence number before the end."""
+        return self.seq > FIRST_FREE_SEQ
+
+    def silence_due_ns(self, silent_after_s: int) -> int:
+        """When the alarm ``node_silent`` is due; 0 once it was raised, for it is raised once."""
+        if self.alarmed:
+            return 0
+        return self.expires_at_ns + (self.timeout_s + silent_after_s) * 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from workers.actions.base import Action
-from workers.dispatcher.rows import ExecutionRow, Rows
+from workers.dispatcher.rows import STAGE_SEQ, ExecutionRow, Rows
 from workers.dispatcher.tails import Tails
 from workers.domain.outcome import NOTHING, Outcome, Stage, Values, code
 from workers.domain.policy import Decision, PolicyState
@@ -54,16 +54,17 @@ class Turn:
 
     def requested(self, row: ExecutionRow, request: ActionRequest) -> None:
         """Write that it was asked for, the whole request inside."""
-        self._write(row, Stage.REQUESTED, 0, request=request)
+        self._write(row, Stage.REQUESTED, STAGE_SEQ[Stage.REQUESTED], request=request)
 
     def held(self, row: ExecutionRow, reason: str, message: str) -> None:
         """Write that it waits for somebody."""
-        self._write(row, Stage.HELD, 1, code=reason, message=message)
+        self._write(row, Stage.HELD, STAGE_SEQ[Stage.HELD], code=reason, message=message)
         self.audit("held", row, actor="", detail={"reason": reason})
 
     def dispatched(self, row: ExecutionRow, *, actor: str, approval_class: str) -> None:
         """Write that its signed command is on its way."""
-        self._write(row, Stage.DISPATCHED, 2, deadline_ns=row.expires_at_ns, command_sha256=row.command_sha256)
+        seq = STAGE_SEQ[Stage.DISPATCHED]
+        self._write(row, Stage.DISPATCHED, seq, deadline_ns=row.expires_at_ns, command_sha256=row.command_sha256)
         detail: Values = {"action": row.action, "node_id": row.node_id, "approval_class": approval_class}
         self.audit("dispatched", row, actor=actor, detail={**detail, "command_sha256": row.command_sha256})
 

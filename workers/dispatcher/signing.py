@@ -67,8 +67,7 @@ def dispatch(turn: Turn, row: ExecutionRow, request: ActionRequest, node: NodeRo
     turn.rows.put_sent(row.execution_id, sent)
     if bound is not None:
         turn.rows.put_tail(*bound)
-    silent_ns = command.expires_at_ns + (command.timeout_s + turn.services.silent_after_s) * SECOND_NS
-    turn.rows.put_execution(after, due_ns=silent_ns)
+    turn.rows.put_execution(after, due_ns=after.silence_due_ns(turn.services.silent_after_s))
     turn.dispatched(after, actor=request.actor.name, approval_class=approval_class)
     turn.services.telemetry.count("dispatcher.dispatched", labels={"action": action.name})
 

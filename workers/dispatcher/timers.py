@@ -38,7 +38,8 @@ def send_again(turn: Turn) -> int:
         if row.log_id and row.log_id != bound[0].log_id:
             signing.queue(turn, sent)
             # Copies in two logs: no one offset can prove any more that none was taken in.
-            turn.rows.put_execution(replace(row, log_id=""), due_ns=_silent_ns(turn, row))
+            due_ns = row.silence_due_ns(turn.services.silent_after_s)
+            turn.rows.put_execution(replace(row, log_id=""), due_ns=due_ns)
             turn.audit("sent_again", row, actor="", detail={"log_id": bound[0].log_id})
             again += 1
     return again
@@ -56,7 +57,3 @@ def _ring(turn: Turn, row: ExecutionRow) -> None:
             turn.rows.forget(row)
         case Stage.REQUESTED:  # waits for the step before it, which has a timer of its own
             turn.rows.put_execution(row)
-
-
-def _silent_ns(turn: Turn, row: ExecutionRow) -> int:
-    return row.expires_at_ns + (row.timeout_s + turn.services.silent_after_s) * signing.SECOND_NS

@@ -6,7 +6,7 @@ but may not run gets a REJECTED or EXPIRED result.
 """
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 from workers.domain.command import ActionCommand, parameters_digest
 from workers.domain.ids import Incarnation, KeyId, NodeId, is_execution_id
@@ -56,18 +56,6 @@ UNKNOWN_HERE: Final = Local(known=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Clear:
-    """It may start."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """It may start, but not before this moment."""
-
-    until_ns: int
-
-
-@dataclass(frozen=True, slots=True)
 class Refused:
     """It may not start; nothing was touched."""
 
@@ -75,9 +63,6 @@ class Refused:
     """REJECTED or EXPIRED."""
     reason: str
     message: str
-
-
-Verdict: TypeAlias = Clear | Wait | Refused
 
 
 def misaddressed(command: ActionCommand, signatory: Signatory, me: Addressee, *, now_ns: int) -> Misaddressed | None:
@@ -99,12 +84,15 @@ def misaddressed(command: ActionCommand, signatory: Signatory, me: Addressee, *,
     return None
 
 
-def judge(command: ActionCommand, local: Local, *, now_ns: int) -> Verdict:
-    """Whether ``command``, which is ours, may start at ``now_ns``. The node's own word beats the command's."""
+def judge(command: ActionCommand, local: Local, *, now_ns: int) -> Refused | None:
+    """Why ``command``, which is for this node, may not start at ``now_ns``; None when it may. The node's own settings
+    beat the command."""
     name = command.action
     if now_ns > command.expires_at_ns:
         late_s = (now_ns - command.expires_at_ns) / 1e9
         return Refused(Outcome.EXPIRED, "expired", f"expired {late_s:.1f} s before it could start; nothing was touched")
+    if command.not_before_ns > command.issued_at_ns:
+        return _no("unsupported", "this node starts a command at once; it cannot put one off")
     if not local.known:
         return _no("unsupported", f"this node knows no action {name!r}")
     if not local.enabled:
@@ -119,9 +107,7 @@ def judge(command: ActionCommand, local: Local, *, now_ns: int) -> Verdict:
         if local.takes is None or not isinstance(command.target, local.takes):
             kind = command.target.kind if command.target is not None else "command without a target"
             return _no("wrong_target", f"{name} does not act on a {kind}")
-    if command.not_before_ns > now_ns:
-        return Wait(command.not_before_ns)
-    return Clear()
+    return None
 
 
 def _no(reason: str, message: str) -> Refused:

@@ -84,7 +84,6 @@ class ActionRequest:
     """Seconds after which a success is undone by itself; 0 never."""
     subject: ExecutionId = NO_EXECUTION
     """The execution an undo, cancel, approve or deny is about."""
-    force: bool = False
     caller_id: str = ""
     """The client's own correlation id, echoed."""
     causation: Causation = NO_CAUSE

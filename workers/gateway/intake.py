@@ -150,9 +150,7 @@ class Intake:
             self._write("asked_undo", request, new_id, person, span.headers())
             return Asked(new_id, request)
 
-    def cancel(
-        self, execution_id: str, *, person: Principal, reason: str = "", force: bool = False, parent: Headers = ()
-    ) -> Execution:
+    def cancel(self, execution_id: str, *, person: Principal, reason: str = "", parent: Headers = ()) -> Execution:
         """Write a request to cancel an execution; the execution as it is now.
 
         Raises:
@@ -160,7 +158,7 @@ class Intake:
         """
         with self.telemetry.span("gateway cancel", parent=parent) as span:
             running = self.found(execution_id, person=person, access=Access.EXEC)
-            request = requests.cancel(running, person=person, now_ns=self.clock.now_ns(), reason=reason, force=force)
+            request = requests.cancel(running, person=person, now_ns=self.clock.now_ns(), reason=reason)
             self._write("asked_cancel", request, running.execution_id, person, span.headers())
             return running
 

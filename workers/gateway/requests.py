@@ -121,7 +121,7 @@ def undo(
     return replace(request, steps=(Step(execution_id, action.reversible_by, None),))
 
 
-def cancel(running: Execution, *, person: Principal, now_ns: int, reason: str, force: bool) -> ActionRequest:
+def cancel(running: Execution, *, person: Principal, now_ns: int, reason: str) -> ActionRequest:
     """The request to cancel an execution that has not ended.
 
     Raises:
@@ -129,7 +129,7 @@ def cancel(running: Execution, *, person: Principal, now_ns: int, reason: str, f
     """
     if running.outcome is not None and running.outcome.is_final:
         raise Conflict(f"it has ended already: {running.outcome}", code="ended")
-    return replace(_about(Verb.CANCEL, running, person=person, now_ns=now_ns, reason=reason), force=force)
+    return _about(Verb.CANCEL, running, person=person, now_ns=now_ns, reason=reason)
 
 
 def differs(submission: ActionRequest, known: ActionRequest) -> str:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from workers.actions.base import Action, Job
-from workers.domain.admission import UNKNOWN_HERE, Local, Verdict, judge
+from workers.domain.admission import UNKNOWN_HERE, Local, Refused, judge
 from workers.domain.command import ActionCommand
 from workers.domain.errors import CommandRejected
 from workers.domain.journal_entry import EntryState, JournalEntry
@@ -39,8 +39,8 @@ class Gate:
             raise CommandRejected(f"this node knows no action {command.action!r}", code="unsupported")
         return action
 
-    def judge(self, command: ActionCommand) -> Verdict:
-        """Whether the command may start now."""
+    def judge(self, command: ActionCommand) -> Refused | None:
+        """Why the command may not start now; None when it may."""
         return judge(command, self._local(command), now_ns=self._services.time.now_ns())
 
     def job(self, command: ActionCommand) -> Job[Any]:

@@ -12,7 +12,7 @@ from typing import Final
 from workers.actions.base import Lane
 from workers.domain.command import ActionCommand
 from workers.domain.log.record import Delivery, Gap
-from workers.domain.outcome import Outcome, Report, Scalar, code
+from workers.domain.outcome import Outcome, Report, code
 from workers.node.attempts import fresh_claim
 from workers.node.failures import Unreadable
 from workers.node.gate import Gate
@@ -120,15 +120,8 @@ class Intake:
         return Report(Outcome.REJECTED, code(command.action, Outcome.REJECTED, "queue_full"), message)
 
     def _gap(self, tx: Remembering, gap: Gap) -> None:
-        detail: dict[str, Scalar] = {
-            "topic": gap.position.topic,
-            "partition": gap.position.partition,
-            "expected": gap.expected,
-            "resumed_at": gap.resumed_at,
-            "reason": gap.reason,
-        }
-        self._services.recorder.audit(tx, "gap", at_ns=self._services.time.now_ns(), detail=detail)
-        self._services.telemetry.log("gap", level="error", **dict(detail))
+        self._services.recorder.audit(tx, "gap", at_ns=self._services.time.now_ns(), detail=gap.detail)
+        self._services.telemetry.log("gap", level="error", **gap.detail)
 
 
 def _behind(delivery: Delivery) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from workers.actions.base import Lane
-from workers.domain.admission import Clear, Refused, misaddressed
+from workers.domain.admission import Refused, misaddressed
 from workers.domain.command import ActionCommand
 from workers.domain.errors import PermanentFailure
 from workers.domain.journal_entry import EntryState, JournalEntry
@@ -100,7 +100,7 @@ class Reader:
         command = found.command
         if found.refusal or command.dry_run or command.undo_of or not self._gate.action(command).local:
             return found
-        if not self._lanes.idle(found.ticket.lane) or not isinstance(self._gate.judge(command), Clear):
+        if not self._lanes.idle(found.ticket.lane) or self._gate.judge(command) is not None:
             return found
         if self._services.journal.entry(command.command_id) is not None:
             return found

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from workers.actions.base import Begun, Done, NotDone, Pending, Probe
-from workers.domain.admission import Clear, Refused, Wait
+from workers.domain.admission import Refused
 from workers.domain.command import ActionCommand
 from workers.domain.errors import JournalAway
 from workers.domain.ids import ExecutionId
@@ -85,16 +85,9 @@ class Runner:
 
     def _begin(self, turn: _Turn) -> Ticket | None:
         """Nothing was claimed yet."""
-        verdict = self._gate.judge(turn.command)
-        match verdict:
-            case Wait(until_ns=until_ns):
-                return self._later(turn.ticket, (until_ns - self._services.time.now_ns()) / _NS)
-            case Refused():
-                return self._end(turn, _refusal(turn.command, verdict))
-            case Clear():
-                pass
-            case _:
-                assert_never(verdict)
+        refused = self._gate.judge(turn.command)
+        if refused is not None:
+            return self._end(turn, _refusal(turn.command, refused))
         bound = self._failures.guard(turn.command, lambda: self._binder.bind_patiently(turn.command))
         if isinstance(bound, Bound) and turn.command.dry_run:
             return self._end(turn, self._dry_run(turn.command, bound))

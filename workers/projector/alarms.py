@@ -70,17 +70,9 @@ class Alarms:
     def gaps(self, gaps: Iterable[Gap]) -> None:
         """Records that can no longer be read."""
         for gap in gaps:
-            place = gap.position
-            self._telemetry.count(GAPS, labels={"topic": place.topic})
-            detail: Values = {
-                "topic": place.topic,
-                "partition": place.partition,
-                "expected": gap.expected,
-                "resumed_at": gap.resumed_at,
-                "reason": gap.reason,
-            }
-            self._telemetry.log("history_gap", level="error", **detail)
-            self._audit("gap", detail)
+            self._telemetry.count(GAPS, labels={"topic": gap.position.topic})
+            self._telemetry.log("history_gap", level="error", **gap.detail)
+            self._audit("gap", gap.detail)
 
     def clones(self, places: Iterable[tuple[str, int]]) -> None:
         """Two different signed records carry one number: a key is used in two places."""

@@ -73,15 +73,8 @@ class Decider:
                 self._record(delivery)
 
     def _gap(self, gap: Gap) -> None:
-        detail: Values = {
-            "topic": gap.position.topic,
-            "partition": gap.position.partition,
-            "expected": gap.expected,
-            "resumed_at": gap.resumed_at,
-            "reason": gap.reason,
-        }
         with self._outgoing.begin() as tx:
-            self._recorder.audit(tx, "gap", at_ns=self._clock.now_ns(), detail=detail)
+            self._recorder.audit(tx, "gap", at_ns=self._clock.now_ns(), detail=gap.detail)
 
     def _record(self, record: Record) -> None:
         """Every record ends here: decided, suppressed or a dead letter; a poison pill costs itself only."""

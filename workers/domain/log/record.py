@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from workers.domain.ids import LogId
+from workers.domain.outcome import Values
 
 Headers: TypeAlias = tuple[tuple[str, bytes], ...]
 
@@ -44,6 +45,18 @@ class Gap:
     expected: int
     resumed_at: int
     reason: str
+
+    @property
+    def detail(self) -> Values:
+        """What every worker's audit record says of it."""
+        return {
+            "topic": self.position.topic,
+            "partition": self.position.partition,
+            "log_id": self.position.log_id,
+            "expected": self.expected,
+            "resumed_at": self.resumed_at,
+            "reason": self.reason,
+        }
 
 
 Delivery: TypeAlias = Record | Gap

@@ -141,5 +141,3 @@ class CancelBody(_Body):
 
     reason: Text = ""
     """In your words."""
-    force: StrictBool = False
-    """Cancel even where that leaves something half done; the outcome says so."""

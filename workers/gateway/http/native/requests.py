@@ -96,8 +96,6 @@ def add(app: FastAPI, services: Services) -> None:
         """Asks for it, and answers with the execution as it is then; only what has not ended can be cancelled."""
         person, parent = caller(request), trace_of(request)
         running = await services.writing(
-            lambda: services.intake.cancel(
-                execution_id, person=person, reason=body.reason, force=body.force, parent=parent
-            )
+            lambda: services.intake.cancel(execution_id, person=person, reason=body.reason, parent=parent)
         )
         return show_execution.execution(running, signer=services.signer)
