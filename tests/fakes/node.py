@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
@@ -31,7 +31,7 @@ from tests.fakes.telemetry import FakeTelemetry
 from tests.guarantees.observation import Observation
 from workers.actions.base import Lane
 from workers.domain.command import ActionCommand, parameters_digest
-from workers.domain.errors import MalformedMessage
+from workers.domain.errors import LimitExceeded, MalformedMessage, PermanentFailure, TransientFailure
 from workers.domain.ids import ExecutionId, InstanceId, NodeId, uuid7
 from workers.domain.journal_entry import EntryState
 from workers.domain.log import topics
@@ -56,6 +56,7 @@ from workers.node.health import Health
 from workers.node.heartbeat import Heartbeat
 from workers.node.intake import Intake
 from workers.node.lanes import Lanes
+from workers.node.loop import LaneSignals
 from workers.node.recover import Recovery
 from workers.node.run import Runner
 from workers.node.services import Identity, Services
@@ -84,12 +85,12 @@ class NodeBench:
         *,
         settings: ResponseActions | None = None,
         seed: int = 0,
-        lanes: Callable[[int, Callable[[], int]], Lanes] = lambda length, _: Lanes(length),
+        lane_signals: LaneSignals | None = None,
         lock: AbstractContextManager[object] | None = None,
         waits: bool = False,
     ) -> None:
-        """`lanes`, `lock` and `waits` are for tests that run the loop's threads."""
-        self._make_lanes, self._waits = lanes, waits
+        """`lane_signals`, `lock` and `waits` are for tests that run the loop's threads."""
+        self.lane_signals, self._waits = lane_signals, waits
         self.clock = FakeClock()
         self.randomness = FakeRandomness(seed)
         self.world = World(self.clock.now_ns)
@@ -139,7 +140,8 @@ class NodeBench:
             health=Health(self.clock),
             uploads=uploads,
         )
-        self.lanes = self._make_lanes(self.settings.queue_length, self.clock.monotonic_ns)
+        signals, length = self.lane_signals, self.settings.queue_length
+        self.lanes = Lanes(length, lock=signals.lock, wake=signals.wake) if signals else Lanes(length)
         self.gate = Gate(self.services)
         self.transitions = Transitions(self.services)
         self.watch = DeadlineWatch(self.services, self.transitions)
@@ -171,6 +173,14 @@ class NodeBench:
         self.lanes.done(ticket, self.runner.step(ticket))
         return True
 
+    def read(self) -> bool:
+        """One step of the feed; whether broker and journal allowed it."""
+        try:
+            self.feed.step(0.0)
+        except (TransientFailure, LimitExceeded, PermanentFailure):
+            return False
+        return True
+
     def relay(self) -> int:
         """Move the outbox to the bus."""
         rows: list[OutboxRow] = list(self.executor.outbox(limit=10_000))
@@ -184,8 +194,8 @@ class NodeBench:
         """Step until nothing moves; then let up to `patience_s` pass for what is due later."""
         until_ns = self.clock.monotonic_ns() + round(patience_s * 1e9)
         while True:
-            self.feed.step(0.0)
-            self.feed.step(0.0)  # what the first heard of topologies, the second reads
+            self.read()
+            self.read()  # what the first learnt of topologies, the second reads
             worked = [self.turn(lane) for lane in Lane]
             if any(worked) or self.relay():
                 continue

@@ -62,7 +62,7 @@ def run_through_crashes(bench: NodeBench, *, most: int = 50) -> int:
 def passes(place: str) -> int:
     """How often an undisturbed workload passes a place."""
     bench = NodeBench()
-    bench.feed.step(0.0)
+    bench.read()
     workload(bench)
     bench.settle(patience_s=400)
     return bench.failpoints.passes.count(place)
@@ -74,7 +74,7 @@ def test_after_a_crash_at_any_pass_of_any_place_every_promise_holds(place: str) 
     assert swept, f"the workload never passes {place}"
     for nth in range(1, swept + 1):
         bench = NodeBench()
-        bench.feed.step(0.0)
+        bench.read()
         workload(bench)
         bench.failpoints.arm(place, nth=nth)
         assert run_through_crashes(bench) == 1
@@ -86,7 +86,7 @@ def test_after_a_crash_at_any_pass_of_any_place_every_promise_holds(place: str) 
 @pytest.mark.parametrize(("first", "second"), list(itertools.product(FAILPOINTS, FAILPOINTS)))
 def test_a_second_crash_during_the_recovery_from_the_first_changes_nothing(first: str, second: str) -> None:
     bench = NodeBench()
-    bench.feed.step(0.0)
+    bench.read()
     workload(bench)
     bench.failpoints.arm(first)
     with pytest.raises(Crash):

@@ -81,12 +81,13 @@ def test_containment_ends_while_every_gathering_hand_is_busy_for_ever() -> None:
     copies = [bench.command("scripted_copy", number) for number in (1, 2, 3, 4)]
     for copy in copies:
         bench.send(copy)
-    bench.feed.step(0.0)
+    bench.read()
     held = [bench.lanes.take(Lane.GATHERING, 0), bench.lanes.take(Lane.GATHERING, 0)]
     assert all(held), "two gathering hands hold a ticket and never come back"
     for number in (5, 6, 7, 8):
         bench.send(bench.command("scripted_kill", number))
-    while bench.feed.step(0.0) or bench.turn(Lane.CONTAINMENT) or bench.relay():
+    bench.read()
+    while bench.turn(Lane.CONTAINMENT) or bench.relay():
         pass
     stuck = frozenset(copy.command_id for copy in copies)
     ContainmentNeverWaitsForGathering().check(bench.observation(gathering_stuck=2, stuck=stuck))

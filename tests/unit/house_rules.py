@@ -87,8 +87,10 @@ def forbidden_call_complaints(source: Source) -> list[str]:
 
 
 def thread_complaints(source: Source, *, free: Sequence[str], locks_only: Sequence[str]) -> list[str]:
-    """Complain of threads and pools outside files named `loop` and the free rooms; some rooms may take a lock."""
-    if source.module.rpartition(".")[2] == "loop" or any(within(source.module, room) for room in free):
+    """Complain of threads and pools outside files named `loop`, their runner and the free packages; some packages may
+    take a lock."""
+    is_runner = source.module == "workers.service"
+    if is_runner or source.module.rpartition(".")[2] == "loop" or any(within(source.module, room) for room in free):
         return []
     may_lock = any(within(source.module, room) for room in locks_only)
     complaints = []

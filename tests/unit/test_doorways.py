@@ -263,6 +263,7 @@ def test_an_allowed_call_is_not_reported(text: str) -> None:
         ("workers.store.journal", "import concurrent.futures"),
         ("workers.gateway.routes", "import asyncio"),
         ("workers.node.looping", "import threading"),
+        ("workers.node.service", "import threading"),
     ],
 )
 def test_a_stray_thread_is_reported(module: str, text: str) -> None:
@@ -273,6 +274,7 @@ def test_a_stray_thread_is_reported(module: str, text: str) -> None:
     ("module", "text"),
     [
         ("workers.node.loop", "import threading\nthreading.Thread()"),
+        ("workers.service", "import threading\nthreading.Thread()"),
         ("workers.cli.up", "import threading\nthreading.Thread()"),
         ("workers.store.journal", "import threading\nlock = threading.Lock()"),
         ("workers.store.journal", "from threading import Lock"),

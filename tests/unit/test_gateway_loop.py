@@ -14,10 +14,12 @@ import pytest
 
 from tests.fakes.bus import FakeBus
 from tests.fakes.gateway import TOKEN, FakeGateway
+from tests.fakes.telemetry import FakeTelemetry
 from workers.domain.errors import ConfigError, TransientFailure
 from workers.domain.log.record import Earliest, OutRecord
 from workers.gateway.loop import Appender, Loop
 from workers.log.ports import Ack
+from workers.service import Service
 from workers.system.clock import SystemClock
 
 TOPIC = "runtime.events"
@@ -36,27 +38,47 @@ class CountingRelay:
         return 0
 
 
+class AcknowledgingWriter:
+    """A writer that acknowledges everything."""
+
+    def __init__(self) -> None:
+        self.acked: list[Ack] = []
+
+    def send(self, record: OutRecord, *, token: int) -> None:
+        self.acked.append(Ack(token))
+
+    def acks(self, timeout_s: float = 0.0) -> Sequence[Ack]:
+        acked, self.acked = self.acked, []
+        return acked
+
+    def flush(self, timeout_s: float) -> int:
+        return 0
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
 @contextmanager
-def pumping(appender: Appender) -> Iterator[None]:
+def running(appender: Appender) -> Iterator[None]:
     """The appender's thread."""
     stop = threading.Event()
-    thread = threading.Thread(target=appender.pump, args=(stop, SystemClock()))
-    thread.start()
+    thread = Service(FakeTelemetry()).start_thread("append", appender.step, stop)
     try:
         yield
     finally:
         stop.set()
         thread.join()
+        appender.drain(SystemClock())
 
 
 def record(number: int) -> OutRecord:
     return OutRecord(TOPIC, str(number).encode(), str(number).encode())
 
 
-def test_many_callers_at_once_each_get_the_fate_of_their_own_records() -> None:
+def test_many_callers_at_once_each_get_the_result_of_their_own_records() -> None:
     bus = FakeBus({TOPIC: 3})
     appender = Appender(bus.writer())
-    with pumping(appender), ThreadPoolExecutor(16) as callers:
+    with running(appender), ThreadPoolExecutor(16) as callers:
         list(callers.map(lambda n: appender.append([record(3 * n + i) for i in range(3)]), range(100)))
     reader = bus.reader()
     reader.assign(dict.fromkeys(reader.partitions(TOPIC), Earliest()))
@@ -66,7 +88,7 @@ def test_many_callers_at_once_each_get_the_fate_of_their_own_records() -> None:
 def test_a_record_that_the_log_refuses_fails_its_caller_only() -> None:
     bus = FakeBus({TOPIC: 1})
     appender = Appender(bus.writer())
-    with pumping(appender):
+    with running(appender):
         with pytest.raises(TransientFailure, match="unknown_topic"):
             appender.append([OutRecord("no.such.topic", b"k", b"v")])
         with pytest.raises(TransientFailure, match="oversize"):
@@ -74,47 +96,33 @@ def test_a_record_that_the_log_refuses_fails_its_caller_only() -> None:
         appender.append([record(1)])
 
 
-def test_a_log_that_is_away_lets_the_caller_go_and_does_not_hold_up_the_end() -> None:
+def test_a_log_that_is_unavailable_releases_the_caller_and_does_not_delay_the_end() -> None:
     bus = FakeBus({TOPIC: 1})
     appender = Appender(bus.writer(), wait_s=0.05, drain_s=0.05)
-    with pumping(appender):
+    with running(appender):
         bus.is_down = True
         with pytest.raises(TransientFailure, match="did not acknowledge"):
             appender.append([record(1)])
 
 
 def test_a_fault_of_the_writer_reaches_the_caller_and_the_next_one_is_served() -> None:
-    class Breaking:
-        """Breaks once."""
-
-        def __init__(self) -> None:
-            self.acked: list[Ack] = []
-            self.broke = False
+    class Breaking(AcknowledgingWriter):
+        broke = False
 
         def send(self, record: OutRecord, *, token: int) -> None:
             if not self.broke:
                 self.broke = True
                 raise ZeroDivisionError("a bug")
-            self.acked.append(Ack(token))
-
-        def acks(self, timeout_s: float = 0.0) -> Sequence[Ack]:
-            acked, self.acked = self.acked, []
-            return acked
-
-        def flush(self, timeout_s: float) -> int:
-            return 0
-
-        def close(self) -> None:
-            """Nothing to close."""
+            super().send(record, token=token)
 
     appender = Appender(Breaking())
-    with pumping(appender):
+    with running(appender):
         with pytest.raises(ZeroDivisionError):
             appender.append([record(1)])
         appender.append([record(2)])
 
 
-def test_it_serves_on_a_free_port_until_it_is_told_to_stop_and_answers_what_was_asked() -> None:
+def test_it_serves_on_a_free_port_until_stopped_and_answers_pending_requests() -> None:
     gateway, relay, closed = FakeGateway(), CountingRelay(), threading.Event()
     loop = Loop(
         gateway.app,
@@ -161,6 +169,31 @@ def test_a_port_in_use_is_one_line_and_nothing_was_started() -> None:
         )
         with pytest.raises(ConfigError, match=f"port {port}"):
             loop.run(threading.Event())
+    assert gateway.audit() == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ends_by_itself_ends_the_gateway() -> None:
+    class Breaking(AcknowledgingWriter):
+        def acks(self, timeout_s: float = 0.0) -> Sequence[Ack]:
+            raise ZeroDivisionError("a bug")
+
+    gateway, relay, closed = FakeGateway(), CountingRelay(), threading.Event()
+    loop = Loop(
+        gateway.app,
+        host="127.0.0.1",
+        port=0,
+        appender=Appender(Breaking()),
+        relay=relay,
+        trail=gateway.trail,
+        telemetry=gateway.telemetry,
+        clock=SystemClock(),
+        close=closed.set,
+    )
+    with pytest.raises(TransientFailure, match="gateway-append ended by itself"):
+        loop.run(threading.Event())
+    assert relay.drained
+    assert closed.is_set()
 
 
 def test_no_answer_waits_for_the_clients_delayed_acknowledgement() -> None:

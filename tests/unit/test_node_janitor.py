@@ -49,7 +49,7 @@ def test_what_a_living_command_owns_is_left_alone_until_it_has_ended(site: Site)
     site.bench.world.spawn(1)
     command = site.bench.command()
     site.bench.send(command)
-    site.bench.feed.step(0.0)
+    site.bench.read()
     site.leave(command.command_id)
     site.janitor.step()
     assert site.spool.kept() == [command.command_id]

@@ -1,4 +1,4 @@
-"""The threads: they meet in the lanes and the journal, a stop drains them, a hung hand holds up nobody else's work.
+"""The threads: they meet in the lanes and the journal, a stop drains them, a hung thread holds up no other work.
 
 Real threads on fake ports; every wait ends as soon as what it waits for is there.
 """
@@ -22,8 +22,8 @@ from workers.domain.ids import ExecutionId
 from workers.domain.journal_entry import EntryState
 from workers.domain.outcome import Outcome
 from workers.node.janitor import Janitor
-from workers.node.lanes import Ticket
-from workers.node.loop import CommitSignal, Loop, Pace, SharedLanes, Steps
+from workers.node.lanes import Lanes, Ticket
+from workers.node.loop import CommitSignal, LaneSignals, Loop, Steps
 
 
 class FakeRelay:
@@ -68,24 +68,26 @@ class Running:
 
 @contextmanager
 def running(bench: NodeBench, *, drain_s: float = 5.0) -> Iterator[Running]:
-    lanes = bench.lanes
-    assert isinstance(lanes, SharedLanes)
+    assert bench.lane_signals is not None
     steps = Steps(
         services=bench.services,
         transitions=bench.transitions,
         recovery=bench.recovery,
         feed=bench.feed,
         runner=bench.runner,
-        watch=bench.watch,
+        deadline_watch=bench.watch,
         effect_watch=bench.effect_watch,
         heartbeat=bench.heartbeat,
         janitor=Janitor(bench.services),
-        lanes=lanes,
+        lanes=bench.lanes,
+        lane_signals=bench.lane_signals,
         relays=[FakeRelay(bench)],
         commit_signal=CommitSignal(),
+        heartbeat_s=0.05,
+        drain_s=drain_s,
     )
     stop, closed = threading.Event(), []
-    loop = Loop(steps, Pace(heartbeat_s=0.05, drain_s=drain_s), close=lambda: closed.append("closed"))
+    loop = Loop(steps, close=lambda: closed.append("closed"))
     thread = threading.Thread(target=loop.run, args=(stop,))
     thread.start()
     made = Running(bench, stop, thread, closed)
@@ -97,10 +99,10 @@ def running(bench: NodeBench, *, drain_s: float = 5.0) -> Iterator[Running]:
 
 @pytest.fixture
 def bench() -> NodeBench:
-    return NodeBench(lanes=SharedLanes, lock=threading.RLock(), waits=True)
+    return NodeBench(lane_signals=LaneSignals(), lock=threading.RLock(), waits=True)
 
 
-def test_commands_run_beats_are_heard_and_a_stop_says_goodbye(bench: NodeBench) -> None:
+def test_commands_run_heartbeats_are_sent_and_a_stop_is_announced(bench: NodeBench) -> None:
     commands = []
     for number in range(1, 30):
         bench.world.spawn(number)
@@ -143,7 +145,7 @@ def test_hung_gathering_holds_up_no_containment(bench: NodeBench, monkeypatch: p
     check_all(bench.observation())
 
 
-def test_a_stop_does_not_wait_for_a_hung_hand_and_leaves_its_command_claimed(bench: NodeBench) -> None:
+def test_a_stop_does_not_wait_for_a_hung_action_and_leaves_its_command_claimed(bench: NodeBench) -> None:
     let_go = threading.Event()
     bench.world.spawn(1)
 
@@ -159,7 +161,7 @@ def test_a_stop_does_not_wait_for_a_hung_hand_and_leaves_its_command_claimed(ben
         started = time.monotonic()
         node.end()
         assert time.monotonic() - started < 5
-        assert node.closed == [], "nothing is closed under the feet of a thread that still works"
+        assert node.closed == [], "nothing is closed that a running thread still uses"
         assert bench.state_of(command) is EntryState.CLAIMED
         let_go.set()
         node.until(lambda: not bench.watch.running)
@@ -186,19 +188,19 @@ def test_a_stop_during_a_start_that_cannot_succeed_ends_it(bench: NodeBench) -> 
     assert bench.world.touched == 0
 
 
-def test_a_step_that_trips_over_a_bug_is_logged_and_the_thread_goes_on(
+def test_a_step_that_fails_with_a_bug_is_logged_and_the_thread_goes_on(
     bench: NodeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.world.spawn(1)
     polls = iter([ValueError("bug"), ValueError("bug")])
     poll = bench.reader.poll
 
-    def tripping(*args: Any, **more: Any) -> Any:
+    def failing_first(*args: Any, **more: Any) -> Any:
         for error in polls:
             raise error
         return poll(*args, **more)
 
-    monkeypatch.setattr(bench.reader, "poll", tripping)
+    monkeypatch.setattr(bench.reader, "poll", failing_first)
     command = bench.command()
     bench.send(command)
     with running(bench) as node:
@@ -206,12 +208,16 @@ def test_a_step_that_trips_over_a_bug_is_logged_and_the_thread_goes_on(
     assert "step_failed" in bench.telemetry.events("error")
 
 
-def test_waiting_for_a_ticket_ends_when_one_comes_or_falls_due() -> None:
-    now = [0]
-    lanes = SharedLanes(10, lambda: now[0])
-    assert lanes.wait(Lane.CONTAINMENT, 0.0) is None
+def shared_lanes(signals: LaneSignals) -> Lanes:
+    return Lanes(10, lock=signals.lock, wake=signals.wake)
+
+
+def test_waiting_for_a_command_ends_when_one_comes() -> None:
+    signals = LaneSignals()
+    lanes = shared_lanes(signals)
+    assert signals.next(lanes, Lane.CONTAINMENT, 0.0, lambda: 0) is None
     got: list[object] = []
-    thread = threading.Thread(target=lambda: got.append(lanes.wait(Lane.CONTAINMENT, 10)))
+    thread = threading.Thread(target=lambda: got.append(signals.next(lanes, Lane.CONTAINMENT, 10, lambda: 0)))
     thread.start()
     bench = NodeBench()
     ticket = bench.gate.ticket(bench.command())
@@ -220,14 +226,32 @@ def test_waiting_for_a_ticket_ends_when_one_comes_or_falls_due() -> None:
     assert got == [ticket]
 
 
-def test_one_push_wakes_as_many_hands_as_it_has_work_for() -> None:
-    lanes = SharedLanes(10, lambda: 0)
+def test_waiting_for_a_command_ends_when_one_falls_due() -> None:
+    signals, now_ns = LaneSignals(), 0
+    lanes = shared_lanes(signals)
+    ticket = Ticket(ExecutionId("x"), Lane.CONTAINMENT, "key", due_ns=1_000_000)
+
+    def monotonic_ns() -> int:
+        nonlocal now_ns
+        now_ns += 400_000
+        return now_ns
+
+    lanes.push([ticket])
+    assert signals.next(lanes, Lane.CONTAINMENT, 60, monotonic_ns) is ticket
+
+
+def test_one_push_wakes_as_many_threads_as_it_has_work_for() -> None:
+    signals = LaneSignals()
+    lanes = shared_lanes(signals)
     got: list[Ticket | None] = []
-    hands = [threading.Thread(target=lambda: got.append(lanes.wait(Lane.CONTAINMENT, 60))) for _ in range(4)]
-    for hand in hands:
-        hand.start()
+    threads = [
+        threading.Thread(target=lambda: got.append(signals.next(lanes, Lane.CONTAINMENT, 60, lambda: 0)))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
     wanted = [Ticket(ExecutionId(f"x{n}"), Lane.CONTAINMENT, f"key-{n}") for n in range(4)]
     lanes.push(wanted)
-    for hand in hands:
-        hand.join(50)  # less than a hand would wait by itself
+    for thread in threads:
+        thread.join(50)  # less than a thread would wait by itself
     assert sorted(ticket.execution_id for ticket in got if ticket) == [ticket.execution_id for ticket in wanted]

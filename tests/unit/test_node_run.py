@@ -267,7 +267,7 @@ def test_an_unknown_beyond_its_time_raises_one_alarm_and_is_looked_into_for_ever
 def test_a_probe_that_trips_over_itself_settles_nothing(bench: NodeBench, monkeypatch: pytest.MonkeyPatch) -> None:
     command = bench.command()
     bench.send(command)
-    bench.feed.step(0.0)
+    bench.read()
     bench.world.scripts[1] = ["hang"]
     bench.turn()
     monkeypatch.setattr(bench.services.catalogue["scripted_kill"], "probe", _trip)
@@ -292,7 +292,7 @@ def test_an_effect_is_reported_late_when_the_command_expired_while_it_ran(bench:
 def test_a_command_that_expires_in_the_queue_never_starts(bench: NodeBench) -> None:
     command = bench.command()
     bench.send(command)
-    bench.feed.step(0.0)
+    bench.read()
     bench.clock.advance(301)
     bench.settle()
     assert steps(bench, command) == [(Outcome.EXPIRED, 0, 1)]
@@ -329,7 +329,7 @@ def test_a_command_that_is_to_start_later_is_rejected_because_no_node_can_put_it
 def test_a_full_journal_stops_claiming_and_nothing_is_done(bench: NodeBench) -> None:
     command = bench.command()
     bench.send(command)
-    bench.feed.step(0.0)
+    bench.read()
     bench.journal.break_with(LimitExceeded("full", code="journal_full"))
     for _ in range(5):
         bench.turn()

@@ -1,9 +1,10 @@
-"""The dispatcher's one thread: read, take in, send, look at the clock, until told to stop.
+"""The dispatcher's one thread: read, take in, send, check the timers, until stopped.
 
-Made by ``wiring``, run by the command line. Everything that decides is in ``dispatcher``; here are only order,
-waiting and what to do when broker or disk is away. A record leaves ``_waiting`` only once the ledger has it."""
+Made by ``wiring.dispatcher``, run by the command line. Everything that decides is in ``dispatcher.dispatcher``; here
+are only the order and the waiting. A record leaves ``_waiting`` only once the ledger has it.
+"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from workers.dispatcher.dispatcher import REQUESTS, Dispatcher
@@ -15,37 +16,38 @@ from workers.domain.errors import LimitExceeded, TransientFailure
 from workers.domain.log import topics
 from workers.domain.log.record import Delivery, LogPosition
 from workers.log.ports import LogReader, Relay
+from workers.service import Service
 from workers.store.ports import Ledger
 from workers.system.ports import Clock, StopSignal
 
 READ: Final = (topics.NODES, topics.RESULTS, *REQUESTS)
-"""``fleet.topology`` too, where it can be had: containment must not wait for a topic that changes once a year."""
+"""``fleet.topology`` too, where it is available: containment must not wait for a topic that changes once a year."""
 
 POLL_S: Final = 0.05
-"""Longest wait for a record: acknowledgements and timers are looked at this often when nothing else happens."""
+"""Longest wait for a record: acknowledgements and timers are checked this often when nothing else happens."""
 
 READ_AT_ONCE: Final = 2_000
-"""Records to a poll: enough that whoever overtakes is seen, few enough that nobody waits for the reading."""
+"""Records in one poll: enough to see urgent requests behind others, few enough that reading delays nothing."""
 
 TICK_NS: Final = 1_000_000_000
-PAUSE_S: Final = 0.5
+LONGEST_PAUSE_S: Final = 0.5
 """After a failure that may pass."""
 
 SETTLE_S: Final = 0.5
-"""How long ``fleet.nodes`` must be silent at the start before requests are read: whoever asks first must find the
-nodes that were there before."""
+"""How long ``fleet.nodes`` must be silent at the start before requests are read: the first request must find the nodes
+that were there before."""
 
 LONGEST_SETTLE_NS: Final = 5_000_000_000
 """A large fleet is never silent."""
 
 LISTEN_AGAIN_NS: Final = 60_000_000_000
-"""Until ``fleet.topology`` is looked for again when it could not be had."""
+"""Until ``fleet.topology`` is looked for again when it was not available."""
 
 DRAIN_S: Final = 10.0
 
 
 class Loop:
-    """``Runnable``."""
+    """Implements ``Runnable``."""
 
     def __init__(
         self,
@@ -57,7 +59,7 @@ class Loop:
         relay: Relay,
         clock: Clock,
     ) -> None:
-        """``relay`` empties ``ledger`` through the room's ``tails``."""
+        """``relay`` empties ``ledger`` through ``services.tails``. Reader, tails and ledger are closed at the end."""
         self._services = services
         self._dispatcher = dispatcher
         self._ledger = ledger
@@ -68,7 +70,7 @@ class Loop:
         self._last_tick_ns = 0
         self._listen_again_ns: int | None = None
         self._new_topics = False
-        """A growth was told, and how far the new topic is written is not known yet."""
+        """A growth was announced, and how far the new topic is written is not known yet."""
 
     def run(self, stop: StopSignal) -> None:
         """Work until ``stop`` is set, then send what is left. Blocks.
@@ -76,110 +78,14 @@ class Loop:
         Raises:
             PermanentFailure: the ledger cannot be trusted any more; a new start reads it again.
         """
-        try:
-            if self._begin(stop):
-                while not stop.is_set():
-                    self._patiently(self._turn, stop)
-            left = self._relay.drain(DRAIN_S)
-            self._services.telemetry.log("stopped", unsent=left)
-        finally:
-            self._reader.close()
-            self._services.tails.close()
-            self._ledger.close()
+        service = Service(
+            self._services.telemetry, retry_on=(TransientFailure, LimitExceeded), longest_pause_s=LONGEST_PAUSE_S
+        )
+        # Nodes and growth must be known before the first request is read.
+        start = (self._find_logs, self._read_fleet, self._assign_all)
+        service.run(stop, start=start, step=self._step, drain=self._drain, close=self._close)
 
-    def _begin(self, stop: StopSignal) -> bool:
-        """Find the logs, hear of nodes and growth, and only then read requests; False when stopped before that."""
-        steps = (self._find_logs, self._hear_fleet, self._read_all)
-        return all(self._insist(step, stop) for step in steps)
-
-    def _insist(self, step: Callable[[], None], stop: StopSignal) -> bool:
-        while not stop.is_set():
-            if self._patiently(step, stop):
-                return True
-        return False
-
-    def _patiently(self, step: Callable[[], None], stop: StopSignal) -> bool:
-        """Whether the step went through; a broker or disk that is away costs a pause."""
-        try:
-            step()
-        except (TransientFailure, LimitExceeded) as failure:
-            self._services.telemetry.log("waiting", level="warning", reason=failure.reason, error=failure.message)
-            stop.wait(PAUSE_S)
-            return False
-        return True
-
-    def _find_logs(self) -> None:
-        with self._ledger.begin() as tx:
-            known = Rows(tx, self._services.codec).tails()
-        for position, next_offset in known:
-            self._services.tails.note(position, next_offset)
-        try:
-            self._find_command_topics()
-        except TransientFailure as failure:
-            if failure.reason != "unknown_topic":
-                raise
-            self._hear(self._topology())  # a new ledger, and a first generation that is long gone
-            self._find_command_topics()
-        again = self._dispatcher.send_again()
-        if again:
-            self._services.telemetry.log("commands_sent_again", level="warning", commands=again)
-
-    def _find_command_topics(self) -> None:
-        """Where new commands go must be there; what an older generation held may be gone for good."""
-        for topic, new in self._dispatcher.command_topics():
-            try:
-                positions = self._reader.partitions(topic)
-            except TransientFailure as failure:
-                if new or failure.reason != "unknown_topic":
-                    raise
-                continue
-            for position in positions:
-                self._services.tails.note(position, 0)
-        self._new_topics = False
-
-    def _hear_fleet(self) -> None:
-        self._hear((*self._reader.partitions(topics.NODES), *self._topology()))
-
-    def _hear(self, positions: Sequence[LogPosition]) -> None:
-        """Take in what these partitions hold, before anything else is read."""
-        self._reader.assign(self._dispatcher.starts(positions))
-        until_ns = self._clock.monotonic_ns() + LONGEST_SETTLE_NS
-        while self._clock.monotonic_ns() < until_ns and (deliveries := self._reader.poll(SETTLE_S)):
-            self._take(deliveries)
-
-    def _take(self, deliveries: Sequence[Delivery]) -> None:
-        self._dispatcher.take(deliveries)
-        if any(delivery.position.topic == topics.TOPOLOGY for delivery in deliveries):
-            self._new_topics = True
-            self._look_after_growth()
-
-    def _look_after_growth(self) -> None:
-        """Learn how far a new topic is written. Until then nothing can be proven of a command in it, no more."""
-        if not self._new_topics:
-            return
-        try:
-            self._find_command_topics()
-        except TransientFailure as failure:
-            self._services.telemetry.log(
-                "new_topic_away", level="warning", reason=failure.reason, error=failure.message
-            )
-
-    def _read_all(self) -> None:
-        self._waiting.clear()
-        positions = [position for topic in READ for position in self._reader.partitions(topic)]
-        self._reader.assign(self._dispatcher.starts((*positions, *self._topology())))
-
-    def _topology(self) -> Sequence[LogPosition]:
-        """None where it cannot be had: then what the ledger knows holds, and it is looked for again."""
-        self._listen_again_ns = None
-        try:
-            return self._reader.partitions(topics.TOPOLOGY)
-        except TransientFailure as failure:
-            self._services.telemetry.log("no_topology", level="warning", reason=failure.reason, error=failure.message)
-            self._listen_again_ns = self._clock.monotonic_ns() + LISTEN_AGAIN_NS
-            return ()
-
-    def _turn(self) -> None:
+    def _step(self) -> None:
         if not self._waiting:
             moved = self._relay.step()
             self._waiting.add(self._reader.poll(0.0 if moved else POLL_S, limit=READ_AT_ONCE))
@@ -192,6 +98,88 @@ class Loop:
             self._waiting.add(self._reader.poll(0.0, limit=min(capacity, READ_AT_ONCE)))
         if self._clock.monotonic_ns() - self._last_tick_ns >= TICK_NS and self._dispatcher.tick() < LIMIT:
             self._last_tick_ns = self._clock.monotonic_ns()
-            self._look_after_growth()
+            self._find_new_topics()
             if self._listen_again_ns is not None and self._clock.monotonic_ns() >= self._listen_again_ns:
-                self._read_all()
+                self._assign_all()
+
+    def _drain(self) -> None:
+        left = self._relay.drain(DRAIN_S)
+        self._services.telemetry.log("stopped", unsent=left)
+
+    def _close(self) -> None:
+        self._reader.close()
+        self._services.tails.close()
+        self._ledger.close()
+
+    # --- start: which partitions there are, and what is known of the fleet --------------------------------------------
+
+    def _find_logs(self) -> None:
+        with self._ledger.begin() as tx:
+            known = Rows(tx, self._services.codec).tails()
+        for position, next_offset in known:
+            self._services.tails.note(position, next_offset)
+        try:
+            self._find_command_topics()
+        except TransientFailure as failure:
+            if failure.reason != "unknown_topic":
+                raise
+            self._take_all(self._topology())  # a new ledger, and the first generation no longer exists
+            self._find_command_topics()
+        again = self._dispatcher.send_again()
+        if again:
+            self._services.telemetry.log("commands_sent_again", level="warning", commands=again)
+
+    def _find_command_topics(self) -> None:
+        """The topics that new commands go to must exist; those of older generations may be gone for good."""
+        for topic, new in self._dispatcher.command_topics():
+            try:
+                positions = self._reader.partitions(topic)
+            except TransientFailure as failure:
+                if new or failure.reason != "unknown_topic":
+                    raise
+                continue
+            for position in positions:
+                self._services.tails.note(position, 0)
+        self._new_topics = False
+
+    def _read_fleet(self) -> None:
+        self._take_all((*self._reader.partitions(topics.NODES), *self._topology()))
+
+    def _take_all(self, positions: Sequence[LogPosition]) -> None:
+        """Take in what these partitions hold, before anything else is read."""
+        self._reader.assign(self._dispatcher.starts(positions))
+        until_ns = self._clock.monotonic_ns() + LONGEST_SETTLE_NS
+        while self._clock.monotonic_ns() < until_ns and (deliveries := self._reader.poll(SETTLE_S)):
+            self._take(deliveries)
+
+    def _take(self, deliveries: Sequence[Delivery]) -> None:
+        self._dispatcher.take(deliveries)
+        if any(delivery.position.topic == topics.TOPOLOGY for delivery in deliveries):
+            self._new_topics = True
+            self._find_new_topics()
+
+    def _find_new_topics(self) -> None:
+        """Learn how far a new topic is written. Until then nothing can be proven about a command in it."""
+        if not self._new_topics:
+            return
+        try:
+            self._find_command_topics()
+        except TransientFailure as failure:
+            self._services.telemetry.log(
+                "new_topic_away", level="warning", reason=failure.reason, error=failure.message
+            )
+
+    def _assign_all(self) -> None:
+        self._waiting.clear()
+        positions = [position for topic in READ for position in self._reader.partitions(topic)]
+        self._reader.assign(self._dispatcher.starts((*positions, *self._topology())))
+
+    def _topology(self) -> Sequence[LogPosition]:
+        """Empty where it is not available: then what the ledger knows holds, and it is looked for again later."""
+        self._listen_again_ns = None
+        try:
+            return self._reader.partitions(topics.TOPOLOGY)
+        except TransientFailure as failure:
+            self._services.telemetry.log("no_topology", level="warning", reason=failure.reason, error=failure.message)
+            self._listen_again_ns = self._clock.monotonic_ns() + LISTEN_AGAIN_NS
+            return ()

@@ -1,7 +1,8 @@
 """The gateway's threads: the HTTP server, the writer to the log, and the relay of the audit trail.
 
-Made by bootstrap. The only place of this room that starts threads, listens or waits. Stops in the opposite order: no
-more connections, then what was asked is answered, then the trail is drained.
+Made by ``wiring.gateway``, run by the command line. The only module of the gateway that starts threads, listens or
+waits. It stops in the opposite order: no more connections, then pending requests are answered, then the trail is
+drained. Next: ``gateway.http.app``.
 """
 
 import queue
@@ -10,8 +11,9 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import uvicorn
@@ -20,63 +22,63 @@ from workers.domain.errors import ConfigError, MalformedMessage, TransientFailur
 from workers.domain.log.record import OutRecord
 from workers.gateway.trail import Trail
 from workers.log.ports import LogWriter, Relay
+from workers.service import Service
 from workers.system.ports import Clock, StopSignal, Telemetry
 
 ACK_WAIT_S: Final = 10.0
-"""How long a caller waits for the log before he is told to try again."""
+"""How long a caller waits for the log before it is asked to try again."""
 
 _IDLE_S: Final = 0.2
 _ACK_POLL_S: Final = 0.005
 _DRAIN_S: Final = 5.0
-_REFUSALS_EVERY_S: Final = 60.0
+_REFUSALS_EVERY_NS: Final = 60_000_000_000
 _BACKLOG: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class _Pending:
     record: OutRecord
-    fate: "Future[str]"
+    result: "Future[str]"
     """The empty text once the log has it, else why not."""
 
 
 class Appender:
-    """Many callers, one writer: ``LogWriter`` belongs to one thread."""
+    """Many callers, one writer: ``LogWriter`` belongs to one thread, which calls ``step``."""
 
     def __init__(self, writer: LogWriter, *, wait_s: float = ACK_WAIT_S, drain_s: float = _DRAIN_S) -> None:
-        """``pump`` must run somewhere. ``wait_s`` is how long a caller waits, ``drain_s`` how long the end may take."""
+        """``wait_s`` is how long a caller waits, ``drain_s`` how long the end may take."""
         self._writer = writer
         self._wait_s = wait_s
         self._drain_s = drain_s
-        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        self._under_way: dict[int, _Job] = {}
+        self._jobs: queue.SimpleQueue[_Pending] = queue.SimpleQueue()
+        self._under_way: dict[int, _Pending] = {}
         self._last = 0
 
     def append(self, records: Sequence[OutRecord]) -> None:
         """See ``intake.Append``. Blocks up to ``wait_s``."""
-        jobs = [_Job(record, Future()) for record in records]
+        jobs = [_Pending(record, Future()) for record in records]
         for job in jobs:
             self._jobs.put(job)
-        late = wait_for([job.fate for job in jobs], timeout=self._wait_s).not_done
+        late = wait_for([job.result for job in jobs], timeout=self._wait_s).not_done
         if late:
             raise TransientFailure(f"the log did not acknowledge within {self._wait_s:g} s; ask again", code="log_away")
-        failed = next((reason for job in jobs if (reason := job.fate.result())), "")
+        failed = next((reason for job in jobs if (reason := job.result.result())), "")
         if failed:
             raise TransientFailure(f"the log did not take it ({failed}); ask again", code="log_refused")
 
-    def pump(self, stop: StopSignal, clock: Clock) -> None:
-        """Send and take in acknowledgements until ``stop`` is set, then finish what is under way, for a short while."""
-        stopped_ns = 0
-        while not stopped_ns or self._unfinished(clock.monotonic_ns() - stopped_ns):
-            self._send(wait_s=0.0 if self._under_way else _IDLE_S)
-            for ack in self._writer.acks(_ACK_POLL_S if self._under_way else 0.0):
-                job = self._under_way.pop(ack.token, None)
-                if job is not None:
-                    job.fate.set_result(ack.error)
-            if not stopped_ns and stop.is_set():
-                stopped_ns = clock.monotonic_ns()
+    def step(self) -> None:
+        """Send what callers queued and take in acknowledgements; waits a moment when there is nothing to do."""
+        self._send(wait_s=0.0 if self._under_way else _IDLE_S)
+        for ack in self._writer.acks(_ACK_POLL_S if self._under_way else 0.0):
+            job = self._under_way.pop(ack.token, None)
+            if job is not None:
+                job.result.set_result(ack.error)
 
-    def _unfinished(self, since_ns: int) -> bool:
-        return (bool(self._under_way) or not self._jobs.empty()) and since_ns < self._drain_s * 1e9
+    def drain(self, clock: Clock) -> None:
+        """Finish what is under way, for up to ``drain_s``."""
+        end_ns = clock.monotonic_ns() + round(self._drain_s * 1e9)
+        while (self._under_way or not self._jobs.empty()) and clock.monotonic_ns() < end_ns:
+            self.step()
 
     def _send(self, wait_s: float) -> None:
         try:
@@ -87,20 +89,20 @@ class Appender:
         except queue.Empty:
             return
 
-    def _send_one(self, job: _Job) -> None:
+    def _send_one(self, job: _Pending) -> None:
         self._last += 1
         try:
             self._writer.send(job.record, token=self._last)
         except (TransientFailure, MalformedMessage) as error:
-            job.fate.set_result(error.reason)
-        except Exception as error:  # noqa: BLE001 - the caller's to report; this thread serves the others
-            job.fate.set_exception(error)
+            job.result.set_result(error.reason)
+        except Exception as error:  # noqa: BLE001 - the caller reports it; this thread goes on
+            job.result.set_exception(error)
         else:
             self._under_way[self._last] = job
 
 
 class Loop:
-    """The gateway, running."""
+    """Implements ``Runnable``."""
 
     def __init__(
         self,
@@ -115,7 +117,7 @@ class Loop:
         clock: Clock,
         close: Callable[[], None],
     ) -> None:
-        """``app`` is the ASGI application; ``close`` lets go of what wiring opened. Port 0 takes a free one."""
+        """``app`` is the ASGI application; ``close`` closes what wiring opened. Port 0 takes a free one."""
         self._app = app
         self._address = (host, port)
         self._appender = appender
@@ -124,6 +126,9 @@ class Loop:
         self._telemetry = telemetry
         self._clock = clock
         self._close = close
+        self._service = Service(telemetry, retry_on=())
+        self._threads: Sequence[threading.Thread] = ()
+        self._refusals_due_ns = 0
         self.port = port
         """Where it listens, once ``run`` has begun."""
 
@@ -131,46 +136,53 @@ class Loop:
         """Serve until ``stop`` is set, then finish what was begun.
 
         Raises:
-            ConfigError: the port cannot be had.
+            ConfigError: the port cannot be used.
+            TransientFailure: a thread ended by itself.
         """
-        listener = self._listen()
-        pumped = threading.Event()
-        pump = threading.Thread(target=self._appender.pump, args=(pumped, self._clock), name="gateway-append")
-        server = uvicorn.Server(_server_config(self._app))
-        serving = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="gateway-http")
-        pump.start()
-        serving.start()
-        try:
-            self._trail.started()
-            self._telemetry.log("gateway_started", host=self._address[0], port=self.port)
-            self._tend(stop, (pump, serving))
-        finally:
-            server.should_exit = True
-            serving.join()
-            pumped.set()
-            pump.join()
-            listener.close()
-            self._relay.drain(_DRAIN_S)
-            self._close()
-            self._telemetry.log("gateway_stopped")
+        ends = ExitStack()
+        ends.callback(self._close)
+        start = partial(self._start, ends)
+        self._service.run(stop, start=(start,), step=self._step, drain=self._write_refusals, close=ends.close)
 
-    def _tend(self, stop: StopSignal, threads: Sequence[threading.Thread]) -> None:
+    def _start(self, ends: ExitStack) -> None:
+        """Start the threads; ``ends`` has how each ends, newest first."""
+        listener = self._listen()
+        ends.callback(self._drain_trail)
+        ends.callback(listener.close)
+
+        answered = threading.Event()
+        append = self._service.start_thread("gateway-append", self._appender.step, answered)
+        ends.callback(self._appender.drain, self._clock)
+        ends.callback(append.join)
+        ends.callback(answered.set)
+
+        server = uvicorn.Server(_server_config(self._app))
+        http = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="gateway-http")
+        http.start()
+        ends.callback(http.join)
+        ends.callback(setattr, server, "should_exit", True)
+
+        self._threads = (append, http)
+        self._trail.started()
+        self._telemetry.log("gateway_started", host=self._address[0], port=self.port)
+        self._refusals_due_ns = self._clock.monotonic_ns() + _REFUSALS_EVERY_NS
+
+    def _step(self) -> float:
         """Relay the trail while both threads live; the callers' own records never wait for this."""
-        refusals_at = self._clock.monotonic_ns()
-        while not stop.wait(0 if self._relay.step(_ACK_POLL_S) else _IDLE_S):
-            if ended := [thread.name for thread in threads if not thread.is_alive()]:
-                raise TransientFailure(f"{ended[0]} ended by itself", code="thread_ended")
-            now = self._clock.monotonic_ns()
-            if now - refusals_at >= _REFUSALS_EVERY_S * 1e9:
-                refusals_at = now
-                self._write_refusals()
-        self._write_refusals()
+        if ended := [thread.name for thread in self._threads if not thread.is_alive()]:
+            raise TransientFailure(f"{ended[0]} ended by itself", code="thread_ended")
+        if self._clock.monotonic_ns() >= self._refusals_due_ns:
+            self._refusals_due_ns = self._clock.monotonic_ns() + _REFUSALS_EVERY_NS
+            self._write_refusals()
+        return 0.0 if self._relay.step(_ACK_POLL_S) else _IDLE_S
 
     def _write_refusals(self) -> None:
-        with suppress(
-            TransientFailure
-        ):  # the outbox is full, the log away: the counts are kept, and this one serves on
+        with suppress(TransientFailure):  # the outbox is full, the log unavailable: the counts are kept
             self._trail.write_refusals()
+
+    def _drain_trail(self) -> None:
+        self._relay.drain(_DRAIN_S)
+        self._telemetry.log("gateway_stopped")
 
     def _listen(self) -> socket.socket:
         host, port = self._address

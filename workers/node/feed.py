@@ -11,7 +11,6 @@ from typing import Final
 
 from workers.domain.errors import LimitExceeded, PermanentFailure, TransientFailure
 from workers.domain.log.record import LogPosition, TopicPartition
-from workers.domain.retry import backoff_s
 from workers.log.ports import LogReader
 from workers.node.ports import Executor
 from workers.system.ports import Clock, Telemetry
@@ -38,25 +37,23 @@ class Feed:
         self._wanted: Sequence[TopicPartition] = ()
         self._assigned: Sequence[LogPosition] = ()
         self._look_again_ns: int | None = None
-        self._failures = 0
 
-    def step(self, timeout_s: float) -> float:
-        """Read what is there, waiting up to ``timeout_s`` for it; seconds to wait before the next step."""
+    def step(self, timeout_s: float) -> None:
+        """Read what is there, waiting up to ``timeout_s`` for it.
+
+        Raises:
+            TransientFailure: the broker is unavailable; call again.
+            LimitExceeded, PermanentFailure: the executor cannot take what was read; the next step reads it again.
+        """
+        self._assign()
+        deliveries = self._reader.poll(timeout_s, limit=LIMIT)
+        if not deliveries:
+            return
         try:
-            self._assign()
-            deliveries = self._reader.poll(timeout_s, limit=LIMIT)
-        except TransientFailure as error:
-            return self._failed("broker_away", error)
-        except (LimitExceeded, PermanentFailure) as error:
-            return self._failed("executor_refuses", error)
-        try:
-            if deliveries:
-                self._executor.take(deliveries)
-        except (LimitExceeded, PermanentFailure) as error:
+            self._executor.take(deliveries)
+        except (LimitExceeded, PermanentFailure):
             self._assigned = ()  # read again from what is durable
-            return self._failed("executor_refuses", error)
-        self._failures = 0
-        return 0.0
+            raise
 
     def close(self) -> None:
         """Idempotent."""
@@ -91,12 +88,6 @@ class Feed:
 
     def _say(self, event: str, position: LogPosition) -> None:
         self._telemetry.log(event, topic=position.topic, partition=position.partition, log_id=position.log_id)
-
-    def _failed(self, event: str, error: TransientFailure | LimitExceeded | PermanentFailure) -> float:
-        self._failures += 1
-        if self._failures == 1:
-            self._telemetry.log(event, level="warning", reason=error.reason, message=error.message)
-        return backoff_s(self._failures)
 
 
 def _absent(place: TopicPartition) -> str:

@@ -1,13 +1,14 @@
-"""Who is next: two lanes, each with its own queue, its own keys and its own bound. Pure scheduling state.
+"""Which command runs next: two lanes, each with its own queue, its own keys and its own bound. Pure scheduling state.
 
-Filled by the executor, emptied by the lane threads of ``loop`` (which brings the lock and the time). Containment and
-gathering share nothing here: a kill cannot wait behind a copy because there is no line that both stand in. Within a
-lane the smallest rank goes first, then the oldest; two tickets with one key never run side by side.
+Filled by ``executor``, emptied by the lane threads of ``loop``, which supplies lock, time and waiting. Containment and
+gathering share nothing here: a kill cannot wait behind a copy because no queue holds both. Within a lane the smallest
+rank goes first, then the oldest; two commands with one key never run at the same time. Next: ``run``.
 """
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,14 +16,14 @@ from workers.actions.base import Lane
 from workers.domain.ids import ExecutionId
 
 THREADS: Final = {Lane.CONTAINMENT: 8, Lane.GATHERING: 2}
-"""Of containment enough that one hung runtime call leaves seven hands; of gathering few, because it eats disk and
+"""Of containment enough that one hung runtime call leaves seven threads; of gathering few, because it eats disk and
 network."""
 
 REHEARSAL: Final = 2
 """The rank of what touches nothing; people have 0, rules 1."""
 
 REHEARSING: Final = 2
-"""Hands that a lane lends to rehearsals at once: a flood of them must leave hands, and the interpreter, to the rest."""
+"""Threads of a lane that run dry runs at the same time: a flood of them must leave threads and the interpreter free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,40 +57,55 @@ class _Queue:
 
 
 class Lanes:
-    """Not for several threads at once: the loop holds its lock around every call."""
+    """Safe for several threads when ``lock`` is one that a thread may take twice."""
 
-    def __init__(self, queue_length: int) -> None:
-        """``queue_length`` bounds each lane."""
+    def __init__(
+        self,
+        queue_length: int,
+        *,
+        lock: AbstractContextManager[object] | None = None,
+        wake: Callable[[Lane], None] = lambda lane: None,
+    ) -> None:
+        """``queue_length`` bounds each lane; ``wake`` is called, under the lock, when something may be taken."""
         self._bound = queue_length
+        self._lock = lock if lock is not None else nullcontext()
+        self._wake = wake
         self._queues = {lane: _Queue() for lane in Lane}
         self._number = 0
 
     def push(self, tickets: Iterable[Ticket]) -> None:
         """Queue them; one that is due later is set aside until then."""
-        for ticket in tickets:
-            queue = self._queues[ticket.lane]
-            queue.ranks[ticket.rank] += 1
-            self._number += 1
-            if ticket.due_ns:
-                heapq.heappush(queue.later, (ticket.due_ns, self._number, ticket))
-            else:
-                self._line_up(queue, ticket, self._number)
+        with self._lock:
+            for ticket in tickets:
+                queue = self._queues[ticket.lane]
+                queue.ranks[ticket.rank] += 1
+                self._number += 1
+                if ticket.due_ns:
+                    heapq.heappush(queue.later, (ticket.due_ns, self._number, ticket))
+                else:
+                    self._line_up(queue, ticket, self._number)
+                self._wake(ticket.lane)
 
     def full(self, lane: Lane, rank: int, *, coming: int = 0) -> bool:
         """Whether a newcomer of this rank finds its lane full, ``coming`` others being on their way.
 
         Only those it would have to wait behind count, so no flood of rules or rehearsals can shut a person out.
         """
-        ranks = self._queues[lane].ranks
-        return sum(count for other, count in ranks.items() if other <= rank) + coming >= self._bound
+        with self._lock:
+            ranks = self._queues[lane].ranks
+            return sum(count for other, count in ranks.items() if other <= rank) + coming >= self._bound
 
     def idle(self, lane: Lane) -> bool:
         """Whether nothing waits and nothing runs there."""
-        queue = self._queues[lane]
-        return not queue.busy and not queue.waiting
+        with self._lock:
+            queue = self._queues[lane]
+            return not queue.busy and not queue.waiting
 
     def take(self, lane: Lane, now_ns: int) -> Ticket | None:
-        """The next one to run, its key held until ``done``; None when nothing may run at this moment."""
+        """The next one to run, its key held until ``done``; None when nothing may run at this moment.
+
+        Called with the lock held, as ``more`` and ``next_due_ns``: ``LaneSignals.next`` needs all three at once.
+        """
         queue = self._queues[lane]
         while queue.later and queue.later[0][0] <= now_ns:
             _, number, ticket = heapq.heappop(queue.later)
@@ -112,7 +128,7 @@ class Lanes:
         return None
 
     def more(self, lane: Lane) -> bool:
-        """Whether another hand might find something, now or when it falls due."""
+        """Whether another thread might find something, now or when it falls due."""
         queue = self._queues[lane]
         if queue.ready and (queue.ready[0][0] != REHEARSAL or queue.rehearsing < REHEARSING):
             return True
@@ -120,14 +136,15 @@ class Lanes:
 
     def done(self, ticket: Ticket, again: Ticket | None = None) -> None:
         """Let go of the key; ``again`` is the same command's next turn."""
-        queue = self._queues[ticket.lane]
-        queue.busy.discard(ticket.key)
-        queue.rehearsing -= ticket.rank == REHEARSAL
-        line = queue.waiting.get(ticket.key)
-        if line:
-            heapq.heappush(queue.ready, (line[0][0], line[0][1], ticket.key))
-        if again is not None:
-            self.push([again])
+        with self._lock:
+            queue = self._queues[ticket.lane]
+            queue.busy.discard(ticket.key)
+            queue.rehearsing -= ticket.rank == REHEARSAL
+            line = queue.waiting.get(ticket.key)
+            if line:
+                heapq.heappush(queue.ready, (line[0][0], line[0][1], ticket.key))
+            if again is not None:
+                self.push([again])
 
     def next_due_ns(self, lane: Lane) -> int | None:
         """When the earliest of those set aside is due, by the monotonic clock."""
@@ -137,12 +154,14 @@ class Lanes:
     @property
     def queued(self) -> int:
         """How many wait, in both lanes."""
-        return sum(sum(queue.ranks.values()) for queue in self._queues.values())
+        with self._lock:
+            return sum(sum(queue.ranks.values()) for queue in self._queues.values())
 
     @property
     def running(self) -> int:
         """How many run, in both lanes."""
-        return sum(len(queue.busy) for queue in self._queues.values())
+        with self._lock:
+            return sum(len(queue.busy) for queue in self._queues.values())
 
     def _line_up(self, queue: _Queue, ticket: Ticket, number: int) -> None:
         heapq.heappush(queue.waiting.setdefault(ticket.key, []), (ticket.rank, number, ticket))

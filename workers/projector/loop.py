@@ -1,23 +1,22 @@
-"""The projector's life: start, step until told to stop, send what waits to be sent, close.
+"""The projector's one thread: start, step until stopped, send the alarms that are left, close.
 
-Made by wiring, run by the command line. One thread: folding is one writer by nature.
+Made by ``wiring.projector``, run by the command line. Folding has a single writer by nature. Next:
+``projector.projector``.
 """
 
 from typing import Final
 
-from workers.domain.errors import TransientFailure
 from workers.log.ports import LogReader, LogWriter, Relay
 from workers.projector.forgetting import Forgetting
 from workers.projector.projector import Projector
+from workers.service import Service
 from workers.store.history.ports import HistoryStore
 from workers.system.ports import StopSignal, Telemetry
 
 _POLL_S: Final = 0.25
-"""How long one step waits for records; how late a stop is heard at most."""
+"""How long one step waits for records; how late a stop is noticed at most."""
 
-_AGAIN_S: Final = 1.0
-"""Least wait after the log or the store was away."""
-
+_LONGEST_PAUSE_S: Final = 1.0
 _DRAIN_S: Final = 5.0
 
 
@@ -45,29 +44,24 @@ class Loop:
         self._telemetry = telemetry
 
     def run(self, stop: StopSignal) -> None:
-        """Work until ``stop`` is set.
+        """Work until ``stop`` is set, then drain. Blocks.
 
         Raises:
             PermanentFailure: another projector owns the store, or its database refuses.
         """
-        try:
-            self._work(stop)
-            self._relay.drain(_DRAIN_S)
-        finally:
-            self._reader.close()
-            self._writer.close()
-            self._store.close()
+        Service(self._telemetry, longest_pause_s=_LONGEST_PAUSE_S).run(
+            stop, start=(self._projector.start,), step=self._step, drain=self._drain, close=self._close
+        )
 
-    def _work(self, stop: StopSignal) -> None:
-        started = False
-        while not stop.is_set():
-            try:
-                if not started:
-                    self._projector.start()
-                    started = True
-                self._projector.step(_POLL_S)
-                self._forgetting.step()
-                self._relay.step()
-            except TransientFailure as error:
-                self._telemetry.log("away", level="warning", reason=error.reason, message=error.message)
-                stop.wait(max(error.retry_after_s, _AGAIN_S))
+    def _step(self) -> None:
+        self._projector.step(_POLL_S)
+        self._forgetting.step()
+        self._relay.step()
+
+    def _drain(self) -> None:
+        self._relay.drain(_DRAIN_S)
+
+    def _close(self) -> None:
+        self._reader.close()
+        self._writer.close()
+        self._store.close()

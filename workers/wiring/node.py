@@ -55,14 +55,16 @@ def _built(settings: NodeSettings, opened: "_Opened", keeper: "Keeper") -> Runna
     from workers.node.heartbeat import Heartbeat
     from workers.node.intake import Intake
     from workers.node.janitor import Janitor
-    from workers.node.loop import CommitSignal, Loop, Pace, SharedLanes, Steps
+    from workers.node.lanes import Lanes
+    from workers.node.loop import CommitSignal, LaneSignals, Loop, Steps
     from workers.node.recover import Recovery
     from workers.node.run import Runner
 
     commit_signal = CommitSignal()
-    at = _services(settings, opened, keeper, committed=commit_signal.ring)
+    at = _services(settings, opened, keeper, committed=commit_signal.set)
     gate, transitions = Gate(at), Transitions(at)
-    lanes = SharedLanes(at.settings.queue_length, at.clock.monotonic_ns)
+    lane_signals = LaneSignals()
+    lanes = Lanes(at.settings.queue_length, lock=lane_signals.lock, wake=lane_signals.wake)
     watch = DeadlineWatch(at, transitions)
     generations = Generations(at, transitions, partitions=settings.node.command_partitions)
     executor = Executor(at, Intake(at, gate, transitions, lanes), transitions, lanes, generations)
@@ -86,15 +88,18 @@ def _built(settings: NodeSettings, opened: "_Opened", keeper: "Keeper") -> Runna
         recovery=Recovery(at, gate, transitions),
         feed=feed,
         runner=Runner(at, gate, transitions, watch),
-        watch=watch,
+        deadline_watch=watch,
         effect_watch=EffectWatch(at, transitions),
         heartbeat=Heartbeat(at, transitions, lanes, spare),
         janitor=Janitor(at),
         lanes=lanes,
+        lane_signals=lane_signals,
         relays=relays,
         commit_signal=commit_signal,
+        heartbeat_s=settings.node.heartbeat_s,
+        drain_s=settings.node.drain_s,
     )
-    return Loop(steps, Pace(settings.node.heartbeat_s, settings.node.drain_s), close=opened.close)
+    return Loop(steps, close=opened.close)
 
 
 def _services(
