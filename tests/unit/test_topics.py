@@ -128,7 +128,7 @@ def test_what_a_node_may_do_is_exactly_this() -> None:
 @pytest.mark.parametrize("name", [names.NODES, names.TOPOLOGY, names.POLICY])
 def test_state_is_compacted(name: str) -> None:
     topic = BY_NAME[name]
-    assert topic.compacted
+    assert topic.config["cleanup.policy"] == "compact"
     assert topic.retention_s is None
     assert "retention.ms" not in topic.kafka_config()
     assert topic.key is not Key.NONE

@@ -11,7 +11,6 @@ from workers.domain.request import ActionRequest, ActorKind
 
 AUTO: Final = "auto"
 ONE: Final = "one"
-TWO: Final = "two"
 
 
 @dataclass(frozen=True, slots=True)

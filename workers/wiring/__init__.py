@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from workers.settings import WorkerSettings
-    from workers.store.history.ports import HistoryStore
     from workers.system.ports import Runnable
 
 Parts: TypeAlias = "tuple[type[WorkerSettings], Callable[[Any], Runnable]]"
@@ -37,19 +36,6 @@ class Role:
 
         settings, build = self.parts()
         return build(parse(settings, read_mapping(config)))
-
-
-def history_reader(url: str) -> "HistoryStore":
-    """A history store to ask questions of; made if the projector has not been here yet.
-
-    Raises:
-        ConfigError: the URL cannot be used, or a newer Douse wrote the store.
-        TransientFailure: the database is away or busy.
-    """
-    from workers.store.history.store import open_history
-    from workers.wire.avro import AvroCodec
-
-    return open_history(url, AvroCodec())
 
 
 def _node() -> Parts:

@@ -69,11 +69,6 @@ class TopicSpec:
     config: Mapping[str, str] = field(default_factory=dict)
     """Further settings of the topic, as Kafka names them."""
 
-    @property
-    def compacted(self) -> bool:
-        """Whether the newest record of each key stays for ever."""
-        return "compact" in self.config.get("cleanup.policy", "delete")
-
     def name_in(self, zone: str) -> str:
         """The topic's name, for one zone where each has its own."""
         return self.name.replace(ZONE, zone)

@@ -16,7 +16,7 @@ _NAMED = ("record", "enum", "fixed")
 
 def unreadable(writer: Any, reader: Any) -> tuple[str, ...]:
     """Why a reader with schema ``reader`` cannot read what ``writer`` wrote; empty when it can."""
-    return tuple(_compare(writer, reader, _names(writer), _names(reader), at=str(reader.get("name", ""))))
+    return tuple(_compare(writer, reader, nested_types(writer), nested_types(reader), at=str(reader.get("name", ""))))
 
 
 def broken_promises(schemas: SchemaSet) -> tuple[str, ...]:
@@ -30,11 +30,6 @@ def broken_promises(schemas: SchemaSet) -> tuple[str, ...]:
         complaints += [f"{new.file} cannot read {old.file}: {why}" for why in unreadable(old.source, new.source)]
         complaints += [f"{old.file} cannot read {new.file}: {why}" for why in unreadable(new.source, old.source)]
     return tuple(complaints)
-
-
-def nested_types(schema: Any) -> Mapping[str, Any]:
-    """Every named type inside a schema, itself included, by full name."""
-    return _names(schema)
 
 
 def _compare(writer: Any, reader: Any, written: Named, read: Named, *, at: str) -> Iterator[str]:
@@ -87,18 +82,19 @@ def _kind(schema: Any, named: Named) -> str:
     return str(found)
 
 
-def _names(schema: Any, namespace: str = "") -> dict[str, Any]:
+def nested_types(schema: Any, namespace: str = "") -> dict[str, Any]:
+    """Every named type inside a schema, itself included, by its full and by its short name."""
     found: dict[str, Any] = {}
     if isinstance(schema, list):
         for branch in schema:
-            found |= _names(branch, namespace)
+            found |= nested_types(branch, namespace)
     elif isinstance(schema, dict):
         if schema.get("type") in _NAMED:
             namespace = schema.get("namespace", namespace)
             full = f"{namespace}.{schema['name']}" if namespace else schema["name"]
             found |= {full: schema, schema["name"]: schema}
         for part in (*(f["type"] for f in schema.get("fields", ())), schema.get("items"), schema.get("values")):
-            found |= _names(part, namespace)
+            found |= nested_types(part, namespace)
         if isinstance(schema.get("type"), (dict, list)):
-            found |= _names(schema["type"], namespace)
+            found |= nested_types(schema["type"], namespace)
     return found

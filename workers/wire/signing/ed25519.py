@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.serialization import (
 from workers.domain.ids import KeyId, key_id_of
 
 PUBLIC_BYTES: Final = 32
-SIGNATURE_BYTES: Final = 64
 
 
 class PrivateKey:
