@@ -16,7 +16,7 @@ import pytest
 
 from tests.bench.board import Board
 from tests.components import require
-from tests.vault_desk import MEGABYTE, Desk
+from tests.vault_rig import MEGABYTE, VaultRig
 from workers.domain.outcome import Outcome
 from workers.host.files.ports import VaultLimits
 
@@ -85,9 +85,9 @@ def _by_tools(path: Path) -> float:
 
 
 def _by_us(path: Path, vault: Path) -> float:
-    desk = Desk(vault, limits=VaultLimits(max_file=2048 * MEGABYTE, quota=4096 * MEGABYTE, reserve=0))
+    rig = VaultRig(vault, limits=VaultLimits(max_file=2048 * MEGABYTE, quota=4096 * MEGABYTE, reserve=0))
     began = time.monotonic()
-    report = desk.quarantine(str(path).encode())
+    report = rig.quarantine(str(path).encode())
     took = time.monotonic() - began
     assert report.outcome is Outcome.COMPLETED, report
     assert not path.exists()

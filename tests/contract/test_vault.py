@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 from tests.components import require
 from tests.fakes.failpoints import Crash, FakeFailpoints
-from tests.vault_desk import (
+from tests.vault_rig import (
     TAKEN,
-    Desk,
+    VaultRig,
     content,
     metadata,
     quarantine_job,
@@ -36,16 +36,16 @@ from workers.actions.file_unquarantine import FileUnquarantine
 from workers.domain.errors import CommandRejected, PermanentFailure
 from workers.domain.outcome import Outcome, Values
 from workers.host.files.ports import VaultLimits
-from workers.host.files.quarantine.vault import Kernel
+from workers.host.files.quarantine.vault import KernelFeatures
 
 MEGABYTE = 1 << 20
-KERNELS = [Kernel(), Kernel(openat2=False, tmpfile=False)]
+KERNELS = [KernelFeatures(), KernelFeatures(openat2=False, tmpfile=False)]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root is not on this machine: owners and flags are root's")
 
 
 @pytest.fixture(params=KERNELS, ids=["modern", "without openat2 and O_TMPFILE"])
-def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
-    return Desk(tmp_path / "vault", kernel=request.param)
+def rig(request: pytest.FixtureRequest, tmp_path: Path) -> VaultRig:
+    return VaultRig(tmp_path / "vault", kernel=request.param)
 
 
 @pytest.fixture
@@ -75,17 +75,17 @@ def _refusal(call: Callable[[], object]) -> str:
 # --- there and back ---------------------------------------------------------------------------------------------------
 
 
-def test_a_file_goes_into_the_vault_and_comes_back_as_it_was(desk: Desk, home: Path) -> None:
+def test_a_file_goes_into_the_vault_and_comes_back_as_it_was(rig: VaultRig, home: Path) -> None:
     path = _file(home)
     before = metadata(path)
-    taken = desk.quarantine(path)
+    taken = rig.quarantine(path)
     assert (taken.outcome, taken.effect_holds) == (Outcome.COMPLETED, True)
     assert os.listdir(home) == []
     kept = Path(str(taken.outputs["quarantined_file_path"]))
     assert stat.S_IMODE(kept.stat().st_mode) == 0o400
     assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
     assert b"malware" not in kept.read_bytes()[:4]
-    assert desk.restore().outcome is Outcome.COMPLETED
+    assert rig.restore().outcome is Outcome.COMPLETED
     assert (content(path), metadata(path)) == (b"malware" * 1000, before)
     assert _leftovers(home) == []
 
@@ -133,7 +133,7 @@ def test_every_field_comes_back(
     parts: list[tuple[int, bytes]],
     length: int,
     times: tuple[int, int],
-    kernel: Kernel,
+    kernel: KernelFeatures,
 ) -> None:
     top = tmp_path_factory.mktemp("round")
     path = _file(top, b"", name)
@@ -150,23 +150,23 @@ def test_every_field_comes_back(
     os.close(descriptor)
     os.utime(path, ns=times)
     before, data_before = metadata(path), content(path)
-    desk = Desk(top / "vault", kernel=kernel)
-    assert desk.quarantine(path).outcome is Outcome.COMPLETED
+    rig = VaultRig(top / "vault", kernel=kernel)
+    assert rig.quarantine(path).outcome is Outcome.COMPLETED
     assert not os.path.lexists(path)
-    assert desk.restore().outcome is Outcome.COMPLETED
+    assert rig.restore().outcome is Outcome.COMPLETED
     assert metadata(path) == before
     assert content(path) == data_before
 
 
 @as_root
-def test_inode_flags_come_back(desk: Desk, home: Path) -> None:
+def test_inode_flags_come_back(rig: VaultRig, home: Path) -> None:
     path = _file(home)
     flagged = subprocess.run(["chattr", "+iad", os.fsdecode(path)], check=False)
     require("chattr", "flags to set", present=flagged.returncode == 0)
     try:
-        assert _refusal(lambda: desk.quarantine(path)) == "immutable"
-        assert desk.quarantine(path, allow_immutable=True).outcome is Outcome.COMPLETED
-        assert desk.restore().outcome is Outcome.COMPLETED
+        assert _refusal(lambda: rig.quarantine(path)) == "immutable"
+        assert rig.quarantine(path, allow_immutable=True).outcome is Outcome.COMPLETED
+        assert rig.restore().outcome is Outcome.COMPLETED
         shown = subprocess.run(["lsattr", os.fsdecode(path)], capture_output=True, text=True, check=True).stdout
         assert {"i", "a", "d"} <= set(shown.split()[0])
     finally:
@@ -176,50 +176,50 @@ def test_inode_flags_come_back(desk: Desk, home: Path) -> None:
 # --- undo refuses rather than guess -----------------------------------------------------------------------------------
 
 
-def test_nothing_is_overwritten(desk: Desk, home: Path) -> None:
+def test_nothing_is_overwritten(rig: VaultRig, home: Path) -> None:
     path = _file(home)
-    desk.quarantine(path)
+    rig.quarantine(path)
     _file(home, b"another")
-    assert _refusal(desk.restore) == "restore_conflict"
+    assert _refusal(rig.restore) == "restore_conflict"
     assert content(path) == b"another"
 
 
-def test_a_directory_that_is_gone_is_not_made_again(desk: Desk, home: Path) -> None:
-    desk.quarantine(_file(home))
+def test_a_directory_that_is_gone_is_not_made_again(rig: VaultRig, home: Path) -> None:
+    rig.quarantine(_file(home))
     home.rmdir()
-    assert _refusal(desk.restore) == "restore_parent_missing"
+    assert _refusal(rig.restore) == "restore_parent_missing"
     home.mkdir()
     if home.stat().st_ino:  # a new directory, though it has the path
         moved = home.with_name("moved")
         home.rename(moved)
         home.symlink_to(moved)
-        assert _refusal(desk.restore) in {"symlink_in_path", "restore_parent_missing"}
+        assert _refusal(rig.restore) in {"symlink_in_path", "restore_parent_missing"}
 
 
 @pytest.mark.parametrize("mode", [0o4755, 0o2755])
-def test_a_setuid_file_takes_two_people_to_come_back(desk: Desk, home: Path, mode: int) -> None:
+def test_a_setuid_file_takes_two_people_to_come_back(rig: VaultRig, home: Path, mode: int) -> None:
     path = _file(home)
     os.chmod(path, mode)
-    desk.quarantine(path)
-    assert _refusal(lambda: desk.restore(approval_class="one")) == "approval_missing"
+    rig.quarantine(path)
+    assert _refusal(lambda: rig.restore(approval_class="one")) == "approval_missing"
     assert os.listdir(home) == []
 
 
-def test_an_edited_manifest_or_object_restores_nothing(desk: Desk, home: Path) -> None:
+def test_an_edited_manifest_or_object_restores_nothing(rig: VaultRig, home: Path) -> None:
     path = _file(home)
-    taken = desk.quarantine(path)
+    taken = rig.quarantine(path)
     kept = Path(str(taken.outputs["quarantined_file_path"]))
     kept.chmod(0o600)
     whole = kept.read_bytes()
     kept.write_bytes(whole[:-8] + bytes(8))
-    assert desk.restore().code == "file_unquarantine_error_object_damaged"
+    assert rig.restore().code == "file_unquarantine_error_object_damaged"
     assert os.listdir(home) == []
     kept.write_bytes(whole)
     manifest = kept.with_name(kept.name + ".manifest")
     manifest.chmod(0o600)
     manifest.write_bytes(manifest.read_bytes().replace(b"a", b"b"))
     with pytest.raises(PermanentFailure) as caught:
-        desk.restore()
+        rig.restore()
     assert caught.value.reason == "manifest_damaged"
     assert os.listdir(home) == []
 
@@ -228,7 +228,7 @@ def test_an_edited_manifest_or_object_restores_nothing(desk: Desk, home: Path) -
 
 
 @pytest.mark.parametrize("kind", ["fifo", "socket", "directory", "symlink", "device"])
-def test_only_regular_files_are_taken(desk: Desk, home: Path, kind: str) -> None:
+def test_only_regular_files_are_taken(rig: VaultRig, home: Path, kind: str) -> None:
     path = home / "odd"
     bound = socket.socket(socket.AF_UNIX)
     match kind:
@@ -244,7 +244,7 @@ def test_only_regular_files_are_taken(desk: Desk, home: Path, kind: str) -> None
             require("root", "device nodes")
             os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
     try:
-        assert _refusal(lambda: desk.quarantine(bytes(path))) == "not_regular"
+        assert _refusal(lambda: rig.quarantine(bytes(path))) == "not_regular"
         assert os.path.lexists(path)
     finally:
         bound.close()
@@ -261,54 +261,54 @@ def test_only_regular_files_are_taken(desk: Desk, home: Path, kind: str) -> None
         (b"/tmp/" + b"n" * 300, "invalid_target"),
     ],
 )
-def test_what_must_stay_stays(desk: Desk, path: bytes, reason: str | None) -> None:
+def test_what_must_stay_stays(rig: VaultRig, path: bytes, reason: str | None) -> None:
     if reason is not None:
-        assert _refusal(lambda: desk.quarantine(path)) == reason
+        assert _refusal(lambda: rig.quarantine(path)) == reason
         return
     with pytest.raises((CommandRejected, PermanentFailure)):
-        desk.quarantine(path)
+        rig.quarantine(path)
 
 
 @as_root
-def test_a_hard_link_to_a_protected_file_is_protected_whatever_it_is_called(desk: Desk, tmp_path: Path) -> None:
+def test_a_hard_link_to_a_protected_file_is_protected_whatever_it_is_called(rig: VaultRig, tmp_path: Path) -> None:
     vault_file = tmp_path / "vault" / "kept"
-    desk.host()
-    desk.quarantine(_file(tmp_path, name=b"first"))  # opens the vault
+    rig.host()
+    rig.quarantine(_file(tmp_path, name=b"first"))  # opens the vault
     vault_file.write_bytes(b"")
-    assert _refusal(lambda: desk.quarantine(bytes(vault_file))) == "protected_target"
+    assert _refusal(lambda: rig.quarantine(bytes(vault_file))) == "protected_target"
 
 
-def test_a_link_in_the_path_is_refused_with_the_real_path(desk: Desk, home: Path) -> None:
+def test_a_link_in_the_path_is_refused_with_the_real_path(rig: VaultRig, home: Path) -> None:
     _file(home)
     home.with_name("link").symlink_to(home)
     with pytest.raises(CommandRejected, match="home/x") as caught:
-        desk.quarantine(bytes(home.with_name("link") / "x"))
+        rig.quarantine(bytes(home.with_name("link") / "x"))
     assert caught.value.reason == "symlink_in_path"
 
 
-def test_hard_links_are_refused_unless_forced_and_then_disarmed(desk: Desk, home: Path) -> None:
+def test_hard_links_are_refused_unless_forced_and_then_disarmed(rig: VaultRig, home: Path) -> None:
     path = _file(home)
     os.chmod(path, 0o755)
     os.link(path, home / "other")
-    assert _refusal(lambda: desk.quarantine(path)) == "hardlinked"
-    assert desk.quarantine(path, force_hardlinked=True).outcome is Outcome.COMPLETED
+    assert _refusal(lambda: rig.quarantine(path)) == "hardlinked"
+    assert rig.quarantine(path, force_hardlinked=True).outcome is Outcome.COMPLETED
     assert stat.S_IMODE((home / "other").stat().st_mode) == 0o644
-    assert desk.restore().outcome is Outcome.COMPLETED
+    assert rig.restore().outcome is Outcome.COMPLETED
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o755
 
 
-def test_a_sparse_terabyte_is_too_large_and_a_small_sparse_file_stays_sparse(desk: Desk, home: Path) -> None:
+def test_a_sparse_terabyte_is_too_large_and_a_small_sparse_file_stays_sparse(rig: VaultRig, home: Path) -> None:
     path = _file(home, b"")
     os.truncate(path, 1 << 40)
-    assert _refusal(lambda: desk.quarantine(path)) == "too_large"
+    assert _refusal(lambda: rig.quarantine(path)) == "too_large"
     os.truncate(path, 10 * MEGABYTE)
-    assert desk.quarantine(path).outcome is Outcome.COMPLETED
-    assert desk.restore().outcome is Outcome.COMPLETED
+    assert rig.quarantine(path).outcome is Outcome.COMPLETED
+    assert rig.restore().outcome is Outcome.COMPLETED
     found = os.stat(path)
     assert (found.st_size, found.st_blocks) == (10 * MEGABYTE, 0)
 
 
-def test_an_empty_file_and_a_path_of_4096_bytes_go_and_come_back(desk: Desk, home: Path) -> None:
+def test_an_empty_file_and_a_path_of_4096_bytes_go_and_come_back(rig: VaultRig, home: Path) -> None:
     at = os.open(home, os.O_RDONLY)
     top = os.fsencode(home)
     path = top
@@ -319,9 +319,9 @@ def test_an_empty_file_and_a_path_of_4096_bytes_go_and_come_back(desk: Desk, hom
         at, path = below, path + b"/" + b"d" * 200
     name = b"n" * min(255, 4096 - len(path) - 1)
     os.close(os.open(name, os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=at))
-    assert desk.quarantine(path + b"/" + name).outcome is Outcome.COMPLETED
+    assert rig.quarantine(path + b"/" + name).outcome is Outcome.COMPLETED
     assert os.listdir(at) == []
-    assert desk.restore().outcome is Outcome.COMPLETED
+    assert rig.restore().outcome is Outcome.COMPLETED
     assert os.listdir(at) == [os.fsdecode(name)]
     os.close(at)
 
@@ -336,25 +336,26 @@ def test_a_full_disk_and_a_read_only_mount_leave_the_file_where_it_is(tmp_path: 
     require("mount", "a small tmpfs", present=mounted.returncode == 0)
     try:
         small.chmod(0o700)
-        desk = Desk(small / "vault", limits=VaultLimits(50 * MEGABYTE, 1 << 40, -(1 << 40)))
-        ended = desk.quarantine(path)
+        rig = VaultRig(small / "vault", limits=VaultLimits(50 * MEGABYTE, 1 << 40, -(1 << 40)))
+        ended = rig.quarantine(path)
         assert ended.code == "file_quarantine_error_failed_enospc"
         assert (metadata(path), _leftovers(home)) == (before, [])
         assert not (small / "vault" / f"{TAKEN}.part").exists()
         (small / "f").write_bytes(b"1")
         subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
-        assert _refusal(lambda: Desk(tmp_path / "v2").quarantine(bytes(small / "f"))) == "refused_readonly"
+        assert _refusal(lambda: VaultRig(tmp_path / "v2").quarantine(bytes(small / "f"))) == "refused_readonly"
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)
 
 
 def test_a_quota_and_a_limit_leave_the_file_where_it_is(tmp_path: Path, home: Path) -> None:
     path = _file(home, os.urandom(MEGABYTE))
-    desk = Desk(tmp_path / "vault", limits=VaultLimits(50 * MEGABYTE, MEGABYTE // 2, 0))
+    rig = VaultRig(tmp_path / "vault", limits=VaultLimits(50 * MEGABYTE, MEGABYTE // 2, 0))
     with pytest.raises(Exception, match="quota"):
-        desk.quarantine(path)
+        rig.quarantine(path)
     assert len(content(path)) == MEGABYTE
-    assert _refusal(lambda: Desk(tmp_path / "v2", limits=VaultLimits(100, MEGABYTE, 0)).quarantine(path)) == "too_large"
+    small = VaultRig(tmp_path / "v2", limits=VaultLimits(100, MEGABYTE, 0))
+    assert _refusal(lambda: small.quarantine(path)) == "too_large"
 
 
 def test_a_growing_file_ends_taken_or_back_under_its_name(tmp_path: Path, home: Path) -> None:
@@ -363,7 +364,7 @@ def test_a_growing_file_ends_taken_or_back_under_its_name(tmp_path: Path, home: 
         [sys.executable, "-c", "import sys\nf=open(sys.argv[1],'ab',0)\nwhile True: f.write(b'g'*65536)", path]
     )
     try:
-        ended = Desk(tmp_path / "vault", limits=VaultLimits(8 * MEGABYTE, 1 << 30, 0)).quarantine(path)
+        ended = VaultRig(tmp_path / "vault", limits=VaultLimits(8 * MEGABYTE, 1 << 30, 0)).quarantine(path)
     except CommandRejected:
         pass  # it was too large already when it was looked at
     else:
@@ -380,7 +381,7 @@ def test_a_growing_file_ends_taken_or_back_under_its_name(tmp_path: Path, home: 
 
 
 @pytest.mark.parametrize("change", ["content", "touch", "links", "replaced"])
-def test_what_a_person_reviewed_must_not_have_changed(desk: Desk, home: Path, change: str) -> None:
+def test_what_a_person_reviewed_must_not_have_changed(rig: VaultRig, home: Path, change: str) -> None:
     path = _file(home)
     seen = reviewed(path)
     match change:
@@ -394,13 +395,13 @@ def test_what_a_person_reviewed_must_not_have_changed(desk: Desk, home: Path, ch
             other = _file(home, name=b"y")
             os.rename(other, path)
     expected = {"target_changed", "hardlinked"}
-    assert _refusal(lambda: desk.quarantine(path, reviewed=seen)) in expected
+    assert _refusal(lambda: rig.quarantine(path, reviewed=seen)) in expected
     assert os.path.lexists(path)
 
 
-def test_a_file_that_changes_after_its_claim_is_taken_as_found(desk: Desk, home: Path) -> None:
+def test_a_file_that_changes_after_its_claim_is_taken_as_found(rig: VaultRig, home: Path) -> None:
     path = _file(home)
-    host, job, action = desk.host(), quarantine_job(path), FileQuarantine()
+    host, job, action = rig.host(), quarantine_job(path), FileQuarantine()
     claim = action.bind(job, host)
     Path(os.fsdecode(path)).write_bytes(b"changed")
     ended = action.execute(job, claim, host)
@@ -410,9 +411,9 @@ def test_a_file_that_changes_after_its_claim_is_taken_as_found(desk: Desk, home:
 # --- a crash anywhere -------------------------------------------------------------------------------------------------
 
 
-def _assert_held(desk: Desk, home: Path, path: bytes, data: bytes) -> None:
+def _assert_held(rig: VaultRig, home: Path, path: bytes, data: bytes) -> None:
     """The original (under its name, or parked), or a verified object; never two contents, never half a file."""
-    vault = desk.host().vault
+    vault = rig.host().vault
     assert vault is not None
     parked = [home / name / "file" for name in _leftovers(home) if (home / name / "file").exists()]
     copies = [found for found in [Path(os.fsdecode(path)), *parked] if found.exists()]
@@ -420,59 +421,61 @@ def _assert_held(desk: Desk, home: Path, path: bytes, data: bytes) -> None:
     manifest = vault.manifest(TAKEN)
     if not copies:
         assert manifest is not None
-        place = vault.place(manifest, None)
-        assert place is not None
-        place.verify(manifest, deadline_ns=1 << 62)
-        place.close()
+        held = vault.hold_for_quarantine(manifest, None)
+        assert held is not None
+        held.verify(manifest, deadline_ns=1 << 62)
+        held.close()
 
 
 @pytest.mark.parametrize("point", file_quarantine.FAILPOINTS)
 def test_a_crash_after_any_step_of_a_quarantine_is_finished_by_the_next_process(
-    desk: Desk, home: Path, point: str
+    rig: VaultRig, home: Path, point: str
 ) -> None:
     data = os.urandom(100_000)
     path = _file(home, data)
     before = metadata(path)
     action, job = FileQuarantine(), quarantine_job(path)
-    claim = action.bind(job, desk.host())
-    assert isinstance(desk.failpoints, FakeFailpoints)
-    desk.failpoints.arm(point)
+    claim = action.bind(job, rig.host())
+    assert isinstance(rig.failpoints, FakeFailpoints)
+    rig.failpoints.arm(point)
     with pytest.raises(Crash):
-        action.execute(job, claim, desk.host())
-    _assert_held(desk, home, path, data)
-    assert recover(action, job, claim, desk.host()).outcome is Outcome.COMPLETED
+        action.execute(job, claim, rig.host())
+    _assert_held(rig, home, path, data)
+    assert recover(action, job, claim, rig.host()).outcome is Outcome.COMPLETED
     assert os.listdir(home) == []
-    assert desk.restore().outcome is Outcome.COMPLETED
+    assert rig.restore().outcome is Outcome.COMPLETED
     assert (content(path), metadata(path)) == (data, before)
 
 
 @pytest.mark.parametrize("point", file_unquarantine.FAILPOINTS)
 def test_a_crash_after_any_step_of_a_restore_is_finished_by_the_next_process(
-    desk: Desk, home: Path, point: str
+    rig: VaultRig, home: Path, point: str
 ) -> None:
     data = os.urandom(100_000)
     path = _file(home, data)
     before = metadata(path)
-    desk.quarantine(path)
+    rig.quarantine(path)
     action, job = FileUnquarantine(), restore_job()
-    claim = action.bind(job, desk.host())
-    assert isinstance(desk.failpoints, FakeFailpoints)
-    desk.failpoints.arm(point)
+    claim = action.bind(job, rig.host())
+    assert isinstance(rig.failpoints, FakeFailpoints)
+    rig.failpoints.arm(point)
     with pytest.raises(Crash):
-        action.execute(job, claim, desk.host())
-    _assert_held(desk, home, path, data)
-    assert recover(action, job, claim, desk.host()).outcome is Outcome.COMPLETED
+        action.execute(job, claim, rig.host())
+    _assert_held(rig, home, path, data)
+    assert recover(action, job, claim, rig.host()).outcome is Outcome.COMPLETED
     assert (content(path), metadata(path)) == (data, before)
     assert os.listdir(home) == [os.path.basename(os.fsdecode(path))]
 
 
 @pytest.mark.parametrize("point", [p for p in file_quarantine.FAILPOINTS if p[-1] in "123"])
-def test_a_failure_before_anything_is_stored_gives_the_file_its_name_back(desk: Desk, home: Path, point: str) -> None:
+def test_a_failure_before_anything_is_stored_gives_the_file_its_name_back(
+    rig: VaultRig, home: Path, point: str
+) -> None:
     path = _file(home)
     before = metadata(path)
-    assert isinstance(desk.failpoints, FakeFailpoints)
-    desk.failpoints.arm(point, error=PermanentFailure("the disk says no", code="io_error"))
-    ended = desk.quarantine(path)
+    assert isinstance(rig.failpoints, FakeFailpoints)
+    rig.failpoints.arm(point, error=PermanentFailure("the disk fails", code="io_error"))
+    ended = rig.quarantine(path)
     assert ended.code == "file_quarantine_error_io_error"
     assert (metadata(path), _leftovers(home)) == (before, [])
 
@@ -500,9 +503,9 @@ def test_a_fault_in_any_system_call_loses_nothing(tmp_path: Path, home: Path, wh
             (top / "home").mkdir(parents=True)
             data = os.urandom(50_000)
             path = _file(top / "home", data)
-            desk = Desk(top / "vault")
+            rig = VaultRig(top / "vault")
             if what == "back":
-                desk.quarantine(path)
+                rig.quarantine(path)
             arguments = [sys.executable, "-m", "tests.drivers.vault_steps", what, str(top / "vault"), os.fsdecode(path)]
             injected = [
                 "strace",
@@ -520,9 +523,9 @@ def test_a_fault_in_any_system_call_loses_nothing(tmp_path: Path, home: Path, wh
             if "INJECTED" not in trace and "killed by SIGKILL" not in trace:
                 assert first.returncode == 0, (call, number, first)
                 break
-            _assert_held(desk, top / "home", path, data)
+            _assert_held(rig, top / "home", path, data)
             again = subprocess.run(arguments, capture_output=True, check=False, text=True)
-            _assert_held(desk, top / "home", path, data)
+            _assert_held(rig, top / "home", path, data)
             assert again.returncode in (0, 3), again
             if fault == "signal=KILL":
                 assert again.returncode == 0, (call, number, again.stdout, again.stderr)
@@ -567,8 +570,8 @@ def test_exchanging_directories_never_touches_the_protected_file(tmp_path: Path,
             if not _inode(here / "x"):
                 _file(here, decoy)
             os.kill(exchanger.pid, signal.SIGCONT)
-            desk = Desk(tmp_path / "vaults" / str(attempts))
-            action, job, host = FileQuarantine(), quarantine_job(bytes(mine / "x")), desk.host()
+            rig = VaultRig(tmp_path / "vaults" / str(attempts))
+            action, job, host = FileQuarantine(), quarantine_job(bytes(mine / "x")), rig.host()
             try:
                 claim: Values = action.bind(job, host)
             except (CommandRejected, PermanentFailure):

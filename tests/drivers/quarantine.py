@@ -31,7 +31,7 @@ from workers.domain.targets.container import ContainerFacts, ContainerRef, Conta
 from workers.domain.targets.file import Enclosure
 from workers.domain.trust.keyset import KeyRole, Keyset, PublicKey
 from workers.host.files.ports import VaultLimits
-from workers.host.files.quarantine.vault import Kernel, SystemVault
+from workers.host.files.quarantine.vault import KernelFeatures, SystemVault
 from workers.host.ports import Host
 from workers.system.clock import SystemClock
 from workers.system.failpoints import failpoints
@@ -58,7 +58,7 @@ class Rig:
     directory: Path
     limits: VaultLimits = ROOMY
     armed: Failpoints = field(default_factory=lambda: failpoints({}))
-    kernel: Kernel = field(default_factory=Kernel)
+    kernel: KernelFeatures = field(default_factory=KernelFeatures)
     vault_at: Path | None = None
     own: Mapping[Path, str] = field(default_factory=dict)
     """Trees of the worker itself."""

@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from tests.vault_desk import Desk, quarantine_job, recover, restore_job
+from tests.vault_rig import VaultRig, quarantine_job, recover, restore_job
 from workers.actions.file_quarantine import FileQuarantine
 from workers.actions.file_unquarantine import FileUnquarantine
 from workers.domain.errors import WorkerError
@@ -18,7 +18,7 @@ from workers.domain.errors import WorkerError
 
 def main() -> int:
     what, vault, path = sys.argv[1], Path(sys.argv[2]), os.fsencode(sys.argv[3])
-    host = Desk(vault).host()
+    host = VaultRig(vault).host()
     action, job = (FileQuarantine(), quarantine_job(path)) if what == "take" else (FileUnquarantine(), restore_job())
     kept = vault.with_suffix(f".{what}.claim")  # what the journal holds: durable before anything is touched
     if not kept.exists():

@@ -17,7 +17,7 @@ from typing import Final
 import zstandard
 
 from tests.quarantining import ACL, acl
-from tests.vault_desk import content, data_map, metadata
+from tests.vault_rig import content, data_map, metadata
 
 _SIZES: Final = (1, 700, 5_000, 60_000)
 _MODES: Final = (0o644, 0o755, 0o400, 0o000, 0o777, 0o1777, 0o640)

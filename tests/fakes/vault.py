@@ -25,7 +25,7 @@ from workers.domain.targets.file import (
 )
 from workers.domain.targets.manifest import Manifest, is_same_directory
 from workers.domain.targets.protected_files import ProtectedPaths
-from workers.host.files.ports import Copied, HeldFile, Occupant, VaultLimits, Whereabouts
+from workers.host.files.ports import Copied, Occupant, VaultLimits, Whereabouts
 
 DEVICE = 1
 ROOT = FileIdentity(DEVICE, 2)
@@ -74,7 +74,7 @@ class FakeVault:
     """Directories that are not the usual one."""
     fail: dict[str, list[Exception]] = field(default_factory=dict)
     watchers: dict[str, Callable[[], None]] = field(default_factory=dict)
-    """Called once, right before the step of that name: somebody else acts."""
+    """Called once, right before the step of that name: another process acts."""
     holding: Holders = field(default_factory=Holders)
     gone: set[int] = field(default_factory=set)
     """Inits of containers that have ended."""
@@ -100,7 +100,7 @@ class FakeVault:
         return where.inside.container_id.encode() + where.path
 
     def step(self, name: str) -> None:
-        """Somebody acts, or the step fails, where a test said so."""
+        """Another process acts, or the step fails, where a test asked for it."""
         watcher = self.watchers.pop(name, None)
         if watcher is not None:
             watcher()
@@ -137,8 +137,8 @@ class FakeVault:
             root=ROOT,
         )
 
-    def lift(self, where: Location, expected: FileIdentity) -> FileFacts | None:
-        self.step("lift")
+    def copy_up(self, where: Location, expected: FileIdentity) -> FileFacts | None:
+        self.step("copy_up")
         found = self.files.get(self.key(where))
         if found is None or found.identity != expected:
             return None
@@ -150,7 +150,7 @@ class FakeVault:
         return self.places
 
     def check_capacity(self, size: int) -> None:
-        self.step("make_room")
+        self.step("check_capacity")
         if sum(map(len, self.objects.values())) + size > self.limits.quota:
             raise LimitExceeded(code="refused_quota")
 
@@ -169,22 +169,28 @@ class FakeVault:
         self.step(f"record {manifest.state}")
         self.manifests[manifest.execution_id] = manifest
 
-    def place(self, manifest: Manifest, inside: Enclosure | None) -> HeldFile | None:
-        self.step("place")
+    def hold_for_quarantine(self, manifest: Manifest, inside: Enclosure | None) -> FakeQuarantineHandle | None:
+        key = self._held(manifest, inside)
+        return FakeQuarantineHandle(self, manifest, key) if key is not None else None
+
+    def hold_for_restore(self, manifest: Manifest, inside: Enclosure | None) -> FakeRestoreHandle | None:
+        key = self._held(manifest, inside)
+        return FakeRestoreHandle(self, manifest, key) if key is not None else None
+
+    def _held(self, manifest: Manifest, inside: Enclosure | None) -> bytes | None:
+        self.step("hold")
         key = self.key(Location(manifest.path, inside))
-        same = is_same_directory(manifest, self.parent_of(key), ROOT)
-        return FakeHeldFile(self, manifest, key) if same else None
+        return key if is_same_directory(manifest, self.parent_of(key), ROOT) else None
 
 
-class FakeHeldFile:
-    """The port `Place`."""
+class FakeQuarantineHandle:
+    """The port `QuarantineHandle`."""
 
     def __init__(self, vault: FakeVault, manifest: Manifest, key: bytes) -> None:
         self._vault = vault
         self._manifest = manifest
         self._key = key
-        self._seen: tuple[bytes, int] = (b"", 0)
-        self._new: FakeFile | None = None
+        self._before: tuple[bytes, int] = (b"", 0)
 
     def where(self) -> Whereabouts:
         parked = self._vault.parked.get(self._manifest.parking)
@@ -219,7 +225,7 @@ class FakeHeldFile:
     def copy(self, *, limit: int, deadline_ns: int) -> Copied:
         self._vault.step("copy")
         file = self._vault.parked[self._manifest.parking]
-        self._seen = (file.content, file.mtime_ns)
+        self._before = (file.content, file.mtime_ns)
         if len(file.content) > limit:
             raise LimitExceeded(code="too_large")
         content = file.content
@@ -227,7 +233,7 @@ class FakeHeldFile:
         self._vault.step("copied")
         digest = hashlib.sha256(content).hexdigest()
         extents = (Extent(0, len(content)),) if content else ()
-        steady = self._seen == (file.content, file.mtime_ns)
+        steady = self._before == (file.content, file.mtime_ns)
         return Copied(len(content), digest, len(content), digest, extents, steady)
 
     def verify(self, copied: Manifest, *, deadline_ns: int) -> None:
@@ -239,7 +245,7 @@ class FakeHeldFile:
 
     def unchanged(self) -> bool:
         file = self._vault.parked[self._manifest.parking]
-        return self._seen == (file.content, file.mtime_ns)
+        return self._before == (file.content, file.mtime_ns)
 
     def store(self) -> None:
         self._vault.step("store")
@@ -257,23 +263,36 @@ class FakeHeldFile:
         self._vault.step("remove")
         self._vault.parked.pop(self._manifest.parking, None)
 
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class FakeRestoreHandle:
+    """The port `RestoreHandle`."""
+
+    def __init__(self, vault: FakeVault, manifest: Manifest, key: bytes) -> None:
+        self._vault = vault
+        self._manifest = manifest
+        self._key = key
+        self._new: FakeFile | None = None
+
     def occupant(self, *, deadline_ns: int) -> Occupant:
         self._vault.step("occupant")
         found = self._vault.files.get(self._key)
         if found is None:
-            return Occupant.NOBODY
+            return Occupant.NONE
         same = hashlib.sha256(found.content).hexdigest() == self._manifest.sha256
-        return Occupant.OURS if same and found.mtime_ns == self._manifest.mtime_ns else Occupant.OTHER
+        return Occupant.RESTORED if same and found.mtime_ns == self._manifest.mtime_ns else Occupant.OTHER
 
-    def build(self, *, deadline_ns: int) -> None:
-        self._vault.step("build")
+    def write(self, *, deadline_ns: int) -> None:
+        self._vault.step("write")
         content = self._vault.objects[self._manifest.execution_id]
         if hashlib.sha256(content).hexdigest() != self._manifest.sha256:
             raise PermanentFailure(code="object_damaged")
         self._new = FakeFile(next(self._vault.inodes), content)
 
-    def dress(self) -> None:
-        self._vault.step("dress")
+    def set_metadata(self) -> None:
+        self._vault.step("set_metadata")
         assert self._new is not None
         known = self._manifest
         self._new = replace(
@@ -286,8 +305,8 @@ class FakeHeldFile:
             attributes=known.attributes,
         )
 
-    def settle(self) -> None:
-        self._vault.step("settle")
+    def sync(self) -> None:
+        self._vault.step("sync")
 
     def link(self) -> bool:
         self._vault.step("link")
@@ -297,8 +316,8 @@ class FakeHeldFile:
         self._vault.files[self._key] = self._new
         return True
 
-    def finish(self) -> None:
-        self._vault.step("finish")
+    def set_flags(self) -> None:
+        self._vault.step("set_flags")
         self._vault.files[self._key].flags = self._manifest.flags
 
     def close(self) -> None:

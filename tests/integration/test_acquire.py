@@ -21,13 +21,13 @@ from tests.quarantining import ACL, CAPABILITY, NET_RAW, acl
 from workers.actions import file_acquire
 from workers.domain.outcome import Outcome, Report
 from workers.domain.targets.custody import custody_key
-from workers.host.files.quarantine.vault import Kernel
+from workers.host.files.quarantine.vault import KernelFeatures
 from workers.system.failpoints import KILLED, VARIABLE
 
 pytestmark = pytest.mark.slow
 
 _AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="root is not on this machine: only root makes device nodes")
-KERNELS = [Kernel(), Kernel(openat2=False, tmpfile=False)]
+KERNELS = [KernelFeatures(), KernelFeatures(openat2=False, tmpfile=False)]
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def refused(rig: AcquireRig, path: Path, code: str) -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("name", [b"mal", b"new\nline", b"\xff\xfe", b"n" * 255, b"-rf"])
 @pytest.mark.parametrize("size", [0, 1, 3 * MEGABYTE + 17])
-def test_the_object_is_the_file(name: bytes, size: int, kernel: Kernel, files: Path, tmp_path: Path) -> None:
+def test_the_object_is_the_file(name: bytes, size: int, kernel: KernelFeatures, files: Path, tmp_path: Path) -> None:
     path = files / os.fsdecode(name)
     path.write_bytes(os.urandom(size))
     before = path.stat()
@@ -224,7 +224,7 @@ def test_a_read_only_mount_is_read_as_any_other(tmp_path: Path, require: Callabl
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_a_path_of_4096_bytes_is_reached(kernel: Kernel, files: Path, tmp_path: Path) -> None:
+def test_a_path_of_4096_bytes_is_reached(kernel: KernelFeatures, files: Path, tmp_path: Path) -> None:
     """One byte more than one system call takes."""
     path, at = os.fsencode(files), os.open(files, os.O_RDONLY)
     while len(path) < 4096 - 260:

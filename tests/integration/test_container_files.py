@@ -31,12 +31,12 @@ from workers.domain.outcome import Outcome
 from workers.domain.targets.custody import custody_key
 from workers.domain.targets.file import Enclosure, FileFacts, FileIdentity, FileKind, Location
 from workers.domain.targets.manifest import Manifest, intent
-from workers.host.files.quarantine.vault import Kernel
+from workers.host.files.quarantine.vault import KernelFeatures
 from workers.system.failpoints import KILLED, VARIABLE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-KERNELS = [Kernel(), Kernel(openat2=False, tmpfile=False)]
+KERNELS = [KernelFeatures(), KernelFeatures(openat2=False, tmpfile=False)]
 MAL = "/tmp/mal"
 
 
@@ -76,7 +76,7 @@ def put(cell: Cell, content: bytes, *, low: bool, name: str = MAL) -> Path:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("low", [True, False], ids=["of the image", "written"])
-def test_a_file_goes_and_comes_back_as_it_was(cell: Cell, kernel: Kernel, low: bool, tmp_path: Path) -> None:
+def test_a_file_goes_and_comes_back_as_it_was(cell: Cell, kernel: KernelFeatures, low: bool, tmp_path: Path) -> None:
     path = put(cell, os.urandom(70_000), low=low)
     os.setxattr(path, "user.note", b"kept")
     before = seen(path)
@@ -192,7 +192,7 @@ def test_a_pid_that_somebody_else_has_by_now_is_not_its_init(plain: Cell, tmp_pa
         young = Enclosure(plain.inside.container_id, plain.inside.started_at_ns + 60_000_000_000, stranger.pid)
         rig = Rig(tmp_path / "young", inside=young)
         with pytest.raises(CommandRejected) as caught:  # though it is old enough, its root is the host's
-            rig.vault.place(_manifest(young), young)
+            rig.vault.hold_for_quarantine(_manifest(young), young)
         assert caught.value.reason == "container_root_shared"
         assert Path("/tmp/douse-test-mal").read_bytes() == b"host's"
     finally:

@@ -27,11 +27,11 @@ from workers.actions import file_quarantine, file_unquarantine
 from workers.domain.ids import id_from_cause
 from workers.domain.outcome import Outcome, Report
 from workers.host.files.ports import VaultLimits
-from workers.host.files.quarantine.vault import Kernel
+from workers.host.files.quarantine.vault import KernelFeatures
 
 pytestmark = pytest.mark.slow
 
-KERNELS = [Kernel(), Kernel(openat2=False, tmpfile=False)]
+KERNELS = [KernelFeatures(), KernelFeatures(openat2=False, tmpfile=False)]
 _FS_IOC_SETFLAGS = 0x40086602
 _IMMUTABLE = 0x10
 
@@ -82,7 +82,7 @@ def test_every_field_of_a_file_comes_back(
     listed: bool,
     capable: bool,
     hole: bool,
-    kernel: Kernel,
+    kernel: KernelFeatures,
 ) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "files" / os.fsdecode(name)
@@ -415,7 +415,7 @@ def test_a_file_that_grows_beyond_the_limit_keeps_its_name(files: Path, tmp_path
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("place", file_quarantine.FAILPOINTS)
 def test_killed_at_any_step_a_quarantine_is_finished_by_the_next_start(
-    place: str, kernel: Kernel, files: Path, tmp_path: Path
+    place: str, kernel: KernelFeatures, files: Path, tmp_path: Path
 ) -> None:
     content = os.urandom(50_000)
     path = files / "mal"
@@ -434,7 +434,7 @@ def test_killed_at_any_step_a_quarantine_is_finished_by_the_next_start(
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("place", file_unquarantine.FAILPOINTS)
 def test_killed_at_any_step_a_restore_is_finished_by_the_next_start(
-    place: str, kernel: Kernel, files: Path, tmp_path: Path
+    place: str, kernel: KernelFeatures, files: Path, tmp_path: Path
 ) -> None:
     content = os.urandom(50_000)
     path = files / "mal"

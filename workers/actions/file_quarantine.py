@@ -24,7 +24,7 @@ from workers.domain.outcome import NOTHING, Outcome, PostCondition, Report, Valu
 from workers.domain.target import FileTarget
 from workers.domain.targets.file import OVERLAY, Enclosure, FileFacts, Holders, Location, shown
 from workers.domain.targets.manifest import Manifest, ManifestState, intent
-from workers.host.files.ports import HeldFile, Vault
+from workers.host.files.ports import QuarantineHandle, Vault
 from workers.host.ports import Host
 
 FAILPOINTS: Final = PLACES
@@ -211,7 +211,7 @@ class FileQuarantine(Action[Allowances]):
         vault.check_capacity(facts.size)
         found = facts
         if facts.filesystem == OVERLAY and not held_fast(facts.flags):
-            lifted = vault.lift(where, facts.identity)
+            lifted = vault.copy_up(where, facts.identity)
             if lifted is None:
                 return self.failed("target_changed", "another file has its name now; nothing was touched", claim)
             facts = lifted
@@ -284,7 +284,7 @@ def _location(job: Job[Allowances], target: FileTarget, claim: Values) -> Locati
     return Location(target.path, enclosure_of(claim), job.parameters.allow_remote)
 
 
-def _place(manifest: Manifest, vault: Vault, host: Host) -> HeldFile | CommandRejected:
+def _place(manifest: Manifest, vault: Vault, host: Host) -> QuarantineHandle | CommandRejected:
     """The file's directory, or why it is not to be had; a link that was put in its way is no directory of ours."""
     try:
         return _opened(manifest, vault, host)
@@ -294,15 +294,15 @@ def _place(manifest: Manifest, vault: Vault, host: Host) -> HeldFile | CommandRe
         raise Indeterminate(f"its directory cannot be opened: {error.message}", code="half_done") from error
 
 
-def _opened(manifest: Manifest, vault: Vault, host: Host) -> HeldFile:
+def _opened(manifest: Manifest, vault: Vault, host: Host) -> QuarantineHandle:
     """In the run that it was taken from; where that has ended, in the one that its container has now."""
     inside: Enclosure | None = manifest.enclosure
     try:
-        place = vault.place(manifest, inside)
+        place = vault.hold_for_quarantine(manifest, inside)
     except CommandRejected as error:
         if error.reason != "container_gone":
             raise
-        place = vault.place(manifest, present_run(manifest.container_id, manifest.runtime, host))
+        place = vault.hold_for_quarantine(manifest, present_run(manifest.container_id, manifest.runtime, host))
     if place is None:
         raise CommandRejected("the directory of the file is another one now", code="target_changed")
     return place

@@ -18,7 +18,7 @@ from workers.domain.outcome import NOTHING, Outcome, PostCondition, Report, Valu
 from workers.domain.target import FileTarget
 from workers.domain.targets.file import Enclosure, Location, is_privileged, shown
 from workers.domain.targets.manifest import Manifest, ManifestState
-from workers.host.files.ports import HeldFile, Occupant, Vault
+from workers.host.files.ports import Occupant, RestoreHandle, Vault
 from workers.host.ports import Host
 
 FAILPOINTS: Final = tuple(f"file_unquarantine.r{step}" for step in (0, 2, 3, 4, 5, 6, 7))
@@ -91,7 +91,7 @@ class FileUnquarantine(Action[NoParameters]):
                 code="approval_missing",
             )
         inside = _inside(manifest, vault, host)
-        place = vault.place(manifest, inside)
+        place = vault.hold_for_restore(manifest, inside)
         if place is None:
             raise CommandRejected(_no_parent(manifest), code="restore_parent_missing")
         place.close()
@@ -110,7 +110,7 @@ class FileUnquarantine(Action[NoParameters]):
         if not claim["present"] or manifest.state is ManifestState.RESTORED:
             return self._told(job, claim, manifest, vault)
         try:
-            place = vault.place(manifest, _inside(manifest, vault, host))
+            place = vault.hold_for_restore(manifest, _inside(manifest, vault, host))
         except CommandRejected as error:  # its container ended after the claim
             return self.failed(error.reason, error.message, claim)
         if place is None:
@@ -174,7 +174,7 @@ class _Run:
     claim: Values
     host: Host
     vault: Vault
-    place: HeldFile
+    file: RestoreHandle
 
     def go(self, manifest: Manifest) -> Report:
         """On from where the manifest stands."""
@@ -199,26 +199,26 @@ class _Run:
 
     def _back_under_its_name(self, *, resumed: bool) -> None:
         """R1 to R5, but for what a crash left done."""
-        match self.place.occupant(deadline_ns=self.job.deadline_ns):
-            case Occupant.OURS if resumed:
+        match self.file.occupant(deadline_ns=self.job.deadline_ns):
+            case Occupant.RESTORED if resumed:
                 return
-            case Occupant.OURS | Occupant.OTHER:
+            case Occupant.RESTORED | Occupant.OTHER:
                 raise _conflict(self.claim)
-            case Occupant.NOBODY:
+            case Occupant.NONE:
                 pass
-        self.place.build(deadline_ns=self.job.deadline_ns)
+        self.file.write(deadline_ns=self.job.deadline_ns)
         self._reach(2)
-        self.place.dress()
+        self.file.set_metadata()
         self._reach(3)
-        self.place.settle()
+        self.file.sync()
         self._reach(4)
-        if not self.place.link():
+        if not self.file.link():
             raise _conflict(self.claim)
 
     def _end(self, manifest: Manifest) -> Report:
         """R6 and R7."""
         self._reach(5)
-        self.place.finish()
+        self.file.set_flags()
         self._reach(6)
         restored = replace(manifest, state=ManifestState.RESTORED)
         self.vault.record(restored)

@@ -14,7 +14,7 @@ from workers.domain.outcome import Report, Values
 from workers.domain.target import FileTarget
 from workers.domain.targets.file import Holders, shown
 from workers.domain.targets.manifest import Manifest, ManifestState
-from workers.host.files.ports import HeldFile, Vault, Whereabouts
+from workers.host.files.ports import QuarantineHandle, Vault, Whereabouts
 from workers.host.ports import Host
 
 PLACES: Final = tuple(f"file_quarantine.q{step}" for step in range(7))
@@ -43,7 +43,7 @@ class Steps:
     claim: Values
     host: Host
     vault: Vault
-    place: HeldFile
+    file: QuarantineHandle
 
     def go(self, manifest: Manifest) -> Report:
         """On from where the manifest stands."""
@@ -73,41 +73,41 @@ class Steps:
         if manifest.state is not ManifestState.STORED:
             return manifest
         try:
-            self.place.verify(manifest, deadline_ns=self.job.deadline_ns)
+            self.file.verify(manifest, deadline_ns=self.job.deadline_ns)
         except PermanentFailure as error:
-            if error.reason != "object_damaged" or self.place.where() is not Whereabouts.PARKED:
+            if error.reason != "object_damaged" or self.file.where() is not Whereabouts.PARKED:
                 raise
             return self._record(manifest, ManifestState.PARKED)
         return manifest
 
     def _parked(self, manifest: Manifest) -> Manifest:
         """Q1."""
-        if manifest.state is ManifestState.PARKED and self.place.where() is Whereabouts.PARKED:
+        if manifest.state is ManifestState.PARKED and self.file.where() is Whereabouts.PARKED:
             return manifest
-        if not self.place.park():
+        if not self.file.park():
             raise PermanentFailure("another file has its name now; nothing was touched", code="target_changed")
         self._reach(1)
         return self._record(manifest, ManifestState.PARKED)
 
     def _store(self, manifest: Manifest) -> Manifest:
         """Q2 to Q4. A file that is written to meanwhile is copied once more, and then taken as it is."""
-        self.place.discard()
+        self.file.discard()
         drafted, steady = self._copied(manifest)
-        if not (steady and self.place.unchanged()):
-            self.place.discard()
+        if not (steady and self.file.unchanged()):
+            self.file.discard()
             drafted, _ = self._copied(replace(manifest, content_changed=True))
         self._reach(3)
         target = self.job.target
         reviewed = target.reviewed if isinstance(target, FileTarget) else None
         if reviewed is not None and (reviewed.sha256, reviewed.size) != (drafted.sha256, drafted.size):
             raise PermanentFailure("its content is not what was reviewed", code="target_changed")
-        self.place.store()
+        self.file.store()
         stored = self._record(drafted, ManifestState.STORED)
         self._reach(4)
         return stored
 
     def _copied(self, manifest: Manifest) -> tuple[Manifest, bool]:
-        copied = self.place.copy(limit=self.vault.limits.max_file, deadline_ns=self.job.deadline_ns)
+        copied = self.file.copy(limit=self.vault.limits.max_file, deadline_ns=self.job.deadline_ns)
         self._reach(2)
         drafted = replace(
             manifest,
@@ -117,14 +117,14 @@ class Steps:
             object_sha256=copied.object_sha256,
             extents=copied.extents,
         )
-        self.place.verify(drafted, deadline_ns=self.job.deadline_ns)
+        self.file.verify(drafted, deadline_ns=self.job.deadline_ns)
         return drafted, copied.steady
 
     def _end(self, manifest: Manifest) -> Report:
         """Q5 and Q6."""
         look_until_ns = min(self.job.deadline_ns, self.host.clock.now_ns() + _LOOK_NS)
-        holders = self.place.holders(deadline_ns=look_until_ns)
-        self.place.remove()
+        holders = self.file.holders(deadline_ns=look_until_ns)
+        self.file.remove()
         self._reach(5)
         done = self._record(manifest, ManifestState.DONE)
         self._reach(6)
@@ -133,8 +133,8 @@ class Steps:
     def _take_back(self, manifest: Manifest, error: WorkerError) -> Report:
         """Nothing verified is in the vault: the file gets its name again."""
         try:
-            self.place.discard()
-            back = self.place.unpark()
+            self.file.discard()
+            back = self.file.unpark()
         except WorkerError as second:
             raise Indeterminate(
                 f"{error.message}; and the file could not be given its name back yet: {second.message}",

@@ -1,7 +1,7 @@
 """What a name leads to, read through descriptors: identity, metadata, flags, attributes, the mount it is on.
 
-Called by ``vault`` and ``place``. Opens nothing but regular files for reading: a FIFO, a device or a socket notices
-being opened. Never follows a link.
+Called by the vault and its handles, and by the spool. Opens nothing but regular files for reading: a FIFO, a device or
+a socket notices being opened. Never follows a link.
 """
 
 import errno
@@ -9,7 +9,7 @@ import os
 import stat
 from typing import Final
 
-from workers.domain.targets.file import FileAttribute, FileFacts, FileKind
+from workers.domain.targets.file import FileAttribute, FileFacts, FileIdentity, FileKind
 from workers.domain.targets.protected_files import KERNEL_FILESYSTEMS
 from workers.host.files import kernel, mounts, paths
 from workers.host.files.bind_mounts import ancestors_beyond
@@ -78,6 +78,24 @@ def examine(directory: int, name: bytes, root: Root, *, allow_remote: bool) -> F
             mount_point=on != above_on,
             root=paths.identity(os.fstat(root.descriptor)),
         )
+    finally:
+        os.close(held)
+
+
+def copy_up(directory: int, name: bytes, expected: FileIdentity) -> FileIdentity:
+    """On an overlay, make a file of a lower layer one of the upper layer; the identity that it keeps from then on.
+
+    Moving such a file would copy it up and may make it another inode, so that its identity would not prove afterwards
+    that it is the file that was meant. Giving it the mode that it has copies it up in place, through a descriptor that
+    holds it all the while. Raises ``OSError`` (``FileNotFoundError`` where another file has the name).
+    """
+    held = hold(directory, name)
+    try:
+        found = os.fstat(held)
+        if paths.identity(found) != expected or not stat.S_ISREG(found.st_mode):
+            raise FileNotFoundError(name)
+        os.chmod(f"/proc/self/fd/{held}", stat.S_IMODE(found.st_mode))  # noqa: PTH101 - a descriptor
+        return paths.identity(os.fstat(held))
     finally:
         os.close(held)
 

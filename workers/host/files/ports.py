@@ -1,8 +1,11 @@
-"""The seam to files that are taken away and brought back.
+"""The seam to files that are quarantined and restored.
 
-A path is a name that anybody may repoint, so the directory is opened once and held: ``HeldFile`` is that directory,
-with the steps of a quarantine (Q1 to Q5) and of a return (R1 to R6) as its methods, each of which may be called again
-after a crash in it. ``Vault`` looks at files, keeps manifests, and hands out held files.
+A path is a name that anybody may repoint, so the directory is opened once and held. ``Vault`` examines files, keeps
+manifests, and opens a handle on that directory: a ``QuarantineHandle`` has the steps of a quarantine (Q1 to Q5) as its
+methods, a ``RestoreHandle`` those of a return (R1 to R6). Each step may be called again after a crash in it.
+
+Handles: one thread at a time. All of their methods block on the disk, and raise ``PermanentFailure`` (``permission``,
+``refused_readonly``, ``io_error`` …), ``LimitExceeded`` (``failed_enospc``), ``TransientFailure`` (``busy``).
 """
 
 from dataclasses import dataclass
@@ -16,21 +19,22 @@ from workers.domain.targets.protected_files import ProtectedPaths
 
 
 class Whereabouts(Enum):
-    """Where a quarantined file is, as its own identity tells."""
+    """Where a quarantined file is, found by its identity."""
 
     NAMED = auto()
     """Under its own name."""
     PARKED = auto()
     """In its parking directory."""
     GONE = auto()
-    """In neither place."""
+    """Neither."""
 
 
 class Occupant(Enum):
     """What has the name that a file is to have again."""
 
-    NOBODY = auto()
-    OURS = auto()
+    NONE = auto()
+    """Nothing: it is free."""
+    RESTORED = auto()
     """The content that is to come back: it is back already."""
     OTHER = auto()
 
@@ -59,30 +63,25 @@ class VaultLimits:
     """What must stay free on the vault's filesystem."""
 
 
-class HeldFile(Protocol):
-    """The directory that a file was taken from, held: whatever becomes of its path, this stays that directory.
-
-    One thread at a time. Every method may be called again after a crash in it, and blocks on the disk. All raise
-    ``PermanentFailure`` (``permission``, ``refused_readonly``, ``io_error`` …) and ``LimitExceeded``
-    (``failed_enospc``).
-    """
+class QuarantineHandle(Protocol):
+    """The directory that a file is taken from, held: whatever becomes of its path, this stays that directory."""
 
     def where(self) -> Whereabouts:
         """Where the file is now."""
 
     def park(self) -> bool:
-        """Q1: take its name away, into a root-only directory beside it, both directories durable. False when what had
-        the name was another file; then that one has its name again. Raises ``PermanentFailure`` (``parking_taken``)."""
+        """Q1: move it into a root-only directory beside it, both directories durable. False when another file had the
+        name; that one gets its name back. Raises ``PermanentFailure`` (``parking_taken``, ``left_parked``)."""
 
     def unpark(self) -> bool:
         """Give its name back, with the permissions and flags it had. False when the name is taken: it stays parked."""
 
     def copy(self, *, limit: int, deadline_ns: int) -> Copied:
-        """Q2: its content into a new part in the vault, durable. Raises ``LimitExceeded`` (``too_large`` at the first
-        byte beyond ``limit``, ``timed_out``, ``refused_quota``)."""
+        """Q2: copy its content into a new part in the vault, durable. Raises ``LimitExceeded`` (``too_large`` at the
+        first byte beyond ``limit``, ``timed_out``, ``refused_quota``)."""
 
     def verify(self, copied: Manifest, *, deadline_ns: int) -> None:
-        """Q3 and after a crash: read part or object back and compare with what ``copied`` says of it. Raises
+        """Q3 and after a crash: read part or object back and compare it with the manifest ``copied``. Raises
         ``PermanentFailure`` (``object_damaged``), ``LimitExceeded`` (``timed_out``)."""
 
     def unchanged(self) -> bool:
@@ -95,32 +94,40 @@ class HeldFile(Protocol):
         """Remove part and object."""
 
     def holders(self, *, deadline_ns: int) -> Holders:
-        """Who has the parked file open or mapped, as far as could be seen in time."""
+        """Which processes have the parked file open or mapped, as far as they could be read in time."""
 
     def remove(self) -> None:
         """Q5: unlink the parked file (never another), remove its directory, durably."""
 
+    def close(self) -> None:
+        """Idempotent."""
+
+
+class RestoreHandle(Protocol):
+    """The directory that a file comes back to, held, and the new file until it is complete."""
+
     def occupant(self, *, deadline_ns: int) -> Occupant:
-        """What has the name."""
+        """What has the name. Raises ``LimitExceeded`` (``timed_out``)."""
 
-    def build(self, *, deadline_ns: int) -> None:
-        """R1 and R2: a new file without the name, its content out of the object and compared. Raises as ``verify``."""
+    def write(self, *, deadline_ns: int) -> None:
+        """R1 and R2: a new file without the name, its content read from the object and compared. Raises
+        ``PermanentFailure`` (``object_damaged``), ``LimitExceeded`` (``timed_out``)."""
 
-    def dress(self) -> None:
+    def set_metadata(self) -> None:
         """R3: owner, mode, attributes, access control lists, times, in the order in which none undoes another. Raises
-        ``PermanentFailure`` (``metadata_refused``)."""
+        ``PermanentFailure`` (``metadata_refused``) where the filesystem, or the worker's rights, do not allow all."""
 
-    def settle(self) -> None:
+    def sync(self) -> None:
         """R4: the new file is durable."""
 
     def link(self) -> bool:
         """R5: give it the name; False when that is taken, and nothing is overwritten."""
 
-    def finish(self) -> None:
+    def set_flags(self) -> None:
         """R6: inode flags, then the directory is durable."""
 
     def close(self) -> None:
-        """Let go; a new file that never got the name vanishes. Idempotent."""
+        """A new file that never got the name vanishes. Idempotent."""
 
 
 class Vault(Protocol):
@@ -139,8 +146,8 @@ class Vault(Protocol):
         descriptors are short.
         """
 
-    def lift(self, where: Location, expected: FileIdentity) -> FileFacts | None:
-        """As ``examine``, once the file has the identity that it keeps when it is moved: on an overlay a file of a
+    def copy_up(self, where: Location, expected: FileIdentity) -> FileFacts | None:
+        """As ``examine``, after the file got the identity that it keeps when it is moved: on an overlay a file of a
         lower layer is copied up, which changes nothing else about it. None when another file, or none, has the path.
         Raises also ``LimitExceeded`` (``failed_enospc``)."""
 
@@ -148,10 +155,10 @@ class Vault(Protocol):
         """What the protected paths are at this moment."""
 
     def check_capacity(self, size: int) -> None:
-        """Whether so many bytes may come. Raises ``LimitExceeded`` (``refused_quota``, ``failed_enospc``)."""
+        """Whether so many bytes may be added. Raises ``LimitExceeded`` (``refused_quota``, ``failed_enospc``)."""
 
     def parking_name(self) -> bytes:
-        """A name that nobody can guess."""
+        """A new name for a parking directory that cannot be guessed."""
 
     def object_path(self, execution_id: ExecutionId) -> str:
         """Where the object of a quarantine is or would be."""
@@ -164,6 +171,9 @@ class Vault(Protocol):
         """Make it the newest, signed and durable on return. Raises ``LimitExceeded`` (``failed_enospc``),
         ``PermanentFailure``."""
 
-    def place(self, manifest: Manifest, inside: Enclosure | None) -> HeldFile | None:
+    def hold_for_quarantine(self, manifest: Manifest, inside: Enclosure | None) -> QuarantineHandle | None:
         """Hold the directory a manifest names, in this run of its container; None when another directory, or none, has
         its path now. Raises as ``examine``."""
+
+    def hold_for_restore(self, manifest: Manifest, inside: Enclosure | None) -> RestoreHandle | None:
+        """As ``hold_for_quarantine``, for the way back."""

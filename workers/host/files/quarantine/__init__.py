@@ -1,5 +1,6 @@
-"""Files out of the way, and back exactly as they were. The one doorway of zstandard.
+"""Files taken away, and brought back exactly as they were. The one doorway of zstandard.
 
-``vault`` opens the store; ``held_file`` holds one file's directory through every step; ``parking``, ``packing`` and
-``returning`` do the steps; ``shelf`` keeps objects and manifests.
+``vault`` examines files, keeps manifests and opens the handles: ``quarantine_handle`` (on top of ``parking_directory``)
+has the steps of a quarantine, ``restore_handle`` those of a return. Both keep content in ``vault_directory``, through
+``compression``.
 """

@@ -1,4 +1,4 @@
-"""The port ``Vault``: opens it, looks at files, keeps manifests, and hands out places.
+"""The port ``Vault``: opens it, examines files, keeps manifests, and opens the handles of both ways.
 
 Made by wiring, called by the actions on files from any lane thread.
 """
@@ -16,10 +16,11 @@ from workers.domain.targets.file import Enclosure, FileFacts, FileIdentity, Loca
 from workers.domain.targets.manifest import Manifest, in_run_of, is_same_directory
 from workers.domain.targets.protected_files import ProtectedPaths
 from workers.domain.trust.envelope import PayloadType
-from workers.host.files import facts, lifting, paths, protected
-from workers.host.files.ports import HeldFile, VaultLimits
-from workers.host.files.quarantine.held_file import SystemHeldFile
-from workers.host.files.quarantine.shelf import Shelf
+from workers.host.files import facts, paths, protected
+from workers.host.files.ports import VaultLimits
+from workers.host.files.quarantine.quarantine_handle import SystemQuarantineHandle
+from workers.host.files.quarantine.restore_handle import SystemRestoreHandle
+from workers.host.files.quarantine.vault_directory import VaultDirectory
 from workers.host.files.roots import Root, open_root
 from workers.system.os_errors import translated
 from workers.system.ports import Clock
@@ -30,11 +31,20 @@ HELD_BACK: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class KernelFeatures:
     """What the kernel and the filesystems offer; False forces the way that works without it."""
 
     openat2: bool = True
     tmpfile: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """The directory that a path leads to, below the root that the path begins at."""
+
+    root: Root
+    parent: int
+    name: bytes
 
 
 class SystemVault:
@@ -51,10 +61,10 @@ class SystemVault:
         clock: Clock,
         own: Mapping[Path, str],
         held_back: int = HELD_BACK,
-        kernel: Kernel = Kernel(),
+        kernel: KernelFeatures = KernelFeatures(),
     ) -> None:
-        """``own`` are further trees that nobody may quarantine (journal, keys); the vault is among them anyway."""
-        self._shelf = Shelf(path, limits, held_back=held_back)
+        """``own`` are further trees that may not be quarantined (journal, keys); the vault is among them anyway."""
+        self._directory = VaultDirectory(path, limits, held_back=held_back)
         self._node_id = node_id
         self._signer = signer
         self._verifier = verifier
@@ -64,59 +74,43 @@ class SystemVault:
 
     @property
     def limits(self) -> VaultLimits:
-        """As the port says."""
-        return self._shelf.limits
+        return self._directory.limits
 
+    @translated("examining the file")
     def examine(self, where: Location) -> FileFacts | None:
-        """As the port says."""
-        with self._root(where.inside) as root:
-            opened = self._parent(where, root)
+        with self._opened(where) as opened:
             if opened is None:
                 return None
-            directory, name = opened
-            try:
-                with translated("looking at the file"), contextlib.suppress(FileNotFoundError):
-                    return facts.examine(directory, name, root, allow_remote=where.allow_remote)
-                return None
-            finally:
-                os.close(directory)
+            with contextlib.suppress(FileNotFoundError):
+                return facts.examine(opened.parent, opened.name, opened.root, allow_remote=where.allow_remote)
+            return None
 
-    def lift(self, where: Location, expected: FileIdentity) -> FileFacts | None:
-        """As the port says."""
-        with self._root(where.inside) as root:
-            opened = self._parent(where, root)
+    @translated("copying the file up into its own layer")
+    def copy_up(self, where: Location, expected: FileIdentity) -> FileFacts | None:
+        with self._opened(where) as opened:
             if opened is None:
                 return None
-            directory, name = opened
-            try:
-                with translated("making the file its layer's own"), contextlib.suppress(FileNotFoundError):
-                    lifted = lifting.lift(directory, name, expected)
-                    found = facts.examine(directory, name, root, allow_remote=where.allow_remote)
-                    return found if found.identity == lifted else None
-                return None
-            finally:
-                os.close(directory)
+            with contextlib.suppress(FileNotFoundError):
+                kept = facts.copy_up(opened.parent, opened.name, expected)
+                found = facts.examine(opened.parent, opened.name, opened.root, allow_remote=where.allow_remote)
+                return found if found.identity == kept else None
+            return None
 
     def protected_paths(self) -> ProtectedPaths:
-        """As the port says."""
         return protected.protected_paths(self._own)
 
     def check_capacity(self, size: int) -> None:
-        """As the port says."""
-        self._shelf.check_capacity(size)
+        self._directory.check_capacity(size)
 
     def parking_name(self) -> bytes:
-        """As the port says."""
         return b".douse-" + os.urandom(8).hex().encode()
 
     def object_path(self, execution_id: ExecutionId) -> str:
-        """As the port says."""
-        return str(self._shelf.path / execution_id)
+        return str(self._directory.path / execution_id)
 
     def manifest(self, execution_id: ExecutionId) -> Manifest | None:
-        """As the port says."""
         with translated("reading the manifest"):
-            data = self._shelf.read_manifest(execution_id)
+            data = self._directory.read_manifest(execution_id)
         if data is None:
             return None
         try:
@@ -132,7 +126,6 @@ class SystemVault:
         return opened.record
 
     def record(self, manifest: Manifest) -> None:
-        """As the port says."""
         try:
             data = self._signer.sign(PayloadType.MANIFEST, manifest).value
         except MalformedMessage as error:
@@ -140,37 +133,49 @@ class SystemVault:
                 f"what the file has does not fit a manifest: {error.message}", code="manifest_size"
             ) from error
         with translated("writing the manifest"):
-            self._shelf.write_manifest(manifest.execution_id, data)
+            self._directory.write_manifest(manifest.execution_id, data)
 
-    def place(self, manifest: Manifest, inside: Enclosure | None) -> HeldFile | None:
-        """As the port says."""
-        with self._root(inside) as root:
-            opened = self._parent(Location(manifest.path, inside, manifest.allow_remote), root)
+    def hold_for_quarantine(self, manifest: Manifest, inside: Enclosure | None) -> SystemQuarantineHandle | None:
+        held = self._hold(manifest, inside)
+        return SystemQuarantineHandle(*held, self._directory, clock=self._clock) if held is not None else None
+
+    def hold_for_restore(self, manifest: Manifest, inside: Enclosure | None) -> SystemRestoreHandle | None:
+        held = self._hold(manifest, inside)
+        if held is None:
+            return None
+        return SystemRestoreHandle(*held, self._directory, clock=self._clock, tmpfile=self._kernel.tmpfile)
+
+    def _hold(self, manifest: Manifest, inside: Enclosure | None) -> tuple[int, Manifest] | None:
+        """The directory that the manifest names, and the manifest as it reads in this run of its container."""
+        with self._opened(Location(manifest.path, inside, manifest.allow_remote)) as opened:
             if opened is None:
                 return None
-            directory, _ = opened
             try:
-                found = paths.identity(os.fstat(root.descriptor))
-                same = is_same_directory(manifest, paths.identity(os.fstat(directory)), found)
+                root = paths.identity(os.fstat(opened.root.descriptor))
+                same = is_same_directory(manifest, paths.identity(os.fstat(opened.parent)), root)
             except OSError:
-                same, found = False, manifest.root
-            if not same:
-                os.close(directory)
                 return None
-            known = in_run_of(manifest, found)
-            return SystemHeldFile(directory, known, self._shelf, clock=self._clock, tmpfile=self._kernel.tmpfile)
+            if not same:
+                return None
+            with translated("opening the directory of the file"):
+                return os.dup(opened.parent), in_run_of(manifest, root)
 
     @contextlib.contextmanager
-    def _root(self, inside: Enclosure | None) -> Iterator[Root]:
-        root = open_root(inside)
+    def _opened(self, where: Location) -> Iterator[_Opened | None]:
+        root = open_root(where.inside)
         try:
-            yield root
+            found = paths.open_parent(where.path, root, openat2=self._kernel.openat2, allow_remote=where.allow_remote)
+            if found is None:
+                yield None
+                return
+            parent, name = found
+            try:
+                yield _Opened(root, parent, name)
+            finally:
+                os.close(parent)
         finally:
             root.close()
 
-    def _parent(self, where: Location, root: Root) -> tuple[int, bytes] | None:
-        return paths.open_parent(where.path, root, openat2=self._kernel.openat2, allow_remote=where.allow_remote)
-
 
 def _damaged(execution_id: ExecutionId, why: str) -> PermanentFailure:
-    return PermanentFailure(f"the manifest of {execution_id} is not to be trusted: {why}", code="manifest_damaged")
+    return PermanentFailure(f"the manifest of {execution_id} cannot be trusted: {why}", code="manifest_damaged")

@@ -1,7 +1,7 @@
 """The vault's own directory: objects, parts and manifests, named by execution and by nothing else.
 
-Called by ``vault`` and ``place``. The directory is root's (or the worker's own user's) alone; what lies in it is never
-executable, never readable by others, and never has its original name.
+Called by ``vault`` and by both handles. The directory belongs to root alone (or to the worker's own user); what lies in
+it is never executable, never readable by others, and never has its original name.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from workers.domain.errors import LimitExceeded, PermanentFailure
 from workers.domain.ids import ExecutionId, is_execution_id
 from workers.host.files import kernel, paths
 from workers.host.files.ports import VaultLimits
-from workers.host.files.quarantine.packing import write_all
+from workers.host.files.quarantine.compression import write_all
 from workers.system.os_errors import fault, translated
 
 OBJECT: Final = ""
@@ -26,8 +26,8 @@ _RESERVE: Final = "reserve"
 _LARGEST_MANIFEST: Final = 1_000_000
 
 
-class Shelf:
-    """VerifiedRecord at its first use, so that a node without files to quarantine needs no vault."""
+class VaultDirectory:
+    """Opened at its first use, so that a node without files to quarantine needs no vault. Any thread."""
 
     def __init__(self, path: Path, limits: VaultLimits, *, held_back: int) -> None:
         """``held_back`` bytes of disk are kept for manifests: they must be written when nothing else fits."""
@@ -46,7 +46,7 @@ class Shelf:
         """
         with self._lock:
             if self._directory < 0:
-                self._directory = self._open()
+                self._directory = self._open_directory()
             return self._directory
 
     def create(self, execution_id: ExecutionId) -> int:
@@ -57,9 +57,19 @@ class Shelf:
             name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o400, dir_fd=self.directory
         )
 
-    def open(self, execution_id: ExecutionId, kind: str) -> int:
-        """One of its files, for reading. Raises ``OSError``."""
-        return os.open(_named(execution_id, kind), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.directory)
+    def open_object(self, execution_id: ExecutionId) -> int:
+        """The object, or the part that is to become it, for reading.
+
+        Raises:
+            PermanentFailure: ``object_damaged`` where neither is there.
+            OSError: of opening.
+        """
+        for kind in (OBJECT, PART):
+            try:
+                return self._open_file(execution_id, kind)
+            except FileNotFoundError:
+                continue
+        raise PermanentFailure("the object is not in the vault any more", code="object_damaged")
 
     def store(self, execution_id: ExecutionId) -> None:
         """The part becomes the object, durably. Raises ``OSError``."""
@@ -75,7 +85,7 @@ class Shelf:
     def read_manifest(self, execution_id: ExecutionId) -> bytes | None:
         """The bytes of a manifest. Raises ``OSError``."""
         try:
-            descriptor = self.open(execution_id, MANIFEST)
+            descriptor = self._open_file(execution_id, MANIFEST)
         except FileNotFoundError:
             return None
         with os.fdopen(descriptor, "rb") as file:
@@ -86,7 +96,7 @@ class Shelf:
         try:
             self._write(execution_id, data)
         except OSError as error:
-            if not self._let_go(error):
+            if not self._release_reserve(error):
                 raise
             self._write(execution_id, data)
 
@@ -97,7 +107,7 @@ class Shelf:
         with os.scandir(self.directory) as entries:
             names = [entry.name for entry in entries if is_execution_id(entry.name.removesuffix(PART))]
         for name in names:
-            # Eight hands work here: what was a part when it was listed may be an object by now, or discarded.
+            # Eight threads work here: what was a part when it was listed may be an object by now, or discarded.
             for now in (name, name.removesuffix(PART)):
                 with contextlib.suppress(FileNotFoundError):
                     sizes[now] = os.stat(now, dir_fd=self.directory, follow_symlinks=False).st_size
@@ -106,8 +116,8 @@ class Shelf:
 
     def check_capacity(self, size: int) -> None:
         """Raises ``LimitExceeded``: ``refused_quota``, ``failed_enospc``."""
-        with translated("looking at the vault"):
-            self.within_quota(self.used(without=ExecutionId("")) + size)
+        with translated("checking the vault's capacity"):
+            self.check_quota(self.used(without=ExecutionId("")) + size)
             facts = os.fstatvfs(self.directory)
         free = facts.f_bavail * facts.f_frsize
         if free < size + self.limits.reserve:
@@ -117,13 +127,16 @@ class Shelf:
                 code="failed_enospc",
             )
 
-    def within_quota(self, total: int) -> None:
+    def check_quota(self, total: int) -> None:
         """Raises ``LimitExceeded`` (``refused_quota``) where ``total`` is more than all objects may have."""
         if total > self.limits.quota:
             raise LimitExceeded(
                 f"the vault would hold {total} bytes; {self.limits.quota} are allowed (file_quarantine.quota_mb)",
                 code="refused_quota",
             )
+
+    def _open_file(self, execution_id: ExecutionId, kind: str) -> int:
+        return os.open(_named(execution_id, kind), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.directory)
 
     def _write(self, execution_id: ExecutionId, data: bytes) -> None:
         temporary, name = _named(execution_id, _TEMPORARY), _named(execution_id, MANIFEST)
@@ -141,7 +154,7 @@ class Shelf:
         os.rename(temporary, name, src_dir_fd=self.directory, dst_dir_fd=self.directory)
         os.fsync(self.directory)
 
-    def _open(self) -> int:
+    def _open_directory(self) -> int:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -151,15 +164,15 @@ class Shelf:
                 raise PermanentFailure(
                     f"{self.path} must belong to this worker's user, with mode 0700", code="vault_unusable"
                 )
-            self._hold_back(directory)
+            self._reserve_disk(directory)
             paths.sync_directory(directory)
             return directory
         except OSError as error:
             raise PermanentFailure(
-                f"{self.path} cannot be used as vault: {error.strerror}", code="vault_unusable"
+                f"{self.path} cannot be used as the vault: {error.strerror}", code="vault_unusable"
             ) from error
 
-    def _hold_back(self, directory: int) -> None:
+    def _reserve_disk(self, directory: int) -> None:
         if not self._held_back:
             return
         with contextlib.suppress(OSError):  # without space to hold, work goes on without
@@ -171,8 +184,8 @@ class Shelf:
             finally:
                 os.close(descriptor)
 
-    def _let_go(self, error: OSError) -> bool:
-        """Give up what was held back, once, for a manifest that finds no space."""
+    def _release_reserve(self, error: OSError) -> bool:
+        """Give the reserve up, once, for a manifest that finds no space."""
         if not isinstance(fault(error, "writing a manifest"), LimitExceeded):
             return False
         try:
@@ -184,5 +197,5 @@ class Shelf:
 
 def _named(execution_id: ExecutionId, kind: str) -> str:
     if execution_id and not is_execution_id(execution_id):
-        raise ValueError(f"{execution_id!r} is no execution id")  # it would be a path
+        raise ValueError(f"{execution_id!r} is not an execution id")  # it would be a path
     return f"{execution_id}{kind}"

@@ -26,7 +26,7 @@ from workers.domain.request import Actor, ActorKind
 from workers.domain.target import FileTarget, ReviewedFile
 from workers.domain.trust.keyset import KeyRole
 from workers.host.files.ports import VaultLimits
-from workers.host.files.quarantine.vault import Kernel, SystemVault
+from workers.host.files.quarantine.vault import KernelFeatures, SystemVault
 from workers.host.ports import Host
 from workers.system.clock import SystemClock
 from workers.system.ports import Failpoints
@@ -40,12 +40,12 @@ MEGABYTE = 1 << 20
 
 
 @dataclass
-class Desk:
+class VaultRig:
     """A node's vault, and what it may do with files."""
 
     vault_path: Path
     limits: VaultLimits = field(default_factory=lambda: VaultLimits(50 * MEGABYTE, 1024 * MEGABYTE, 0))
-    kernel: Kernel = field(default_factory=Kernel)
+    kernel: KernelFeatures = field(default_factory=KernelFeatures)
     failpoints: Failpoints = field(default_factory=FakeFailpoints)
     held_back: int = 0
 

@@ -1,7 +1,8 @@
 """A file's content into a compressed object, and out of it again: bounded, hashed on the way, holes kept.
 
-Called by ``place``. The hash is over the logical bytes, holes as zeros; the object holds the stretches of data alone,
-one after the other, as one zstd frame. Between chunks the deadline is looked at, so no file holds a worker longer.
+Called by ``quarantine_handle`` and ``restore_handle``. The hash is over the logical bytes, holes as zeros; the object
+holds the extents of data alone, one after the other, as one zstd frame. The deadline is checked between chunks, so that
+no file occupies a worker longer.
 """
 
 import errno
@@ -14,6 +15,7 @@ import zstandard
 
 from workers.domain.errors import LimitExceeded, PermanentFailure
 from workers.domain.targets.file import Extent
+from workers.domain.targets.manifest import Manifest
 from workers.host.files.ports import Copied
 from workers.system.ports import Clock
 
@@ -26,28 +28,29 @@ MAX_EXTENTS: Final = 4096
 _ZEROS: Final = bytes(CHUNK)
 
 
-class Packer:
+class Compressor:
     """One pass over a file."""
 
-    def __init__(self, part: int, *, limit: int, deadline_ns: int, clock: Clock, room: Callable[[int], None]) -> None:
-        """Writes to the descriptor ``part``; ``room`` is asked, with the object's size so far, whether it may grow."""
+    def __init__(self, part: int, *, limit: int, deadline_ns: int, clock: Clock, check: Callable[[int], None]) -> None:
+        """Writes to the descriptor ``part``; ``check`` gets the object's size before each write and raises where it
+        may not grow that far."""
         self._part = part
         self._limit = limit
         self._deadline_ns = deadline_ns
         self._clock = clock
-        self._room = room
-        self._plain = hashlib.sha256()
-        self._packed = hashlib.sha256()
+        self._check = check
+        self._content = hashlib.sha256()
+        self._compressed = hashlib.sha256()
         self._frame = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj()
         self._extents: list[Extent] = []
         self._position = 0
         self._object_size = 0
 
-    def pack(self, source: int) -> Copied:
+    def compress(self, source: int) -> Copied:
         """Copy everything there is to read, to the end of the file as it is when that is reached.
 
         Raises:
-            LimitExceeded: ``too_large`` at the first byte beyond the limit, ``timed_out``, what ``room`` raises.
+            LimitExceeded: ``too_large`` at the first byte beyond the limit, ``timed_out``, what ``check`` raises.
             OSError: of reading or writing.
         """
         before = os.fstat(source)
@@ -55,17 +58,17 @@ class Packer:
             raise self._too_large(before.st_size)
         end = 0
         while (start := self._next_data(source, end)) is not None:
-            self._hole(start)
-            end = self._stretch(source, start)
-        self._hole(os.fstat(source).st_size)
+            self._hash_hole(start)
+            end = self._copy_extent(source, start)
+        self._hash_hole(os.fstat(source).st_size)
         self._write(self._frame.flush())
         return Copied(
             size=self._position,
-            sha256=self._plain.hexdigest(),
+            sha256=self._content.hexdigest(),
             object_size=self._object_size,
-            object_sha256=self._packed.hexdigest(),
+            object_sha256=self._compressed.hexdigest(),
             extents=tuple(self._extents),
-            steady=looks(before) == looks(os.fstat(source)),
+            steady=fingerprint(before) == fingerprint(os.fstat(source)),
         )
 
     def _next_data(self, source: int, position: int) -> int | None:
@@ -79,22 +82,22 @@ class Packer:
         at = max(position, size)
         return at if os.pread(source, 1, at) else None
 
-    def _stretch(self, source: int, start: int) -> int:
+    def _copy_extent(self, source: int, start: int) -> int:
         """Copy the data from ``start`` to its end; where that is."""
         end = self._end_of_data(source, start)
         at = start
         while end is None or at < end:
-            self._in_time()
+            check_deadline(self._clock, self._deadline_ns)
             chunk = os.pread(source, CHUNK if end is None else min(CHUNK, end - at), at)
             if not chunk:
                 break
             at += len(chunk)
             if at > self._limit:
                 raise self._too_large(at)
-            self._plain.update(chunk)
+            self._content.update(chunk)
             self._write(self._frame.compress(chunk))
         if at > start:
-            self._keep(start, at - start)
+            self._add_extent(start, at - start)
         self._position = max(self._position, at)
         return at
 
@@ -109,31 +112,28 @@ class Packer:
                 return None
             raise
 
-    def _keep(self, offset: int, length: int) -> None:
+    def _add_extent(self, offset: int, length: int) -> None:
         last = self._extents[-1] if self._extents else None
         if last is not None and last.offset + last.length == offset:
             self._extents[-1] = Extent(last.offset, last.length + length)
         else:
             self._extents.append(Extent(offset, length))
 
-    def _hole(self, until: int) -> None:
+    def _hash_hole(self, until: int) -> None:
         if until > self._limit:
             raise self._too_large(until)
         for zeros in _zeros(until - self._position):
-            self._in_time()
-            self._plain.update(zeros)
+            check_deadline(self._clock, self._deadline_ns)
+            self._content.update(zeros)
         self._position = max(self._position, until)
 
-    def _write(self, packed: bytes) -> None:
-        if not packed:
+    def _write(self, data: bytes) -> None:
+        if not data:
             return
-        self._packed.update(packed)
-        self._object_size += len(packed)
-        self._room(self._object_size)
-        write_all(self._part, packed)
-
-    def _in_time(self) -> None:
-        in_time(self._clock, self._deadline_ns)
+        self._compressed.update(data)
+        self._object_size += len(data)
+        self._check(self._object_size)
+        write_all(self._part, data)
 
     def _too_large(self, size: int) -> LimitExceeded:
         return LimitExceeded(
@@ -144,7 +144,7 @@ class Packer:
 
 
 class _Hashed:
-    """Reads a descriptor from its start and hashes what comes by."""
+    """Reads a descriptor from its start and hashes what is read."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -158,21 +158,20 @@ class _Hashed:
         return data
 
 
-def unpack(
+def decompress(
     source: int,
+    manifest: Manifest,
     *,
-    size: int,
-    extents: tuple[Extent, ...],
-    sha256: str,
-    object_sha256: str,
-    write: Callable[[int, bytes], None],
-    in_time: Callable[[], None],
+    clock: Clock,
+    deadline_ns: int,
+    write: Callable[[int, bytes], object] = lambda _offset, _data: None,
 ) -> None:
-    """Decompress an object, hand every stretch of data to ``write`` with its offset, and compare both hashes.
+    """Decompress an object, pass every piece of data to ``write`` with its offset, and compare both hashes with the
+    manifest's.
 
     Raises:
         PermanentFailure: ``object_damaged``. What was written until then is worthless.
-        LimitExceeded: as ``in_time``.
+        LimitExceeded: ``timed_out``.
         OSError: of reading or writing.
     """
     raw = _Hashed(source)
@@ -180,12 +179,12 @@ def unpack(
     position = 0
     try:
         with zstandard.ZstdDecompressor().stream_reader(raw, read_size=CHUNK) as reader:  # type: ignore[arg-type]
-            for extent in extents:
+            for extent in manifest.extents:
                 for zeros in _zeros(extent.offset - position):
                     plain.update(zeros)
                 position, end = extent.offset, extent.offset + extent.length
                 while position < end:
-                    in_time()
+                    check_deadline(clock, deadline_ns)
                     data = reader.read(min(CHUNK, end - position))
                     if not data:
                         raise _damaged("it ends too early")
@@ -198,18 +197,18 @@ def unpack(
         raise _damaged(str(error)) from error
     while raw.read(CHUNK):
         pass
-    for zeros in _zeros(size - position):
+    for zeros in _zeros(manifest.size - position):
         plain.update(zeros)
-    if plain.hexdigest() != sha256 or raw.sha256.hexdigest() != object_sha256:
+    if (plain.hexdigest(), raw.sha256.hexdigest()) != (manifest.sha256, manifest.object_sha256):
         raise _damaged("its SHA-256 is not the one in the manifest")
 
 
-def looks(found: os.stat_result) -> tuple[int, int, int]:
-    """What tells that a file was written to."""
+def fingerprint(found: os.stat_result) -> tuple[int, int, int]:
+    """What changes when a file is written to."""
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def in_time(clock: Clock, deadline_ns: int) -> None:
+def check_deadline(clock: Clock, deadline_ns: int) -> None:
     """Raises ``LimitExceeded`` (``timed_out``) once the deadline is over."""
     if clock.now_ns() > deadline_ns:
         raise LimitExceeded("the time for this file is over", code="timed_out")
