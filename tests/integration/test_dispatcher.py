@@ -346,7 +346,7 @@ def test_a_killed_broker_and_a_killed_dispatcher_lose_and_double_nothing(
         # The proof of non-delivery needs to know which log a command went to.
         ledger = SqliteLedger(tmp_path / "dispatcher" / "ledger.sqlite", randomness=SystemRandomness())
         with closing(ledger), ledger.begin() as tx:
-            logs = {position.log_id for position, _ in Rows(tx, site.codec).tails()}
+            logs = {tail.position.log_id for tail in Rows(tx, site.codec).tails()}
         assert logs == {place.log_id for place in site.reader.partitions(COMMANDS)}
         assert logs != {""}
     print(f"{len(site.read[COMMANDS]) - len(ids)} sent twice on the wire, settled {settled_s:.1f} s after the restart")

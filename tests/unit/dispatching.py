@@ -16,8 +16,8 @@ from tests.fakes.signing import FakeSigner, FakeVerifier, fake_key, fake_keyset
 from tests.fakes.telemetry import FakeTelemetry
 from workers.actions.base import Action, FieldSpec, Job, Lane, NoParameters, NotDone, Permission, Probe, parameter
 from workers.dispatcher.dispatcher import Dispatcher
-from workers.dispatcher.services import Services
 from workers.dispatcher.tails import Tails
+from workers.dispatcher.transaction import Services
 from workers.domain import policy
 from workers.domain.command import ActionCommand
 from workers.domain.event import ProcessRef

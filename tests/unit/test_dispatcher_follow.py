@@ -28,6 +28,7 @@ from tests.unit.dispatching import (
     target,
 )
 from workers.dispatcher.follow import ASK_AT_ONCE, PROOF_MARGIN_NS
+from workers.dispatcher.tails import Tail
 from workers.domain.errors import MalformedMessage, TransientFailure
 from workers.domain.ids import ExecutionId, LogId
 from workers.domain.log import topics
@@ -270,7 +271,7 @@ def test_a_bound_never_shrinks(world: World) -> None:
     place = LogPosition(LOG, COMMANDS, PARTITION)
     world.tails.note(place, 10)
     world.tails.note(place, 0)
-    assert world.tails.bound(COMMANDS, PARTITION) == (place, 10)
+    assert world.tails.of(COMMANDS, PARTITION) == Tail(place, 10)
 
 
 def sent(world: World, count: int = 1) -> None:
@@ -283,7 +284,7 @@ def test_a_log_that_was_made_anew_proves_nothing(world: World) -> None:
     world.tails.note(LogPosition(LOG, COMMANDS, PARTITION), 10)
     world.ask(execute())
     sent(world)  # acknowledged at offset 0, where ten records should be
-    assert world.tails.bound(COMMANDS, PARTITION) is None
+    assert world.tails.of(COMMANDS, PARTITION) is None
     world.clock.advance(LATE_S)
     world.beat(positions=(position(10),))
     assert world.ends() == {}

@@ -1,17 +1,16 @@
 """The dispatcher's one thread: read, take in, send, check the timers, until stopped.
 
 Made by ``wiring.dispatcher``, run by the command line. Everything that decides is in ``dispatcher.dispatcher``; here
-are only the order and the waiting. A record leaves ``_waiting`` only once the ledger has it.
+are only the order and the waiting. A record leaves ``_queue`` only once the ledger has it.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
 from workers.dispatcher.dispatcher import REQUESTS, Dispatcher
-from workers.dispatcher.queue import Waiting
-from workers.dispatcher.rows import Rows
-from workers.dispatcher.services import Services
+from workers.dispatcher.intake_queue import IntakeQueue
 from workers.dispatcher.timers import LIMIT
+from workers.dispatcher.transaction import Services
 from workers.domain.errors import LimitExceeded, TransientFailure
 from workers.domain.log import topics
 from workers.domain.log.record import Delivery, LogPosition
@@ -66,7 +65,7 @@ class Loop:
         self._reader = reader
         self._relay = relay
         self._clock = clock
-        self._waiting = Waiting()
+        self._queue = IntakeQueue()
         self._last_tick_ns = 0
         self._listen_again_ns: int | None = None
         self._new_topics = False
@@ -86,16 +85,16 @@ class Loop:
         service.run(stop, start=start, step=self._step, drain=self._drain, close=self._close)
 
     def _step(self) -> None:
-        if not self._waiting:
+        if not self._queue:
             moved = self._relay.step()
-            self._waiting.add(self._reader.poll(0.0 if moved else POLL_S, limit=READ_AT_ONCE))
-        if self._waiting:
-            now = self._waiting.next()
+            self._queue.add(self._reader.poll(0.0 if moved else POLL_S, limit=READ_AT_ONCE))
+        if self._queue:
+            now = self._queue.next()
             self._take(now)
-            self._waiting.taken(now)
+            self._queue.taken(now)
             self._relay.step()
-        if self._waiting and (capacity := self._waiting.capacity):
-            self._waiting.add(self._reader.poll(0.0, limit=min(capacity, READ_AT_ONCE)))
+        if self._queue and (capacity := self._queue.capacity):
+            self._queue.add(self._reader.poll(0.0, limit=min(capacity, READ_AT_ONCE)))
         if self._clock.monotonic_ns() - self._last_tick_ns >= TICK_NS and self._dispatcher.tick() < LIMIT:
             self._last_tick_ns = self._clock.monotonic_ns()
             self._find_new_topics()
@@ -114,10 +113,8 @@ class Loop:
     # --- start: which partitions there are, and what is known of the fleet --------------------------------------------
 
     def _find_logs(self) -> None:
-        with self._ledger.begin() as tx:
-            known = Rows(tx, self._services.codec).tails()
-        for position, next_offset in known:
-            self._services.tails.note(position, next_offset)
+        for tail in self._dispatcher.known_tails():
+            self._services.tails.note(tail.position, tail.next_offset)
         try:
             self._find_command_topics()
         except TransientFailure as failure:
@@ -170,7 +167,7 @@ class Loop:
             )
 
     def _assign_all(self) -> None:
-        self._waiting.clear()
+        self._queue.clear()
         positions = [position for topic in READ for position in self._reader.partitions(topic)]
         self._reader.assign(self._dispatcher.starts((*positions, *self._topology())))
 

@@ -1,15 +1,16 @@
 """The dispatcher's rows in its ledger: executions, the requests they came from, nodes, cooldowns, topologies.
 
-Called by every step function of this room, inside one ledger transaction. Turns typed rows into the ledger's bytes and
-back; decides nothing.
+Called by every step function of the dispatcher, inside one ledger transaction. Turns typed rows into the ledger's bytes
+(JSON) and back; decides nothing.
 """
 
 import base64
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
+from workers.dispatcher.tails import Tail
 from workers.domain.ids import NO_EXECUTION, ExecutionId, Incarnation, KeyId, NodeId
 from workers.domain.log.record import Headers, LogPosition
 from workers.domain.log.topology import Topology
@@ -40,7 +41,7 @@ class ExecutionRow:
     action: str
     stage: Stage = Stage.REQUESTED
     outcome: str = ""
-    """Set when ENDED, and while the node says UNKNOWN."""
+    """Set when ENDED, and while the node reports UNKNOWN."""
     seq: int = FIRST_FREE_SEQ
     """Of the next end or alarm."""
     undo_of: ExecutionId = NO_EXECUTION
@@ -52,21 +53,21 @@ class ExecutionRow:
     expires_at_ns: int = 0
     timeout_s: int = 0
     log_id: str = ""
-    """The log its command went to; empty when that is not known, and nothing can be proven."""
+    """The log its command went to; empty when that is not known, so that nothing can be proven."""
     topic: str = ""
     partition: int = -1
     at_least: int = 0
     """Every copy of its command has at least this offset."""
     asked: int = 0
-    """How often its node was sent it once more, because it had expired unanswered."""
+    """How often it was sent to its node once more, because it had expired unanswered."""
     effect_holds: bool = False
     follows: bool = False
-    """Whether its end sets something free: a step behind it, or a timed undo."""
+    """Whether something follows its end: the next step, or a timed undo."""
     trace: Headers = ()
 
     @property
-    def settled(self) -> bool:
-        """Whether its last word was heard."""
+    def has_final_outcome(self) -> bool:
+        """Whether it has ended, and not with UNKNOWN."""
         return self.stage is Stage.ENDED and Outcome(self.outcome).is_final
 
     @property
@@ -102,47 +103,55 @@ class Sent:
     partition: int
     key: bytes
     value: bytes
-    headers: Headers = field(default=())
+    headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cooldown:
+    """Which request a cooldown began with, and until when it lasts."""
+
+    request_id: ExecutionId
+    until_ns: int
 
 
 class Rows:
     """Typed access to one transaction's rows."""
 
-    def __init__(self, tx: LedgerTx, codec: Codec) -> None:
+    def __init__(self, ledger: LedgerTx, codec: Codec) -> None:
         """``codec`` reads and writes requests."""
-        self._tx = tx
+        self._ledger = ledger
         self._codec = codec
 
     def execution(self, execution_id: ExecutionId) -> ExecutionRow | None:
         """One execution."""
-        data = self._tx.get("execution", execution_id)
+        data = self._ledger.get("execution", execution_id)
         return _execution(data) if data is not None else None
 
     def put_execution(self, row: ExecutionRow, *, due_ns: int = 0) -> None:
         """Insert or replace; ``due_ns`` is when ``timers`` looks at it next. Keeps the list of open commands."""
-        self._tx.put("execution", row.execution_id, _written(row), due_ns=due_ns)
+        self._ledger.put("execution", row.execution_id, _execution_json(row), due_ns=due_ns)
         if row.node_id:
             if row.stage is Stage.ENDED:
-                self._tx.delete("open", f"{row.node_id}/{row.execution_id}")
-                self._tx.delete("sent", row.execution_id)
+                self._ledger.delete("open", f"{row.node_id}/{row.execution_id}")
+                self._ledger.delete("sent", row.execution_id)
             else:
-                told = f"{row.incarnation} {row.expires_at_ns}"
-                self._tx.put("open", f"{row.node_id}/{row.execution_id}", told.encode())
+                value = f"{row.incarnation} {row.expires_at_ns}"
+                self._ledger.put("open", f"{row.node_id}/{row.execution_id}", value.encode())
 
     def due(self, now_ns: int, *, limit: int) -> Sequence[ExecutionRow]:
         """Executions that ``timers`` must look at."""
-        return [_execution(data) for _, data in self._tx.due("execution", now_ns, limit=limit)]
+        return [_execution(data) for _, data in self._ledger.due("execution", now_ns, limit=limit)]
 
     def open_at(self, node_id: NodeId, incarnation: Incarnation, *, expired_ns: int) -> Sequence[ExecutionRow]:
-        """Commands sent to a node and not ended, save those of this very incarnation that had not expired by then.
+        """Commands sent to a node and not ended, except those of this very incarnation that had not expired by then.
 
-        A node in the middle of a burst has thousands of those, and every heartbeat of it asks.
+        A node in the middle of a burst has thousands of those, and each of its heartbeats leads here.
         """
-        prefix, spared = f"{node_id}/", f"{incarnation} "
+        prefix = f"{node_id}/"
         found = []
-        for key, value in self._tx.scan("open", prefix):
-            told = value.decode()
-            if told.startswith(spared) and int(told[len(spared) :]) > expired_ns:
+        for key, value in self._ledger.scan("open", prefix):
+            sent_to, expires_at_ns = value.decode().rsplit(" ", 1)
+            if sent_to == incarnation and int(expires_at_ns) > expired_ns:
                 continue
             row = self.execution(ExecutionId(key[len(prefix) :]))
             found += [row] if row is not None else []
@@ -154,26 +163,26 @@ class Rows:
         return self.execution(steps[number].execution_id) if number < len(steps) else None
 
     def request(self, request_id: ExecutionId) -> ActionRequest:
-        """The request of an execution that is here."""
-        data = self._tx.get("request", request_id)
+        """The request of an execution that has a row."""
+        data = self._ledger.get("request", request_id)
         if data is None:
             raise KeyError(request_id)
         return self._codec.decode(data, ActionRequest)
 
     def put_request(self, request_id: ExecutionId, request: ActionRequest, *, value: bytes = b"") -> None:
         """Keep a request whole; ``value`` is its bytes where it has some."""
-        self._tx.put("request", request_id, value or self._codec.encode(request))
+        self._ledger.put("request", request_id, value or self._codec.encode(request))
 
     def forget(self, row: ExecutionRow) -> None:
         """Drop an execution, and its request with the last step."""
-        self._tx.delete("execution", row.execution_id)
+        self._ledger.delete("execution", row.execution_id)
         steps = self.request(row.request_id).steps
         if all(self.execution(step.execution_id) is None for step in steps):
-            self._tx.delete("request", row.request_id)
+            self._ledger.delete("request", row.request_id)
 
     def node(self, node_id: NodeId) -> NodeRow | None:
         """One node."""
-        data = self._tx.get("node", node_id)
+        data = self._ledger.get("node", node_id)
         if data is None:
             return None
         found = json.loads(data)
@@ -182,129 +191,120 @@ class Rows:
     def put_node(self, row: NodeRow) -> None:
         """Insert or replace, and index by host name."""
         self.forget_node(row.node_id)
-        self._tx.put("node", row.node_id, _json(asdict(row)))
+        self._ledger.put("node", row.node_id, _json(asdict(row)))
         for name in row.host_names:
-            self._tx.put("host", _host_key(name, row.node_id), b"")
+            self._ledger.put("host", _host_key(name, row.node_id), b"")
 
     def forget_node(self, node_id: NodeId) -> None:
         """Drop a node. Idempotent."""
         known = self.node(node_id)
         for name in known.host_names if known is not None else ():
-            self._tx.delete("host", _host_key(name, node_id))
-        self._tx.delete("node", node_id)
+            self._ledger.delete("host", _host_key(name, node_id))
+        self._ledger.delete("node", node_id)
 
     def nodes_called(self, host_name: str) -> Sequence[NodeId]:
-        """The nodes that say they have this host name."""
+        """The nodes whose heartbeats name this host name."""
         prefix = _host_key(host_name, NodeId(""))
-        return [NodeId(key[len(prefix) :]) for key, _ in self._tx.scan("host", prefix)]
+        return [NodeId(key[len(prefix) :]) for key, _ in self._ledger.scan("host", prefix)]
 
-    def cooldown(self, key: str) -> tuple[ExecutionId, int] | None:
-        """Which request a cooldown began with, and until when (nanoseconds) it lasts."""
-        data = self._tx.get("cooldown", key)
-        if data is None:
-            return None
-        found = json.loads(data)
-        return ExecutionId(found[0]), int(found[1])
+    def cooldown(self, key: str) -> Cooldown | None:
+        """The cooldown of a key, which may be over."""
+        data = self._ledger.get("cooldown", key)
+        return Cooldown(*json.loads(data)) if data is not None else None
 
-    def put_cooldown(self, key: str, request_id: ExecutionId, until_ns: int) -> None:
+    def put_cooldown(self, key: str, cooldown: Cooldown) -> None:
         """Begin a cooldown."""
-        self._tx.put("cooldown", key, _json([request_id, until_ns]), due_ns=until_ns)
+        value = _json((cooldown.request_id, cooldown.until_ns))
+        self._ledger.put("cooldown", key, value, due_ns=cooldown.until_ns)
 
     def forget_cooldowns(self, now_ns: int) -> None:
         """Drop those that are over."""
-        for key, _ in self._tx.due("cooldown", now_ns):
-            self._tx.delete("cooldown", key)
+        for key, _ in self._ledger.due("cooldown", now_ns):
+            self._ledger.delete("cooldown", key)
 
     def put_undo(self, execution_id: ExecutionId, *, due_ns: int) -> None:
-        """Undo an execution by itself at that time."""
-        self._tx.put("undo", execution_id, b"", due_ns=due_ns)
+        """Undo an execution automatically at that time."""
+        self._ledger.put("undo", execution_id, b"", due_ns=due_ns)
 
-    def undos(self, now_ns: int, *, limit: int) -> Sequence[ExecutionId]:
-        """Executions to undo now; each is named once."""
-        due = [ExecutionId(key) for key, _ in self._tx.due("undo", now_ns, limit=limit)]
+    def take_undos(self, now_ns: int, *, limit: int) -> Sequence[ExecutionId]:
+        """Executions to undo now; each is returned once."""
+        due = [ExecutionId(key) for key, _ in self._ledger.due("undo", now_ns, limit=limit)]
         for execution_id in due:
-            self._tx.delete("undo", execution_id)
+            self._ledger.delete("undo", execution_id)
         return due
 
     def put_sent(self, execution_id: ExecutionId, sent: Sent) -> None:
         """Keep a command's exact bytes; dropped when its execution ends."""
         value = base64.b64encode(sent.value).decode()
-        content = (sent.topic, sent.partition, sent.key.hex(), value, _headers_to(sent.headers))
-        self._tx.put("sent", execution_id, _json(content))
+        self._ledger.put("sent", execution_id, _json((sent.topic, sent.partition, sent.key, value, sent.headers)))
 
     def sent_to(self, execution_id: ExecutionId) -> Sent | None:
         """One command that has not ended."""
-        data = self._tx.get("sent", execution_id)
+        data = self._ledger.get("sent", execution_id)
         return _sent(data) if data is not None else None
 
     def sent(self) -> Sequence[tuple[ExecutionId, Sent]]:
         """Every command that has not ended."""
-        return [(ExecutionId(key), _sent(data)) for key, data in self._tx.scan("sent")]
+        return [(ExecutionId(key), _sent(data)) for key, data in self._ledger.scan("sent")]
 
     def topology(self, zone: str) -> Topology | None:
-        """The newest generation of a zone's command topic that was told; None before the first growth."""
-        data = self._tx.get("topology", zone)
+        """The newest generation of a zone's command topic that was announced; None before the first growth."""
+        data = self._ledger.get("topology", zone)
         return Topology(**json.loads(data)) if data is not None else None
 
     def put_topology(self, topology: Topology) -> None:
         """Replace it by the next one."""
-        self._tx.put("topology", topology.zone, _json(asdict(topology)))
+        self._ledger.put("topology", topology.zone, _json(asdict(topology)))
 
     def log_of(self, topic: str, partition: int) -> str:
         """The log a partition was read from last; empty when it never was."""
-        return (self._tx.get("log", f"{topic}/{partition}") or b"").decode()
+        return (self._ledger.get("log", f"{topic}/{partition}") or b"").decode()
 
     def put_log(self, position: LogPosition) -> None:
         """Remember which log a partition is read from."""
-        self._tx.put("log", f"{position.topic}/{position.partition}", position.log_id.encode())
+        self._ledger.put("log", f"{position.topic}/{position.partition}", position.log_id.encode())
 
-    def put_tail(self, position: LogPosition, next_offset: int) -> None:
-        """How far a command partition is known to have been written."""
-        place = [position.log_id, position.topic, position.partition]
-        self._tx.put("tail", "/".join(map(str, place)), _json([*place, next_offset]))
+    def put_tail(self, tail: Tail) -> None:
+        """Keep how far a command partition is known to be written."""
+        position = (tail.position.log_id, tail.position.topic, tail.position.partition)
+        self._ledger.put("tail", "/".join(map(str, position)), _json((*position, tail.next_offset)))
 
-    def tails(self) -> Sequence[tuple[LogPosition, int]]:
-        """Every command partition ever written."""
-        found = [json.loads(data) for _, data in self._tx.scan("tail")]
-        return [(LogPosition(*place), int(next_offset)) for *place, next_offset in found]
-
-
-_COLUMNS: Final = tuple(column.name for column in fields(ExecutionRow) if column.name != "trace")
+    def tails(self) -> Sequence[Tail]:
+        """Every command partition that was ever written to."""
+        found = [json.loads(data) for _, data in self._ledger.scan("tail")]
+        return [Tail(LogPosition(*position), next_offset) for *position, next_offset in found]
 
 
-def _written(row: ExecutionRow) -> bytes:
+_COLUMNS: Final = tuple(column.name for column in fields(ExecutionRow))
+
+
+def _execution_json(row: ExecutionRow) -> bytes:
     # Not asdict: it copies every value, which took a sixth of the dispatcher's time.
-    content = {name: getattr(row, name) for name in _COLUMNS}
-    content["trace"] = _headers_to(row.trace)
-    return _json(content)
+    return _json({name: getattr(row, name) for name in _COLUMNS})
 
 
 def _execution(data: bytes) -> ExecutionRow:
     found = json.loads(data)
-    found.update(stage=Stage(found["stage"]), trace=_headers_from(found["trace"]))
-    return ExecutionRow(**found)
+    return ExecutionRow(**{**found, "stage": Stage(found["stage"]), "trace": _headers(found["trace"])})
 
 
 def _sent(data: bytes) -> Sent:
     topic, partition, key, value, headers = json.loads(data)
-    return Sent(topic, partition, bytes.fromhex(key), base64.b64decode(value), _headers_from(headers))
+    return Sent(topic, partition, bytes.fromhex(key), base64.b64decode(value), _headers(headers))
 
 
-def _headers_to(headers: Headers) -> list[list[str]]:
-    return [[name, value.hex()] for name, value in headers]
-
-
-def _headers_from(found: Any) -> Headers:
+def _headers(found: Any) -> Headers:
     return tuple((name, bytes.fromhex(value)) for name, value in found)
 
 
 def _host_key(name: str, node_id: NodeId) -> str:
-    """JSON quotes the name, so that no name is another's beginning."""
+    """JSON quotes the name, so that no name is the beginning of another's key."""
     return json.dumps(name.lower()) + node_id
 
 
-_write: Final = json.JSONEncoder(separators=(",", ":")).encode
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), default=bytes.hex)
+"""Bytes become hex digits; tuples become lists."""
 
 
 def _json(content: object) -> bytes:
-    return _write(content).encode()
+    return _ENCODER.encode(content).encode()

@@ -1,92 +1,102 @@
 """Undoes an execution: a command of its own for the same node, carrying only the id of what it undoes.
 
-Called by ``intake`` (somebody asks) and ``timers`` (its time is over). Everything else an undo needs is in the node's
-own journal; nothing from the bus is believed about it.
+Called by ``intake`` (requested) and ``timers`` (its time is over). Everything else that an undo needs is in the node's
+own journal; nothing from the log is believed about it. Next: ``release``, ``signing``.
 """
 
 from dataclasses import replace
+from typing import Final
 
 from workers.dispatcher import release
 from workers.dispatcher.rows import ExecutionRow, NodeRow
-from workers.dispatcher.services import Turn
+from workers.dispatcher.transaction import Transaction
 from workers.domain.errors import CommandRejected
 from workers.domain.ids import ExecutionId, id_from_cause
+from workers.domain.log.record import Headers
 from workers.domain.outcome import Outcome
 from workers.domain.request import ActionRequest, Step, Verb
 
-_LIFTABLE = (Outcome.COMPLETED.value, Outcome.PARTIAL.value)
+_UNDOABLE: Final = (Outcome.COMPLETED.value, Outcome.PARTIAL.value)
 
 
-def reverse_of(turn: Turn, subject: ExecutionId) -> str:
+def take(tx: Transaction, request: ActionRequest, value: bytes, trace: Headers) -> None:
+    """A request for an undo; ``value`` is its bytes."""
+    step = request.steps[0]
+    action = _reverse_of(tx, request.subject) or step.action
+    row = ExecutionRow(step.execution_id, step.execution_id, 0, action, undo_of=request.subject, trace=trace)
+    if tx.accept([row], request, value):
+        _begin(tx, row, request)
+
+
+def undo_on_time(tx: Transaction, subject_id: ExecutionId) -> None:
+    """The time of ``undo_after_s`` is over: undo the execution as if it had been requested."""
+    subject = tx.rows.execution(subject_id)
+    if subject is None or subject.undone_by:
+        return
+    origin = tx.rows.request(subject.request_id)
+    execution_id = id_from_cause(tx.now_ns, subject_id, "undo_after")
+    request = ActionRequest(
+        verb=Verb.UNDO,
+        requested_at_ns=tx.now_ns,
+        actor=origin.actor,
+        host=subject.node_id,
+        steps=(Step(execution_id, _reverse_of(tx, subject_id), None),),
+        reason=f"undone automatically after {origin.undo_after_s} s",
+        subject=subject_id,
+        caller_id=origin.caller_id,
+        causation=origin.causation,
+    )
+    row = ExecutionRow(execution_id, execution_id, 0, request.steps[0].action, undo_of=subject_id, trace=subject.trace)
+    if tx.accept([row], request):
+        _begin(tx, row, request)
+
+
+def _reverse_of(tx: Transaction, subject: ExecutionId) -> str:
     """The action that undoes ``subject``; the subject's own where there is none, so that a refusal can be named."""
-    row = turn.rows.execution(subject)
+    row = tx.rows.execution(subject)
     if row is None:
         return ""
-    action = turn.services.actions.get(row.action)
+    action = tx.services.actions.get(row.action)
     return (action.reversible_by if action is not None else None) or row.action
 
 
-def begin(turn: Turn, row: ExecutionRow, request: ActionRequest) -> None:
-    """Dispatch the undo ``row`` asks for, or end it saying why not."""
+def _begin(tx: Transaction, row: ExecutionRow, request: ActionRequest) -> None:
+    """Dispatch the undo, or end it with the reason why not."""
     try:
-        subject = _subject(turn, row)
-        node = _node(turn, subject)
-        action = turn.services.actions[row.action]
+        subject = _subject(tx, row)
+        node = _node(tx, subject)
+        action = tx.services.actions[row.action]
         action.parse(request.steps[0].parameters)
-        release.fresh(turn, row, request, action)
-        release.go(turn, row, request, node)
-        turn.rows.put_execution(replace(subject, undone_by=row.execution_id))
+        release.check_expiry(tx, row, request, action)
+        release.dispatch_or_hold(tx, row, request, node)
+        tx.rows.put_execution(replace(subject, undone_by=row.execution_id))
     except CommandRejected as refusal:
-        release.refused(turn, row, refusal)
+        release.end_refused(tx, row, refusal)
 
 
-def on_time(turn: Turn, subject_id: ExecutionId) -> tuple[ExecutionRow, ActionRequest] | None:
-    """The row and request of an undo whose time has come; None when there is nothing left to undo."""
-    subject = turn.rows.execution(subject_id)
-    if subject is None or subject.undone_by:
-        return None
-    asked = turn.rows.request(subject.request_id)
-    execution_id = id_from_cause(turn.now_ns, subject_id, "undo_after")
-    request = ActionRequest(
-        verb=Verb.UNDO,
-        requested_at_ns=turn.now_ns,
-        actor=asked.actor,
-        host=subject.node_id,
-        steps=(Step(execution_id, reverse_of(turn, subject_id), None),),
-        reason=f"undone by itself after {asked.undo_after_s} s",
-        subject=subject_id,
-        caller_id=asked.caller_id,
-        causation=asked.causation,
-    )
-    row = ExecutionRow(execution_id, execution_id, 0, request.steps[0].action, undo_of=subject_id, trace=subject.trace)
-    return row, request
-
-
-def _subject(turn: Turn, row: ExecutionRow) -> ExecutionRow:
-    subject = turn.rows.execution(row.undo_of)
+def _subject(tx: Transaction, row: ExecutionRow) -> ExecutionRow:
+    subject = tx.rows.execution(row.undo_of)
     if subject is None:
         raise CommandRejected(f"there is no execution {row.undo_of} to undo", code="unknown_execution")
-    action = turn.services.actions.get(subject.action)
+    action = tx.services.actions.get(subject.action)
     if action is None or action.reversible_by is None or subject.undo_of:
         raise CommandRejected(f"{subject.action} cannot be undone", code="not_reversible")
-    if not subject.settled:
+    if not subject.has_final_outcome:
         raise CommandRejected(f"{subject.execution_id} has not ended yet; cancel it, or wait", code="not_ended")
-    if subject.outcome not in _LIFTABLE or not subject.effect_holds:
-        raise CommandRejected(
-            f"{subject.execution_id} ended {subject.outcome}: nothing to undo", code="nothing_to_undo"
-        )
-    before = turn.rows.execution(subject.undone_by) if subject.undone_by else None
-    if before is not None and not before.settled:
+    if subject.outcome not in _UNDOABLE or not subject.effect_holds:
+        message = f"{subject.execution_id} ended {subject.outcome}: nothing to undo"
+        raise CommandRejected(message, code="nothing_to_undo")
+    before = tx.rows.execution(subject.undone_by) if subject.undone_by else None
+    if before is not None and not before.has_final_outcome:
         raise CommandRejected(f"{before.execution_id} is undoing it already", code="undo_in_progress")
     if before is not None and before.outcome in release.SUCCESSES:
         raise CommandRejected(f"{before.execution_id} has undone it already", code="already_undone")
     return subject
 
 
-def _node(turn: Turn, subject: ExecutionRow) -> NodeRow:
-    node = turn.rows.node(subject.node_id)
+def _node(tx: Transaction, subject: ExecutionRow) -> NodeRow:
+    node = tx.rows.node(subject.node_id)
     if node is None or node.incarnation != subject.incarnation:
-        raise CommandRejected(
-            f"node {subject.node_id} lost the journal that knows what was done", code="node_state_lost"
-        )
+        message = f"node {subject.node_id} lost the journal that knows what was done"
+        raise CommandRejected(message, code="node_state_lost")
     return node

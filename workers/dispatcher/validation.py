@@ -1,4 +1,4 @@
-"""Whether a decoded request is one at all: its principal fits its topic, its ids and sizes are in bounds.
+"""Whether a decoded request is valid: its principal fits its topic, its ids and sizes are in bounds.
 
 Pure. Called by ``intake`` before anything is kept. What fails here becomes a dead letter, because nothing in it can be
 trusted to name an execution; what passes ends in exactly one outcome per step.
@@ -12,7 +12,7 @@ from workers.domain.log import topics
 from workers.domain.request import ActionRequest, ActorKind, Step, Verb
 
 SOURCES: Final = {topics.REQUESTS_PEOPLE: ActorKind.PERSON, topics.REQUESTS_RULES: ActorKind.RULE}
-"""A Kafka record does not say who wrote it; its topic does, because one principal alone may write to each."""
+"""A Kafka record does not name its writer; its topic does, because only one principal may write to each."""
 
 MAX_STEPS: Final = 10
 MAX_TEXT: Final = 1024
@@ -59,7 +59,7 @@ def check(request: ActionRequest, topic: str) -> None:
 
 def _principal(request: ActionRequest, kind: ActorKind) -> None:
     if request.actor.kind is not kind:
-        raise NotARequest("wrong_principal", f"a {request.actor.kind} asks on the topic of a {kind}")
+        raise NotARequest("wrong_principal", f"a request of a {request.actor.kind} on the topic of a {kind}")
     if kind is ActorKind.RULE and request.verb is not Verb.EXECUTE:
         raise NotARequest("wrong_principal", f"a rule may only execute, not {request.verb}")
 
@@ -91,7 +91,7 @@ def _bounds(request: ActionRequest) -> None:
     if len(request.echo) > MAX_PARAMETERS:
         raise NotARequest("invalid_request", f"{len(request.echo)} parameters to echo; at most {MAX_PARAMETERS}")
     if not request.actor.name:
-        raise NotARequest("invalid_request", "actor.name is empty: nobody asks")
+        raise NotARequest("invalid_request", "actor.name is empty")
 
 
 def _steps(steps: tuple[Step, ...]) -> None:

@@ -19,8 +19,8 @@ def dispatcher(settings: DispatcherSettings) -> Runnable:
     from workers.actions import CATALOGUE
     from workers.dispatcher.dispatcher import Dispatcher
     from workers.dispatcher.loop import Loop
-    from workers.dispatcher.services import Services
     from workers.dispatcher.tails import Tails
+    from workers.dispatcher.transaction import Services
     from workers.domain.ids import RANDOM_BYTES, uuid7
     from workers.domain.policy import decide
     from workers.log.reader import KafkaLogReader

@@ -1,8 +1,8 @@
-"""What was read and not taken in yet, in the order in which it is to be: people before rules.
+"""Deliveries that were read and not taken in yet, in the order of intake: people's requests before those of rules.
 
-Kept by ``loop``. A storm of detections asks for thousands of things in one go; whoever asks by hand meanwhile, and what
-nodes say, must not stand behind all of them. Within a topic nothing overtakes anything, so that an offset still means
-that everything before it was taken in. Pure.
+Kept by ``loop``. A storm of detections makes thousands of requests at once; people's requests, results and heartbeats
+must not wait behind all of them. Within a topic nothing overtakes anything, so an offset still means that everything
+before it was taken in. Pure.
 """
 
 from collections import deque
@@ -14,15 +14,15 @@ from workers.domain.log import topics
 from workers.domain.log.record import Delivery
 
 AT_ONCE: Final = 100
-"""Deliveries to a commit: some 0.1 s of work, which is how long somebody who comes in between waits; the fsync of a
-commit costs each of them next to nothing."""
+"""Deliveries to a commit: some 0.1 s of work, which is how long a person's request waits at most; the fsync of a commit
+costs each of them next to nothing."""
 
 MOST: Final = 20_000
-"""Held at most, some 20 MB. Behind more, everybody waits in one line at the broker."""
+"""Held at most, some 20 MB. Anything more waits at the broker, in one line."""
 
 
-class Waiting:
-    """Two lines; the second moves only when the first is empty."""
+class IntakeQueue:
+    """Two queues; the second moves only when the first is empty."""
 
     def __init__(self) -> None:
         """Empty."""
@@ -39,10 +39,10 @@ class Waiting:
         return max(0, MOST - len(self))
 
     def add(self, deliveries: Iterable[Delivery]) -> None:
-        """They were read."""
+        """Deliveries that were just read."""
         for delivery in deliveries:
-            line = self._rules if delivery.position.topic == topics.REQUESTS_RULES else self._first
-            line.append(delivery)
+            queue = self._rules if delivery.position.topic == topics.REQUESTS_RULES else self._first
+            queue.append(delivery)
 
     def next(self) -> Sequence[Delivery]:
         """What to take in now; it stays here until ``taken``."""
@@ -50,12 +50,12 @@ class Waiting:
         return found + list(islice(self._rules, AT_ONCE - len(found)))
 
     def taken(self, deliveries: Sequence[Delivery]) -> None:
-        """What ``next`` named is durable."""
+        """What ``next`` returned is durable."""
         for delivery in deliveries:
-            line = self._rules if delivery.position.topic == topics.REQUESTS_RULES else self._first
-            line.popleft()
+            queue = self._rules if delivery.position.topic == topics.REQUESTS_RULES else self._first
+            queue.popleft()
 
     def clear(self) -> None:
-        """All of it will be read again."""
+        """Drop everything; all of it will be read again."""
         self._first.clear()
         self._rules.clear()

@@ -1,16 +1,17 @@
-"""What every step function of the dispatcher works with: the room's ports and rules, and the transaction of this turn.
+"""What every step function of the dispatcher works with: the ports and rules, and one ledger transaction.
 
-Made by ``dispatcher``; handed down; holds no logic beyond writing one step of one execution. A turn ends with its
-transaction: nothing of it outlives the commit.
+Made by ``dispatcher`` for each batch; nothing of it outlives the commit. Writes single steps of single executions and
+decides nothing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from workers.actions.base import Action
 from workers.dispatcher.rows import STAGE_SEQ, ExecutionRow, Rows
 from workers.dispatcher.tails import Tails
+from workers.dispatcher.validation import NotARequest
 from workers.domain.outcome import NOTHING, Outcome, Stage, Values, code
 from workers.domain.policy import Decision, PolicyState
 from workers.domain.request import ActionRequest
@@ -19,59 +20,72 @@ from workers.store.ports import LedgerTx
 from workers.system.ports import Telemetry
 from workers.wire.ports import Codec, Recorder, RecordSigner, RecordVerifier
 
-DAY_NS = 86_400 * 1_000_000_000
-
-KEEP_NS = 8 * DAY_NS
-"""How long an ended execution is remembered: the request topics keep 7 days, so one may be read again so long."""
+KEEP_NS: Final = 8 * 86_400 * 1_000_000_000
+"""How long an ended execution is kept: the request topics keep 7 days, so for that long a request may be read again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The dispatcher's ports and rules, the same for every turn."""
+    """The dispatcher's ports and rules, the same for every transaction."""
 
     codec: Codec
     verifier: RecordVerifier
     signer: RecordSigner
-    """Holds the command key; nobody else does."""
+    """Signs commands; no other worker has this key."""
     recorder: Recorder
     telemetry: Telemetry
     tails: Tails
     actions: Mapping[str, Action[Any]]
     """The closed catalogue."""
     zones: Mapping[str, int]
+    """Partitions of the command topic of each zone that this dispatcher serves."""
     silent_after_s: int
     decide: Callable[[ActionRequest, PolicyState], Decision]
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """One transaction at one moment."""
+class Transaction:
+    """One ledger transaction, at one moment."""
 
     services: Services
-    tx: LedgerTx
+    ledger: LedgerTx
     rows: Rows
     now_ns: int
 
-    def requested(self, row: ExecutionRow, request: ActionRequest) -> None:
-        """Write that it was asked for, the whole request inside."""
-        self._write(row, Stage.REQUESTED, STAGE_SEQ[Stage.REQUESTED], request=request)
+    def accept(self, rows: Sequence[ExecutionRow], request: ActionRequest, value: bytes = b"") -> bool:
+        """Keep a request with a row for each of its steps, and write REQUESTED; False when it is here already.
+
+        Raises:
+            NotARequest: ``id_taken``, another request has one of its execution ids.
+        """
+        known = [found for row in rows if (found := self.rows.execution(row.execution_id)) is not None]
+        if known:
+            if len(known) == len(rows) and all(found.request_id == rows[0].request_id for found in known):
+                self.services.telemetry.count("dispatcher.duplicates")
+                return False
+            raise NotARequest("id_taken", f"execution id {known[0].execution_id} belongs to another request")
+        self.rows.put_request(rows[0].request_id, request, value=value)
+        for row in rows:
+            self.rows.put_execution(row)
+            self._write(row, Stage.REQUESTED, STAGE_SEQ[Stage.REQUESTED], request=request)
+        return True
 
     def held(self, row: ExecutionRow, reason: str, message: str) -> None:
-        """Write that it waits for somebody."""
+        """Write HELD: it waits for approval."""
         self._write(row, Stage.HELD, STAGE_SEQ[Stage.HELD], code=reason, message=message)
         self.audit("held", row, actor="", detail={"reason": reason})
 
     def dispatched(self, row: ExecutionRow, *, actor: str, approval_class: str) -> None:
-        """Write that its signed command is on its way."""
+        """Write DISPATCHED: its signed command is in the outbox."""
         seq = STAGE_SEQ[Stage.DISPATCHED]
         self._write(row, Stage.DISPATCHED, seq, deadline_ns=row.expires_at_ns, command_sha256=row.command_sha256)
         detail: Values = {"action": row.action, "node_id": row.node_id, "approval_class": approval_class}
         self.audit("dispatched", row, actor=actor, detail={**detail, "command_sha256": row.command_sha256})
 
     def ended(self, row: ExecutionRow, outcome: Outcome, reason: str, message: str) -> ExecutionRow:
-        """Write an end that the dispatcher may decide, and keep it; the caller goes on with ``release.settle``."""
-        said = code(row.action, outcome, reason)
-        self._write(row, Stage.ENDED, row.seq, outcome=outcome, code=said, message=message)
+        """Write an end that the dispatcher may decide; the caller goes on with ``release.release_next``."""
+        stable_code = code(row.action, outcome, reason)
+        self._write(row, Stage.ENDED, row.seq, outcome=outcome, code=stable_code, message=message)
         self.audit(outcome.value.lower(), row, actor="", detail={"action": row.action, "reason": reason})
         self.services.telemetry.count("dispatcher.ended", labels={"outcome": outcome.value, "reason": reason})
         after = replace(row, stage=Stage.ENDED, outcome=outcome.value, seq=row.seq + 1)
@@ -79,15 +93,15 @@ class Turn:
         return after
 
     def alarm(self, row: ExecutionRow, name: str, message: str) -> None:
-        """Write an alarm on a dispatched execution; it is not an end, and the timer does not ring again."""
+        """Write an alarm on a dispatched execution. It is not an end, and no timer is set again."""
         self._write(row, Stage.DISPATCHED, row.seq, alarm=name, message=message)
         self.audit("alarm", row, actor="", detail={"alarm": name, "node_id": row.node_id})
         self.rows.put_execution(replace(row, seq=row.seq + 1))
 
     def audit(self, kind: str, row: ExecutionRow, *, actor: str, detail: Values = NOTHING) -> None:
-        """One record of the dispatcher's chain about an execution."""
+        """Write one audit record about an execution."""
         self.services.recorder.audit(
-            self.tx,
+            self.ledger,
             kind,
             at_ns=self.now_ns,
             execution_id=row.execution_id,
@@ -102,7 +116,7 @@ class Turn:
             producer="dispatcher",
             node_id=row.node_id,
             incarnation=row.incarnation,
-            record_no=0,  # the scribe's to fill in
+            record_no=0,  # the recorder numbers it
             attempt=0,
             seq=seq,
             stage=stage,
@@ -111,4 +125,4 @@ class Turn:
             undo_of=row.undo_of,
             **more,
         )
-        self.services.recorder.result(self.tx, result, trace=row.trace)
+        self.services.recorder.result(self.ledger, result, trace=row.trace)
