@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.fakes.bus import FakeBus
-from tests.fakes.chained import FakeChained
 from tests.fakes.clock import FakeClock
 from tests.fakes.failpoints import FakeFailpoints
-from tests.fakes.history_store import FakeHistoryStore
+from tests.fakes.outbox import RecordedOutbox
 from tests.fakes.signing import FakeSigner, FakeVerifier, fake_key, fake_keyset
+from tests.fakes.stores import MemoryHistory
 from tests.fakes.telemetry import FakeTelemetry
 from tests.stories import NODE, OTHER_NODE
 from workers.domain.event import RuntimeEvent
@@ -62,10 +62,10 @@ class World:
     def __init__(self, store: HistoryStore | None = None, *, log: FakeBus | None = None, limit: int = 1000) -> None:
         self.clock = FakeClock()
         self.log = log if log is not None else FakeBus(dict.fromkeys(TOPICS, 2), clock=self.clock)
-        self.store = store if store is not None else FakeHistoryStore()
+        self.store = store if store is not None else MemoryHistory(CODEC)
         self.telemetry = FakeTelemetry()
         self.failpoints = FakeFailpoints()
-        self.outbox = FakeChained()
+        self.outbox = RecordedOutbox()
         self.limit = limit
         self.heads: dict[str, ChainHead] = {}
 

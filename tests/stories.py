@@ -29,6 +29,7 @@ from workers.domain.outcome import NOTHING, Outcome, Stage, Values
 from workers.domain.request import ActionRequest, Actor, ActorKind, Causation, Step, Verb
 from workers.domain.result import ActionResult
 from workers.domain.target import ProcessTarget, Target
+from workers.wire.ports import Codec
 
 SECOND = 1_000_000_000
 NODE = NodeId("a" * 32)
@@ -143,9 +144,9 @@ class Story:
         )
 
 
-def step_of(result: ActionResult) -> FoldedStep:
-    """The step as the projector folds it; its bytes can be read by `FakeCodec`."""
-    payload = FakeCodec().encode(result)
+def step_of(result: ActionResult, codec: Codec | None = None) -> FoldedStep:
+    """The step as the projector folds it; `codec` can read its bytes, `FakeCodec` if none is given."""
+    payload = (codec if codec is not None else FakeCodec()).encode(result)
     return FoldedStep(result, hashlib.sha256(payload).hexdigest(), payload, b"signed " + payload)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.bus import FakeBus
-from tests.fakes.chained import FakeChained
 from tests.fakes.clock import FakeClock
 from tests.fakes.failpoints import FakeFailpoints
+from tests.fakes.outbox import RecordedOutbox
 from tests.fakes.telemetry import FakeTelemetry
 from tests.stories import NODE, Story
 from workers.domain.history.queries import ExecutionQuery
@@ -52,7 +52,7 @@ def test_results_become_history(tmp_path: Path, batch: int) -> None:
         store=store,
         reader=log.reader(),
         reading=Reading(verifier=verifier, codec=codec, events=DetectorEvents(codec), telemetry=telemetry),
-        alarms=Alarms(recorder=SilentRecorder(), outbox=FakeChained(), telemetry=telemetry, clock=clock),
+        alarms=Alarms(recorder=SilentRecorder(), outbox=RecordedOutbox(), telemetry=telemetry, clock=clock),
         clock=SystemClock(),
         telemetry=telemetry,
         failpoints=FakeFailpoints(),

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.fakes.actions import FAKE_ACTIONS
 from tests.fakes.clock import FakeClock
-from tests.fakes.outgoing import FakeOutgoing
+from tests.fakes.outbox import RecordedOutbox
 from tests.fakes.telemetry import FakeTelemetry
 from tests.integration.test_responder_process import TOPICS, responding
 from workers.domain.ids import LogId
@@ -41,7 +41,7 @@ def decided_per_second(alert: dict[str, Any]) -> float:
         events=DetectorEvents(codec),
         codec=codec,
         recorder=ChainRecorder("responder", signer=EnvelopeSigner(PrivateKey.generate(), codec), codec=codec),
-        outgoing=FakeOutgoing(),
+        outgoing=RecordedOutbox(),
         clock=clock,
         telemetry=told,
     )
@@ -52,7 +52,7 @@ def decided_per_second(alert: dict[str, Any]) -> float:
         decider.decide(Record(position, offset, None, value))
         told.spans.clear()
         if offset % 100 == 0:
-            decider._outgoing = FakeOutgoing()
+            decider._outgoing = RecordedOutbox()
     return EVENTS / (time.perf_counter() - began)
 
 

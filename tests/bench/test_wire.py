@@ -8,8 +8,8 @@ import timeit
 from collections.abc import Callable
 from typing import Any
 
-from tests.fakes.chained import FakeChained
 from tests.fakes.clock import FakeClock
+from tests.fakes.outbox import RecordedOutbox
 from workers.domain.command import ActionCommand
 from workers.domain.event import ProcessRef
 from workers.domain.ids import EventId, ExecutionId, Incarnation, NodeId
@@ -87,8 +87,8 @@ def test_what_a_record_costs() -> None:
         "decode a command": _us(lambda: CODEC.decode(payload, ActionCommand)),
         "seal a command": _us(lambda: SEALER.sign(PayloadType.COMMAND, COMMAND)),
         "open a command": _us(lambda: OPENER.verify(value, PayloadType.COMMAND, ActionCommand)),
-        "write a result": _us(lambda: recorder.result(FakeChained(), RESULT)),
-        "write an audit record": _us(lambda: recorder.audit(FakeChained(), "intent", at_ns=1, detail={"pid": 1})),
+        "write a result": _us(lambda: recorder.result(RecordedOutbox(), RESULT)),
+        "write an audit record": _us(lambda: recorder.audit(RecordedOutbox(), "intent", at_ns=1, detail={"pid": 1})),
         "a span without an endpoint": _us(traced),
         "a log line": _us(lambda: telemetry.log("claimed", execution_id=ID, attempt=1)),
     }

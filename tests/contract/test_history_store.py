@@ -1,4 +1,4 @@
-"""What every history store does, in memory and in SQL: the behaviour suite of `HistoryStore` and `HistoryTx`."""
+"""What every history store does, on SQLite and on PostgreSQL: the behaviour suite of `HistoryStore` and `HistoryTx`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pytest
 
 from tests.fakes.clock import START_NS
 from tests.fakes.codec import FakeCodec
-from tests.fakes.history_store import FakeHistoryStore
 from tests.postgresql import Cluster, NewUrl
 from tests.stories import BORN, NODE, OTHER_NODE, REBORN, SECOND, Story, event, heartbeat, step_of
 from workers.domain.errors import PermanentFailure
@@ -37,19 +36,15 @@ RESULTS = LogPosition(LogId("log"), "response.results", 0)
 LONG_ID = "0123456789ab" + "c" * 52
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     """Opens an empty store at each call. Another database joins the suite by another parameter."""
     opened: list[HistoryStore] = []
     server: Cluster | None = request.getfixturevalue("postgresql") if request.param == "postgresql" else None
 
     def open_one() -> HistoryStore:
-        store: HistoryStore
-        if request.param == "memory":
-            store = FakeHistoryStore()
-        else:
-            url = server.url() if server is not None else f"sqlite:///{tmp_path}/history-{len(opened)}.sqlite"
-            store = open_history(url, CODEC)
+        url = server.url() if server is not None else f"sqlite:///{tmp_path}/history-{len(opened)}.sqlite"
+        store = open_history(url, CODEC)
         opened.append(store)
         return store
 
@@ -474,8 +469,8 @@ def test_the_digest_is_of_what_was_folded_not_of_the_order_or_the_repetitions(ma
     assert len(digests) == 1
 
 
-def test_memory_and_sql_agree_on_the_digest(new_url: NewUrl) -> None:
-    stores: list[HistoryStore] = [FakeHistoryStore(), open_history(new_url(), CODEC)]
+def test_the_databases_agree_on_the_digest(tmp_path: Path, postgresql: Cluster) -> None:
+    stores = [open_history(url, CODEC) for url in (f"sqlite:///{tmp_path}/history.sqlite", postgresql.url())]
     for store in stores:
         for number in range(3):
             put(store, *Story(number).whole())
@@ -483,7 +478,8 @@ def test_memory_and_sql_agree_on_the_digest(new_url: NewUrl) -> None:
         put_node(store, heartbeat(1))
         put_audit(store, chain(2))
     assert stores[0].digest() == stores[1].digest()
-    stores[1].close()
+    for store in stores:
+        store.close()
 
 
 @pytest.mark.parametrize("change", ["step", "event", "node", "audit", "row"])

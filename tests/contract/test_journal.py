@@ -1,4 +1,4 @@
-"""What the node may rely on of its journal, asked of the fake and of the real file alike."""
+"""What the node may rely on of its journal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import NoReturn
 import pytest
 
 from tests.fakes.chance import FakeRandomness
-from tests.fakes.journal import FakeJournal
 from workers.domain.ids import ChainId, ExecutionId, LogId, NodeId
 from workers.domain.journal_entry import EntryState, JournalEntry
 from workers.domain.log.record import LogPosition, OutRecord
@@ -44,13 +43,8 @@ class Opened:
         return self.journal
 
 
-@pytest.fixture(params=["fake", "sqlite"])
-def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
-    if request.param == "fake":
-        fake = FakeJournal(node_id=NODE, lock=threading.RLock())
-        yield Opened(fake, lambda journal: journal.reopened() if isinstance(journal, FakeJournal) else journal)
-        return
-
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Opened]:
     def reopen(journal: Journal | None = None) -> SqliteJournal:
         if journal is not None:
             journal.close()

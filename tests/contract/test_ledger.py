@@ -1,4 +1,4 @@
-"""What the dispatcher may rely on of its ledger, asked of the fake and of the real file alike."""
+"""What the dispatcher may rely on of its ledger."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.chance import FakeRandomness
-from tests.fakes.ledger import FakeLedger
 from workers.domain.ids import LogId
 from workers.domain.log.record import LogPosition, OutRecord
 from workers.store.ledger import SqliteLedger
@@ -23,7 +22,7 @@ RECORD = OutRecord("response.commands.default", b"node", b"command", (("tracepar
 
 
 @dataclass
-class VerifiedRecord:
+class Opened:
     """A ledger, and the way to find it again as the next process would."""
 
     ledger: Ledger
@@ -34,30 +33,24 @@ class VerifiedRecord:
         return self.ledger
 
 
-@pytest.fixture(params=["fake", "sqlite"])
-def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VerifiedRecord]:
-    if request.param == "fake":
-        yield VerifiedRecord(
-            FakeLedger(), lambda ledger: ledger.reopened() if isinstance(ledger, FakeLedger) else ledger
-        )
-        return
-
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Opened]:
     def reopen(ledger: Ledger | None = None) -> SqliteLedger:
         if ledger is not None:
             ledger.close()
         return SqliteLedger(tmp_path / "dispatcher" / "ledger.sqlite", randomness=FakeRandomness())
 
-    real = VerifiedRecord(reopen(), reopen)
+    real = Opened(reopen(), reopen)
     yield real
     real.ledger.close()
 
 
 @pytest.fixture
-def ledger(opened: VerifiedRecord) -> Ledger:
+def ledger(opened: Opened) -> Ledger:
     return opened.ledger
 
 
-def test_everything_of_one_transaction_is_there_after_a_restart(opened: VerifiedRecord) -> None:
+def test_everything_of_one_transaction_is_there_after_a_restart(opened: Opened) -> None:
     with opened.ledger.begin() as tx:
         tx.put("execution", "1", b"\x00row", due_ns=5)
         tx.advance(POSITION, 7)
@@ -83,7 +76,7 @@ def _interrupted(tx: LedgerTx) -> NoReturn:
     raise RuntimeError("on the way")
 
 
-def test_nothing_of_a_transaction_that_raises_is_there(opened: VerifiedRecord) -> None:
+def test_nothing_of_a_transaction_that_raises_is_there(opened: Opened) -> None:
     with opened.ledger.begin() as tx:
         tx.put("execution", "old", b"kept", due_ns=1)
     with pytest.raises(RuntimeError, match="on the way"), opened.ledger.begin() as tx:
@@ -138,7 +131,7 @@ def test_offsets_never_go_back(ledger: Ledger) -> None:
     assert ledger.next_offset(replace(POSITION, log_id=LogId("another"))) is None
 
 
-def test_the_chain_is_named_after_the_ledger_and_only_moves_forward(opened: VerifiedRecord) -> None:
+def test_the_chain_is_named_after_the_ledger_and_only_moves_forward(opened: Opened) -> None:
     with opened.ledger.begin() as tx:
         born = tx.chain_head().chain_id
     assert born.startswith("dispatcher/")
@@ -149,7 +142,7 @@ def test_the_chain_is_named_after_the_ledger_and_only_moves_forward(opened: Veri
         tx.set_chain_head(replace(tx.chain_head(), next_no=1))
 
 
-def test_acknowledged_records_are_gone_and_their_numbers_with_them(opened: VerifiedRecord) -> None:
+def test_acknowledged_records_are_gone_and_their_numbers_with_them(opened: Opened) -> None:
     with opened.ledger.begin() as tx:
         tx.publish(RECORD)
         tx.publish(RECORD)
@@ -169,9 +162,7 @@ _KEYS = st.text(alphabet="ab/%_*é\uffff", max_size=4)
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(keys=st.sets(_KEYS), prefix=_KEYS)
-def test_a_scan_finds_exactly_the_keys_with_the_prefix_in_order(
-    opened: VerifiedRecord, keys: set[str], prefix: str
-) -> None:
+def test_a_scan_finds_exactly_the_keys_with_the_prefix_in_order(opened: Opened, keys: set[str], prefix: str) -> None:
     with opened.ledger.begin() as tx:
         for key, _ in tx.scan("kind"):
             tx.delete("kind", key)

@@ -20,10 +20,10 @@ from tests.fakes.bus import FakeBus
 from tests.fakes.chance import FakeRandomness
 from tests.fakes.clock import FakeClock
 from tests.fakes.codec import FakeCodec
-from tests.fakes.history_store import FakeHistoryStore
 from tests.fakes.object_store import FakeObjectStore
-from tests.fakes.outbox import FakeOutbox
+from tests.fakes.outbox import RecordedOutbox
 from tests.fakes.signing import FakeSigner, fake_key
+from tests.fakes.stores import MemoryHistory
 from tests.fakes.telemetry import FakeTelemetry
 from workers.actions import CATALOGUE
 from workers.domain.errors import TransientFailure
@@ -63,10 +63,10 @@ class FakeGateway:
     ) -> None:
         self.clock = FakeClock()
         self.telemetry = FakeTelemetry()
-        self.history = FakeHistoryStore()
+        self.history = MemoryHistory()
         self.bus = FakeBus({topics.RUNTIME_EVENTS: 3, topics.REQUESTS_PEOPLE: 3})
         self.codec = codec if codec is not None else FakeCodec()
-        self.outbox = FakeOutbox()
+        self.outbox = RecordedOutbox("gateway/test")
         self.folds = folds
         self.objects = FakeObjectStore()
         self.written: list[OutRecord] = []

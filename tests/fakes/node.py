@@ -12,21 +12,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
 from tests.fakes.bus import FakeBus
-from tests.fakes.chained import FakeChained
 from tests.fakes.chance import FakeRandomness
 from tests.fakes.clock import FakeClock
 from tests.fakes.codec import FakeCodec
 from tests.fakes.failpoints import FakeFailpoints
-from tests.fakes.journal import FakeJournal
+from tests.fakes.outbox import RecordedOutbox
 from tests.fakes.processes import FakeProcesses
 from tests.fakes.retrying import FakeRetrying
 from tests.fakes.scripted import World, catalogue, target
 from tests.fakes.signing import FakeSigner, FakeVerifier, fake_key, fake_keyset
+from tests.fakes.stores import MemoryJournal
 from tests.fakes.telemetry import FakeTelemetry
 from tests.guarantees.observation import Observation
 from workers.actions.base import Lane
@@ -86,10 +85,9 @@ class NodeBench:
         settings: ResponseActions | None = None,
         seed: int = 0,
         lane_signals: LaneSignals | None = None,
-        lock: AbstractContextManager[object] | None = None,
         waits: bool = False,
     ) -> None:
-        """`lane_signals`, `lock` and `waits` are for tests that run the loop's threads."""
+        """`lane_signals` and `waits` are for tests that run the loop's threads."""
         self.lane_signals, self._waits = lane_signals, waits
         self.clock = FakeClock()
         self.randomness = FakeRandomness(seed)
@@ -102,10 +100,10 @@ class NodeBench:
             | dict.fromkeys((topics.RESULTS, topics.AUDIT, topics.DEAD_LETTERS, topics.NODES, topics.TOPOLOGY), 1),
             clock=self.clock,
         )
-        self.journal = FakeJournal(node_id=NODE, lock=lock)
+        self.journal = MemoryJournal(node_id=NODE)
         self.accepted: dict[ExecutionId, ActionCommand] = {}
         self.strangers: set[ExecutionId] = set()
-        self.spare = FakeChained()
+        self.spare = RecordedOutbox()
         self.topology = first("default", PARTITIONS)
         """Where commands go: what a dispatcher would have heard."""
         self.started = 0
@@ -316,7 +314,7 @@ def digest_of(command: ActionCommand) -> str:
     return hashlib.sha256(FakeCodec().encode(command)).hexdigest()
 
 
-def _intended(journal: FakeJournal, execution_id: ExecutionId) -> bool:
+def _intended(journal: MemoryJournal, execution_id: ExecutionId) -> bool:
     """Whether claim, CLAIMED result and audit intent are durable, or were and have been relayed."""
     entry = journal.entry(execution_id)
     return entry is not None and entry.state is EntryState.CLAIMED and bool(entry.claim) and entry.attempt > 0

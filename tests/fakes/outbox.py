@@ -1,49 +1,63 @@
-"""An outbox and an audit chain in memory, one transaction at a time: for tests of workers that keep nothing."""
+"""The real outbox in memory, which also keeps everything that was ever published, and a relay that repeats itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import RLock
 
 from workers.domain.ids import ChainId
 from workers.domain.log.record import OutRecord
-from workers.domain.trust.audit import ChainHead
-from workers.log.ports import OutboxRow
+from workers.log.memory_outbox import MemoryOutbox
+from workers.log.ports import LogWriter, Outbox
+from workers.wire.ports import Chained
 
 
-class FakeOutbox:
-    """`Chained` and `Outbox`."""
+class RecordedOutbox(MemoryOutbox):
+    """`published` has every record that ever became a row, in order, acknowledged or not."""
 
-    def __init__(self, chain_id: str = "gateway/test") -> None:
+    def __init__(self, chain_id: str = "test/1", *, most: int = 100_000) -> None:
+        super().__init__(ChainId(chain_id), most=most)
         self.published: list[OutRecord] = []
-        """Everything ever published, in order."""
-        self._head = ChainHead(ChainId(chain_id))
-        self._done: set[int] = set()
-        self._record_no = 0
-        self._lock = RLock()
 
     @contextmanager
-    def begin(self) -> Iterator[FakeOutbox]:
-        with self._lock:
-            yield self
+    def begin(self) -> Iterator[Chained]:
+        before = len(self.published)
+        with super().begin():
+            try:
+                yield self
+            except BaseException:
+                del self.published[before:]
+                raise
 
     def publish(self, record: OutRecord) -> None:
+        super().publish(record)
         self.published.append(record)
 
-    def next_record_no(self) -> int:
-        self._record_no += 1
-        return self._record_no - 1
+    def on(self, topic: str) -> list[OutRecord]:
+        """What was published to one topic."""
+        return [record for record in self.published if record.topic == topic]
 
-    def chain_head(self) -> ChainHead:
-        return self._head
 
-    def set_chain_head(self, head: ChainHead) -> None:
-        self._head = head
+class RepeatingRelay:
+    """The port `Relay`; sends everything again that is not acknowledged: more duplicates than the real one makes."""
 
-    def outbox(self, *, after: int = 0, limit: int = 500) -> Sequence[OutboxRow]:
-        waiting = [OutboxRow(number, record) for number, record in enumerate(self.published, 1)]
-        return [row for row in waiting if row.row_id > after and row.row_id not in self._done][:limit]
+    def __init__(self, outbox: Outbox, writer: LogWriter) -> None:
+        self._outbox = outbox
+        self._writer = writer
 
-    def acknowledge(self, row_ids: Iterable[int]) -> None:
-        self._done.update(row_ids)
+    def step(self, timeout_s: float = 0.0) -> int:
+        self._writer.acks()
+        for row in self._outbox.outbox():
+            self._writer.send(row.record, token=row.row_id)
+        acknowledged = [ack.token for ack in self._writer.acks(timeout_s) if ack.ok]
+        before = self._waiting()
+        self._outbox.acknowledge(acknowledged)
+        return before - self._waiting()
+
+    def drain(self, timeout_s: float) -> int:
+        while self.step(timeout_s):
+            pass
+        return self._waiting()
+
+    def _waiting(self) -> int:
+        return len(self._outbox.outbox(limit=1_000_000))

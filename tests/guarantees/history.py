@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from tests.fakes.history_store import FakeHistoryStore
+from tests.fakes.stores import MemoryHistory
 from workers.domain.errors import MalformedMessage
 from workers.domain.history.execution import FoldedStep, fold
 from workers.domain.history.queries import MAX_LIMIT, ExecutionQuery
@@ -42,9 +42,9 @@ class ReplayChangesNothing:
         assert not found, f"executions that the log does not know: {sorted(found)}"
         assert store.digest() == expected.digest(), "the digest differs: audit, events or heartbeats were lost or added"
 
-    def folded(self, log: Iterable[Record]) -> FakeHistoryStore:
+    def folded(self, log: Iterable[Record]) -> MemoryHistory:
         """The log, folded once."""
-        store = FakeHistoryStore()
+        store = MemoryHistory(self.codec)
         with store.begin() as tx:
             for record in log:
                 if record.value is not None:
@@ -58,7 +58,7 @@ class ReplayChangesNothing:
                 told = self.verifier.verify(value, PayloadType.RESULT, ActionResult)
                 dispatched = told.signatory.role is KeyRole.DISPATCHER and told.record.producer == "dispatcher"
                 if dispatched or (told.record.producer == "node" and told.signatory.owner == told.record.node_id):
-                    tx.put_steps([FoldedStep(told.record, told.sha256)])
+                    tx.put_steps([FoldedStep(told.record, told.sha256, told.payload, value)])
                     execution_id = told.record.execution_id
                     tx.put_execution(fold(execution_id, tx.steps([execution_id])[execution_id]))
             case topics.AUDIT:

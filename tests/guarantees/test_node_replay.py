@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.fakes.journal import FakeJournal
 from tests.fakes.node import NODE, TOPIC, NodeBench
+from tests.fakes.stores import MemoryJournal
 from tests.guarantees.node import check_all
-from workers.domain.ids import Incarnation
 from workers.domain.outcome import Outcome
 
 OLD = 1_000
@@ -59,7 +58,7 @@ def test_a_replay_with_the_clock_a_day_back_does_nothing(bench: NodeBench) -> No
 
 def test_a_replay_after_the_journal_was_lost_does_nothing_and_answers_nothing(bench: NodeBench) -> None:
     answered = len(bench.results())
-    bench.journal = FakeJournal(Incarnation("01890000-0000-7000-8000-0000000000ff"), node_id=NODE)
+    bench.journal = MemoryJournal(node_id=NODE, seed=1)
     bench.clock.set(bench.clock.now_ns() - 2 * 300 * 1_000_000_000)
     bench.restart()
     replay(bench)

@@ -17,6 +17,7 @@ from schemathesis.checks import CHECKS
 from schemathesis.generation import GenerationMode
 
 from tests.fakes.clock import START_NS
+from tests.fakes.codec import FakeCodec
 from tests.fakes.gateway import TOKEN, FakeGateway
 from tests.stories import Story, heartbeat
 from workers.domain.target import FileTarget
@@ -54,7 +55,7 @@ class Conforming:
         self.gateway.history.put(*DONE.whole(effect_holds=True))
         self.gateway.history.put(*(result for number in range(2, 5) for result in Story(number).whole()))
         with self.gateway.history.begin() as tx:
-            tx.put_node(heartbeat(1), payload=b"1", verified=True, folded_at_ns=START_NS)
+            tx.put_node(heartbeat(1), payload=FakeCodec().encode(heartbeat(1)), verified=True, folded_at_ns=START_NS)
         self.schema = schemathesis.openapi.from_asgi("/openapi.json", self.gateway.app)
         names = ("not_a_server_error", *OF_THE_DOCUMENT)
         self.checks: list[Any] = [check for check in CHECKS.get_all() if check.__name__ in names]

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 from tests.fakes.clock import START_NS, FakeClock
 from tests.fakes.codec import FakeCodec
 from tests.fakes.failpoints import FakeFailpoints
-from tests.fakes.ledger import FakeLedger
 from tests.fakes.signing import FakeSigner, FakeVerifier, fake_key, fake_keyset
+from tests.fakes.stores import MemoryLedger
 from tests.fakes.telemetry import FakeTelemetry
 from workers.actions.base import Action, FieldSpec, Job, Lane, NoParameters, NotDone, Permission, Probe, parameter
 from workers.dispatcher.dispatcher import Dispatcher
@@ -169,9 +169,9 @@ def about(verb: Verb, subject: ExecutionId, **more: Any) -> ActionRequest:
 class World:
     """One dispatcher, its ledger, and everything it wrote."""
 
-    def __init__(self, *, ledger: FakeLedger | None = None, clock: FakeClock | None = None) -> None:
+    def __init__(self, *, ledger: MemoryLedger | None = None, clock: FakeClock | None = None) -> None:
         self.clock = clock if clock is not None else FakeClock()
-        self.ledger = ledger if ledger is not None else FakeLedger()
+        self.ledger = ledger if ledger is not None else MemoryLedger()
         self.codec = FakeCodec()
         self.failpoints = FakeFailpoints()
         self.telemetry = FakeTelemetry()

@@ -16,6 +16,7 @@ import pytest
 import uvicorn
 
 from tests.fakes.clock import START_NS
+from tests.fakes.codec import FakeCodec
 from tests.fakes.gateway import TOKEN, FakeGateway
 from tests.stories import NODE, Story, event, heartbeat
 from tests.unit.test_gateway_acquired import CONTENT, acquired
@@ -107,7 +108,7 @@ def test_run_asks_for_the_action_and_prints_its_execution(gateway: FakeGateway, 
 def test_run_by_event_needs_neither_host_nor_target(gateway: FakeGateway, douse: Douse) -> None:
     seen = event(1)
     with gateway.history.begin() as tx:
-        tx.put_event(seen, payload=b"1")
+        tx.put_event(seen, payload=FakeCodec().encode(seen))
     ended = douse("run", "kill_process", "--event", seen.event_id, "--reason", "x")
     assert ended.said == f"douse: event {seen.event_id} names no process"
     assert ended.code == Exit.USAGE
@@ -187,7 +188,8 @@ def test_show_tells_everything_of_one_execution(gateway: FakeGateway, douse: Dou
 
 def test_what_an_attacker_wrote_cannot_move_the_cursor(gateway: FakeGateway, douse: Douse) -> None:
     with gateway.history.begin() as tx:
-        tx.put_event(event(2, rule="evil \x1b[2J\x07 rule", host="evil"), payload=b"2")
+        evil = event(2, rule="evil \x1b[2J\x07 rule", host="evil")
+        tx.put_event(evil, payload=FakeCodec().encode(evil))
     shown = douse("events", "--host", "evil").out
     assert "\x1b" not in shown
     assert "evil" in shown
@@ -197,7 +199,7 @@ def test_contained_nodes_actions_and_health_print_what_the_gateway_knows(gateway
     story = Story(8000)
     gateway.history.put(*story.whole(effect_holds=True))
     with gateway.history.begin() as tx:
-        tx.put_node(heartbeat(1), payload=b"1", verified=True, folded_at_ns=START_NS)
+        tx.put_node(heartbeat(1), payload=FakeCodec().encode(heartbeat(1)), verified=True, folded_at_ns=START_NS)
     assert story.id in douse("contained").out
     shown = douse("nodes", "--host", "web-1").out
     assert NODE in shown
@@ -211,7 +213,7 @@ def test_nodes_as_json_says_how_far_uploads_have_come(gateway: FakeGateway, dous
     story = Story(8001)
     state = replace(heartbeat(2), gathering=(Progress(story.id, 5, 9),))
     with gateway.history.begin() as tx:
-        tx.put_node(state, payload=b"1", verified=True, folded_at_ns=START_NS)
+        tx.put_node(state, payload=FakeCodec().encode(state), verified=True, folded_at_ns=START_NS)
     (row,) = json.loads(douse("nodes", "-o", "json").out)
     assert row["gathering"] == [{"execution_id": story.id, "done": 5, "size": 9}]
 

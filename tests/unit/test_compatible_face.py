@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.clock import START_NS
+from tests.fakes.codec import FakeCodec
 from tests.fakes.gateway import TOKEN, FakeGateway
 from tests.stories import NODE, Story, heartbeat
 from tests.unit.test_gateway_edge import says_no
@@ -410,7 +411,7 @@ def test_in_a_context_only_what_that_node_has_switched_on_is_listed() -> None:
     gateway = FakeGateway()
     state = replace(heartbeat(1), actions=("kill_process",))
     with gateway.history.begin() as tx:
-        tx.put_node(state, payload=b"1", verified=True, folded_at_ns=gateway.clock.now_ns())
+        tx.put_node(state, payload=FakeCodec().encode(state), verified=True, folded_at_ns=gateway.clock.now_ns())
     host = state.host_names[0]
     context = json.dumps({"host.id": state.node_id, "process.id": "4711"})
     spellings = [f"?context={context}", f"?context[host.id]={host}", f"?host.id={host}&container.id=host"]
@@ -431,9 +432,12 @@ def test_two_nodes_of_one_name_and_one_that_does_not_verify_execute_nothing() ->
     )
     forged = replace(heartbeat(1), node_id=NodeId("c" * 32), host_names=("forged",))
     with gateway.history.begin() as tx:
-        for number, state in enumerate((one, other, forged)):
+        for state in (one, other, forged):
             tx.put_node(
-                state, payload=b"%d" % number, verified=state is not forged, folded_at_ns=gateway.clock.now_ns()
+                state,
+                payload=FakeCodec().encode(state),
+                verified=state is not forged,
+                folded_at_ns=gateway.clock.now_ns(),
             )
     assert actions(gateway, "?host.id=twin") == []
     assert actions(gateway, "?host.id=forged") == []

@@ -258,5 +258,5 @@ def test_a_new_ledger_finds_its_way_though_the_first_generation_is_gone(station:
 
 def rows(station: Growing, kind: str) -> list[bytes]:
     """What the ledger holds of a kind."""
-    with station.ledger.begin() as tx:
+    with station.readable_ledger().begin() as tx:
         return [data for _, data in tx.scan(kind)]

@@ -10,8 +10,8 @@ import pytest
 from tests.fakes.bus import FakeBus
 from tests.fakes.clock import FakeClock
 from tests.fakes.failpoints import FakeFailpoints
-from tests.fakes.ledger import FakeLedger
 from tests.fakes.signing import FakeVerifier
+from tests.fakes.stores import MemoryLedger
 from tests.unit.dispatching import COMMANDS, KEYSET, World, an_id, execute
 from workers.dispatcher.dispatcher import Dispatcher
 from workers.dispatcher.loop import READ, Loop
@@ -53,7 +53,7 @@ class Station:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.ledger = FakeLedger()
+        self.ledger = MemoryLedger()
         self.world = World(ledger=self.ledger, clock=self.clock)
         self.log = self.a_log("first")
 
@@ -61,7 +61,16 @@ class Station:
         wanted = {**dict.fromkeys((*READ, topics.AUDIT, topics.DEAD_LETTERS), 2), COMMANDS: 64}
         return FakeBus(wanted, clock=self.clock, log_id=log_id)
 
+    def readable_ledger(self) -> MemoryLedger:
+        """Opened again where a loop has ended and closed it."""
+        if self.ledger.closed:
+            self.ledger = self.ledger.reopened()
+        return self.ledger
+
     def loop(self) -> Loop:
+        """The next process, on the disk as it is."""
+        fault, self.ledger = self.ledger.fault, self.ledger.reopened()
+        self.ledger.break_with(fault)
         tails = Tails(self.log.writer())
         services = replace(self.world.services, tails=tails)
         dispatcher = Dispatcher(services, self.ledger, clock=self.clock, failpoints=FakeFailpoints())
@@ -99,7 +108,7 @@ def test_nodes_are_heard_before_requests_are_read(station: Station) -> None:
     station.ask(execute())
     station.beat()
     station.run_until(ONE)
-    assert station.ledger.outbox() == []
+    assert station.readable_ledger().outbox() == []
 
 
 def test_it_waits_for_a_broker_that_is_away(station: Station) -> None:
@@ -167,4 +176,4 @@ def test_it_sends_what_is_left_before_it_stops(station: Station) -> None:
     stop = StopWhen(lambda: bool(station.ledger.outbox()) or station.dispatched() == [ONE])
     station.loop().run(stop)
     assert station.dispatched() == [ONE]
-    assert station.ledger.outbox() == []
+    assert station.readable_ledger().outbox() == []

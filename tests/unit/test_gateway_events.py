@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.clock import START_NS
+from tests.fakes.codec import FakeCodec
 from tests.fakes.gateway import FakeGateway
 from tests.stories import NODE, Story, event, heartbeat
 from tests.unit.test_gateway_edge import says_no
@@ -116,7 +117,8 @@ def test_events_are_listed_newest_first_and_shown_with_what_they_led_to() -> Non
     gateway = FakeGateway()
     with gateway.history.begin() as tx:
         for number in range(5):
-            tx.put_event(event(number, rule="R", container="ab" * 32), payload=str(number).encode())
+            seen = event(number, rule="R", container="ab" * 32)
+            tx.put_event(seen, payload=FakeCodec().encode(seen))
     story = Story(1, event_id=event(3).event_id)
     gateway.history.put(*story.whole())
     first = gateway.get(PATH, params={"limit": 3}).json()
@@ -135,7 +137,7 @@ def test_nodes_are_found_by_id_and_by_host_name() -> None:
     gateway = FakeGateway()
     says_no(gateway.get(f"/api/v1/nodes/{NODE}"), 404)
     with gateway.history.begin() as tx:
-        tx.put_node(heartbeat(3), payload=b"1", verified=True, folded_at_ns=START_NS)
+        tx.put_node(heartbeat(3), payload=FakeCodec().encode(heartbeat(3)), verified=True, folded_at_ns=START_NS)
     for host in (NODE, "web-1", ""):
         (row,) = gateway.get("/api/v1/nodes", params={"host": host}).json()["data"]
         assert row["node_id"] == NODE
@@ -149,7 +151,7 @@ def test_a_node_shows_how_far_its_uploads_have_come() -> None:
     story = Story(1)
     state = replace(heartbeat(3), gathering=(Progress(story.id, 5, 9),))
     with gateway.history.begin() as tx:
-        tx.put_node(state, payload=b"1", verified=True, folded_at_ns=START_NS)
+        tx.put_node(state, payload=FakeCodec().encode(state), verified=True, folded_at_ns=START_NS)
     wanted = [{"execution_id": story.id, "done": 5, "size": 9}]
     assert gateway.get(f"/api/v1/nodes/{NODE}").json()["gathering"] == wanted
     assert gateway.get("/api/v1/nodes").json()["data"][0]["gathering"] == wanted

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.clock import START_NS
+from tests.fakes.codec import FakeCodec
 from tests.fakes.gateway import FakeGateway
 from tests.stories import NODE, Story, event
 from tests.unit.test_gateway_edge import says_no
@@ -102,7 +103,7 @@ def test_by_event_the_target_host_and_time_are_the_events() -> None:
     line = (ProcessRef(4711, 1, "/tmp/x", "x"), ProcessRef(4700))
     seen = replace(event(1, host="web-9"), process_line=line)
     with gateway.history.begin() as tx:
-        tx.put_event(seen, payload=b"1")
+        tx.put_event(seen, payload=FakeCodec().encode(seen))
     body = {"action": "KILL_PROCESS", "event_id": seen.event_id, "parameters": {"ancestor": "1"}}
     assert gateway.post(PATH, json=body).status_code == 201
     (request,) = gateway.requests()
@@ -180,7 +181,7 @@ def test_an_event_that_names_no_process_is_no_target() -> None:
     gateway = FakeGateway()
     seen = replace(event(1), container=ContainerRef("a" * 12))
     with gateway.history.begin() as tx:
-        tx.put_event(seen, payload=b"1")
+        tx.put_event(seen, payload=FakeCodec().encode(seen))
     answer = gateway.post(PATH, json={"action": "kill_process", "event_id": seen.event_id})
     says_no(answer, 400, "event_lacks_target")
 

@@ -99,7 +99,7 @@ def running(bench: NodeBench, *, drain_s: float = 5.0) -> Iterator[Running]:
 
 @pytest.fixture
 def bench() -> NodeBench:
-    return NodeBench(lane_signals=LaneSignals(), lock=threading.RLock(), waits=True)
+    return NodeBench(lane_signals=LaneSignals(), waits=True)
 
 
 def test_commands_run_heartbeats_are_sent_and_a_stop_is_announced(bench: NodeBench) -> None:

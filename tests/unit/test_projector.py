@@ -470,7 +470,7 @@ def test_the_promise_notices_a_step_that_was_lost_and_one_that_was_added() -> No
     world.run()
     check(world)
     with world.store.begin() as tx:
-        tx.put_steps([step_of(Story(2).requested())])
-        tx.put_execution(fold(Story(2).id, [step_of(Story(2).requested())]))
+        tx.put_steps([step_of(Story(2).requested(), CODEC)])
+        tx.put_execution(fold(Story(2).id, [step_of(Story(2).requested(), CODEC)]))
     with pytest.raises(AssertionError, match="does not know"):
         check(world)

@@ -17,7 +17,7 @@ from tests.fakes.actions import FAKE_ACTIONS
 from tests.fakes.bus import FakeBus
 from tests.fakes.clock import FakeClock
 from tests.fakes.failpoints import Crash, FakeFailpoints
-from tests.fakes.outgoing import FakeOutgoing, FakeRelay
+from tests.fakes.outbox import RecordedOutbox, RepeatingRelay
 from tests.fakes.signing import fake_keyset
 from tests.fakes.telemetry import FakeTelemetry
 from workers.domain.errors import TransientFailure
@@ -75,10 +75,10 @@ class World:
         """A new process; whatever the last one held in memory is gone."""
         self.reader.close()
         self.starts += 1
-        self.outgoing = FakeOutgoing(f"responder/{self.starts}", most=most)
+        self.outgoing = RecordedOutbox(f"responder/{self.starts}", most=most)
         self.reader = self.log.group_reader("responder")
         self.writer = self.log.writer()
-        self.relay = FakeRelay(self.outgoing, self.writer)
+        self.relay = RepeatingRelay(self.outgoing, self.writer)
         decider = Decider(
             rules=self.rules,
             oldest_event_s=300,

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fakes.chained import FakeChained
 from tests.fakes.clock import FakeClock
+from tests.fakes.outbox import RecordedOutbox
 from tests.strategies import node_states, results, values
 from workers.domain.ids import ChainId, ExecutionId, Incarnation, LogId, NodeId
 from workers.domain.log.record import LogPosition, OutRecord, Record
@@ -40,7 +40,7 @@ def _bytes(record: OutRecord) -> bytes:
     return record.value
 
 
-def _audit(tx: FakeChained) -> list[tuple[AuditRecord, bytes]]:
+def _audit(tx: RecordedOutbox) -> list[tuple[AuditRecord, bytes]]:
     opened = [OPENER.verify(_bytes(record), PayloadType.AUDIT, AuditRecord) for record in tx.on(AUDIT)]
     return [(each.record, each.payload) for each in opened]
 
@@ -48,7 +48,7 @@ def _audit(tx: FakeChained) -> list[tuple[AuditRecord, bytes]]:
 @settings(max_examples=25)
 @given(st.lists(results, min_size=1, max_size=4))
 def test_results_are_signed_and_numbered_without_a_gap(steps: list[ActionResult]) -> None:
-    tx = FakeChained()
+    tx = RecordedOutbox()
     for step in steps:
         SCRIBE.result(tx, step, trace=TRACE)
     for number, (step, out) in enumerate(zip(steps, tx.published, strict=True)):
@@ -62,7 +62,7 @@ def test_results_are_signed_and_numbered_without_a_gap(steps: list[ActionResult]
 @settings(max_examples=25)
 @given(node_states)
 def test_a_heartbeat_takes_its_number_from_the_same_count(state: NodeState) -> None:
-    tx = FakeChained()
+    tx = RecordedOutbox()
     SCRIBE.result(tx, _result())
     SCRIBE.node_state(tx, state)
     out = tx.published[1]
@@ -74,7 +74,7 @@ def test_a_heartbeat_takes_its_number_from_the_same_count(state: NodeState) -> N
 @settings(max_examples=30)
 @given(st.lists(st.tuples(st.sampled_from(["intent", "outcome"]), values), min_size=1, max_size=6))
 def test_audit_records_form_one_unbroken_chain(entries: list[tuple[str, Values]]) -> None:
-    tx = FakeChained("node/a/1")
+    tx = RecordedOutbox("node/a/1")
     for kind, detail in entries:
         SCRIBE.audit(tx, kind, at_ns=5, detail=detail)
     before = GENESIS
@@ -87,7 +87,7 @@ def test_audit_records_form_one_unbroken_chain(entries: list[tuple[str, Values]]
 
 
 def test_an_audit_record_says_who_and_about_what() -> None:
-    tx = FakeChained()
+    tx = RecordedOutbox()
     SCRIBE.audit(tx, "intent", at_ns=9, execution_id=ExecutionId("e"), actor="ada", detail={"pid": 1}, trace=TRACE)
     ((record, _),) = _audit(tx)
     assert record == AuditRecord(
@@ -97,7 +97,7 @@ def test_an_audit_record_says_who_and_about_what() -> None:
 
 
 def test_a_dead_letter_keeps_the_bytes_the_place_and_the_reason() -> None:
-    tx = FakeChained()
+    tx = RecordedOutbox()
     record = Record(POSITION, 41, b"key", b"junk", (("traceparent", TRACE[0][1]), ("x", b"y")))
     SCRIBE.dead_letter(tx, record, reason="bad_signature", message="no", at_ns=7)
     (out,) = tx.on(DEAD_LETTERS)
@@ -126,7 +126,7 @@ def test_a_dead_letter_keeps_the_bytes_the_place_and_the_reason() -> None:
 def test_a_tombstone_is_told_from_an_empty_value() -> None:
     letters = []
     for value in (None, b""):
-        tx = FakeChained()
+        tx = RecordedOutbox()
         SCRIBE.dead_letter(tx, Record(POSITION, 1, None, value), reason="tombstone", message="", at_ns=7)
         letters.append(CODEC.decode(_bytes(tx.on(DEAD_LETTERS)[0]), DeadLetter))
     assert [(letter.key, letter.value, letter.size) for letter in letters] == [(None, None, 0), (None, b"", 0)]
@@ -134,7 +134,7 @@ def test_a_tombstone_is_told_from_an_empty_value() -> None:
 
 @pytest.mark.parametrize("size", [KEPT_BYTES, KEPT_BYTES + 1, 1_000_000])
 def test_a_large_value_is_cut_and_its_size_and_digest_are_of_the_whole(size: int) -> None:
-    tx = FakeChained()
+    tx = RecordedOutbox()
     value = b"v" * size
     SCRIBE.dead_letter(tx, Record(POSITION, 1, None, value), reason="oversize", message="", at_ns=7)
     letter = CODEC.decode(_bytes(tx.on(DEAD_LETTERS)[0]), DeadLetter)
@@ -151,7 +151,7 @@ def test_a_large_value_is_cut_and_its_size_and_digest_are_of_the_whole(size: int
 def test_whatever_arrives_makes_a_dead_letter_that_kafka_takes(
     key: Any, value: Any, headers: Any, message: str
 ) -> None:
-    tx = FakeChained()
+    tx = RecordedOutbox()
     SCRIBE.dead_letter(tx, Record(POSITION, 1, key, value, headers), reason="r", message=message, at_ns=7)
     for out in tx.published:
         carried = sum(len(name) + len(content) for name, content in out.headers)
@@ -161,7 +161,7 @@ def test_whatever_arrives_makes_a_dead_letter_that_kafka_takes(
 
 @pytest.mark.parametrize("text", ["\udcff/tmp/\ud800", "x" * 100_000, "🜄" * 5000, "plain"], ids=len)
 def test_text_that_is_no_unicode_or_endless_is_written_legibly(text: str) -> None:
-    tx = FakeChained()
+    tx = RecordedOutbox()
     SCRIBE.result(tx, _result(message=text, outputs={"exe": text, "big": 1 << 70, "yes": True}))
     SCRIBE.audit(tx, "intent", at_ns=1, actor=text, detail={"exe": text})
     result = OPENER.verify(_bytes(tx.published[0]), PayloadType.RESULT, ActionResult).record
