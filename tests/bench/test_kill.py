@@ -27,7 +27,7 @@ from workers.cli.up.data_dir import DataDir
 from workers.domain.ids import RANDOM_BYTES, ExecutionId, uuid7
 from workers.domain.journal_entry import EntryState, JournalEntry
 from workers.domain.outcome import Outcome
-from workers.host.evidence.keeper import start_keeper
+from workers.host.evidence.fork_server import start_fork_server
 from workers.node.attempts import Attempts
 from workers.node.binding import Binder
 from workers.node.deadline_watch import DeadlineWatch
@@ -113,9 +113,9 @@ def test_claim_to_confirmed_death_against_pidfd_and_one_commit(started: Victims,
         settings = parse(NodeSettings, yaml_files.read_mapping(fleet.data.config("node")))
         opened = _Opened()
         stack.callback(opened.close)
-        keeper = start_keeper()
-        stack.callback(keeper.close)
-        at = _services(settings, opened, keeper, committed=lambda: None)
+        fork_server = start_fork_server()
+        stack.callback(fork_server.close)
+        at = _services(settings, opened, fork_server, committed=lambda: None)
         gate, transitions = Gate(at), Transitions(at)
         attempts = Attempts(at, gate, transitions, DeadlineWatch(at, transitions))
         binder = Binder(at, gate)

@@ -26,9 +26,9 @@ from workers.domain.target import ContainerTarget, ProcessTarget, ReviewedFile
 from workers.domain.targets.custody import object_key
 from workers.domain.trust.keyset import KeyRole, Keyset, PublicKey
 from workers.host.containers.ports import Containers
-from workers.host.evidence.keeper import start_keeper
-from workers.host.evidence.kept import KeptReading
-from workers.host.evidence.reading import DirectReading, Reading
+from workers.host.evidence.file_reader import DirectFileReader, FileReader
+from workers.host.evidence.fork_server import start_fork_server
+from workers.host.evidence.isolated_reader import IsolatedFileReader
 from workers.host.evidence.spool import SystemSpool
 from workers.host.processes.system import SystemProcesses
 from workers.settings import StorageSettings, parse
@@ -54,7 +54,7 @@ class AcquireRig(Rig):
     reserve: int = 0
     store: ObjectStore | None = None
     spool_at: Path | None = None
-    reading: Reading | None = None
+    reader: FileReader | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,7 +74,7 @@ class AcquireRig(Rig):
             verifier=EnvelopeVerifier(keyset, AvroCodec(), clock=clock),
             clock=clock,
             own=self.own,
-            reading=self.reading or DirectReading(clock, openat2=self.kernel.openat2),
+            reader=self.reader or DirectFileReader(clock, openat2=self.kernel.openat2),
         )
         self.objects = self.directory / "objects"
         store = self.store or open_store(StorageSettings(directory=self.objects), NODE, clock=clock)
@@ -113,8 +113,8 @@ def store_from(environment: Mapping[str, str], rig: Rig) -> ObjectStore | None:
 
 def main() -> None:
     directory, path = sys.argv[1:]
-    reading = KeptReading(start_keeper(), SystemClock()) if os.environ.get(KEPT) else None
-    rig = AcquireRig(Path(directory), reading=reading, armed=failpoints(os.environ), inside=enclosed(os.environ))
+    reader = IsolatedFileReader(start_fork_server(), SystemClock()) if os.environ.get(KEPT) else None
+    rig = AcquireRig(Path(directory), reader=reader, armed=failpoints(os.environ), inside=enclosed(os.environ))
     rig.host = replace(rig.host, objects=store_from(os.environ, rig) or rig.host.objects)
     report = rig.snapshot(int(path)) if path.isdigit() else rig.acquire(os.fsencode(path))
     print(report.outcome, report.code)

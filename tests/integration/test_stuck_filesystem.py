@@ -54,7 +54,7 @@ def children(pid: int) -> list[int]:
 
 def readers(site: NodeSite) -> list[int]:
     assert site.process is not None
-    return [reader for keeper in children(site.process.pid) for reader in children(keeper)]
+    return [reader for fork_server in children(site.process.pid) for reader in children(fork_server)]
 
 
 def exists(pid: int) -> bool:
@@ -162,22 +162,22 @@ def test_nobody_outlives_a_worker_that_is_killed(stuck: StuckCall, site: NodeSit
     process.wait()
     began = time.monotonic()
     until(lambda: not any(map(exists, family)))
-    print(f"\nkeeper and reader ended {time.monotonic() - began:.2f} s after the worker was killed")
+    print(f"\nfork_server and reader ended {time.monotonic() - began:.2f} s after the worker was killed")
     site.start()
     site.up()
 
 
-def test_the_keeper_is_protected_and_ends_with_a_worker_that_is_stopped(site: NodeSite) -> None:
+def test_the_fork_server_is_protected_and_ends_with_a_worker_that_is_stopped(site: NodeSite) -> None:
     process = site.start()
     site.up()
-    (keeper,) = children(process.pid)
-    command = site.kill(keeper)
+    (fork_server,) = children(process.pid)
+    command = site.kill(fork_server)
     site.send(command)
     refused = site.ended(command.command_id)
     assert (refused.outcome, refused.code) == (Outcome.REJECTED, "kill_process_error_protected_target"), refused
-    os.kill(keeper, signal.SIGTERM)  # as a service manager signals the whole group
+    os.kill(fork_server, signal.SIGTERM)  # as a service manager signals the whole group
     assert site.stop() == 0
-    until(lambda: not exists(keeper))
+    until(lambda: not exists(fork_server))
 
 
 def test_a_kept_reader_says_what_reading_in_the_thread_says(

@@ -95,7 +95,7 @@ PURE = frozenset(
 )
 
 # The supervisor starts our own workers, the demo its own harmless malware; nothing else may start a program.
-_MAY_FORK = "workers.host.evidence.keeper"
+_MAY_FORK = "workers.host.evidence.fork_server"
 """Before the worker has a thread, and nothing is executed: a filesystem that never answers holds a reader alone."""
 _MAY_START = ("workers.cli.up.supervisor", "workers.cli.demo.malware")
 

@@ -15,7 +15,7 @@ from workers.settings import NodeSettings
 from workers.system.ports import Runnable
 
 if TYPE_CHECKING:
-    from workers.host.evidence.keeper import Keeper
+    from workers.host.evidence.fork_server import ForkServer
 
 
 def node(settings: NodeSettings) -> Runnable:
@@ -25,21 +25,21 @@ def node(settings: NodeSettings) -> Runnable:
         ConfigError: data directory, keys, keyset or broker settings cannot be used, or another worker has them.
         LimitExceeded, PermanentFailure: the journal's disk is full, damaged, or the file is in use.
     """
-    from workers.host.evidence.keeper import start_keeper
+    from workers.host.evidence.fork_server import start_fork_server
     from workers.system.lock_file import LockFile
 
     opened = _Opened()
-    keeper = start_keeper()  # before there is a thread, a lock or anything else to inherit
-    opened.on_close(keeper.close)
+    fork_server = start_fork_server()  # before there is a thread, a lock or anything else to inherit
+    opened.on_close(fork_server.close)
     try:
         opened.on_close(LockFile(settings.node.data_dir / "lock").release)
-        return _built(settings, opened, keeper)
+        return _built(settings, opened, fork_server)
     except BaseException:
         opened.close()
         raise
 
 
-def _built(settings: NodeSettings, opened: "_Opened", keeper: "Keeper") -> Runnable:
+def _built(settings: NodeSettings, opened: "_Opened", fork_server: "ForkServer") -> Runnable:
     from workers.domain.ids import ChainId
     from workers.log.memory_outbox import MemoryOutbox
     from workers.log.reader import KafkaLogReader
@@ -61,7 +61,7 @@ def _built(settings: NodeSettings, opened: "_Opened", keeper: "Keeper") -> Runna
     from workers.node.run import Runner
 
     commit_signal = CommitSignal()
-    at = _services(settings, opened, keeper, committed=commit_signal.set)
+    at = _services(settings, opened, fork_server, committed=commit_signal.set)
     gate, transitions = Gate(at), Transitions(at)
     lane_signals = LaneSignals()
     lanes = Lanes(at.settings.queue_length, lock=lane_signals.lock, wake=lane_signals.wake)
@@ -103,11 +103,11 @@ def _built(settings: NodeSettings, opened: "_Opened", keeper: "Keeper") -> Runna
 
 
 def _services(
-    settings: NodeSettings, opened: "_Opened", keeper: "Keeper", *, committed: Callable[[], None]
+    settings: NodeSettings, opened: "_Opened", fork_server: "ForkServer", *, committed: Callable[[], None]
 ) -> Services:
     from workers.actions import CATALOGUE
     from workers.domain.ids import RANDOM_BYTES, InstanceId, uuid7
-    from workers.host.evidence.kept import KeptReading
+    from workers.host.evidence.isolated_reader import IsolatedFileReader
     from workers.host.evidence.spool import SystemSpool
     from workers.host.files.ports import VaultLimits
     from workers.host.files.quarantine.vault import SystemVault
@@ -136,7 +136,7 @@ def _services(
 
     allow_many()
     clock, randomness, codec, uploads = SystemClock(), SystemRandomness(), AvroCodec(), Uploads()
-    machine, processes = Machine(randomness), SystemProcesses(siblings=lambda: (*siblings(), keeper.pid))
+    machine, processes = Machine(randomness), SystemProcesses(siblings=lambda: (*siblings(), fork_server.pid))
     instance_id = InstanceId(uuid7(clock.now_ns(), randomness.bytes(RANDOM_BYTES)))
     armed = failpoints(os.environ)
     signer = EnvelopeSigner(load_private_key(settings.keys.private_key), codec)
@@ -175,7 +175,7 @@ def _services(
         verifier=verifier,
         clock=clock,
         own={**own, quarantine.quarantine_path: "is this node's quarantine"},
-        reading=KeptReading(keeper, clock),
+        reader=IsolatedFileReader(fork_server, clock),
     )
     identity = Identity(
         node_id=node_id,

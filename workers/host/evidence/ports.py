@@ -39,7 +39,7 @@ class Kept:
 
 
 class Spool(Protocol):
-    """This node's shelf for what waits to be uploaded, and the way of files onto it. Any thread; blocks on disks.
+    """This node's directory of what waits to be uploaded, and how files get there. Any thread; blocks on disks.
 
     All raise ``PermanentFailure`` (``permission``, ``io_error``, ``spool_unusable``), ``LimitExceeded``
     (``failed_enospc``), ``TransientFailure`` when descriptors are short.
@@ -53,13 +53,13 @@ class Spool(Protocol):
         """As ``Vault.examine``."""
 
     def own_paths(self) -> ProtectedPaths:
-        """What of this worker's own nobody may read through it."""
+        """The worker's own trees, which may not be gathered."""
 
     def secret_paths(self) -> ProtectedPaths:
         """What the secret paths are at this moment."""
 
     def check_capacity(self, size: int) -> None:
-        """Whether so many bytes may come. Raises ``LimitExceeded`` (``failed_enospc``)."""
+        """Whether so many bytes may be added. Raises ``LimitExceeded`` (``failed_enospc``)."""
 
     def copy(
         self, execution_id: ExecutionId, where: Location, expected: FileIdentity, *, deadline_ns: int
@@ -71,11 +71,11 @@ class Spool(Protocol):
         """
 
     def keep(self, execution_id: ExecutionId, pieces: Iterable[bytes], *, deadline_ns: int) -> Kept:
-        """What is no file, durable here, in place of any earlier copy: all pieces up to the first that goes beyond
-        ``largest``. Raises ``LimitExceeded`` (``timed_out``), and what ``pieces`` raises."""
+        """What does not come from a file, durable here, in place of any earlier copy: all pieces up to the first that
+        goes beyond ``largest``. Raises ``LimitExceeded`` (``timed_out``), and what ``pieces`` raises."""
 
     def seal(self, custody: Custody) -> None:
-        """The copy is complete: this says what it is, signed, and is durable on return."""
+        """Record that the copy is complete and what it is, signed, durable on return."""
 
     def custody(self, execution_id: ExecutionId) -> Custody | None:
         """What is known of a complete copy, its signature checked; None where there is none. Raises
@@ -88,7 +88,7 @@ class Spool(Protocol):
         """Its signed custody record. Raises as ``object``."""
 
     def release(self, execution_id: ExecutionId) -> None:
-        """The store has both: the copy goes, durably, and its custody record says from now on that it was delivered."""
+        """The store has both: remove the copy, durably, and mark its custody record as delivered."""
 
     def delivered(self, execution_id: ExecutionId) -> bool:
         """Whether the store has everything of an execution."""
@@ -101,17 +101,17 @@ class Spool(Protocol):
 
 
 class ProgressBoard(Protocol):
-    """Where those who upload say how far they are. Any thread; does not block, raises nothing."""
+    """How far each upload is. Any thread; does not block, raises nothing."""
 
     def update(self, execution_id: ExecutionId, *, done: int, size: int) -> None:
-        """Of ``size`` bytes the store has ``done``. Less than was told before changes nothing."""
+        """Of ``size`` bytes the store has ``done``. Less than reported before changes nothing."""
 
     def finish(self, execution_id: ExecutionId) -> None:
         """Nothing of it is under way any more, however it ended. Idempotent."""
 
 
 class NoProgress:
-    """A ``ProgressBoard`` that nobody looks at."""
+    """A ``ProgressBoard`` that drops everything."""
 
     def update(self, execution_id: ExecutionId, *, done: int, size: int) -> None:
         """Nothing."""

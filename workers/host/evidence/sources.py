@@ -1,4 +1,4 @@
-"""``ports.ObjectSource``: a copy on the spool, and bytes at hand.
+"""The port ``ObjectSource``: a copy on the spool, and bytes in memory.
 
 Made by ``spool``; read by an object store.
 """
@@ -23,7 +23,6 @@ class FileSource:
     sha256: str
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """As the port says."""
         with translated("reading the spool"):
             found = os.pread(self.descriptor, length, offset)
             while len(found) < length:
@@ -34,7 +33,6 @@ class FileSource:
         return found
 
     def link(self, directory: int, name: str) -> bool:
-        """As the port says."""
         os.fchmod(self.descriptor, 0o400)
         try:
             os.link(f"/proc/self/fd/{self.descriptor}", name, dst_dir_fd=directory, follow_symlinks=True)
@@ -45,7 +43,6 @@ class FileSource:
         return True
 
     def close(self) -> None:
-        """As the port says."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
@@ -53,22 +50,19 @@ class FileSource:
 
 @dataclass(frozen=True, slots=True)
 class BytesSource:
-    """A small object at hand."""
+    """A small object in memory."""
 
     data: bytes
     sha256: str
 
     @property
     def size(self) -> int:
-        """As the port says."""
         return len(self.data)
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """As the port says."""
         return self.data[offset : offset + length]
 
     def link(self, directory: int, name: str) -> bool:
-        """It is no file."""
         del directory, name
         return False
 

@@ -1,4 +1,4 @@
-"""The port ``Spool``: looks at files, copies them onto a private shelf, seals what is complete, forgets what arrived.
+"""The port ``Spool``: examines files, copies them into a private directory, seals what is complete, drops what arrived.
 
 Made by wiring, called by the gathering actions from any lane thread, and by the node's janitor. A copy is complete
 when its signed custody record is there, and not before: a crash in between leaves bytes that the next try replaces.
@@ -19,9 +19,9 @@ from workers.domain.targets.file import FileFacts, FileIdentity, Location
 from workers.domain.targets.protected_files import ProtectedPaths
 from workers.domain.targets.secret_files import SECRET_FILES, SECRET_TREES
 from workers.domain.trust.envelope import MAX_ENVELOPE_BYTES, PayloadType
-from workers.host.evidence.filling import Filler
+from workers.host.evidence.copier import write_stream
+from workers.host.evidence.file_reader import DirectFileReader, FileReader
 from workers.host.evidence.ports import Copy, Kept
-from workers.host.evidence.reading import DirectReading, Reading
 from workers.host.evidence.sources import BytesSource, FileSource
 from workers.host.files import protected
 from workers.store.objects.ports import ObjectSource
@@ -36,7 +36,7 @@ _DATA: Final = ".data"
 _TEMPORARY: Final = ".custody.tmp"
 _DELIVERED: Final = ".delivered"
 _KINDS: Final = (_TEMPORARY, CUSTODY, _DELIVERED, _DATA)
-"""Of one execution's files; the custody record goes before what it speaks of."""
+"""Of one execution's files; the custody record is removed before its data."""
 
 
 class SystemSpool:
@@ -53,10 +53,10 @@ class SystemSpool:
         verifier: RecordVerifier,
         clock: Clock,
         own: Mapping[Path, str],
-        reading: Reading | None = None,
+        reader: FileReader | None = None,
     ) -> None:
-        """``reserve`` bytes stay free beside every copy; ``own`` are the trees that nobody may read through us, the
-        spool among them anyway. Without a ``reading`` of its own, files are read in the thread that asks."""
+        """``reserve`` bytes stay free beside every copy; ``own`` are the trees that may not be gathered, the spool
+        among them anyway. Without a ``reader``, files are read in the calling thread."""
         self._path = path
         self._largest = largest
         self._reserve = reserve
@@ -64,31 +64,26 @@ class SystemSpool:
         self._signer = signer
         self._verifier = verifier
         self._clock = clock
-        self._reading = reading or DirectReading(clock)
+        self._reader = reader or DirectFileReader(clock)
         self._own = {**own, path: "holds what this node gathers"}
         self._lock = Lock()
         self._opened = -1
 
     @property
     def largest(self) -> int:
-        """As the port says."""
         return self._largest
 
     def examine(self, where: Location) -> FileFacts | None:
-        """As the port says."""
-        return self._reading.examine(where)
+        return self._reader.examine(where)
 
     def own_paths(self) -> ProtectedPaths:
-        """As the port says."""
         return ProtectedPaths({}, protected.own_trees(self._own))
 
     def secret_paths(self) -> ProtectedPaths:
-        """As the port says."""
-        return protected.places_of(SECRET_FILES, SECRET_TREES)
+        return protected.resolved(SECRET_FILES, SECRET_TREES)
 
     def check_capacity(self, size: int) -> None:
-        """As the port says."""
-        with translated("looking at the spool"):
+        with translated("checking the spool"):
             found = os.fstatvfs(self._directory)
         free = found.f_bavail * found.f_frsize
         if free < size + self._reserve:
@@ -101,26 +96,24 @@ class SystemSpool:
     def copy(
         self, execution_id: ExecutionId, where: Location, expected: FileIdentity, *, deadline_ns: int
     ) -> Copy | None:
-        """As the port says."""
 
         def filled(target: int) -> Copy | None:
-            return self._reading.copy(where, expected, target, limit=self._largest, deadline_ns=deadline_ns)
+            return self._reader.copy(where, expected, target, limit=self._largest, deadline_ns=deadline_ns)
 
         with translated("writing the copy"):
             return self._filled(execution_id, filled)
 
     def keep(self, execution_id: ExecutionId, pieces: Iterable[bytes], *, deadline_ns: int) -> Kept:
-        """As the port says."""
 
         def filled(target: int) -> Kept:
-            filler = Filler(
+            return write_stream(
                 target,
+                pieces,
                 limit=self._largest,
                 deadline_ns=deadline_ns,
                 clock=self._clock,
                 check_capacity=self.check_capacity,
             )
-            return filler.fill(pieces)
 
         with translated("writing to the spool"):
             kept = self._filled(execution_id, filled)
@@ -128,7 +121,6 @@ class SystemSpool:
         return kept
 
     def seal(self, custody: Custody) -> None:
-        """As the port says."""
         value = self._signer.sign(PayloadType.CUSTODY, custody).value
         with translated("writing the custody record"):
             temporary = _named(custody.execution_id, _TEMPORARY)
@@ -143,7 +135,6 @@ class SystemSpool:
             os.fsync(self._directory)
 
     def custody(self, execution_id: ExecutionId) -> Custody | None:
-        """As the port says."""
         data = self._custody_bytes(execution_id)
         if data is None:
             return None
@@ -158,7 +149,6 @@ class SystemSpool:
         return opened.record
 
     def object(self, execution_id: ExecutionId) -> ObjectSource:
-        """As the port says."""
         known = self.custody(execution_id)
         if known is None:
             raise _lost(execution_id)
@@ -170,14 +160,12 @@ class SystemSpool:
         return FileSource(descriptor, known.size, known.sha256)
 
     def custody_object(self, execution_id: ExecutionId) -> ObjectSource:
-        """As the port says."""
         data = self._custody_bytes(execution_id)
         if data is None:
             raise _lost(execution_id)
         return BytesSource(data, hashlib.sha256(data).hexdigest())
 
     def release(self, execution_id: ExecutionId) -> None:
-        """As the port says."""
         with translated("clearing the spool"):
             sealed, delivered = _named(execution_id, CUSTODY), _named(execution_id, _DELIVERED)
             os.rename(sealed, delivered, src_dir_fd=self._directory, dst_dir_fd=self._directory)
@@ -185,8 +173,7 @@ class SystemSpool:
             self._unlink(_named(execution_id, _DATA))
 
     def delivered(self, execution_id: ExecutionId) -> bool:
-        """As the port says."""
-        with translated("looking at the spool"):
+        with translated("checking the spool"):
             try:
                 os.stat(_named(execution_id, _DELIVERED), dir_fd=self._directory, follow_symlinks=False)
             except FileNotFoundError:
@@ -194,21 +181,19 @@ class SystemSpool:
         return True
 
     def discard(self, execution_id: ExecutionId) -> None:
-        """As the port says."""
         with translated("clearing the spool"):
             for kind in _KINDS:
                 self._unlink(_named(execution_id, kind))
             os.fsync(self._directory)
 
     def kept(self) -> Sequence[ExecutionId]:
-        """As the port says."""
-        with translated("looking at the spool"):
+        with translated("checking the spool"):
             names = {name.partition(".")[0] for name in os.listdir(self._directory)}  # noqa: PTH208
         return sorted(ExecutionId(name) for name in names if is_execution_id(name))
 
     @property
     def _directory(self) -> int:
-        """VerifiedRecord at its first use, so that a node that gathers nothing needs no spool."""
+        """Opened at its first use, so that a node that gathers nothing needs no spool."""
         with self._lock:
             if self._opened < 0:
                 self._opened = open_private(self._path, code="spool_unusable")
@@ -229,7 +214,7 @@ class SystemSpool:
                 os.close(target)
         finally:
             if done is None:
-                with contextlib.suppress(OSError):  # takes no space; what stays all the same is the janitor's
+                with contextlib.suppress(OSError):  # an empty file; the janitor removes what stays
                     self._unlink(name)
         return done
 
@@ -257,12 +242,12 @@ class SystemSpool:
 
 def _named(execution_id: ExecutionId, kind: str) -> str:
     if not is_execution_id(execution_id):
-        raise ValueError(f"{execution_id!r} is no execution id")  # it would be a path
+        raise ValueError(f"{execution_id!r} is not an execution id")  # it would be a path
     return f"{execution_id}{kind}"
 
 
 def _damaged(execution_id: ExecutionId, why: str) -> PermanentFailure:
-    return PermanentFailure(f"the custody record of {execution_id} is not to be trusted: {why}", code="custody_damaged")
+    return PermanentFailure(f"the custody record of {execution_id} cannot be trusted: {why}", code="custody_damaged")
 
 
 def _lost(execution_id: ExecutionId) -> PermanentFailure:

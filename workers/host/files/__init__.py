@@ -1,5 +1,5 @@
-"""Files of the host and of containers: reached without following a link, told apart by identity, never by name alone.
+"""Files of the host and of containers: reached without following a link, identified by inode, never by name alone.
 
-``paths`` leads from a name to a descriptor, ``roots`` to the root it begins at, ``facts`` says what is there,
-``kernel`` makes the calls that Python lacks. ``quarantine`` takes files away and brings them back.
+``paths`` leads from a name to a descriptor, ``roots`` to the root it begins at, ``facts`` reads what is there,
+``kernel`` makes the calls that Python lacks. ``quarantine`` has the vault.
 """

@@ -14,7 +14,7 @@ from workers.host.files import paths
 from workers.host.files.mounts import Mount, MountTable
 
 _HOSTS: Final = (("", "/proc/self/mountinfo"), ("/proc/1/root", "/proc/1/mountinfo"))
-"""Where the host's files and mounts are: ours, or init's when we run in a container that shares the host's pids."""
+"""Root and mounts of the host: the worker's own, or init's where the worker runs in a container that shares pids."""
 
 
 def ancestors_beyond(mount: Mount) -> tuple[FileIdentity, ...]:

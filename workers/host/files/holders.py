@@ -1,7 +1,7 @@
-"""Who still has a file open or mapped: taking a name away takes nothing from those who hold the file.
+"""Which processes still have a file open or mapped: removing its name does not close it.
 
-Called by ``place`` before the parked file is unlinked. Reads /proc only, and asks no foreign filesystem anything before
-the inode number in /proc's own words has matched, so that a stuck mount cannot hold the worker.
+Called by ``quarantine_handle`` before the parked file is unlinked. Reads /proc only, and touches no other filesystem
+before the inode number in /proc has matched, so that a stuck mount cannot block the worker.
 """
 
 import os
@@ -14,14 +14,14 @@ from workers.domain.targets.file import FileIdentity, Holders
 MOST_PIDS: Final = 32
 
 
-def holders(identity: FileIdentity, going_on: Callable[[], bool]) -> Holders:
-    """Counted over all processes that we may look into, until ``going_on`` says no."""
+def holders(identity: FileIdentity, in_time: Callable[[], bool]) -> Holders:
+    """Counted over all processes that may be inspected, until ``in_time`` returns False."""
     handles = mappings = 0
     pids: list[int] = []
     for name in os.listdir("/proc"):  # noqa: PTH208 - names alone are wanted
         if not name.isdecimal() or name == str(os.getpid()):
             continue
-        if not going_on():
+        if not in_time():
             break
         process = Path("/proc", name)
         opened, mapped = _handles(process, identity), _mappings(process, identity)
@@ -50,13 +50,13 @@ def _is_open(process: Path, name: str, identity: FileIdentity) -> bool:
 
 
 def _has_inode(fdinfo: Path, inode: int) -> bool:
-    """Also True where the kernel (before 5.14) does not tell."""
+    """Also True where the kernel (before 5.14) does not show it."""
     try:
         text = fdinfo.read_text("ascii", "replace")
     except OSError:
         return False
-    told = [line for line in text.splitlines() if line.startswith("ino:")]
-    return not told or told[0].split()[1] == str(inode)
+    shown = [line for line in text.splitlines() if line.startswith("ino:")]
+    return not shown or shown[0].split()[1] == str(inode)
 
 
 def _mappings(process: Path, identity: FileIdentity) -> int:

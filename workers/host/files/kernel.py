@@ -1,7 +1,7 @@
 """System calls that Python has no function for: openat2, renameat2 without replacing, and the inode flags of chattr.
 
-Called by ``paths``, ``place`` and ``facts``. Numbers and structures are the kernel's own (uapi headers); every call
-raises ``OSError`` with the kernel's errno and nothing else.
+Called by ``paths``, ``facts`` and the handles of ``quarantine``. Numbers and structures are the kernel's own (uapi
+headers); every call raises ``OSError`` with the kernel's errno and nothing else.
 """
 
 import array
@@ -23,7 +23,7 @@ RENAME_NOREPLACE: Final = 1
 IMMUTABLE: Final = 0x10
 APPEND_ONLY: Final = 0x20
 SETTABLE: Final = 0x08 | IMMUTABLE | APPEND_ONLY | 0x40 | 0x80
-"""Flags that are restored: sync, immutable, append-only, nodump, noatime. The others are the filesystem's affair."""
+"""Flags that are restored: sync, immutable, append-only, nodump, noatime. The others belong to the filesystem."""
 
 _OPENAT2: Final = 437  # one number on every architecture
 _RENAMEAT2: Final = {"x86_64": 316, "aarch64": 276, "riscv64": 276, "ppc64le": 357, "s390x": 347}

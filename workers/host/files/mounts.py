@@ -24,7 +24,7 @@ class Mount:
     root: str = "/"
     """What of its filesystem is mounted; more than this names a part of it, as bind mounts do."""
     point: str = "/"
-    """Where it is, below the root of whoever the table belongs to."""
+    """Its path, below the root of the process that the table belongs to."""
     filesystem: str = ""
     read_only: bool = False
 
@@ -59,7 +59,7 @@ class MountTable:
 
 
 def mount_id(descriptor: int) -> int:
-    """The mount that an open file is on; 0 where the kernel does not tell."""
+    """The mount that an open file is on; 0 where the kernel does not show it."""
     for line in Path(f"/proc/self/fdinfo/{descriptor}").read_text("ascii", "replace").splitlines():
         if line.startswith("mnt_id:"):
             return int(line.removeprefix("mnt_id:"))

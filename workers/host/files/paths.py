@@ -1,9 +1,9 @@
 """From an absolute path to the descriptor of the directory that holds the name, without following a single link.
 
-Called by ``vault`` and the spool with the root that the path begins at. openat2 where the kernel has it and lets us;
-else, and where the way leads over a mount, the same walk by hand, one ``O_PATH | O_NOFOLLOW`` at a time: a mount that
-need not answer is seen before anything in it is asked for. What is opened here stays what it is, whatever is renamed
-meanwhile.
+Called by ``vault`` and the spool with the root that the path begins at. openat2 where the kernel has and
+allows it; else, and where the path crosses a mount, the same walk step by step, one ``O_PATH | O_NOFOLLOW`` at a time:
+a mount that need not answer is recognised before anything in it is opened. What is opened here stays what it is,
+whatever is renamed meanwhile.
 """
 
 import errno
@@ -26,7 +26,7 @@ _LONGEST: Final = 4000
 _LONGEST_NAME: Final = 255
 """NAME_MAX, in bytes."""
 _MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
-_BY_HAND: Final = frozenset({errno.ENOSYS, errno.EPERM, errno.EXDEV})
+_FALLBACK: Final = frozenset({errno.ENOSYS, errno.EPERM, errno.EXDEV})
 """An old kernel, a sandbox that filters system calls, a mount on the way."""
 
 
@@ -85,7 +85,7 @@ def check_answers(descriptor: int, root: Root, *, allow_remote: bool) -> None:
 def remote(filesystem: str) -> CommandRejected:
     """The refusal of a filesystem that need not answer."""
     return CommandRejected(
-        f"it is on {filesystem}, which may never answer; allow_remote takes it all the same", code="remote_filesystem"
+        f"it is on {filesystem}, which may never answer; allow_remote permits it", code="remote_filesystem"
     )
 
 
@@ -132,7 +132,7 @@ def _open(root: Root, directories: tuple[bytes, ...], *, openat2: bool, allow_re
         try:
             return kernel.openat2(root.descriptor, whole, os.O_PATH | os.O_DIRECTORY, resolve=_RESOLVE)
         except OSError as error:
-            if error.errno not in _BY_HAND:
+            if error.errno not in _FALLBACK:
                 raise
     return _walk(root, directories, allow_remote=allow_remote)
 
@@ -171,7 +171,7 @@ def _step(directory: int, name: bytes) -> int:
 
 
 def _linked(path: bytes, directories: tuple[bytes, ...], name: bytes, root: Root) -> CommandRejected:
-    """The refusal names the real path, as links below this very root lead to it; nothing is done with it."""
+    """The refusal names the real path, with links resolved below this very root; nothing is done with it."""
     real = path
     flags, resolve = os.O_PATH | os.O_DIRECTORY, kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_MAGICLINKS
     try:
@@ -182,7 +182,7 @@ def _linked(path: bytes, directories: tuple[bytes, ...], name: bytes, root: Root
         real = os.readlink(b"/proc/self/fd/%d" % found).rstrip(b"/") + b"/" + name  # noqa: PTH115 - bytes
         os.close(found)
     return CommandRejected(
-        f"{shown(path, longest=200)} leads through a symbolic link, which anybody may turn elsewhere; "
-        f"look at {shown(real, longest=200)} and ask for that",
+        f"{shown(path, longest=200)} leads through a symbolic link, which can be changed; "
+        f"check {shown(real, longest=200)} and use that path",
         code="symlink_in_path",
     )

@@ -16,15 +16,15 @@ from workers.domain.targets.protected_files import OPEN_TREES, PROTECTED_FILES, 
 from workers.host.files.paths import identity
 
 _ROOTS: Final = ("", "/proc/1/root")
-"""Where the host's files are: our own root, or init's when we run in a container that shares the host's pids."""
+"""The host's root: the worker's own, or init's where the worker runs in a container that shares the host's pids."""
 
 
 def protected_paths(own: Mapping[Path, str]) -> ProtectedPaths:
     """``own`` are this worker's trees (vault, journal, keys), with the rest of a sentence that begins with "it"."""
-    listed = places_of(PROTECTED_FILES, PROTECTED_TREES)
+    listed = resolved(PROTECTED_FILES, PROTECTED_TREES)
     files, trees = dict(listed.files), dict(listed.trees)
     files |= dict.fromkeys(_identities(_swap_files()), "is memory of this machine (swap)")
-    for name in _mapped_by_us():
+    for name in _mapped_here():
         for found in _identities([name]):
             files.setdefault(found, "is part of this worker")
     trees |= own_trees({**own, _installation(): "is this worker's own program"})
@@ -32,8 +32,8 @@ def protected_paths(own: Mapping[Path, str]) -> ProtectedPaths:
     return ProtectedPaths(files, trees, open_trees)
 
 
-def places_of(files: Mapping[str, str], trees: Mapping[str, str]) -> ProtectedPaths:
-    """Globs of files and paths of trees, each with its reason, as what they are on this host at this moment."""
+def resolved(files: Mapping[str, str], trees: Mapping[str, str]) -> ProtectedPaths:
+    """Globs of files and paths of trees, each with its reason, as the identities that they have at this moment."""
     found: dict[FileIdentity, str] = {}
     roots: dict[FileIdentity, str] = {}
     for root in _ROOTS:
@@ -45,7 +45,7 @@ def places_of(files: Mapping[str, str], trees: Mapping[str, str]) -> ProtectedPa
 
 
 def own_trees(own: Mapping[Path, str]) -> Mapping[FileIdentity, str]:
-    """Directories of this worker, as what they are."""
+    """Directories of this worker, as their identities."""
     return {found: reason for tree, reason in own.items() for found in _identities([str(tree)])}
 
 
@@ -65,7 +65,7 @@ def _swap_files() -> list[str]:
     return [line.split()[0].replace("\\040", " ") for line in lines if line]
 
 
-def _mapped_by_us() -> set[str]:
+def _mapped_here() -> set[str]:
     """Interpreter, C library, loader and every extension module of this process."""
     with Path("/proc/self/maps").open(encoding="utf-8", errors="surrogateescape") as lines:
         words = [line.rstrip("\n").split(None, 5) for line in lines]

@@ -1,4 +1,4 @@
-"""The root that a path begins at: the host's, or a container's through its init, while that surely lives.
+"""The root that a path begins at: the host's, or a container's through its init, while that is proven to be alive.
 
 Called by ``vault`` and by the spool. The order is the point: the init is held by a pidfd first, its root opened second,
 what proves that it is the container's init read third, and then the descriptor is asked whether it still lives. If it
@@ -22,8 +22,8 @@ from workers.system.os_errors import translated
 DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _HOSTS: Final = ("/", "/proc/1/root")
 _LATEST_NS: Final = 1_000_000_000
-"""How much later than the start that its runtime tells an init may have started by our clock. The runtime takes the
-time after the init runs, so this covers nothing but ticks and small steps of the clock; whoever has the pid of an init
+"""How much later than the start that its runtime reports an init may have started by this clock. The runtime takes the
+time after the init runs, so this covers only ticks and small steps of the clock; a process that got the pid of an init
 that has ended started later still, unless both happened within that second."""
 
 
@@ -105,14 +105,14 @@ def _check_own(root: Root, inside: Enclosure) -> None:
     for path in _HOSTS:
         try:
             host = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        except PermissionError:  # a sandbox around us: whose init we may not look into, nor any other process there
+        except PermissionError:  # inside a sandbox, where neither init nor another process may be inspected
             continue
         try:
             same = (os.fstat(host).st_dev, os.fstat(host).st_ino) == (found.st_dev, found.st_ino)
             if same or mount_id(host) == on:
                 raise CommandRejected(
-                    f"the root of container {inside.container_id[:12]} is this machine's own or this worker's; ask for "
-                    "the path without the container",
+                    f"the root of container {inside.container_id[:12]} is this machine's own or this worker's; use the "
+                    "path without the container",
                     code="container_root_shared",
                 )
         finally:
@@ -126,6 +126,6 @@ def _boot() -> Boot:
 
 def _gone(inside: Enclosure) -> CommandRejected:
     return CommandRejected(
-        f"the run of container {inside.container_id[:12]} that was meant has ended, and its files cannot be reached",
+        f"that run of container {inside.container_id[:12]} has ended, and its files cannot be reached",
         code="container_gone",
     )

@@ -1,6 +1,6 @@
-"""Reading by a process that can be given up: a lane waits until the time is over, and no longer.
+"""Files read by a process that can be abandoned: a lane waits until its deadline, and no longer.
 
-Made by wiring over a ``keeper``; implements ``reading.Reading``. Any thread.
+Made by wiring on a ``fork_server``; implements ``file_reader.FileReader``. Any thread.
 """
 
 import json
@@ -14,100 +14,98 @@ from typing import Any, Final
 
 from workers.domain.errors import LimitExceeded, TransientFailure
 from workers.domain.targets.file import FileFacts, FileIdentity, Location
-from workers.host.evidence import wire
-from workers.host.evidence.keeper import Keeper
+from workers.host.evidence import reader_messages
+from workers.host.evidence.file_reader import EXAMINE_NS
+from workers.host.evidence.fork_server import ForkServer
 from workers.host.evidence.ports import Copy
-from workers.host.evidence.reading import LOOK_NS
 from workers.host.processes.holding import ended
 from workers.system.ports import Clock
 
 _PART: Final = 1 << 16
 _GRACE_NS: Final = 1_000_000_000
-"""For a reader that sees by itself that its time is over, to say so."""
+"""For a reader that notices by itself that its time is over, to report it."""
 _MOST_STUCK: Final = 8
-"""Readers that were killed and cannot end, because a filesystem holds them; with so many no further one is made."""
+"""Killed readers that cannot end because a filesystem blocks them; with this many, no further one is started."""
 
 
-class KeptReading:
-    """See ``reading.Reading``."""
+class IsolatedFileReader:
+    """See ``file_reader.FileReader``."""
 
-    def __init__(self, keeper: Keeper, clock: Clock) -> None:
-        """The keeper stays the caller's."""
-        self._keeper = keeper
+    def __init__(self, fork_server: ForkServer, clock: Clock) -> None:
+        """The caller closes the fork server."""
+        self._fork_server = fork_server
         self._clock = clock
         self._lock = Lock()
         self._killed: list[int] = []
 
     def examine(self, where: Location) -> FileFacts | None:
-        """As the protocol says."""
-        found = self._ask(wire.Question(where, self._clock.now_ns() + LOOK_NS))
-        return wire.facts_of(found) if found is not None else None
+        found = self._ask(reader_messages.Request(where, self._clock.now_ns() + EXAMINE_NS))
+        return reader_messages.facts_of(found) if found is not None else None
 
     def copy(
         self, where: Location, expected: FileIdentity, target: int, *, limit: int, deadline_ns: int
     ) -> Copy | None:
-        """As the protocol says."""
-        found = self._ask(wire.Question(where, deadline_ns, expected, limit), target)
-        return wire.copy_of(found) if found is not None else None
+        found = self._ask(reader_messages.Request(where, deadline_ns, expected, limit), target)
+        return reader_messages.copy_of(found) if found is not None else None
 
-    def _ask(self, question: wire.Question, *handed: int) -> Mapping[str, Any] | None:
-        ours, theirs = socket.socketpair()
-        with ours:
-            with theirs:
-                self._hand_over(theirs)
+    def _ask(self, request: reader_messages.Request, *descriptors: int) -> Mapping[str, Any] | None:
+        near, far = socket.socketpair()
+        with near:
+            with far:
+                self._pass_to_fork_server(far)
             reader = -1
             try:
-                reader = self._begun(ours, question.deadline_ns)
-                socket.send_fds(ours, [wire.question_bytes(question)], list(handed))
-                ours.shutdown(socket.SHUT_WR)
-                return wire.answered(self._answer(ours, question.deadline_ns))
+                reader = self._started(near, request.deadline_ns)
+                socket.send_fds(near, [reader_messages.request_bytes(request)], list(descriptors))
+                near.shutdown(socket.SHUT_WR)
+                return reader_messages.answered(self._answer(near, request.deadline_ns))
             except (OSError, json.JSONDecodeError) as error:
                 raise _lost() from error
             finally:
                 self._end(reader)
 
-    def _hand_over(self, theirs: socket.socket) -> None:
+    def _pass_to_fork_server(self, far: socket.socket) -> None:
         with self._lock:
             self._killed = [each for each in self._killed if not _gone(each)]
             if len(self._killed) >= _MOST_STUCK:
                 raise TransientFailure(
-                    f"{len(self._killed)} readers are held by filesystems that do not answer; see which with `mount`, "
-                    "and unmount them",
+                    f"{len(self._killed)} readers are blocked by filesystems that do not answer; find them with "
+                    "`mount`, and unmount them",
                     code="readers_stuck",
                 )
             try:
-                socket.send_fds(self._keeper.line, [b"+"], [theirs.fileno()])
+                socket.send_fds(self._fork_server.connection, [b"+"], [far.fileno()])
             except OSError as error:
                 raise TransientFailure(
                     "the process that reads files for this worker has ended; restart the worker", code="keeper_lost"
                 ) from error
 
-    def _begun(self, ours: socket.socket, deadline_ns: int) -> int:
+    def _started(self, near: socket.socket, deadline_ns: int) -> int:
         """The reader, held by a pidfd. Raises ``OSError`` when there is none."""
-        self._wait(ours, deadline_ns)
-        said, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
-        if not said or not descriptors:
+        self._wait(near, deadline_ns)
+        data, descriptors, _, _ = socket.recv_fds(near, 1, 1)
+        if not data or not descriptors:
             raise ConnectionError
         return descriptors[0]
 
-    def _answer(self, ours: socket.socket, deadline_ns: int) -> bytes:
+    def _answer(self, near: socket.socket, deadline_ns: int) -> bytes:
         whole = b""
         while True:
-            self._wait(ours, deadline_ns)
-            part = ours.recv(_PART)
+            self._wait(near, deadline_ns)
+            part = near.recv(_PART)
             if not part:
                 return whole
             whole += part
 
-    def _wait(self, ours: socket.socket, deadline_ns: int) -> None:
+    def _wait(self, near: socket.socket, deadline_ns: int) -> None:
         waiting = select.poll()
-        waiting.register(ours, select.POLLIN)
+        waiting.register(near, select.POLLIN)
         left_ns = deadline_ns + _GRACE_NS - self._clock.now_ns()
         if not waiting.poll(max(0, left_ns) / 1e6):
             raise LimitExceeded("its filesystem did not answer in time", code="timed_out")
 
     def _end(self, reader: int) -> None:
-        """Whatever it does: nobody waits for it any more."""
+        """Kill it, whatever it does: its answer is no longer needed."""
         if reader < 0:
             return
         try:

@@ -1,6 +1,7 @@
-"""Looking at a file and reading it, by whoever calls: everything of gathering that touches a filesystem not our own.
+"""Examining a file and reading it: the part of gathering that touches filesystems other than the worker's own.
 
-Called by ``spool`` in a lane's own thread, and by the reader process (``reader``) for it.
+Called by ``spool`` in a lane's own thread, and by ``reader_process``. ``isolated_reader`` is the other implementation
+of ``FileReader``.
 """
 
 import contextlib
@@ -10,19 +11,19 @@ from collections.abc import Iterator
 from typing import Final, Protocol
 
 from workers.domain.targets.file import FileFacts, FileIdentity, Location
-from workers.host.evidence.copying import Copier, looks
+from workers.host.evidence.copier import Copier, fingerprint
 from workers.host.evidence.ports import Copy
 from workers.host.files import facts, paths
 from workers.host.files.roots import Root, open_root
 from workers.system.os_errors import translated
 from workers.system.ports import Clock
 
-LOOK_NS: Final = 10_000_000_000
-"""How long a look at a file may take."""
+EXAMINE_NS: Final = 10_000_000_000
+"""How long examining a file may take."""
 
 
-class Reading(Protocol):
-    """How files are looked at and read. Both raise as ``ports.Spool`` says."""
+class FileReader(Protocol):
+    """How files are examined and read. Both methods raise what ``ports.Spool`` lists."""
 
     def examine(self, where: Location) -> FileFacts | None:
         """As ``ports.Spool.examine``."""
@@ -33,8 +34,8 @@ class Reading(Protocol):
         """The content of the expected file into the empty file ``target``; None when it is not there."""
 
 
-class DirectReading:
-    """In the thread that asks."""
+class DirectFileReader:
+    """In the calling thread."""
 
     def __init__(self, clock: Clock, *, openat2: bool = True) -> None:
         """``openat2`` False forces the way that works without it."""
@@ -42,20 +43,18 @@ class DirectReading:
         self._openat2 = openat2
 
     def examine(self, where: Location) -> FileFacts | None:
-        """As the protocol says."""
-        with self._at(where) as found:
+        with self._opened(where) as found:
             if found is None:
                 return None
             directory, name, root = found
-            with translated("looking at the file"), contextlib.suppress(FileNotFoundError):
+            with translated("examining the file"), contextlib.suppress(FileNotFoundError):
                 return facts.examine(directory, name, root, allow_remote=where.allow_remote)
         return None
 
     def copy(
         self, where: Location, expected: FileIdentity, target: int, *, limit: int, deadline_ns: int
     ) -> Copy | None:
-        """As the protocol says."""
-        with self._at(where) as found, translated("reading the file"):
+        with self._opened(where) as found, translated("reading the file"):
             if found is None:
                 return None
             directory, name, root = found
@@ -78,8 +77,8 @@ class DirectReading:
                 os.close(held)
 
     @contextlib.contextmanager
-    def _at(self, where: Location) -> Iterator[tuple[int, bytes, Root] | None]:
-        """The file's directory and name, and the root they were found below."""
+    def _opened(self, where: Location) -> Iterator[tuple[int, bytes, Root] | None]:
+        """The file's directory and name, and the root both were found below."""
         root = open_root(where.inside)
         try:
             opened = paths.open_parent(where.path, root, openat2=self._openat2, allow_remote=where.allow_remote)
@@ -97,8 +96,8 @@ class DirectReading:
 def _copied(held: int, known: FileFacts, copier: Copier) -> Copy:
     source = facts.reopen(held)
     try:
-        before = looks(os.fstat(source))
+        before = fingerprint(os.fstat(source))
         size, sha256 = copier.copy(source)
-        return Copy(size, sha256, known, steady=before == looks(os.fstat(source)))
+        return Copy(size, sha256, known, steady=before == fingerprint(os.fstat(source)))
     finally:
         os.close(source)

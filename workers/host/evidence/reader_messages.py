@@ -1,6 +1,7 @@
-"""What passes between the worker and its reader processes, as JSON: a question, and an answer or an error of ours.
+"""What the worker and its reader processes send each other, as JSON: a request, and an answer or a ``WorkerError``.
 
-Called by ``kept`` and ``reader``. Both sides are one version of one program: nothing here is kept or sent elsewhere.
+Called by ``isolated_reader`` and ``reader_process``. Both sides are one version of one program: nothing here is stored
+or sent elsewhere.
 """
 
 import dataclasses
@@ -23,8 +24,8 @@ _ERRORS: Final = {kind.__name__: kind for kind in (CommandRejected, LimitExceede
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """Look at a file; with an ``expected`` identity read it too, into the descriptor that comes with the question."""
+class Request:
+    """Examine a file; with an ``expected`` identity read it too, into the descriptor that comes with the request."""
 
     where: Location
     deadline_ns: int
@@ -32,16 +33,16 @@ class Question:
     limit: int = 0
 
 
-def question_bytes(question: Question) -> bytes:
-    """For the way there."""
-    return _packed(question)
+def request_bytes(request: Request) -> bytes:
+    """To the reader."""
+    return _encoded(request)
 
 
-def question(data: bytes) -> Question:
-    """Raises ``ValueError``, ``KeyError`` for what is none."""
+def request(data: bytes) -> Request:
+    """Raises ``ValueError``, ``KeyError`` for anything else."""
     found = json.loads(data)
     where, inside, expected = found["where"], found["where"]["inside"], found["expected"]
-    return Question(
+    return Request(
         Location(
             bytes.fromhex(where["path"]), Enclosure(**inside) if inside is not None else None, where["allow_remote"]
         ),
@@ -52,28 +53,28 @@ def question(data: bytes) -> Question:
 
 
 def answer_bytes(answer: FileFacts | Copy | WorkerError | None) -> bytes:
-    """For the way back."""
+    """From the reader."""
     if isinstance(answer, WorkerError):
         kind = type(answer).__name__
-        return _packed({"error": kind if kind in _ERRORS else "", "message": answer.message, "code": answer.reason})
-    return _packed({"found": answer})
+        return _encoded({"error": kind if kind in _ERRORS else "", "message": answer.message, "code": answer.reason})
+    return _encoded({"found": answer})
 
 
 def answered(data: bytes) -> Mapping[str, Any] | None:
-    """What was found, for ``facts_of`` and ``copy_of``; None where nothing was.
+    """What was found, for ``facts_of`` and ``copy_of``; None where nothing was found.
 
     Raises:
         WorkerError: what the reader raised.
-        ValueError: it is cut short.
+        ValueError: it was cut off.
     """
-    said = json.loads(data)
-    if "error" in said:
-        raise _ERRORS.get(said["error"], PermanentFailure)(said["message"], code=said["code"])
-    return said["found"]  # type: ignore[no-any-return]
+    answer = json.loads(data)
+    if "error" in answer:
+        raise _ERRORS.get(answer["error"], PermanentFailure)(answer["message"], code=answer["code"])
+    return answer["found"]  # type: ignore[no-any-return]
 
 
 def facts_of(found: Mapping[str, Any]) -> FileFacts:
-    """What ``answered`` said of a file."""
+    """From what ``answered`` returned for an examination."""
     return FileFacts(
         **{
             **found,
@@ -88,11 +89,11 @@ def facts_of(found: Mapping[str, Any]) -> FileFacts:
 
 
 def copy_of(found: Mapping[str, Any]) -> Copy:
-    """What ``answered`` said of a copy."""
+    """From what ``answered`` returned for a copy."""
     return Copy(found["size"], found["sha256"], facts_of(found["facts"]), found["steady"])
 
 
-def _packed(value: Any) -> bytes:
+def _encoded(value: Any) -> bytes:
     return json.dumps(value, default=_plain).encode()
 
 

@@ -1,20 +1,24 @@
-"""One pass over a file: read, hashed and written, holes kept, bounded in bytes and time.
+"""Content into one empty file of the spool: hashed, bounded in bytes and time; holes of a file stay holes.
 
-Called by ``spool`` with two descriptors. What the file had when reading began is what is copied: a file that grows
-faster than it can be read comes to an end all the same. Of a size that lies (0, with content) reading goes on to the
-limit.
+``Copier`` is called by ``file_reader`` with two descriptors. It copies what the file had when reading began, so that a
+file which grows faster than it can be read comes to an end all the same; where the size is wrong (0, with content) it
+reads on to the limit. ``write_stream`` is called by ``spool`` with what does not come from a file.
 """
 
 import errno
 import hashlib
 import os
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from workers.domain.errors import LimitExceeded
+from workers.host.evidence.ports import Kept
 from workers.system.ports import Clock
 
 CHUNK: Final = 1 << 20
 _ZEROS: Final = bytes(CHUNK)
+_BUFFER: Final = 1 << 20
+"""Bytes that are collected before they are written."""
 
 
 class Copier:
@@ -39,33 +43,33 @@ class Copier:
         """
         self._source = source
         stated = os.fstat(source).st_size
-        self._within(stated)
+        self._check_size(stated)
         end = stated or self._limit + 1
         while self._position < end:
             start = self._next_data(end)
-            self._hole(min(start, end) if stated else start)
-            if not self._stretch(self._end_of_data(end)):
+            self._hash_hole(min(start, end) if stated else start)
+            if not self._copy_data(self._end_of_data(end)):
                 break
         os.ftruncate(self._target, self._position)
         return self._position, self._sha256.hexdigest()
 
-    def _stretch(self, end: int) -> bool:
+    def _copy_data(self, end: int) -> bool:
         """Copy data up to ``end``; False where the file ends before it."""
         while self._position < end:
-            self._in_time()
+            self._check_deadline()
             chunk = os.pread(self._source, min(CHUNK, end - self._position), self._position)
             if not chunk:
                 return False
             self._sha256.update(chunk)
             _write_at(self._target, chunk, self._position)
             self._position += len(chunk)
-            self._within(self._position)
+            self._check_size(self._position)
         return True
 
-    def _hole(self, until: int) -> None:
-        self._within(until)
+    def _hash_hole(self, until: int) -> None:
+        self._check_size(until)
         while self._position < until:
-            self._in_time()
+            self._check_deadline()
             length = min(CHUNK, until - self._position)
             self._sha256.update(_ZEROS if length == CHUNK else _ZEROS[:length])
             self._position += length
@@ -88,7 +92,7 @@ class Copier:
                 return end
             raise
 
-    def _within(self, size: int) -> None:
+    def _check_size(self, size: int) -> None:
         if size > self._limit:
             raise LimitExceeded(
                 f"the file has at least {size} bytes; this node takes at most {self._limit} "
@@ -96,13 +100,13 @@ class Copier:
                 code="too_large",
             )
 
-    def _in_time(self) -> None:
+    def _check_deadline(self) -> None:
         if self._clock.now_ns() > self._deadline_ns:
             raise LimitExceeded("the time for this file is over", code="timed_out")
 
 
-def looks(found: os.stat_result) -> tuple[int, int, int]:
-    """What tells that a file was written to."""
+def fingerprint(found: os.stat_result) -> tuple[int, int, int]:
+    """What changes when a file is written to."""
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
@@ -111,3 +115,43 @@ def _write_at(target: int, data: bytes, offset: int) -> None:
     while rest:
         written = os.pwrite(target, rest, offset)
         rest, offset = rest[written:], offset + written
+
+
+def write_stream(
+    target: int,
+    pieces: Iterable[bytes],
+    *,
+    limit: int,
+    deadline_ns: int,
+    clock: Clock,
+    check_capacity: Callable[[int], None],
+) -> Kept:
+    """All pieces up to the first that no longer fits; ``check_capacity`` is called before every write.
+
+    Raises:
+        LimitExceeded: ``timed_out``, ``failed_enospc``.
+        OSError: of writing.
+    """
+    digest, buffer, size, whole = hashlib.sha256(), bytearray(), 0, True
+
+    def flush() -> None:
+        check_capacity(len(buffer))
+        digest.update(buffer)
+        with memoryview(buffer) as data:
+            done = 0
+            while done < len(data):
+                done += os.write(target, data[done:])
+        buffer.clear()
+
+    for piece in pieces:
+        if clock.now_ns() > deadline_ns:
+            raise LimitExceeded("the time for gathering it is over", code="timed_out")
+        if size + len(piece) > limit:
+            whole = False
+            break
+        size += len(piece)
+        buffer += piece
+        if len(buffer) >= _BUFFER:
+            flush()
+    flush()
+    return Kept(size, digest.hexdigest(), whole)
