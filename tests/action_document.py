@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from workers.actions import CATALOGUE
-from workers.actions.base import Action, FieldSpec
+from workers.actions.base import AnyAction, FieldSpec
 from workers.gateway.http.compatible.vocabulary import parameters_of
 
 _HEAD = """\
@@ -25,7 +25,7 @@ code `<action>_<success|error>_<reason>`.
 _SWITCH = "A node's owner switches it off with `features.respond.response_actions.{}.trigger: NONE`."
 
 
-def actions_document(actions: Sequence[Action[Any]] = CATALOGUE) -> str:
+def actions_document(actions: Sequence[AnyAction] = CATALOGUE) -> str:
     """The whole document."""
     overview = _table(
         ("action", "what it does", "target", "undone by", "permission", "privileges"),
@@ -44,14 +44,14 @@ def actions_document(actions: Sequence[Action[Any]] = CATALOGUE) -> str:
     return _HEAD + overview + "".join(_section(action) for action in actions)
 
 
-def _compatible(action: Action[Any]) -> str:
+def _compatible(action: AnyAction) -> str:
     if action.undo_only:
         return f"`{action.api_type}`, by `DELETE` on the execution that it undoes"
     needed = ", ".join(f"`{spec.name}`" for spec in parameters_of(action) if spec.required)
     return f"`{action.api_type}` with {needed}"
 
 
-def _section(action: Action[Any]) -> str:
+def _section(action: AnyAction) -> str:
     lines = [
         f"\n## {action.name}\n",
         f"{action.summary}. {_SWITCH.format(action.name)}\n",
@@ -90,7 +90,7 @@ def _default(spec: FieldSpec) -> str:
     return "required" if spec.required else f"`{json.dumps(spec.default)}`"
 
 
-def _example(action: Action[Any]) -> dict[str, Any]:
+def _example(action: AnyAction) -> dict[str, Any]:
     target = dataclasses.asdict(action.example["target"])
     return {"action": action.name, "target": _plain(target), "parameters": dict(action.example["parameters"])}
 
@@ -105,11 +105,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _target(action: Action[Any]) -> str:
+def _target(action: AnyAction) -> str:
     return action.target.kind
 
 
-def _privileges(action: Action[Any]) -> str:
+def _privileges(action: AnyAction) -> str:
     return ", ".join(f"`{name}`" for name in action.privileges) or "none"
 
 

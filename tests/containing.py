@@ -8,10 +8,12 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.containers import FakeContainer, FakeContainers
 from tests.fakes.failpoints import FakeFailpoints
 from tests.fakes.processes import FakeProcesses
-from workers.actions.base import Action, Job
+from workers.actions.base import AnyAction, Effect, Job
+from workers.actions.base.container import ContainerClaim
+from workers.actions.pause_container import PauseContainer
 from workers.domain.command import ActionCommand, parameters_digest
 from workers.domain.ids import NO_EXECUTION, EventId, ExecutionId, Incarnation, KeyId, NodeId
-from workers.domain.outcome import NOTHING, Report, Values
+from workers.domain.outcome import Report
 from workers.domain.request import Actor, ActorKind, Causation
 from workers.domain.target import ContainerTarget, Target
 from workers.host.ports import Host
@@ -22,7 +24,7 @@ SECOND = 1_000_000_000
 class World:
     """One action, and a host whose containers have all run for ten seconds when they are seen."""
 
-    def __init__(self, action: Action[Any]) -> None:
+    def __init__(self, action: AnyAction) -> None:
         self.action = action
         self.clock = FakeClock()
         self.processes = FakeProcesses(self.clock)
@@ -41,7 +43,7 @@ class World:
         """What an event that happens now names."""
         return ContainerTarget(container.facts.ref.id[:12], self.clock.now_ns())
 
-    def job(self, target: Target, *, undoes: Values = NOTHING, **parameters: Any) -> Job[Any]:
+    def job(self, target: Target, *, undoes: Effect[Any] | None = None, **parameters: Any) -> Job[Any]:
         """A rule's command."""
         now = self.clock.now_ns()
         command = ActionCommand(
@@ -63,7 +65,7 @@ class World:
         )
         return Job(command, self.action.parse(parameters), deadline_ns=now + 60 * SECOND, undoes=undoes)
 
-    def bind(self, container: FakeContainer, **parameters: Any) -> tuple[Job[Any], Values]:
+    def bind(self, container: FakeContainer, **parameters: Any) -> tuple[Job[Any], Any]:
         """Admitted and bound."""
         job = self.job(self.target(container), **parameters)
         self.action.admit(job, self.host)
@@ -78,3 +80,8 @@ class World:
 def code_of(report: Report) -> str:
     """The reason in a report's code."""
     return report.code.partition("_error_")[2] or report.code.partition("_success_")[2]
+
+
+def effect_of(report: Report) -> Effect[ContainerClaim]:
+    """What the journal knows of an effect: the outputs of an action on a container hold its claim."""
+    return Effect(PauseContainer.claim_of(report.outputs), report.outputs)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from workers.actions.base import Action, Job, Probe
+from workers.actions.base import AnyAction, Effect, Job, Probe
 from workers.actions.kill_process import KillProcess
 from workers.domain.command import ActionCommand, parameters_digest
 from workers.domain.falco.alert import event_from
@@ -67,12 +67,12 @@ class Order:
     target: ProcessTarget
     ancestor: int = 0
     within_s: float = 10.0
-    claim: Values = field(default_factory=dict)
-    action: Action[Any] = field(default_factory=KillProcess)
+    claim: Any = field(default_factory=dict)
+    action: AnyAction = field(default_factory=KillProcess)
     more: Values = field(default_factory=dict)
     """Further parameters."""
-    undoes: Values = field(default_factory=dict)
-    """For an undo: claim and outputs of what it undoes."""
+    undoes: Effect[Any] | None = None
+    """For an undo."""
 
     def job(self) -> Job[Any]:
         """The verified command."""
@@ -98,7 +98,7 @@ class Order:
         deadline_ns = now + round(self.within_s * 1e9)
         return Job(command, self.action.parse(parameters), deadline_ns=deadline_ns, undoes=self.undoes)
 
-    def bind(self) -> Values:
+    def bind(self) -> Any:
         """Admit and bind, as the node does before its claim."""
         job = self.job()
         self.action.admit(job, self.host)

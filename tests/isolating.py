@@ -10,12 +10,11 @@ from tests.fakes.containers import FakeContainer, FakeContainers
 from tests.fakes.failpoints import FakeFailpoints
 from tests.fakes.network import FakeNamespace, FakeNetwork
 from tests.fakes.processes import FakeProcesses
-from workers.actions.base import Action, Job
-from workers.actions.isolate_network import IsolateNetwork
-from workers.actions.release_network import ReleaseNetwork
+from workers.actions.base import AnyAction, Effect, Job
+from workers.actions.isolate_network import IsolateClaim, IsolateNetwork, ReleaseNetwork
 from workers.domain.command import ActionCommand, parameters_digest
 from workers.domain.ids import NO_EXECUTION, EventId, ExecutionId, Incarnation, KeyId, NodeId
-from workers.domain.outcome import NOTHING, Report, Values
+from workers.domain.outcome import Report
 from workers.domain.request import Actor, ActorKind, Causation
 from workers.domain.target import NetworkTarget, Target
 from workers.host.ports import Host
@@ -59,7 +58,7 @@ class World:
         """The container's network, seen now."""
         return NetworkTarget(self.clock.now_ns(), self.container.facts.ref.id[:12])
 
-    def job(self, action: Action[Any], target: Target | None, *, undoes: Values = NOTHING) -> Job[Any]:
+    def job(self, action: AnyAction, target: Target | None, *, undoes: Effect[Any] | None = None) -> Job[Any]:
         """A rule's command."""
         now = self.clock.now_ns()
         command = ActionCommand(
@@ -81,7 +80,7 @@ class World:
         )
         return Job(command, action.parse({}), deadline_ns=now + 60 * SECOND, undoes=undoes)
 
-    def bind(self, target: Target) -> tuple[Job[Any], Values]:
+    def bind(self, target: Target) -> tuple[Job[Any], Any]:
         """An isolation, admitted and bound."""
         job = self.job(ISOLATE, target)
         ISOLATE.admit(job, self.host)
@@ -92,18 +91,18 @@ class World:
         job, claim = self.bind(target)
         return ISOLATE.execute(job, claim, self.host)
 
-    def isolated(self, target: Target) -> Values:
+    def isolated(self, target: Target) -> Effect[IsolateClaim]:
         """What the journal would know of an isolation that is in place."""
         job, claim = self.bind(target)
-        return {**claim, **ISOLATE.execute(job, claim, self.host).outputs}
+        return Effect(claim, ISOLATE.execute(job, claim, self.host).outputs)
 
-    def bind_release(self, undoes: Values) -> tuple[Job[Any], Values]:
+    def bind_release(self, undoes: Effect[Any] | None) -> tuple[Job[Any], Any]:
         """Its undo, admitted and bound."""
         job = self.job(RELEASE, None, undoes=undoes)
         RELEASE.admit(job, self.host)
         return job, RELEASE.bind(job, self.host)
 
-    def release(self, undoes: Values) -> Report:
+    def release(self, undoes: Effect[Any]) -> Report:
         """From the undo to the report."""
         job, claim = self.bind_release(undoes)
         return RELEASE.execute(job, claim, self.host)

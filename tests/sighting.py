@@ -7,11 +7,11 @@ from typing import Any
 from tests.fakes.clock import FakeClock
 from tests.fakes.failpoints import FakeFailpoints
 from tests.fakes.processes import FakeProcess, FakeProcesses
-from workers.actions.base import Action, Job
+from workers.actions.base import AnyAction, Effect, Job
 from workers.domain.command import ActionCommand, parameters_digest
 from workers.domain.event import ProcessRef
 from workers.domain.ids import NO_EXECUTION, EventId, ExecutionId, Incarnation, KeyId, NodeId
-from workers.domain.outcome import NOTHING, Report, Values
+from workers.domain.outcome import Report
 from workers.domain.request import Actor, ActorKind, Causation
 from workers.domain.target import ProcessTarget, Target
 from workers.host.ports import Host
@@ -24,7 +24,7 @@ PERSON = Actor(ActorKind.PERSON, "ada")
 class World:
     """One action, and a host whose processes have all lived for ten seconds when they are seen."""
 
-    def __init__(self, action: Action[Any]) -> None:
+    def __init__(self, action: AnyAction) -> None:
         self.action = action
         self.clock = FakeClock()
         self.processes = FakeProcesses(self.clock)
@@ -51,7 +51,7 @@ class World:
         *,
         actor: Actor = RULE,
         event: str = "event-1",
-        undoes: Values = NOTHING,
+        undoes: Effect[Any] | None = None,
         **parameters: Any,
     ) -> Job[Any]:
         """A rule's command, or a person's."""
@@ -75,7 +75,7 @@ class World:
         )
         return Job(command, self.action.parse(parameters), deadline_ns=now + 60 * SECOND, undoes=undoes)
 
-    def bind(self, job: Job[Any]) -> Values:
+    def bind(self, job: Job[Any]) -> Any:
         """Admitted and bound."""
         self.action.admit(job, self.host)
         return self.action.bind(job, self.host)

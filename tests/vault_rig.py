@@ -16,9 +16,8 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.failpoints import FakeFailpoints
 from tests.fakes.processes import FakeProcesses
 from tests.fakes.signing import FakeSigner, FakeVerifier, fake_key, fake_keyset
-from workers.actions.base import Action, Done, Job
-from workers.actions.file_quarantine import FileQuarantine
-from workers.actions.file_unquarantine import FileUnquarantine
+from workers.actions.base import AnyAction, Done, Job
+from workers.actions.file_quarantine import FileQuarantine, FileUnquarantine
 from workers.domain.command import ActionCommand, parameters_digest
 from workers.domain.ids import ExecutionId, Incarnation, KeyId, NodeId
 from workers.domain.outcome import Report, Scalar, Values
@@ -92,7 +91,7 @@ def restore_job(approval_class: str = "two") -> Job[Any]:
     return Job(command, FileUnquarantine.parse({}), deadline_ns=time.time_ns() + 60_000_000_000)
 
 
-def recover(action: Action[Any], job: Job[Any], claim: Values, host: Host) -> Report:
+def recover(action: AnyAction, job: Job[Any], claim: Any, host: Host) -> Report:
     """What the node does with a claimed command after a restart: probe, and run on only where that says so."""
     found = action.probe(job, claim, host)
     return found.report if isinstance(found, Done) else action.execute(job, claim, host)
@@ -151,7 +150,7 @@ def reviewed(path: bytes) -> ReviewedFile:
     )
 
 
-def _run(action: Action[Any], job: Job[Any], host: Host) -> Report:
+def _run(action: AnyAction, job: Job[Any], host: Host) -> Report:
     action.admit(job, host)
     return action.execute(job, action.bind(job, host), host)
 

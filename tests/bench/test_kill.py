@@ -23,6 +23,7 @@ from tests.bench.board import Board, percentile
 from tests.detections import Kill, falco_json, target_in, this_machine
 from tests.e2e.fleet import Fleet
 from tests.victims import Victims, victims
+from workers.actions.base import values_of
 from workers.cli.up.data_dir import DataDir
 from workers.domain.ids import RANDOM_BYTES, ExecutionId, uuid7
 from workers.domain.journal_entry import EntryState, JournalEntry
@@ -93,7 +94,7 @@ def test_bind_and_kill_against_pidfd_and_fsync(started: Victims, tmp_path: Path,
                 with bind.one():
                     claim = kill.bind()
                 with durable.one():
-                    _make_durable(repr(dict(claim)).encode(), intent)
+                    _make_durable(repr(values_of(claim)).encode(), intent)
                 with execute.one():
                     report = kill.execute()
             assert report.outcome is Outcome.COMPLETED

@@ -12,7 +12,8 @@ from tests.cgroups import Cgroups, cgroups
 from tests.containerd.rig import ContainerdRig
 from tests.engines import DockerRig, until
 from tests.victims import Victims, victims
-from workers.domain.targets.container import ContainerFacts, ContainerState, bound, same_run
+from workers.actions.base.container import claim_on_run
+from workers.domain.targets.container import ContainerFacts, ContainerState
 from workers.host.containers.kernel import KernelContainers
 from workers.system.clock import SystemClock
 
@@ -128,7 +129,7 @@ def test_a_new_run_of_it_is_not_touched(containers: KernelContainers, groups: Cg
     groups.put(groups.make(f"docker/{ID}"), second)
     now = containers.inspect(facts.ref)
     assert now is not None
-    assert not same_run(bound(facts), now)
+    assert not claim_on_run(facts).is_run_of(now)
     for call in (containers.kill, containers.pause, containers.unpause):
         assert call(facts.ref) is not None
     assert started.alive(second)
@@ -144,7 +145,7 @@ def test_when_its_oldest_process_ends_the_run_goes_on(
     started.end(first)
     now = containers.inspect(facts.ref)
     assert now is not None
-    assert same_run(bound(facts), now)
+    assert claim_on_run(facts).is_run_of(now)
     assert containers.kill(facts.ref) is None
     assert started.dead_within(second, 10)
 
@@ -213,7 +214,7 @@ def test_a_user_who_moves_his_processes_to_another_cgroup_of_that_id_saves_nothi
     first.rmdir()
     now = containers.inspect(facts.ref)
     assert now is not None
-    assert same_run(bound(facts), now)
+    assert claim_on_run(facts).is_run_of(now)
     assert containers.kill(facts.ref) is None
     assert started.dead_within(pid, 10)
 

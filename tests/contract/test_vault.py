@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -30,11 +31,9 @@ from tests.vault_rig import (
     restore_job,
     reviewed,
 )
-from workers.actions import file_quarantine, file_unquarantine
-from workers.actions.file_quarantine import FileQuarantine
-from workers.actions.file_unquarantine import FileUnquarantine
+from workers.actions.file_quarantine import FileQuarantine, FileUnquarantine
 from workers.domain.errors import CommandRejected, PermanentFailure
-from workers.domain.outcome import Outcome, Values
+from workers.domain.outcome import Outcome
 from workers.host.files.ports import VaultLimits
 from workers.host.files.quarantine.vault import KernelFeatures
 
@@ -427,7 +426,7 @@ def _assert_held(rig: VaultRig, home: Path, path: bytes, data: bytes) -> None:
         held.close()
 
 
-@pytest.mark.parametrize("point", file_quarantine.FAILPOINTS)
+@pytest.mark.parametrize("point", FileQuarantine.failpoints)
 def test_a_crash_after_any_step_of_a_quarantine_is_finished_by_the_next_process(
     rig: VaultRig, home: Path, point: str
 ) -> None:
@@ -447,7 +446,7 @@ def test_a_crash_after_any_step_of_a_quarantine_is_finished_by_the_next_process(
     assert (content(path), metadata(path)) == (data, before)
 
 
-@pytest.mark.parametrize("point", file_unquarantine.FAILPOINTS)
+@pytest.mark.parametrize("point", FileUnquarantine.failpoints)
 def test_a_crash_after_any_step_of_a_restore_is_finished_by_the_next_process(
     rig: VaultRig, home: Path, point: str
 ) -> None:
@@ -467,7 +466,7 @@ def test_a_crash_after_any_step_of_a_restore_is_finished_by_the_next_process(
     assert os.listdir(home) == [os.path.basename(os.fsdecode(path))]
 
 
-@pytest.mark.parametrize("point", [p for p in file_quarantine.FAILPOINTS if p[-1] in "123"])
+@pytest.mark.parametrize("point", [p for p in FileQuarantine.failpoints if p[-1] in "123"])
 def test_a_failure_before_anything_is_stored_gives_the_file_its_name_back(
     rig: VaultRig, home: Path, point: str
 ) -> None:
@@ -573,10 +572,10 @@ def test_exchanging_directories_never_touches_the_protected_file(tmp_path: Path,
             rig = VaultRig(tmp_path / "vaults" / str(attempts))
             action, job, host = FileQuarantine(), quarantine_job(bytes(mine / "x")), rig.host()
             try:
-                claim: Values = action.bind(job, host)
+                claim: Any = action.bind(job, host)
             except (CommandRejected, PermanentFailure):
                 continue
-            if not claim["present"] or claim["inode"] == inode:
+            if not claim.present or claim.inode == inode:
                 continue
             reached += 1
             naive += _inode(mine / "x") == inode

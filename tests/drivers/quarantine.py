@@ -18,13 +18,12 @@ from typing import Any
 
 from tests.fakes.containers import SOCKET, FakeContainer, FakeContainers
 from tests.fakes.processes import FakeProcesses
-from workers.actions.base import Action, Begun, Done, Job, NotDone, Pending
-from workers.actions.file_quarantine import FileQuarantine
-from workers.actions.file_unquarantine import FileUnquarantine
+from workers.actions.base import AnyAction, Begun, Done, Job, NotDone, Pending, values_of
+from workers.actions.file_quarantine import FileQuarantine, FileUnquarantine
 from workers.domain.command import ActionCommand, parameters_digest
 from workers.domain.errors import CommandRejected, TransientFailure, WorkerError, reason_of
 from workers.domain.ids import NO_EXECUTION, ExecutionId, Incarnation, KeyId, NodeId, id_from_cause
-from workers.domain.outcome import NOTHING, Outcome, Report, Values
+from workers.domain.outcome import NOTHING, Outcome, Report
 from workers.domain.request import Actor, ActorKind
 from workers.domain.target import FileTarget, ReviewedFile, Target
 from workers.domain.targets.container import ContainerFacts, ContainerRef, ContainerState
@@ -133,11 +132,11 @@ class Rig:
         """Bring it back."""
         return self._run(FileUnquarantine(), self._command("file_unquarantine", execution_id, None, {}, undo_of=of))
 
-    def _run(self, action: Action[Any], command: ActionCommand) -> Report:
+    def _run(self, action: AnyAction, command: ActionCommand) -> Report:
         deadline_ns = self.host.clock.now_ns() + 60_000_000_000
         try:
             job = Job(command, action.parse(command.parameters), deadline_ns)
-            claim = self._claimed(command)
+            claim = self._claimed(action, command)
             if claim is not None:
                 return self._again(action, job, claim)
             action.admit(job, self.host)
@@ -149,14 +148,14 @@ class Rig:
         self._claim(command, claim)
         return self._execute(action, job, claim)
 
-    def _again(self, action: Action[Any], job: Job[Any], claim: Values) -> Report:
+    def _again(self, action: AnyAction, job: Job[Any], claim: Any) -> Report:
         match action.probe(job, claim, self.host):
             case Done(report=report) | Pending(report=report):
                 return report
             case NotDone() | Begun():
                 return self._execute(action, job, claim)
 
-    def _execute(self, action: Action[Any], job: Job[Any], claim: Values) -> Report:
+    def _execute(self, action: AnyAction, job: Job[Any], claim: Any) -> Report:
         try:
             return action.execute(job, claim, self.host)
         except CommandRejected as error:
@@ -167,14 +166,14 @@ class Rig:
             unknown = type(error).__name__ == "Indeterminate"
             return Report(Outcome.UNKNOWN if unknown else Outcome.FAILED, reason_of(error), error.message)
 
-    def _claimed(self, command: ActionCommand) -> Values | None:
+    def _claimed(self, action: AnyAction, command: ActionCommand) -> Any:
         journal = self.directory / f"{command.command_id}.claim"
-        return json.loads(journal.read_text()) if journal.exists() else None
+        return action.claim_of(json.loads(journal.read_text())) if journal.exists() else None
 
-    def _claim(self, command: ActionCommand, claim: Values) -> None:
+    def _claim(self, command: ActionCommand, claim: Any) -> None:
         part = self.directory / f"{command.command_id}.part"
         with part.open("w") as file:
-            json.dump(dict(claim), file)
+            json.dump(values_of(claim), file)
             file.flush()
             os.fsync(file.fileno())
         part.rename(self.directory / f"{command.command_id}.claim")

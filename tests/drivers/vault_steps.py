@@ -11,19 +11,20 @@ import sys
 from pathlib import Path
 
 from tests.vault_rig import VaultRig, quarantine_job, recover, restore_job
-from workers.actions.file_quarantine import FileQuarantine
-from workers.actions.file_unquarantine import FileUnquarantine
+from workers.actions.base import AnyAction, values_of
+from workers.actions.file_quarantine import FileQuarantine, FileUnquarantine
 from workers.domain.errors import WorkerError
 
 
 def main() -> int:
     what, vault, path = sys.argv[1], Path(sys.argv[2]), os.fsencode(sys.argv[3])
     host = VaultRig(vault).host()
-    action, job = (FileQuarantine(), quarantine_job(path)) if what == "take" else (FileUnquarantine(), restore_job())
+    action: AnyAction = FileQuarantine() if what == "take" else FileUnquarantine()
+    job = quarantine_job(path) if what == "take" else restore_job()
     kept = vault.with_suffix(f".{what}.claim")  # what the journal holds: durable before anything is touched
     if not kept.exists():
-        kept.write_text(json.dumps(dict(action.bind(job, host))))
-    claim = json.loads(kept.read_text())
+        kept.write_text(json.dumps(values_of(action.bind(job, host))))
+    claim = action.claim_of(json.loads(kept.read_text()))
     print("begin", flush=True)
     try:
         report = recover(action, job, claim, host)

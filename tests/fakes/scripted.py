@@ -11,7 +11,20 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from tests.guarantees.observation import Effect
-from workers.actions.base import Action, Done, Job, Lane, NoParameters, NotDone, Pending, Permission, Probe, parameter
+from workers.actions.base import (
+    Action,
+    AnyAction,
+    Done,
+    Job,
+    Lane,
+    NoParameters,
+    NotDone,
+    Pending,
+    Permission,
+    Probe,
+    parameter,
+)
+from workers.actions.base import Effect as Lasting
 from workers.domain.errors import (
     CommandRejected,
     Indeterminate,
@@ -21,7 +34,7 @@ from workers.domain.errors import (
 )
 from workers.domain.event import ProcessRef
 from workers.domain.ids import ExecutionId
-from workers.domain.outcome import Outcome, PostCondition, Report, Values
+from workers.domain.outcome import Outcome, PostCondition, Report
 from workers.domain.target import ProcessTarget
 from workers.host.ports import Host
 
@@ -89,12 +102,21 @@ class ScriptedParameters:
     level: int = parameter("A number", default=0, maximum=9)
 
 
-class _Scripted(Action[ScriptedParameters]):
+@dataclass(frozen=True, slots=True)
+class ScriptedClaim:
+    """Which incarnation of which target; 0 where there is none."""
+
+    number: int
+    incarnation: int = 0
+
+
+class _Scripted(Action[ScriptedParameters, ScriptedClaim]):
     permission = Permission.CONTAINMENT
     summary = "Ends a target of the scripted world"
     drawbacks = ("none",)
     target = ProcessTarget
     parameters = ScriptedParameters
+    claims = (ScriptedClaim,)
     outputs = ()
     privileges = ()
     mounts = ()
@@ -110,12 +132,12 @@ class _Scripted(Action[ScriptedParameters]):
         if _number(job) in self.world.protected:
             raise CommandRejected("protected here", code="protected_target")
 
-    def bind(self, job: Job[ScriptedParameters], host: Host) -> Values:
+    def bind(self, job: Job[ScriptedParameters], host: Host) -> ScriptedClaim:
         number = _number(job)
-        return {"number": number, "incarnation": self.world.alive.get(number, 0)}
+        return ScriptedClaim(number, self.world.alive.get(number, 0))
 
-    def execute(self, job: Job[ScriptedParameters], claim: Values, host: Host) -> Report:
-        world, number = self.world, int(claim["number"])
+    def execute(self, job: Job[ScriptedParameters], claim: ScriptedClaim, host: Host) -> Report:
+        world, number = self.world, claim.number
         world.touched += 1
         scripts = world.scripts.get(number, [])
         script = scripts.pop(0) if scripts else ""
@@ -130,13 +152,13 @@ class _Scripted(Action[ScriptedParameters]):
             raise _RAISES[script]()
         return self._ended()
 
-    def probe(self, job: Job[ScriptedParameters], claim: Values, host: Host) -> Probe:
-        if int(claim["number"]) in self.world.unsure:
+    def probe(self, job: Job[ScriptedParameters], claim: ScriptedClaim, host: Host) -> Probe:
+        if claim.number in self.world.unsure:
             return Pending(self.report(Outcome.UNKNOWN, "pending", "not settled yet"))
         return NotDone() if self._there(claim) else Done(self._ended())
 
-    def _there(self, claim: Values) -> bool:
-        return self.world.alive.get(int(claim["number"]), 0) == claim["incarnation"] != 0
+    def _there(self, claim: ScriptedClaim) -> bool:
+        return self.world.alive.get(claim.number, 0) == claim.incarnation != 0
 
     def _ended(self) -> Report:
         gone = PostCondition("gone", holds=True)
@@ -166,17 +188,17 @@ class ScriptedStop(_Scripted):
     reversible_by = "scripted_start"
     watched = True
 
-    def lost(self, held: Values, host: Host) -> str:
+    def lost(self, effect: Lasting[ScriptedClaim], host: Host) -> str:
         if self.world.silent:
             raise TransientFailure("nobody answers")
         self.world.looked += 1
-        return "it runs again" if int(held["number"]) in self.world.alive else ""
+        return "it runs again" if effect.claim.number in self.world.alive else ""
 
-    def weakened(self, held: Values, host: Host) -> str:
+    def weakened(self, effect: Lasting[ScriptedClaim], host: Host) -> str:
         return self.world.meddled
 
 
-class ScriptedStart(Action[NoParameters]):
+class ScriptedStart(Action[NoParameters, ScriptedClaim]):
     """Undoes `scripted_stop` with what the node's own journal knows."""
 
     name = "scripted_start"
@@ -186,6 +208,7 @@ class ScriptedStart(Action[NoParameters]):
     lane = Lane.CONTAINMENT
     target = ProcessTarget
     parameters = NoParameters
+    claims = (ScriptedClaim,)
     outputs = ()
     privileges = ()
     mounts = ()
@@ -198,15 +221,15 @@ class ScriptedStart(Action[NoParameters]):
     def admit(self, job: Job[NoParameters], host: Host) -> None:
         pass
 
-    def bind(self, job: Job[NoParameters], host: Host) -> Values:
-        return {"number": job.undoes["number"]}
+    def bind(self, job: Job[NoParameters], host: Host) -> ScriptedClaim:
+        return job.undone_claim(ScriptedClaim, missing="nothing was stopped")
 
-    def execute(self, job: Job[NoParameters], claim: Values, host: Host) -> Report:
-        self.world.spawn(int(claim["number"]))
+    def execute(self, job: Job[NoParameters], claim: ScriptedClaim, host: Host) -> Report:
+        self.world.spawn(claim.number)
         return self.report(Outcome.COMPLETED, "started", "it runs again")
 
-    def probe(self, job: Job[NoParameters], claim: Values, host: Host) -> Probe:
-        if int(claim["number"]) in self.world.alive:
+    def probe(self, job: Job[NoParameters], claim: ScriptedClaim, host: Host) -> Probe:
+        if claim.number in self.world.alive:
             return Done(self.report(Outcome.COMPLETED, "started", "it runs again"))
         return NotDone()
 
@@ -218,7 +241,7 @@ class ScriptedCopy(_Scripted):
     lane = Lane.GATHERING
 
 
-def catalogue(world: World) -> Mapping[str, Action[Any]]:
+def catalogue(world: World) -> Mapping[str, AnyAction]:
     """Every scripted action by name."""
     kinds = (ScriptedKill, QuickKill, ScriptedStop, ScriptedStart, ScriptedCopy)
     return {kind.name: kind(world) for kind in kinds}

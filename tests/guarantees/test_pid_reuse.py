@@ -10,14 +10,13 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import psutil
 import pytest
 
 from tests.detections import Order, falco_json, target_in, this_machine
 from tests.victims import Victims, state_of, victims
-from workers.actions.base import Action
+from workers.actions.base import AnyAction
 from workers.actions.kill_process import KillProcess
 from workers.actions.suspend_process import SuspendProcess
 from workers.domain.errors import CommandRejected
@@ -60,7 +59,7 @@ def _birth(host: Host, pid: int) -> tuple[int, int, int]:
     return facts.started_at_ns, facts.started_at_ns + facts.start_grain_ns, facts.start_ticks
 
 
-def _trials(host: Host, started: Victims, told: str, action: Action[Any] | None = None) -> Tally:
+def _trials(host: Host, started: Victims, told: str, action: AnyAction | None = None) -> Tally:
     """As many as are asked for; a pid that somebody else on this machine took meanwhile is no trial."""
     detector, tally = this_machine(), Tally()
     for _ in range(3 * TRIALS):
@@ -70,7 +69,7 @@ def _trials(host: Host, started: Victims, told: str, action: Action[Any] | None 
     raise AssertionError(f"others took the pids too often: {tally}")
 
 
-def _trial(host: Host, detector: Host, started: Victims, tally: Tally, told: str, action: Action[Any]) -> None:
+def _trial(host: Host, detector: Host, started: Victims, tally: Tally, told: str, action: AnyAction) -> None:
     """The detector knows births exactly, whatever the worker knows."""
     named = started.spawn()
     _, born_ns, tick = _birth(detector, named)

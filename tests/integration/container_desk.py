@@ -9,10 +9,10 @@ from typing import Any
 from tests.fakes.failpoints import FakeFailpoints
 from tests.integration.node_process import NodeSite
 from workers.actions import by_name
-from workers.actions.base import Action, Job
+from workers.actions.base import AnyAction, Effect, Job
 from workers.domain.command import ActionCommand, parameters_digest
 from workers.domain.ids import ExecutionId, Incarnation, KeyId, NodeId
-from workers.domain.outcome import NOTHING, Report, Values
+from workers.domain.outcome import Report
 from workers.domain.request import Actor, ActorKind
 from workers.domain.target import ContainerTarget
 from workers.host.containers.ports import Containers
@@ -33,7 +33,7 @@ class Desk:
         self.host = Host(SystemProcesses(), self.clock, self.failpoints, containers=self.containers)
 
     def job(
-        self, name: str, container_id: str, *, undoes: Values = NOTHING, seen_ns: int = 0, **parameters: Any
+        self, name: str, container_id: str, *, undoes: Effect[Any] | None = None, seen_ns: int = 0, **parameters: Any
     ) -> Job[Any]:
         """A person's order of this moment, about what was seen now or then."""
         now = self.clock.now_ns()
@@ -55,7 +55,7 @@ class Desk:
         )
         return Job(command, action(name).parse(parameters), now + 60 * SECOND, undoes)
 
-    def bind(self, name: str, container_id: str, **more: Any) -> tuple[Job[Any], Values]:
+    def bind(self, name: str, container_id: str, **more: Any) -> tuple[Job[Any], Any]:
         """Admitted and bound."""
         job = self.job(name, container_id, **more)
         action(name).admit(job, self.host)
@@ -67,7 +67,7 @@ class Desk:
         return action(name).execute(job, claim, self.host)
 
 
-def action(name: str) -> Action[Any]:
+def action(name: str) -> AnyAction:
     found = by_name(name)
     assert found is not None
     return found

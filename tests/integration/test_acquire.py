@@ -18,7 +18,7 @@ import pytest
 from tests.drivers.acquire import GATHER, KEY, AcquireRig
 from tests.drivers.quarantine import MEGABYTE, NODE
 from tests.quarantining import ACL, CAPABILITY, NET_RAW, acl
-from workers.actions import file_acquire
+from workers.actions.file_acquire import FileAcquire
 from workers.domain.outcome import Outcome, Report
 from workers.domain.targets.custody import custody_key
 from workers.host.files.quarantine.vault import KernelFeatures
@@ -372,7 +372,7 @@ def driven(directory: Path, path: Path, failpoint: str, **more: str) -> subproce
     )
 
 
-@pytest.mark.parametrize("place", file_acquire.FAILPOINTS)
+@pytest.mark.parametrize("place", FileAcquire.failpoints)
 def test_killed_at_any_step_it_is_gone_on_with_and_leaves_one_object(place: str, files: Path, tmp_path: Path) -> None:
     path = files / "log"
     path.write_bytes(os.urandom(50_000))

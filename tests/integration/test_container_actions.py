@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.containing import effect_of
 from tests.engines import PATIENT, DockerRig, until
 from tests.guarantees.node import check_all
 from tests.guarantees.observation import Effect
@@ -60,17 +61,17 @@ def test_what_was_killed_or_stopped_stays_so_when_the_daemon_restarts_and_a_lost
     with engine.client() as client:
         client.kill(bare)  # what everybody else does: the baseline
     assert {report.outcome for report in (*reports.values(), held)} == {Outcome.COMPLETED}
-    assert action("pause_container").lost(held.outputs, desk.host) == ""
+    assert action("pause_container").lost(effect_of(held), desk.host) == ""
 
     engine.end(number)
     with pytest.raises(TransientFailure):
-        action("pause_container").lost(held.outputs, desk.host)
+        action("pause_container").lost(effect_of(held), desk.host)
     engine.start()
 
     until(lambda: engine.state(bare) == "running")
     assert (engine.state(killed), engine.state(stopped)) == ("exited", "exited")
-    assert action("pause_container").lost(held.outputs, desk.host) != ""
-    undone = desk.run("start_container", stopped, undoes=reports["stop"].outputs)
+    assert action("pause_container").lost(effect_of(held), desk.host) != ""
+    undone = desk.run("start_container", stopped, undoes=effect_of(reports["stop"]))
     assert undone.outcome is Outcome.COMPLETED
     seen = engine.see(stopped)
     assert seen is not None
@@ -119,9 +120,9 @@ def test_pause_and_unpause_keep_the_run(engine: DockerRig) -> None:
     held = desk.run("pause_container", container_id[:12])
     assert engine.state(container_id) == "paused"
     assert desk.run("pause_container", container_id).outcome is Outcome.NO_ACTION
-    undone = desk.run("unpause_container", container_id, undoes=held.outputs)
+    undone = desk.run("unpause_container", container_id, undoes=effect_of(held))
     assert (undone.outcome, engine.state(container_id), engine.pid(container_id)) == (Outcome.COMPLETED, "running", pid)
-    again = desk.run("unpause_container", container_id, undoes=held.outputs)
+    again = desk.run("unpause_container", container_id, undoes=effect_of(held))
     assert again.outcome is Outcome.NO_ACTION
 
 
@@ -145,7 +146,7 @@ def test_a_container_restarted_under_us_is_not_touched(engine: DockerRig, name: 
     assert seen["HostConfig"]["RestartPolicy"]["Name"] == "always"
     assert engine.told(container_id, "kill") == 0
     with pytest.raises(CommandRejected) as refused:  # who asks for what was seen before the restart means the old run
-        desk.bind(name, container_id, seen_ns=int(claim["started_at"]))
+        desk.bind(name, container_id, seen_ns=int(claim.started_at))
     assert refused.value.reason == "started_after"
 
 

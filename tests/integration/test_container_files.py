@@ -23,8 +23,9 @@ from tests.drivers.acquire import GATHER, KEY, AcquireRig
 from tests.drivers.quarantine import BACK, NOON_NS, TAKE, Rig, naming
 from tests.fakes.failpoints import Crash, FakeFailpoints
 from tests.quarantining import copies, litter, seen
-from workers.actions import file_acquire, file_quarantine, file_unquarantine
-from workers.actions.file_quarantine import FileQuarantine
+from workers.actions.file_acquire import FileAcquire
+from workers.actions.file_quarantine import FileQuarantine, FileUnquarantine
+from workers.actions.file_quarantine.take import AbsentFile
 from workers.domain.errors import CommandRejected, WorkerError, reason_of
 from workers.domain.ids import id_from_cause
 from workers.domain.outcome import Outcome
@@ -296,7 +297,7 @@ def test_the_secrets_of_a_container_take_two_people(plain: Cell, path: str, tmp_
 
 
 @pytest.mark.parametrize("low", [True, False], ids=["of the image", "written"])
-@pytest.mark.parametrize("place", file_quarantine.FAILPOINTS)
+@pytest.mark.parametrize("place", FileQuarantine.failpoints)
 def test_killed_at_any_step_a_quarantine_is_finished_by_the_next_start(
     plain: Cell, place: str, low: bool, tmp_path: Path
 ) -> None:
@@ -312,7 +313,7 @@ def test_killed_at_any_step_a_quarantine_is_finished_by_the_next_start(
     assert list(path.parent.iterdir()) == []
 
 
-@pytest.mark.parametrize("place", file_quarantine.FAILPOINTS)
+@pytest.mark.parametrize("place", FileQuarantine.failpoints)
 def test_killed_at_any_step_and_its_container_started_again_it_is_finished_too(
     cell: Cell, place: str, tmp_path: Path
 ) -> None:
@@ -344,7 +345,7 @@ def test_a_container_that_ended_while_its_file_was_parked_is_told_with_the_place
     assert ".douse-" in answer.message
 
 
-@pytest.mark.parametrize("place", file_unquarantine.FAILPOINTS)
+@pytest.mark.parametrize("place", FileUnquarantine.failpoints)
 def test_killed_at_any_step_a_restore_is_finished_by_the_next_start(plain: Cell, place: str, tmp_path: Path) -> None:
     content = os.urandom(50_000)
     path = put(plain, content, low=True)
@@ -362,7 +363,7 @@ def test_killed_at_any_step_a_restore_is_finished_by_the_next_start(plain: Cell,
     assert [entry.name for entry in path.parent.iterdir()] == ["mal"]
 
 
-@pytest.mark.parametrize("place", file_acquire.FAILPOINTS)
+@pytest.mark.parametrize("place", FileAcquire.failpoints)
 def test_killed_at_any_step_acquiring_goes_on_and_leaves_one_object(plain: Cell, place: str, tmp_path: Path) -> None:
     content = os.urandom(50_000)
     put(plain, content, low=True)
@@ -495,7 +496,7 @@ def _race(
             claim = action.bind(job, rig.host)
         except WorkerError:
             continue
-        if not claim["present"] or claim["inode"] == inode:
+        if isinstance(claim, AbsentFile) or claim.inode == inode:
             continue
         naive += _inode(plain.path("/tmp/one") / "mal") == inode
         try:

@@ -20,11 +20,11 @@ from tests.engines import DockerRig
 from tests.fakes.failpoints import FakeFailpoints
 from tests.integration.container_desk import action
 from tests.netns import Netns, Wires, wired
-from workers.actions.base import Job
+from workers.actions.base import Effect, Job
 from workers.domain.command import ActionCommand, parameters_digest
 from workers.domain.errors import CommandRejected
 from workers.domain.ids import ExecutionId, Incarnation, KeyId, NodeId
-from workers.domain.outcome import NOTHING, Outcome, Report, Values
+from workers.domain.outcome import Outcome, Report
 from workers.domain.request import Actor, ActorKind
 from workers.domain.target import NetworkTarget
 from workers.host.containers.docker import EngineContainers
@@ -98,7 +98,7 @@ class Scene:
             return False
         return True
 
-    def job(self, name: str, *, number: int = 1, undoes: Values = NOTHING) -> Job[Any]:
+    def job(self, name: str, *, number: int = 1, undoes: Effect[Any] | None = None) -> Job[Any]:
         """A person's order of this moment."""
         now = self.clock.now_ns()
         command = ActionCommand(
@@ -119,13 +119,13 @@ class Scene:
         )
         return Job(command, action(name).parse({}), now + 60 * SECOND, undoes)
 
-    def run(self, name: str, **more: Any) -> tuple[Report, Values]:
+    def run(self, name: str, **more: Any) -> tuple[Report, Effect[Any]]:
         """From the order to the report, and what the journal would know of it."""
         job = self.job(name, **more)
         action(name).admit(job, self.host)
         claim = action(name).bind(job, self.host)
         report = action(name).execute(job, claim, self.host)
-        return report, {**claim, **report.outputs}
+        return report, Effect(claim, report.outputs)
 
 
 @pytest.fixture
@@ -138,8 +138,8 @@ def test_a_container_is_isolated_and_released(scene: Scene) -> None:
     assert scene.reaches()
     report, held = scene.run("isolate_network")
     assert (report.outcome, report.effect_holds) == (Outcome.COMPLETED, True), report.message
-    assert held["container_id"] == scene.container_id
-    assert held["interfaces"] == "eth0"
+    assert held.claim.container_id == scene.container_id
+    assert held.claim.interfaces == "eth0"
     assert not scene.reaches()
     assert action("isolate_network").lost(held, scene.host) == ""
     assert action("isolate_network").weakened(held, scene.host) == ""

@@ -17,6 +17,7 @@ import pytest
 
 from tests.cgroups import cgroups
 from tests.containerd.rig import ContainerdRig
+from tests.containing import effect_of
 from tests.engines import PATIENT, until
 from tests.guarantees.node import check_all
 from tests.guarantees.observation import Effect
@@ -127,9 +128,9 @@ def test_pause_and_unpause_keep_the_run_and_a_frozen_one_dies(rig: ContainerdRig
     pid = rig.pid(container_id)
     held = desk.run("pause_container", container_id[:12])
     assert (held.outcome, rig.tasks("paused")) == (Outcome.COMPLETED, [container_id])
-    assert action("pause_container").lost(held.outputs, desk.host) == ""
+    assert action("pause_container").lost(effect_of(held), desk.host) == ""
     assert desk.run("pause_container", container_id).outcome is Outcome.NO_ACTION
-    undone = desk.run("unpause_container", container_id, undoes=held.outputs)
+    undone = desk.run("unpause_container", container_id, undoes=effect_of(held))
     assert (undone.outcome, rig.tasks("paused"), rig.pid(container_id)) == (Outcome.COMPLETED, [], pid)
     assert desk.run("pause_container", container_id).outcome is Outcome.COMPLETED
     assert desk.run("kill_container", container_id).outcome is Outcome.COMPLETED
@@ -162,13 +163,13 @@ def test_what_was_contained_is_so_after_a_restart_of_the_daemon(rig: ContainerdR
     held = desk.run("pause_container", paused)
     rig.end(number)
     with pytest.raises(TransientFailure):
-        action("pause_container").lost(held.outputs, desk.host)
+        action("pause_container").lost(effect_of(held), desk.host)
     rig.start()
     assert (rig.state(killed), rig.state(stopped)) == ("exited", "exited")
     assert rig.state(paused) in ("running", "unknown"), "CRI cannot say it"
     assert rig.tasks("paused") == [paused], "containerd's shims go on without it"
-    assert action("pause_container").lost(held.outputs, desk.host) == ""
-    assert desk.run("unpause_container", paused, undoes=held.outputs).outcome is Outcome.COMPLETED
+    assert action("pause_container").lost(effect_of(held), desk.host) == ""
+    assert desk.run("unpause_container", paused, undoes=effect_of(held)).outcome is Outcome.COMPLETED
     assert rig.tasks("running").count(paused) == 1
     assert desk.run("kill_container", paused).outcome is Outcome.COMPLETED
     assert rig.state(paused) == "exited"

@@ -23,8 +23,7 @@ from tests.components import require as require_component
 from tests.detections import Order, falco_json, target_in, this_machine
 from tests.victims import Freezer, Victims, await_state, in_a_child, state_of, victims, wait_until
 from workers.actions.base import Begun, Done, NotDone, Pending
-from workers.actions.base.descendants import named
-from workers.actions.kill_process import FAILPOINTS
+from workers.actions.kill_process import KillProcess
 from workers.domain.errors import CommandRejected
 from workers.domain.outcome import Outcome, Report
 from workers.host.ports import Host
@@ -369,7 +368,7 @@ def test_a_protected_one_that_is_started_after_the_claim_saves_all_and_everybody
     )
     stopped = descendants(root)[0]
     order = _order(host, root)
-    assert [*named(order.bind())] == [stopped]
+    assert [*order.bind().named()] == [stopped]
     trees.victims.tell(root)
     trees.victims.read_line(root)
     wait_until(lambda: any(_exe(pid) == service for pid in descendants(root)))
@@ -411,7 +410,7 @@ def test_who_may_not_be_signalled_is_left_and_said(host: Host, trees: Trees) -> 
 # --- the worker dies --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", FAILPOINTS)
+@pytest.mark.parametrize("place", KillProcess.failpoints)
 def test_a_worker_that_is_killed_at_a_step_leaves_nobody_stopped_and_the_next_goes_on(
     host: Host, trees: Trees, place: str
 ) -> None:

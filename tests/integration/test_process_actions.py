@@ -192,7 +192,7 @@ def test_somebody_who_lets_it_go_on_is_told_of_once_and_there_is_nothing_to_undo
     os.kill(victim.pid, signal.SIGCONT)
     lost = site.until(lambda seen: [result for result in seen.results if result.alarm == EFFECT_LOST], timeout_s=60)
     assert [result.execution_id for result in lost] == [command.command_id]
-    assert "somebody let process" in lost[0].message
+    assert "was continued" in lost[0].message
     undo = resume(site, command)
     site.send(undo)
     refused = site.ended(undo.command_id)

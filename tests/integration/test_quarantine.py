@@ -23,7 +23,7 @@ from tests.components import require as require_component
 from tests.drivers.quarantine import MEGABYTE, TAKE, Rig
 from tests.fakes.failpoints import Crash, FakeFailpoints
 from tests.quarantining import ACL, CAPABILITY, NET_RAW, acl, copies, litter, seen
-from workers.actions import file_quarantine, file_unquarantine
+from workers.actions.file_quarantine import FileQuarantine, FileUnquarantine
 from workers.domain.ids import id_from_cause
 from workers.domain.outcome import Outcome, Report
 from workers.host.files.ports import VaultLimits
@@ -413,7 +413,7 @@ def test_a_file_that_grows_beyond_the_limit_keeps_its_name(files: Path, tmp_path
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("place", file_quarantine.FAILPOINTS)
+@pytest.mark.parametrize("place", FileQuarantine.failpoints)
 def test_killed_at_any_step_a_quarantine_is_finished_by_the_next_start(
     place: str, kernel: KernelFeatures, files: Path, tmp_path: Path
 ) -> None:
@@ -432,7 +432,7 @@ def test_killed_at_any_step_a_quarantine_is_finished_by_the_next_start(
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("place", file_unquarantine.FAILPOINTS)
+@pytest.mark.parametrize("place", FileUnquarantine.failpoints)
 def test_killed_at_any_step_a_restore_is_finished_by_the_next_start(
     place: str, kernel: KernelFeatures, files: Path, tmp_path: Path
 ) -> None:

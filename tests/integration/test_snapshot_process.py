@@ -17,7 +17,7 @@ import pytest
 
 from tests.drivers.acquire import GATHER, KEY, AcquireRig
 from tests.victims import Freezer, Victims, victims, wait_until
-from workers.actions import snapshot_process
+from workers.actions.snapshot_process import SnapshotProcess
 from workers.domain.outcome import Outcome, Report
 from workers.domain.targets.custody import custody_key
 from workers.system.failpoints import KILLED, VARIABLE
@@ -274,7 +274,7 @@ def test_a_copy_that_was_changed_on_the_spool_is_never_stored(started: Victims, 
 # --- a crash anywhere ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", snapshot_process.FAILPOINTS)
+@pytest.mark.parametrize("place", SnapshotProcess.failpoints)
 def test_killed_at_any_step_it_is_gone_on_with_and_leaves_one_object(
     place: str, started: Victims, tmp_path: Path
 ) -> None:

@@ -17,9 +17,8 @@ from tests.adversaries.programs import shapeshifter, started_in_c
 from tests.adversaries.stuck_call import StuckCall
 from tests.detections import Order, falco_json, target_in, this_machine
 from tests.victims import Freezer, Unit, Victims, await_state, in_a_child, state_of, victims, wait_until
-from workers.actions.base import Done, NotDone
-from workers.actions.resume_process import ResumeProcess
-from workers.actions.suspend_process import SuspendProcess
+from workers.actions.base import Done, Effect, NotDone
+from workers.actions.suspend_process import ResumeProcess, SuspendProcess
 from workers.domain.errors import CommandRejected, PermanentFailure, TransientFailure
 from workers.domain.outcome import Outcome, Report
 from workers.host.ports import Host
@@ -48,11 +47,11 @@ def _order(host: Host, pid: int) -> Order:
 
 
 def _undo(order: Order, report: Report) -> Order:
-    return Order(order.host, order.target, action=ResumeProcess(), undoes={**order.claim, **report.outputs})
+    return Order(order.host, order.target, action=ResumeProcess(), undoes=Effect(order.claim, report.outputs))
 
 
 def _lost(order: Order, report: Report) -> str:
-    return SuspendProcess().lost({**order.claim, **report.outputs}, order.host)
+    return SuspendProcess().lost(Effect(order.claim, report.outputs), order.host)
 
 
 def _threads(pid: int) -> set[str]:
@@ -307,7 +306,7 @@ def test_what_stopped_itself_for_the_moment_of_our_look_is_not_lost_sight_of(hos
     assert _lost(order, report) == ""
     os.kill(pid, signal.SIGCONT)
     wait_until(lambda: state_of(pid) == "S")
-    assert "somebody let process" in _lost(order, report)
+    assert "was continued" in _lost(order, report)
 
 
 def test_somebody_who_lets_it_go_on_is_noticed(host: Host, started: Victims) -> None:
@@ -317,7 +316,7 @@ def test_somebody_who_lets_it_go_on_is_noticed(host: Host, started: Victims) -> 
     assert _lost(order, report) == ""
     os.kill(pid, signal.SIGCONT)
     wait_until(lambda: state_of(pid) == "S")
-    assert "somebody let process" in _lost(order, report)
+    assert "was continued" in _lost(order, report)
     started.kill_unreaped(pid)
     assert "has ended" in _lost(order, report)
 

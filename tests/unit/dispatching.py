@@ -14,7 +14,7 @@ from tests.fakes.failpoints import FakeFailpoints
 from tests.fakes.signing import FakeSigner, FakeVerifier, fake_key, fake_keyset
 from tests.fakes.stores import MemoryLedger
 from tests.fakes.telemetry import FakeTelemetry
-from workers.actions.base import Action, FieldSpec, Job, Lane, NoParameters, NotDone, Permission, Probe, parameter
+from workers.actions.base import AnyAction, FieldSpec, Job, Lane, NoParameters, NotDone, Permission, Probe, parameter
 from workers.dispatcher.dispatcher import Dispatcher
 from workers.dispatcher.tails import Tails
 from workers.dispatcher.transaction import Services
@@ -60,7 +60,7 @@ class HaltParameters:
     grace: int = parameter("seconds", default=1, maximum=10)
 
 
-class _Made(Action[Any]):
+class _Made(AnyAction):
     """An action that only describes itself: a dispatcher never runs one."""
 
     summary = "made for a test"
@@ -77,13 +77,13 @@ class _Made(Action[Any]):
     def admit(self, job: Job[Any], host: Host) -> None:
         raise AssertionError
 
-    def bind(self, job: Job[Any], host: Host) -> Values:
+    def bind(self, job: Job[Any], host: Host) -> Any:
         raise AssertionError
 
-    def execute(self, job: Job[Any], claim: Values, host: Host) -> Report:
+    def execute(self, job: Job[Any], claim: Any, host: Host) -> Report:
         raise AssertionError
 
-    def probe(self, job: Job[Any], claim: Values, host: Host) -> Probe:
+    def probe(self, job: Job[Any], claim: Any, host: Host) -> Probe:
         return NotDone()
 
 
@@ -105,7 +105,7 @@ class GoOn(_Made):
     reversible_by = "halt"
 
 
-ACTIONS: Mapping[str, Action[Any]] = {action.name: action for action in (Kill(), Halt(), GoOn())}
+ACTIONS: Mapping[str, AnyAction] = {action.name: action for action in (Kill(), Halt(), GoOn())}
 
 
 class NoWriter:

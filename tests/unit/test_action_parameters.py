@@ -29,7 +29,7 @@ class Example:
     offset: int = parameter("Where.", default=-1, minimum=-10, maximum=10)
 
 
-class Sample(Action[Example]):
+class Sample(Action[Example, Any]):
     """An action that is never run."""
 
     name = "sample"
@@ -39,6 +39,7 @@ class Sample(Action[Example]):
     lane = Lane.CONTAINMENT
     target = ProcessTarget
     parameters: ClassVar[type] = Example
+    claims = ()
     outputs = ()
     privileges = ()
     mounts = ()
@@ -47,13 +48,13 @@ class Sample(Action[Example]):
     def admit(self, job: Job[Example], host: Host) -> None:
         raise NotImplementedError
 
-    def bind(self, job: Job[Example], host: Host) -> Values:
+    def bind(self, job: Job[Example], host: Host) -> Any:
         raise NotImplementedError
 
-    def execute(self, job: Job[Example], claim: Values, host: Host) -> Report:
+    def execute(self, job: Job[Example], claim: Any, host: Host) -> Report:
         raise NotImplementedError
 
-    def probe(self, job: Job[Example], claim: Values, host: Host) -> Probe:
+    def probe(self, job: Job[Example], claim: Any, host: Host) -> Probe:
         raise NotImplementedError
 
 

@@ -6,6 +6,7 @@ Only ``_staged`` grows, by one case for each new kind of target.
 from __future__ import annotations
 
 import dataclasses
+import pkgutil
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,11 +27,11 @@ from tests.fakes.vault import FakeVault
 from tests.strategies import targets
 from workers import actions
 from workers.actions import CATALOGUE, by_name
-from workers.actions.base import Action, Done, FieldSpec, Job, NotDone
+from workers.actions.base import AnyAction, Done, Effect, FieldSpec, Job, NotDone, values_of
 from workers.domain.command import ActionCommand, parameters_digest
-from workers.domain.errors import CommandRejected
+from workers.domain.errors import CommandRejected, PermanentFailure
 from workers.domain.ids import EventId, ExecutionId, Incarnation, KeyId, NodeId
-from workers.domain.outcome import NOTHING, Outcome, Report, Scalar, Values, code
+from workers.domain.outcome import Outcome, Report, Scalar, Values, code
 from workers.domain.request import Actor, ActorKind, Causation
 from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, Target
 from workers.host.ports import Host
@@ -55,7 +56,7 @@ each_action = pytest.mark.parametrize("action", CATALOGUE, ids=lambda action: ac
 scalars = st.one_of(st.text(max_size=40), st.integers(), st.booleans())
 
 
-def _command(action: Action[Any], target: Target | None, parameters: Values, *, now_ns: int = 1) -> ActionCommand:
+def _command(action: AnyAction, target: Target | None, parameters: Values, *, now_ns: int = 1) -> ActionCommand:
     return ActionCommand(
         command_id=ExecutionId("0199e0f7-0000-7000-8000-000000000001"),
         node_id=NodeId("0" * 32),
@@ -78,21 +79,21 @@ FORWARD = ExecutionId("0199e0f7-0000-7000-8000-000000000002")
 """What an undo undoes."""
 
 
-def _job(action: Action[Any], host: Host, target: Target | None = None, parameters: Values | None = None) -> Job[Any]:
+def _job(action: AnyAction, host: Host, target: Target | None = None, parameters: Values | None = None) -> Job[Any]:
     given_parameters = action.example["parameters"] if parameters is None else parameters
     now = host.clock.now_ns()
     command = _command(action, target or action.example["target"], given_parameters, now_ns=now)
     if action.undo_only:
         command = dataclasses.replace(command, undo_of=FORWARD)
-    undoes = _SAID.get(id(host), NOTHING) if action.undo_only else NOTHING
+    undoes = _EFFECTS.get(id(host)) if action.undo_only else None
     return Job(command, action.parse(given_parameters), now + action.timeout_s * 1_000_000_000, undoes)
 
 
-_SAID: dict[int, Values] = {}
+_EFFECTS: dict[int, Effect[Any]] = {}
 """What the journal would know of the execution that is undone, by the host that it ran on."""
 
 
-def _staged(action: Action[Any]) -> Host:
+def _staged(action: AnyAction) -> Host:
     """A host on which the action's own example can be run."""
     match action.example["target"]:
         case ProcessTarget(line=line, observed_at_ns=seen):
@@ -135,18 +136,24 @@ def _staged(action: Action[Any]) -> Host:
             raise NotImplementedError(f"teach _staged to make a {type(other).__name__}")
 
 
-def _run(action: Action[Any], job: Job[Any], host: Host) -> Report:
+def _run(action: AnyAction, job: Job[Any], host: Host) -> Report:
     action.admit(job, host)
     return action.execute(job, action.bind(job, host), host)
 
 
-def _run_forward(undo: Action[Any], host: Host) -> None:
-    """What there is to undo."""
+def _forward(undo: AnyAction) -> AnyAction:
+    """The action that an undo undoes."""
     (forward,) = (other for other in CATALOGUE if other.reversible_by == undo.name)
+    return forward
+
+
+def _run_forward(undo: AnyAction, host: Host) -> None:
+    """What there is to undo."""
+    forward = _forward(undo)
     job = _job(forward, host)
     job = dataclasses.replace(job, command=dataclasses.replace(job.command, command_id=FORWARD))
     claim = forward.bind(job, host)
-    _SAID[id(host)] = {**claim, **forward.execute(job, claim, host).outputs}
+    _EFFECTS[id(host)] = Effect(claim, forward.execute(job, claim, host).outputs)
 
 
 def test_names_are_unique_and_found_by_name() -> None:
@@ -156,13 +163,19 @@ def test_names_are_unique_and_found_by_name() -> None:
     assert by_name("rm_rf") is None
 
 
-def test_every_file_of_the_room_is_in_the_catalogue() -> None:
-    files = {path.stem for path in Path(actions.__file__).parent.glob("*.py")} - {"__init__"}
-    assert files == {action.name for action in CATALOGUE}
+def test_every_file_is_in_the_catalogue_and_an_undo_is_in_the_file_of_its_action() -> None:
+    modules = {each.name for each in pkgutil.iter_modules(actions.__path__)} - {"base"}
+    with_undo = {action.name for action in CATALOGUE if not action.undo_only}
+    assert modules == with_undo
+    for action in CATALOGUE:
+        module = type(action).__module__.removeprefix("workers.actions.").partition(".")[0]
+        assert module == (_forward(action).name if action.undo_only else action.name), (
+            "with what it undoes, in one file"
+        )
 
 
 @each_action
-def test_its_name_is_its_settings_key_and_the_lower_case_of_its_api_type(action: Action[Any]) -> None:
+def test_its_name_is_its_settings_key_and_the_lower_case_of_its_api_type(action: AnyAction) -> None:
     assert re.fullmatch(r"[a-z]+(?:_[a-z]+)+", action.name)
     assert action.name in ResponseActions.model_fields
     assert isinstance(getattr(ResponseActions(), action.name), ActionSwitch)
@@ -171,7 +184,7 @@ def test_its_name_is_its_settings_key_and_the_lower_case_of_its_api_type(action:
 
 
 @each_action
-def test_it_is_described_for_people_within_what_the_api_carries(action: Action[Any]) -> None:
+def test_it_is_described_for_people_within_what_the_api_carries(action: AnyAction) -> None:
     assert 0 < len(action.summary) <= 120
     assert not action.summary.endswith(".")
     assert action.drawbacks
@@ -186,7 +199,7 @@ def test_it_is_described_for_people_within_what_the_api_carries(action: Action[A
 
 
 @each_action
-def test_its_bounds_make_sense(action: Action[Any]) -> None:
+def test_its_bounds_make_sense(action: AnyAction) -> None:
     assert 1 <= action.ttl_s <= 3600
     assert 1 <= action.timeout_s <= 65_535
     assert dataclasses.is_dataclass(action.parameters)
@@ -197,7 +210,7 @@ def test_its_bounds_make_sense(action: Action[Any]) -> None:
 
 
 @each_action
-def test_what_undoes_it_exists_and_is_only_an_undo(action: Action[Any]) -> None:
+def test_what_undoes_it_exists_and_is_only_an_undo(action: AnyAction) -> None:
     if action.reversible_by is not None:
         reverse = by_name(action.reversible_by)
         assert reverse is not None
@@ -207,7 +220,7 @@ def test_what_undoes_it_exists_and_is_only_an_undo(action: Action[Any]) -> None:
 
 
 @each_action
-def test_its_privileges_are_capabilities_that_the_deployment_grants(action: Action[Any]) -> None:
+def test_its_privileges_are_capabilities_that_the_deployment_grants(action: AnyAction) -> None:
     assert set(action.privileges) <= CAPABILITIES
     compose = read_mapping(ROOT / "docker-compose.yml")
     granted = set(compose["services"]["node"]["cap_add"])
@@ -220,7 +233,7 @@ def test_its_privileges_are_capabilities_that_the_deployment_grants(action: Acti
 
 
 @each_action
-def test_its_example_travels_through_avro_unchanged(action: Action[Any]) -> None:
+def test_its_example_travels_through_avro_unchanged(action: AnyAction) -> None:
     target, parameters = action.example["target"], action.example["parameters"]
     assert type(action.example["target"]) is action.target
     codec = AvroCodec()
@@ -231,7 +244,7 @@ def test_its_example_travels_through_avro_unchanged(action: Action[Any]) -> None
 
 
 @each_action
-def test_parameters_may_come_as_text_as_published_clients_send_them(action: Action[Any]) -> None:
+def test_parameters_may_come_as_text_as_published_clients_send_them(action: AnyAction) -> None:
     parameters = action.example["parameters"]
     as_text = {name: _as_text(value) for name, value in parameters.items()}
     assert action.parse(as_text) == action.parse(parameters)
@@ -239,7 +252,7 @@ def test_parameters_may_come_as_text_as_published_clients_send_them(action: Acti
 
 @each_action
 @given(data=st.data())
-def test_junk_parameters_are_only_ever_rejected(action: Action[Any], data: st.DataObject) -> None:
+def test_junk_parameters_are_only_ever_rejected(action: AnyAction, data: st.DataObject) -> None:
     known = st.sampled_from([spec.name for spec in action.parameter_specs()] or ["nothing"])
     junk = data.draw(st.dictionaries(known | st.text(max_size=10), scalars, max_size=4))
     try:
@@ -254,7 +267,7 @@ def test_junk_parameters_are_only_ever_rejected(action: Action[Any], data: st.Da
 
 @each_action
 @given(target=st.none() | targets)
-def test_a_junk_target_is_only_ever_rejected_or_gone_and_nothing_is_touched(action: Action[Any], target: Any) -> None:
+def test_a_junk_target_is_only_ever_rejected_or_gone_and_nothing_is_touched(action: AnyAction, target: Any) -> None:
     host = _staged(action)
     now = host.clock.now_ns()
     parameters = action.example["parameters"]
@@ -282,7 +295,7 @@ def test_a_junk_target_is_only_ever_rejected_or_gone_and_nothing_is_touched(acti
 
 
 @each_action
-def test_its_example_runs_and_says_what_it_promised(action: Action[Any]) -> None:
+def test_its_example_runs_and_says_what_it_promised(action: AnyAction) -> None:
     host = _staged(action)
     report = _run(action, _job(action, host), host)
     assert report.outcome is Outcome.COMPLETED
@@ -293,7 +306,7 @@ def test_its_example_runs_and_says_what_it_promised(action: Action[Any]) -> None
 
 
 @each_action
-def test_a_second_run_finds_nothing_to_do(action: Action[Any]) -> None:
+def test_a_second_run_finds_nothing_to_do(action: AnyAction) -> None:
     host = _staged(action)
     _run(action, _job(action, host), host)
     again = _run(action, _job(action, host), host)
@@ -302,7 +315,7 @@ def test_a_second_run_finds_nothing_to_do(action: Action[Any]) -> None:
 
 
 @each_action
-def test_its_probe_knows_done_from_not_done(action: Action[Any]) -> None:
+def test_its_probe_knows_done_from_not_done(action: AnyAction) -> None:
     host = _staged(action)
     job = _job(action, host)
     claim = action.bind(job, host)
@@ -314,7 +327,7 @@ def test_its_probe_knows_done_from_not_done(action: Action[Any]) -> None:
 
 
 @each_action
-def test_a_dry_run_touches_nothing(action: Action[Any]) -> None:
+def test_a_dry_run_touches_nothing(action: AnyAction) -> None:
     host = _staged(action)
     job = _job(action, host)
     report = action.dry_run_report(job, action.bind(job, host), host)
@@ -324,19 +337,49 @@ def test_a_dry_run_touches_nothing(action: Action[Any]) -> None:
 
 
 @each_action
-def test_its_claim_is_flat_so_that_the_journal_can_hold_it(action: Action[Any]) -> None:
+def test_its_claim_is_flat_so_that_the_journal_can_hold_it(action: AnyAction) -> None:
     host = _staged(action)
     claim = action.bind(_job(action, host), host)
-    assert claim
-    assert all(isinstance(value, str | int | bool) for value in claim.values())
-    assert all(-(1 << 63) <= value < 1 << 63 for value in claim.values() if isinstance(value, int))
+    assert isinstance(claim, action.claims)
+    values = values_of(claim)
+    assert values
+    assert all(type(value) in (str, int, bool) for value in values.values())
+    assert all(-(1 << 63) <= value < 1 << 63 for value in values.values() if isinstance(value, int))
+
+
+@each_action
+def test_its_claim_comes_back_from_the_journal_as_it_was(action: AnyAction) -> None:
+    host = _staged(action)
+    claim = action.bind(_job(action, host), host)
+    values = values_of(claim)
+    assert action.claim_of(values) == claim
+    assert action.claim_of({**values, "of_a_newer_version": 1}) == claim
+    for shape in action.claims:
+        assert dataclasses.is_dataclass(shape)
+        optional = {each.name for each in dataclasses.fields(shape) if each.default is not dataclasses.MISSING}
+        older = action.claim_of({name: value for name, value in values.items() if name not in optional})
+        assert isinstance(older, action.claims)
+
+
+@each_action
+@given(data=st.data())
+def test_a_damaged_claim_is_only_ever_a_permanent_failure(action: AnyAction, data: st.DataObject) -> None:
+    names = st.sampled_from([each.name for shape in action.claims for each in dataclasses.fields(shape)])
+    junk = data.draw(st.dictionaries(names, scalars, max_size=30))
+    try:
+        values = values_of(action.claim_of(junk))
+        reason = ""
+    except PermanentFailure as failure:
+        values, reason = {}, failure.reason
+    assert reason in {"", "claim_unreadable"}
+    assert {name: junk[name] for name in values if name in junk}.items() <= values.items()
 
 
 def _as_text(value: Scalar) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _assert_reported_well(action: Action[Any], report: Report) -> None:
+def _assert_reported_well(action: AnyAction, report: Report) -> None:
     """Code and outputs are as declared."""
     reason = report.code.removeprefix(code(action.name, report.outcome, ""))
     assert re.fullmatch(r"[a-z]+(?:_[a-z]+)*", reason), report.code

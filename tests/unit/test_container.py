@@ -8,19 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workers.actions.base.container import claim_on_run
 from workers.domain.errors import CommandRejected
 from workers.domain.targets.container import (
     ContainerFacts,
     ContainerRef,
     ContainerState,
     RestartPolicy,
-    bound,
     choose,
     orchestrator,
-    policy_of,
     protection,
-    ref_of,
-    same_run,
     will_return,
     without,
 )
@@ -142,10 +139,10 @@ def test_orchestrators_are_known_by_their_labels(label: str, name: str) -> None:
 
 def test_a_claim_keeps_which_run_it_was() -> None:
     running = facts(policy=RestartPolicy("on-failure", 3))
-    claim = bound(running)
-    assert ref_of(claim) == running.ref
-    assert policy_of(claim) == running.policy
-    assert same_run(claim, running)
-    assert same_run(claim, replace(running, state=ContainerState.ENDED, pid=0))
-    assert not same_run(claim, replace(running, pid=4712))
-    assert not same_run(claim, replace(running, started_at_ns=SEEN))
+    claim = claim_on_run(running)
+    assert claim.ref == running.ref
+    assert claim.policy == running.policy
+    assert claim.is_run_of(running)
+    assert claim.is_run_of(replace(running, state=ContainerState.ENDED, pid=0))
+    assert not claim.is_run_of(replace(running, pid=4712))
+    assert not claim.is_run_of(replace(running, started_at_ns=SEEN))

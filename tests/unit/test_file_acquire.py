@@ -15,7 +15,7 @@ from tests.fakes.processes import FakeProcesses
 from tests.fakes.spool import FakeSpool
 from workers.actions.base import Begun, Done, Job, NotDone, Pending
 from workers.actions.base.gathering import KEPT_NS
-from workers.actions.file_acquire import FAILPOINTS, FileAcquire
+from workers.actions.file_acquire import FileAcquire
 from workers.domain.command import ActionCommand, parameters_digest
 from workers.domain.errors import CommandRejected, LimitExceeded, PermanentFailure, TransientFailure, WorkerError
 from workers.domain.ids import EventId, Incarnation, KeyId, NodeId, id_from_cause
@@ -87,7 +87,7 @@ class Bench:
         )
         return Job(replace(command, **more), ACTION.parse(parameters), self.clock.now_ns() + 60_000_000_000)
 
-    def bind(self, job: Job[Any] | None = None) -> Values:
+    def bind(self, job: Job[Any] | None = None) -> Any:
         job = job or self.job()
         ACTION.admit(job, self.host)
         return ACTION.bind(job, self.host)
@@ -95,7 +95,7 @@ class Bench:
     def run(self) -> Report:
         return ACTION.execute(self.job(), self.bind(), self.host)
 
-    def again(self, claim: Values) -> Report:
+    def again(self, claim: Any) -> Report:
         """What a node does with a claim that it finds after a crash."""
         match ACTION.probe(self.job(), claim, self.host):
             case Done(report=report) | Pending(report=report):
@@ -211,7 +211,7 @@ def test_a_reviewed_file_is_the_one_that_was_reviewed(bench: Bench) -> None:
         1,
     )
     target = FileTarget(path=PATH, observed_at_ns=NOON_NS, reviewed=reviewed)
-    assert bench.bind(bench.job(target))["identity"] == "reviewed"
+    assert bench.bind(bench.job(target)).identity == "reviewed"
     changed = replace(target, reviewed=replace(reviewed, mtime_ns=99))
     assert refusal(bench, bench.job(changed)) == "target_changed"
     other = bench.job(replace(target, reviewed=replace(reviewed, sha256="0" * 64)))
@@ -249,7 +249,7 @@ def test_a_file_that_is_written_to_is_kept_as_it_was_read_and_said_so(bench: Ben
 # --- crashes ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", FAILPOINTS)
+@pytest.mark.parametrize("place", FileAcquire.failpoints)
 def test_a_crash_anywhere_leaves_one_object_whose_digest_is_true(bench: Bench, place: str) -> None:
     claim = bench.bind()
     bench.failpoints.arm(place)
@@ -262,7 +262,7 @@ def test_a_crash_anywhere_leaves_one_object_whose_digest_is_true(bench: Bench, p
     assert set(bench.store.objects) == {KEY, custody_key(KEY)}
     assert hashlib.sha256(bench.store.objects[KEY]).hexdigest() == report.outputs["sha256"]
     assert bench.store.objects | before == bench.store.objects, "nothing was overwritten"
-    assert bench.spool.reads == (2 if place == FAILPOINTS[0] else 1)
+    assert bench.spool.reads == (2 if place == FileAcquire.failpoints[0] else 1)
 
 
 def test_a_crash_after_everything_is_no_second_run(bench: Bench) -> None:
@@ -416,7 +416,7 @@ def test_an_upload_that_the_store_has_not_begun_is_told_of_too(bench: Bench) -> 
     assert seen == [(Progress(ID, 0, 7),), (Progress(ID, 7, 7),)], "the object's put, and its custody record's"
 
 
-@pytest.mark.parametrize("place", FAILPOINTS)
+@pytest.mark.parametrize("place", FileAcquire.failpoints)
 def test_a_crash_anywhere_leaves_nothing_told(bench: Bench, place: str) -> None:
     bench.failpoints.arm(place)
     with pytest.raises(Crash):

@@ -15,14 +15,13 @@ from tests.fakes.object_store import FakeObjectStore
 from tests.fakes.processes import FakeProcesses
 from tests.fakes.spool import FakeSpool
 from tests.fakes.vault import FakeVault
-from workers.actions.base import Action, Begun, Job
+from workers.actions.base import AnyAction, Begun, Job
 from workers.actions.file_acquire import FileAcquire
-from workers.actions.file_quarantine import FileQuarantine
-from workers.actions.file_unquarantine import FileUnquarantine
+from workers.actions.file_quarantine import FileQuarantine, FileUnquarantine
 from workers.domain.command import ActionCommand, parameters_digest
 from workers.domain.errors import CommandRejected, Indeterminate, TransientFailure
 from workers.domain.ids import NO_EXECUTION, ExecutionId, Incarnation, KeyId, NodeId, id_from_cause
-from workers.domain.outcome import Outcome, Report, Values
+from workers.domain.outcome import Outcome, Report
 from workers.domain.request import Actor, ActorKind
 from workers.domain.target import FileTarget
 from workers.domain.targets.container import ContainerState
@@ -36,7 +35,7 @@ TAKEN = id_from_cause(NOON_NS, "taken")
 BACK = id_from_cause(NOON_NS, "back")
 NODE = NodeId("0" * 32)
 PATH = b"/tmp/xmrig"
-BOTH: list[Action[Any]] = [FileQuarantine(), FileAcquire()]
+BOTH: list[AnyAction] = [FileQuarantine(), FileAcquire()]
 each = pytest.mark.parametrize("action", BOTH, ids=lambda action: action.name)
 
 
@@ -68,7 +67,7 @@ class World:
         self.vault.put(PATH, b"malware", container_id=made.facts.ref.id)
         return made
 
-    def job(self, action: Action[Any], container_id: str = "", *, undo_of: ExecutionId = NO_EXECUTION) -> Job[Any]:
+    def job(self, action: AnyAction, container_id: str = "", *, undo_of: ExecutionId = NO_EXECUTION) -> Job[Any]:
         now = self.clock.now_ns()
         target = FileTarget(PATH, now, container_id or self.container.facts.ref.id[:12])
         command = ActionCommand(
@@ -89,12 +88,12 @@ class World:
         )
         return Job(command, action.parse({}), now + 60_000_000_000)
 
-    def bind(self, action: Action[Any], container_id: str = "") -> tuple[Job[Any], Values]:
+    def bind(self, action: AnyAction, container_id: str = "") -> tuple[Job[Any], Any]:
         job = self.job(action, container_id)
         action.admit(job, self.host)
         return job, action.bind(job, self.host)
 
-    def run(self, action: Action[Any]) -> Report:
+    def run(self, action: AnyAction) -> Report:
         job, claim = self.bind(action)
         return action.execute(job, claim, self.host)
 
@@ -114,7 +113,7 @@ def world() -> World:
     return World()
 
 
-def refusal(world: World, action: Action[Any], container_id: str = "") -> str:
+def refusal(world: World, action: AnyAction, container_id: str = "") -> str:
     with pytest.raises(CommandRejected) as caught:
         world.bind(action, container_id)
     assert world.vault.effects == 0
@@ -123,7 +122,7 @@ def refusal(world: World, action: Action[Any], container_id: str = "") -> str:
 
 
 @each
-def test_the_file_is_that_of_the_one_container_meant(world: World, action: Action[Any]) -> None:
+def test_the_file_is_that_of_the_one_container_meant(world: World, action: AnyAction) -> None:
     world.vault.put(PATH, b"the host's")
     report = world.run(action)
     assert report.outcome is Outcome.COMPLETED
@@ -143,13 +142,13 @@ def test_its_manifest_says_which_run_it_was_taken_from(world: World) -> None:
 
 
 @each
-def test_a_host_path_needs_no_runtime(world: World, action: Action[Any]) -> None:
+def test_a_host_path_needs_no_runtime(world: World, action: AnyAction) -> None:
     world.vault.put(PATH, b"the host's")
     job = world.job(action)
     command = replace(job.command, target=FileTarget(PATH, NOON_NS))
     host = replace(world.host, containers=None)
     claim = action.bind(replace(job, command=command), host)
-    assert claim["container_id"] == ""
+    assert claim.container_id == ""
     assert action.execute(replace(job, command=command), claim, host).outcome is Outcome.COMPLETED
 
 
@@ -157,7 +156,7 @@ def test_a_host_path_needs_no_runtime(world: World, action: Action[Any]) -> None
 
 
 @each
-def test_which_container_is_meant_is_told_as_for_the_actions_on_containers(world: World, action: Action[Any]) -> None:
+def test_which_container_is_meant_is_told_as_for_the_actions_on_containers(world: World, action: AnyAction) -> None:
     assert refusal(world, action, "f" * 64) == "container_unknown"
     assert refusal(world, action, "xmrig") == "invalid_target"
     twins = [world.spawn(container_id="abcdef012345" + digit).facts.ref.id for digit in "12"]
@@ -172,25 +171,25 @@ def test_which_container_is_meant_is_told_as_for_the_actions_on_containers(world
 
 @each
 @pytest.mark.parametrize("state", [ContainerState.ENDED, ContainerState.CREATED, ContainerState.RESTARTING])
-def test_a_container_that_does_not_run_shows_no_files(world: World, action: Action[Any], state: ContainerState) -> None:
+def test_a_container_that_does_not_run_shows_no_files(world: World, action: AnyAction, state: ContainerState) -> None:
     world.container.facts = replace(world.container.facts, state=state, pid=0)
     assert refusal(world, action) == "container_not_running"
 
 
 @each
-def test_the_word_of_a_users_own_runtime_for_a_pid_is_not_enough(world: World, action: Action[Any]) -> None:
+def test_the_word_of_a_users_own_runtime_for_a_pid_is_not_enough(world: World, action: AnyAction) -> None:
     world.container.facts = replace(world.container.facts, owner=1000)
     assert refusal(world, action) == "container_of_user"
 
 
 @each
-def test_without_a_runtime_it_is_refused(world: World, action: Action[Any]) -> None:
+def test_without_a_runtime_it_is_refused(world: World, action: AnyAction) -> None:
     world.host = replace(world.host, containers=None)
     assert refusal(world, action) == "no_runtime"
 
 
 @each
-def test_a_runtime_that_does_not_answer_is_asked_again_later(world: World, action: Action[Any]) -> None:
+def test_a_runtime_that_does_not_answer_is_asked_again_later(world: World, action: AnyAction) -> None:
     world.containers.down = True
     with pytest.raises(TransientFailure):
         world.bind(action)
@@ -218,14 +217,14 @@ def test_what_lies_elsewhere_is_not(path: bytes) -> None:
 
 
 @each
-def test_a_hosts_protected_file_is_protected_where_it_is_mounted(world: World, action: Action[Any]) -> None:
+def test_a_hosts_protected_file_is_protected_where_it_is_mounted(world: World, action: AnyAction) -> None:
     places = ProtectedPaths({world.vault.files[world.key].identity: "names this machine's users"})
     world.vault.places = world.spool.secret = places
     assert refusal(world, action) in {"protected_target", "approval_missing"}
 
 
 @each
-def test_a_run_that_ended_after_the_claim_is_not_followed_into_the_next(world: World, action: Action[Any]) -> None:
+def test_a_run_that_ended_after_the_claim_is_not_followed_into_the_next(world: World, action: AnyAction) -> None:
     job, claim = world.bind(action)
     world.vault.gone.add(world.container.facts.pid)
     world.containers.restart(world.container)
@@ -334,7 +333,7 @@ def test_a_directory_of_a_container_is_known_by_its_root(
 # --- a crash, and its container not what it was -----------------------------------------------------------------------
 
 
-def crashed(world: World, point: str) -> tuple[Job[Any], Values]:
+def crashed(world: World, point: str) -> tuple[Job[Any], Any]:
     job, claim = world.bind(FileQuarantine())
     world.failpoints.arm(f"file_quarantine.{point}")
     with pytest.raises(Crash):

@@ -15,11 +15,11 @@ from tests.fakes.object_store import FakeObjectStore
 from tests.fakes.processes import FakeProcesses
 from tests.fakes.spool import FakeSpool
 from workers.actions.base import Begun, Done, Job, NotDone, Pending
-from workers.actions.get_logs import FAILPOINTS, GetLogs
+from workers.actions.get_logs import GetLogs
 from workers.domain.command import ActionCommand, parameters_digest
 from workers.domain.errors import CommandRejected, PermanentFailure, TransientFailure
 from workers.domain.ids import Incarnation, KeyId, NodeId, id_from_cause
-from workers.domain.outcome import Outcome, Report, Values
+from workers.domain.outcome import Outcome, Report
 from workers.domain.request import Actor, ActorKind
 from workers.domain.target import ContainerTarget, FileTarget, Target
 from workers.domain.targets.custody import custody_key, object_key
@@ -78,7 +78,7 @@ class Bench:
         )
         return Job(command, ACTION.parse(parameters), self.clock.now_ns() + 60 * SECOND)
 
-    def bind(self, job: Job[Any] | None = None) -> Values:
+    def bind(self, job: Job[Any] | None = None) -> Any:
         job = job or self.job()
         ACTION.admit(job, self.host)
         return ACTION.bind(job, self.host)
@@ -87,7 +87,7 @@ class Bench:
         job = self.job(None, **parameters)
         return ACTION.execute(job, self.bind(job), self.host)
 
-    def again(self, claim: Values) -> Report:
+    def again(self, claim: Any) -> Report:
         match ACTION.probe(self.job(), claim, self.host):
             case Done(report=report) | Pending(report=report):
                 return report
@@ -224,7 +224,7 @@ def test_a_stream_that_breaks_off_is_begun_anew_and_nothing_of_it_stays(bench: B
 # --- crashes ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", FAILPOINTS)
+@pytest.mark.parametrize("place", GetLogs.failpoints)
 def test_a_crash_anywhere_leaves_one_object_whose_digest_is_true(bench: Bench, place: str) -> None:
     claim = bench.bind()
     bench.failpoints.arm(place)
@@ -237,4 +237,4 @@ def test_a_crash_anywhere_leaves_one_object_whose_digest_is_true(bench: Bench, p
     assert set(bench.store.objects) == {KEY, custody_key(KEY)}
     assert hashlib.sha256(bench.store.objects[KEY]).hexdigest() == report.outputs["sha256"]
     assert bench.store.objects | before == bench.store.objects, "nothing was overwritten"
-    assert len(bench.containers.asked) == (2 if place == FAILPOINTS[0] else 1)
+    assert len(bench.containers.asked) == (2 if place == GetLogs.failpoints[0] else 1)

@@ -12,7 +12,7 @@ from tests.fakes.failpoints import Crash
 from tests.fakes.network import BROKER, JUMP, STORE
 from tests.isolating import FORWARD, ISOLATE, OTHER, World
 from workers.actions.base import Begun, Done, NotDone, Pending
-from workers.actions.isolate_network import FAILPOINTS
+from workers.actions.isolate_network import IsolateNetwork
 from workers.domain.errors import CommandRejected, PermanentFailure, TransientFailure
 from workers.domain.outcome import Outcome
 from workers.domain.target import ContainerTarget, NetworkTarget, Target
@@ -143,7 +143,7 @@ def test_rules_that_somebody_flushes_during_the_test_are_told_as_failed(world: W
     assert "taken away" in report.message
 
 
-@pytest.mark.parametrize("place", FAILPOINTS)
+@pytest.mark.parametrize("place", IsolateNetwork.failpoints)
 def test_a_worker_that_dies_at_a_step_is_settled_by_the_probe(world: World, place: str) -> None:
     if place.endswith("taken_back"):
         world.network.here.leaks = "a packet got out"
@@ -196,7 +196,7 @@ def test_an_isolation_that_another_put_in_place_since_the_claim_stays(world: Wor
     world.network.before["begin"] = lambda: world.network.here.stand(OTHER)
     with pytest.raises(TransientFailure):
         ISOLATE.execute(job, claim, world.host)
-    assert ISOLATE.bind(job, world.host)["found_by"] == OTHER
+    assert ISOLATE.bind(job, world.host).found_by == OTHER
 
 
 def test_its_own_isolation_is_not_made_twice(world: World) -> None:
@@ -302,13 +302,13 @@ def test_a_container_that_has_ended_has_no_network(world: World) -> None:
     world.containers.end(world.container)
     assert code_of(ISOLATE.execute(job, claim, world.host)) == "not_running"
     job, claim = world.bind(world.of_container)
-    assert claim["namespace"] == 0
+    assert claim.namespace == 0
     assert code_of(ISOLATE.execute(job, claim, world.host)) == "not_running"
     found = ISOLATE.probe(job, claim, world.host)
     assert isinstance(found, Done)
     assert "does not run" in ISOLATE.dry_run_report(job, claim, world.host).message
     world.container.removed = True
-    assert code_of(ISOLATE.execute(job, {**claim, "namespace": 7}, world.host)) == "target_gone"
+    assert code_of(ISOLATE.execute(job, replace(claim, namespace=7), world.host)) == "target_gone"
 
 
 def test_a_process_that_ends_as_it_is_opened_is_a_container_that_has_ended(world: World) -> None:

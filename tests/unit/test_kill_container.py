@@ -7,7 +7,7 @@ import pytest
 from tests.containing import World, code_of
 from tests.fakes.failpoints import Crash
 from workers.actions.base import Begun, Done, NotDone, Pending
-from workers.actions.kill_container import FAILPOINTS, KillContainer
+from workers.actions.kill_container import KillContainer
 from workers.domain.errors import CommandRejected, Indeterminate, PermanentFailure, TransientFailure
 from workers.domain.outcome import Outcome
 from workers.domain.target import FileTarget
@@ -178,7 +178,7 @@ def test_a_kill_that_was_never_carried_out_may_be_asked_for_again(world: World) 
 # --- crashes ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", FAILPOINTS)
+@pytest.mark.parametrize("place", KillContainer.failpoints)
 def test_a_crash_at_any_step_ends_in_one_kill_and_the_first_policy_is_remembered(world: World, place: str) -> None:
     container = world.container(policy=ALWAYS)
     world.failpoints.arm(place)

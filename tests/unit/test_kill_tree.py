@@ -14,10 +14,10 @@ from tests.fakes.failpoints import Crash
 from tests.fakes.processes import FakeProcess
 from tests.sighting import SECOND, World, reason_of
 from workers.actions.base import Begun, Done, Job, NotDone, Pending
-from workers.actions.base.descendants import MOST_NAMED, named
-from workers.actions.kill_process import FAILPOINTS, KillParameters, KillProcess
+from workers.actions.base.descendants import MOST_NAMED, TreeClaim
+from workers.actions.kill_process import KillParameters, KillProcess
 from workers.domain.errors import CommandRejected, PermanentFailure
-from workers.domain.outcome import Outcome, Values
+from workers.domain.outcome import Outcome
 
 
 class Family(World):
@@ -99,7 +99,7 @@ def test_without_it_only_the_one_dies(family: Family) -> None:
 
 def test_the_claim_names_everybody_before_anybody_is_touched(family: Family) -> None:
     claim = family.bind(family.order())
-    assert [*named(claim)] == [pid_of(each) for each in (family.first, family.second, family.grandchild)]
+    assert [*claim.named()] == [pid_of(each) for each in (family.first, family.second, family.grandchild)]
     assert family.processes.effects == 0
 
 
@@ -257,7 +257,7 @@ def test_a_wide_tree_dies_in_rounds(family: Family) -> None:
     family.action = Few()
     family.all += [family.child(family.root) for _ in range(20)]
     job = family.order()
-    claim = {**family.bind(job), "descendants_named": ""}
+    claim = replace(family.bind(job), descendants_named="")
     report = family.action.execute(job, claim, family.host)
     assert family.at_large == []
     assert (report.outcome, report.outputs["killed"]) == (Outcome.COMPLETED, 24)
@@ -268,7 +268,7 @@ def test_a_wide_tree_dies_in_rounds(family: Family) -> None:
 def test_a_tree_dies_in_rounds_where_descriptors_are_short(family: Family, walked: bool) -> None:
     family.all += [family.child(family.root) for _ in range(60)]
     job = family.order()
-    claim = {**family.bind(job), "descendants_named": ""} if walked else family.bind(job)
+    claim = replace(family.bind(job), descendants_named="") if walked else family.bind(job)
     family.processes.room = 30
     report = family.action.execute(job, claim, family.host)
     assert (report.outcome, report.outputs["killed"]) == (Outcome.COMPLETED, 64)
@@ -282,7 +282,7 @@ def test_of_a_deep_tree_some_may_escape_and_it_is_said(family: Family) -> None:
         chain.append(family.child(chain[-1]))
     family.all += chain
     job = family.order()
-    claim = {**family.bind(job), "descendants_named": ""}
+    claim = replace(family.bind(job), descendants_named="")
     report = family.action.execute(job, claim, family.host)
     assert report.outcome is Outcome.PARTIAL
     assert "escaped" in report.message
@@ -293,8 +293,8 @@ def test_a_claim_names_as_many_as_it_holds_and_the_rest_dies_too(family: Family)
     family.all += [family.child(family.root) for _ in range(MOST_NAMED)]
     job = family.order()
     claim = family.bind(job)
-    assert len(named(claim)) == MOST_NAMED
-    assert not claim["descendants_named_all"]
+    assert len(claim.named()) == MOST_NAMED
+    assert not claim.descendants_named_all
     assert family.action.execute(job, claim, family.host).outputs["killed"] == len(family.all)
     assert family.at_large == []
 
@@ -308,7 +308,7 @@ def test_a_short_time_is_shared_between_looking_and_waiting(family: Family) -> N
 # --- crashes ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", FAILPOINTS)
+@pytest.mark.parametrize("place", KillProcess.failpoints)
 def test_a_crash_at_any_step_leaves_nobody_stopped_for_ever_and_nobody_alive(family: Family, place: str) -> None:
     born = family.forks(family.second)
     job = family.order()
@@ -336,6 +336,26 @@ def test_a_dry_run_says_how_many(family: Family) -> None:
     assert family.processes.effects == 0
 
 
+TREE = TreeClaim(
+    pid=1,
+    boot_id="",
+    start_ticks=1,
+    serial=1,
+    started_at=1,
+    exe="",
+    name="",
+    command_line="",
+    user_id=0,
+    cgroup="",
+    container_init=False,
+    identity="",
+    tree=True,
+    stopped_before=False,
+    descendants=0,
+    descendants_named_all=True,
+    descendants_named="",
+)
+
 numbers = st.integers(1, (1 << 63) - 1)
 
 
@@ -345,10 +365,10 @@ people = st.tuples(st.integers(1, 1 << 22), numbers, numbers, st.booleans())
 @given(st.dictionaries(st.integers(1, 1 << 22), people, max_size=20))
 def test_what_a_claim_names_can_be_read_again(family_of: dict[int, tuple[int, int, int, bool]]) -> None:
     words = [f"{pid}.{up}.{ticks}.{no}{'T' * stopped}" for pid, (up, ticks, no, stopped) in family_of.items()]
-    claim: Values = {"boot_id": "boot", "descendants_named": " ".join(words)}
+    claim = replace(TREE, boot_id="boot", descendants_named=" ".join(words))
     read = {
         pid: (one.parent, one.identity.start_ticks, one.identity.serial, one.stopped_before)
-        for pid, one in named(claim).items()
+        for pid, one in claim.named().items()
     }
     assert read == family_of
 
@@ -382,7 +402,7 @@ def test_whatever_the_tree_nobody_stays_stopped_and_no_protected_one_dies(data: 
     if data.draw(st.booleans(), label="one turns out to be protected"):
         family.processes.line = (pid_of(family.all[data.draw(st.integers(1, len(family.all) - 1))]), 1)
     if crashes:
-        family.failpoints.arm(data.draw(st.sampled_from(FAILPOINTS)))
+        family.failpoints.arm(data.draw(st.sampled_from(KillProcess.failpoints)))
     try:
         report = family.action.execute(job, claim, family.host)
     except Crash:

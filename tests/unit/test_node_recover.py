@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.fakes.failpoints import Crash
 from tests.fakes.node import NodeBench
 from tests.guarantees.node import check_all
+from workers.domain.command import ActionCommand
 from workers.domain.errors import JournalAway, LimitExceeded
 from workers.domain.journal_entry import EntryState
 from workers.domain.outcome import Outcome, Stage
@@ -95,6 +98,39 @@ def test_a_claimed_command_of_an_action_that_this_version_lacks_fails(bench: Nod
     bench.settle()
     ended = bench.results(command.command_id)[-1]
     assert (ended.outcome, ended.code) == (Outcome.FAILED, "scripted_kill_error_unsupported")
+
+
+def damage_claim(bench: NodeBench, command: ActionCommand) -> None:
+    """The journal holds a claim that this version cannot read."""
+    entry = bench.journal.entry(command.command_id)
+    assert entry is not None
+    with bench.journal.begin() as tx:
+        tx.put(replace(entry, claim={"number": "one"}))
+
+
+def test_a_claim_that_cannot_be_read_ends_as_failed_and_nothing_is_run(bench: NodeBench) -> None:
+    command = bench.command()
+    bench.send(command)
+    crash_at(bench, "node.execute.before")
+    bench.restart()
+    damage_claim(bench, command)
+    bench.settle()
+    ended = bench.results(command.command_id)[-1]
+    assert (ended.outcome, ended.code) == (Outcome.FAILED, "scripted_kill_error_claim_unreadable")
+    assert (bench.world.touched, bench.telemetry.counts.get("node.bugs", 0)) == (0, 0)
+
+
+def test_what_was_done_on_a_claim_that_cannot_be_read_is_not_undone(bench: NodeBench) -> None:
+    command = bench.command("scripted_stop")
+    bench.send(command)
+    bench.settle()
+    damage_claim(bench, command)
+    bench.effect_watch.step()
+    undo = bench.command("scripted_start", undo_of=command.command_id, target=None)
+    bench.send(undo)
+    bench.settle()
+    ended = bench.results(undo.command_id)[-1]
+    assert (ended.outcome, ended.code) == (Outcome.FAILED, "scripted_start_error_claim_unreadable")
 
 
 def test_a_received_command_goes_on_and_an_expired_one_is_expired(bench: NodeBench) -> None:

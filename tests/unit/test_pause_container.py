@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from tests.containing import World, code_of
+from tests.containing import World, code_of, effect_of
 from tests.fakes.failpoints import Crash
 from workers.actions.base import Done, NotDone, Pending
-from workers.actions.pause_container import FAILPOINTS, PauseContainer
+from workers.actions.pause_container import PauseContainer
 from workers.domain.errors import Indeterminate, PermanentFailure, TransientFailure
 from workers.domain.outcome import Outcome
 from workers.domain.targets.container import ContainerState
@@ -84,7 +84,7 @@ def test_a_refusal_of_one_that_is_paused_now_is_none(world: World) -> None:
     assert world.run(container).outcome is Outcome.COMPLETED
 
 
-@pytest.mark.parametrize("place", FAILPOINTS)
+@pytest.mark.parametrize("place", PauseContainer.failpoints)
 def test_a_crash_after_the_pause_is_found_done(world: World, place: str) -> None:
     container = world.container()
     world.failpoints.arm(place)
@@ -113,7 +113,7 @@ def test_a_pause_without_an_answer_is_looked_for(world: World) -> None:
 
 def test_a_lost_pause_is_noticed(world: World) -> None:
     container = world.container()
-    held = world.run(container).outputs
+    held = effect_of(world.run(container))
     assert world.action.lost(held, world.host) == ""
     world.containers.unpause(container.facts.ref)
     assert world.action.lost(held, world.host) == "it is running"

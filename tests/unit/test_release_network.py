@@ -11,7 +11,7 @@ from tests.fakes.failpoints import Crash
 from tests.isolating import OTHER, RELEASE, World
 from workers.actions.base import Done, NotDone, Pending
 from workers.domain.errors import CommandRejected, TransientFailure
-from workers.domain.outcome import NOTHING, Outcome
+from workers.domain.outcome import Outcome
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_what_was_flushed_is_no_failure(world: World) -> None:
 def test_what_is_there_again_is_tried_again(world: World) -> None:
     held = world.isolated(world.of_host)
     job, claim = world.bind_release(held)
-    by = str(held["isolation"])
+    by = held.claim.isolation
 
     def stubborn() -> None:
         world.network.before["barrier"] = lambda: world.network.here.stand(by)
@@ -63,7 +63,7 @@ def test_what_is_there_again_is_tried_again(world: World) -> None:
 
 def test_only_an_undo_of_an_isolation_is_bound(world: World) -> None:
     with pytest.raises(CommandRejected) as caught:
-        world.bind_release(NOTHING)
+        world.bind_release(None)
     assert caught.value.reason == "nothing_to_revert"
 
 

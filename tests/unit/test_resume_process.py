@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import signal
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from tests.fakes.failpoints import Crash
 from tests.sighting import World, reason_of
-from workers.actions.base import Done, NotDone
-from workers.actions.resume_process import FAILPOINTS, ResumeProcess
-from workers.actions.suspend_process import SuspendProcess
+from workers.actions.base import Done, Effect, NotDone
+from workers.actions.suspend_process import ResumeProcess, SuspendProcess
 from workers.domain.errors import CommandRejected, TransientFailure
 from workers.domain.ids import NO_EXECUTION
-from workers.domain.outcome import NOTHING, Outcome, Report, Values
+from workers.domain.outcome import Outcome, Report
 
 
 class Undo:
@@ -27,13 +27,13 @@ class Undo:
         claim = self.world.bind(forward)
         report = self.world.action.execute(forward, claim, self.world.host)
         self.world.action = ResumeProcess()
-        self.job = self.world.job(forward.target, undoes={**claim, **report.outputs})
+        self.job = self.world.job(forward.target, undoes=Effect(claim, report.outputs))
         self.miner.signals.clear()
 
-    def bind(self) -> Values:
+    def bind(self) -> Any:
         return self.world.bind(self.job)
 
-    def run(self, claim: Values | None = None) -> Report:
+    def run(self, claim: Any | None = None) -> Report:
         return self.world.action.execute(self.job, claim or self.bind(), self.world.host)
 
 
@@ -85,10 +85,12 @@ def test_whoever_has_its_pid_now_is_not_let_go_on() -> None:
 
 def test_a_process_that_was_not_suspended_here_is_not_ours_to_let_go_on() -> None:
     undo = Undo()
-    undo.job = undo.world.job(undo.job.target, undoes=NOTHING)
+    undo.job = undo.world.job(undo.job.target, undoes=None)
     assert refused(undo) == "nothing_to_revert"
     others = Undo()
-    others.job = others.world.job(others.job.target, undoes={**others.job.undoes, "stopped_before": True})
+    assert others.job.undoes is not None
+    stopped_before = replace(others.job.undoes.claim, stopped_before=True)
+    others.job = others.world.job(others.job.target, undoes=Effect(stopped_before, {}))
     assert refused(others) == "nothing_to_revert"
     undo.job = replace(undo.job, command=replace(undo.job.command, undo_of=NO_EXECUTION))
     assert refused(undo) == "undo_only"
@@ -111,7 +113,7 @@ def test_one_that_is_stopped_again_is_tried_again() -> None:
     assert isinstance(undo.world.action.probe(undo.job, claim, undo.world.host), NotDone)
 
 
-@pytest.mark.parametrize("place", FAILPOINTS)
+@pytest.mark.parametrize("place", ResumeProcess.failpoints)
 def test_a_crash_after_the_signal_is_found_done(place: str) -> None:
     undo = Undo()
     claim = undo.bind()

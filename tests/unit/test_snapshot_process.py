@@ -16,12 +16,12 @@ from tests.fakes.object_store import FakeObjectStore
 from tests.fakes.processes import FakeProcess, FakeProcesses
 from tests.fakes.spool import FakeSpool
 from workers.actions.base import Begun, Done, Job, NotDone, Pending
-from workers.actions.snapshot_process import FAILPOINTS, SnapshotProcess
+from workers.actions.snapshot_process import SnapshotProcess
 from workers.domain.command import ActionCommand, parameters_digest
 from workers.domain.errors import CommandRejected, LimitExceeded, TransientFailure
 from workers.domain.event import ProcessRef
 from workers.domain.ids import EventId, Incarnation, KeyId, NodeId, id_from_cause
-from workers.domain.outcome import Outcome, Report, Values
+from workers.domain.outcome import Outcome, Report
 from workers.domain.request import Actor, ActorKind, Causation
 from workers.domain.target import FileTarget, ProcessTarget, Target
 from workers.domain.targets.custody import custody_key, object_key
@@ -81,7 +81,7 @@ class Bench:
         )
         return Job(command, ACTION.parse(parameters), self.clock.now_ns() + 60_000_000_000)
 
-    def bind(self, job: Job[Any] | None = None) -> Values:
+    def bind(self, job: Job[Any] | None = None) -> Any:
         job = job or self.job()
         ACTION.admit(job, self.host)
         return ACTION.bind(job, self.host)
@@ -89,7 +89,7 @@ class Bench:
     def run(self) -> Report:
         return ACTION.execute(self.job(), self.bind(), self.host)
 
-    def again(self, claim: Values) -> Report:
+    def again(self, claim: Any) -> Report:
         match ACTION.probe(self.job(), claim, self.host):
             case Done(report=report) | Pending(report=report):
                 return report
@@ -211,7 +211,7 @@ def test_a_limit_that_holds_no_snapshot_at_all_fails_it(bench: Bench) -> None:
 # --- crashes ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", FAILPOINTS)
+@pytest.mark.parametrize("place", SnapshotProcess.failpoints)
 def test_a_crash_anywhere_leaves_one_object_whose_digest_is_true(bench: Bench, place: str) -> None:
     claim = bench.bind()
     bench.failpoints.arm(place)
@@ -224,7 +224,7 @@ def test_a_crash_anywhere_leaves_one_object_whose_digest_is_true(bench: Bench, p
     assert set(bench.store.objects) == {KEY, custody_key(KEY)}
     assert hashlib.sha256(bench.store.objects[KEY]).hexdigest() == report.outputs["sha256"]
     assert bench.store.objects | before == bench.store.objects, "nothing was overwritten"
-    assert bench.spool.reads == (2 if place == FAILPOINTS[0] else 1)
+    assert bench.spool.reads == (2 if place == SnapshotProcess.failpoints[0] else 1)
 
 
 def test_what_was_sealed_is_stored_though_the_process_has_ended_since(bench: Bench) -> None:

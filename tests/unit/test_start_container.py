@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.containing import World, code_of
 from tests.fakes.containers import FakeContainer
 from tests.fakes.failpoints import Crash
-from workers.actions.base import Begun, Done, Job, NotDone, Pending
-from workers.actions.start_container import FAILPOINTS, StartContainer
-from workers.actions.stop_container import StopContainer
+from workers.actions.base import Begun, Done, Effect, Job, NotDone, Pending
+from workers.actions.stop_container import StartContainer, StopContainer
 from workers.domain.errors import CommandRejected, Indeterminate, TransientFailure
-from workers.domain.outcome import NOTHING, Outcome, Report, Values
+from workers.domain.outcome import Outcome, Report
 from workers.domain.targets.container import RestartPolicy
 from workers.host.containers.ports import Refusal
 
@@ -28,18 +29,18 @@ class Undo:
         job, claim = self.world.bind(self.container)
         report = self.world.action.execute(job, claim, self.world.host)
         self.action = self.world.action = StartContainer()
-        self.job: Job[object] = self.world.job(target, undoes={**claim, **report.outputs})
+        self.job: Job[Any] = self.world.job(target, undoes=Effect(claim, report.outputs))
         self.container.calls.clear()
 
-    def bind(self) -> Values:
-        self.action.admit(self.job, self.world.host)  # type: ignore[arg-type]
-        return self.action.bind(self.job, self.world.host)  # type: ignore[arg-type]
+    def bind(self) -> Any:
+        self.action.admit(self.job, self.world.host)
+        return self.action.bind(self.job, self.world.host)
 
-    def run(self, claim: Values | None = None) -> Report:
-        return self.action.execute(self.job, claim or self.bind(), self.world.host)  # type: ignore[arg-type]
+    def run(self, claim: Any | None = None) -> Report:
+        return self.action.execute(self.job, claim or self.bind(), self.world.host)
 
-    def probe(self, claim: Values) -> object:
-        return self.action.probe(self.job, claim, self.world.host)  # type: ignore[arg-type]
+    def probe(self, claim: Any) -> object:
+        return self.action.probe(self.job, claim, self.world.host)
 
 
 def refused(undo: Undo) -> str:
@@ -101,7 +102,7 @@ def test_one_that_was_removed_cannot_be_started() -> None:
 
 def test_without_a_stop_in_the_journal_there_is_nothing_to_start() -> None:
     undo = Undo()
-    undo.job = undo.world.job(undo.world.target(undo.container), undoes=NOTHING)
+    undo.job = undo.world.job(undo.world.target(undo.container), undoes=None)
     assert refused(undo) == "nothing_to_revert"
 
 
@@ -128,7 +129,7 @@ def test_a_start_without_an_answer_is_looked_for() -> None:
     assert undo.container.calls == ["start", "restrain"]
 
 
-@pytest.mark.parametrize("place", FAILPOINTS)
+@pytest.mark.parametrize("place", StartContainer.failpoints)
 def test_a_crash_at_any_step_ends_in_one_start_with_the_policy(place: str) -> None:
     undo = Undo()
     claim = undo.bind()

@@ -9,7 +9,7 @@ import pytest
 from tests.containing import SECOND, World, code_of
 from tests.fakes.failpoints import Crash
 from workers.actions.base import Done
-from workers.actions.stop_container import FAILPOINTS, StopContainer
+from workers.actions.stop_container import StopContainer
 from workers.domain.errors import CommandRejected, TransientFailure
 from workers.domain.outcome import Outcome
 from workers.domain.targets.container import ContainerState, RestartPolicy
@@ -92,7 +92,7 @@ def test_one_that_is_removed_at_its_end_can_not_be_given_back(world: World) -> N
     assert (report.outcome, report.effect_holds) == (Outcome.COMPLETED, False)
 
 
-@pytest.mark.parametrize("place", FAILPOINTS)
+@pytest.mark.parametrize("place", StopContainer.failpoints)
 def test_a_crash_at_any_step_leaves_what_the_undo_needs(world: World, place: str) -> None:
     container = world.container(policy=ALWAYS)
     world.failpoints.arm(place)

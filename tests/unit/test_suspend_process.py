@@ -10,8 +10,8 @@ import pytest
 
 from tests.fakes.failpoints import Crash
 from tests.sighting import PERSON, World, reason_of
-from workers.actions.base import Done, NotDone
-from workers.actions.suspend_process import FAILPOINTS, SuspendProcess
+from workers.actions.base import Done, Effect, NotDone
+from workers.actions.suspend_process import SuspendProcess
 from workers.domain.errors import CommandRejected, PermanentFailure, TransientFailure
 from workers.domain.outcome import Outcome
 from workers.domain.target import ContainerTarget, ProcessTarget
@@ -142,10 +142,10 @@ def test_one_that_cannot_stop_yet_runs_nothing_before_it_does(world: World, hold
     report = world.action.execute(job, claim, world.host)
     assert (report.outcome, report.effect_holds) == (Outcome.COMPLETED, True)
     assert said in report.message
-    assert world.action.lost({**claim, **report.outputs}, world.host) == ""
+    assert world.action.lost(Effect(claim, report.outputs), world.host) == ""
     miner.thaw() if hold == "freeze" else miner.unstick()
     assert miner.facts.state == "T"
-    assert world.action.lost({**claim, **report.outputs}, world.host) == ""
+    assert world.action.lost(Effect(claim, report.outputs), world.host) == ""
 
 
 def test_a_tracer_is_told_of(world: World) -> None:
@@ -176,7 +176,7 @@ def test_one_that_ends_meanwhile_needs_no_stopping(world: World) -> None:
     assert reason_of(world.action.execute(job, claim, world.host)) == "target_gone"
 
 
-@pytest.mark.parametrize("place", FAILPOINTS)
+@pytest.mark.parametrize("place", SuspendProcess.failpoints)
 def test_a_crash_after_the_signal_is_found_done(world: World, place: str) -> None:
     miner = world.miner()
     job = world.seen(miner)
@@ -197,10 +197,10 @@ def test_a_lost_stop_is_noticed(world: World) -> None:
     miner = world.miner()
     job = world.seen(miner)
     claim = world.bind(job)
-    held = {**claim, **world.action.execute(job, claim, world.host).outputs}
+    held = Effect(claim, world.action.execute(job, claim, world.host).outputs)
     assert world.action.lost(held, world.host) == ""
     miner.go_on()
-    assert "somebody let process" in world.action.lost(held, world.host)
+    assert "was continued" in world.action.lost(held, world.host)
     miner.end()
     assert "has ended" in world.action.lost(held, world.host)
     world.processes.spawn(pid=miner.facts.pid, state="T")

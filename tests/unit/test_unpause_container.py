@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.containing import World, code_of
 from tests.fakes.failpoints import Crash
-from workers.actions.base import Action, Done, Job, NotDone, Pending
-from workers.actions.pause_container import PauseContainer
-from workers.actions.unpause_container import FAILPOINTS, UnpauseContainer
+from workers.actions.base import AnyAction, Done, Effect, Job, NotDone, Pending
+from workers.actions.pause_container import PauseContainer, UnpauseContainer
 from workers.domain.errors import CommandRejected, Indeterminate, TransientFailure
-from workers.domain.outcome import Outcome, Report, Values
+from workers.domain.outcome import Outcome, Report
 from workers.domain.targets.container import ContainerState
 from workers.host.containers.ports import Refusal
 
@@ -24,16 +25,16 @@ class Undo:
         target = self.world.target(self.container)
         job, claim = self.world.bind(self.container)
         report = self.world.action.execute(job, claim, self.world.host)
-        self.action: Action[object] = UnpauseContainer()  # type: ignore[assignment]
+        self.action: AnyAction = UnpauseContainer()
         self.world.action = self.action
-        self.job: Job[object] = self.world.job(target, undoes={**claim, **report.outputs})
+        self.job: Job[Any] = self.world.job(target, undoes=Effect(claim, report.outputs))
         self.container.calls.clear()
 
-    def bind(self) -> Values:
+    def bind(self) -> Any:
         self.action.admit(self.job, self.world.host)
         return self.action.bind(self.job, self.world.host)
 
-    def run(self, claim: Values | None = None) -> Report:
+    def run(self, claim: Any | None = None) -> Report:
         return self.action.execute(self.job, claim or self.bind(), self.world.host)
 
 
@@ -97,7 +98,7 @@ def test_a_refusal_of_one_that_stays_paused_is_a_failure() -> None:
         undo.run()
 
 
-@pytest.mark.parametrize("place", FAILPOINTS)
+@pytest.mark.parametrize("place", UnpauseContainer.failpoints)
 def test_a_crash_after_it_is_found_done(place: str) -> None:
     undo = Undo()
     claim = undo.bind()

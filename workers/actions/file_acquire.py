@@ -1,39 +1,37 @@
-"""file_acquire: a file's content, as it is now, into the object store, with the proof of where it came from.
+"""file_acquire: copy a file's content, as it is now, to the object store, with the proof of where it came from.
 
-Run by the node worker in the gathering lane. The way from the spool to the store is ``actions.base.gathering``'s;
-here is which file may be read, and what is said of it. Must never read what is not a regular file, nor what is secret
-without two people's word."""
+Run by the node worker in the gathering lane. The upload from the spool to the store is in ``base.gathering``; here is
+which file may be read, and what its custody record has. Must never read what is not a regular file, nor what is secret
+without two people's approval."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from workers.actions.base import FieldSpec, Job, parameter
-from workers.actions.base.container_files import CONTAINER, MOUNTS, enclosed, enclosure_of
-from workers.actions.base.gathering import OBJECT, GatheringAction, failpoints_of, shelves
+from workers.actions.base.container_files import CONTAINER, MOUNTS, FileClaim, PathClaim, container_fields, signed
+from workers.actions.base.gathering import OBJECT, GatheringAction, failpoints_of, stores
 from workers.domain.errors import CommandRejected, PermanentFailure
 from workers.domain.outcome import Outcome, Report, Values
 from workers.domain.target import FileTarget, ReviewedFile
 from workers.domain.targets.custody import Custody
-from workers.domain.targets.file import FileFacts, FileIdentity, FileKind, Location, shown
+from workers.domain.targets.file import FileFacts, FileKind, Location, shown
 from workers.domain.targets.protected_files import is_remote
 from workers.domain.targets.secret_files import secrecy, untouchable
 from workers.host.evidence.ports import Spool
 from workers.host.ports import Host
-
-FAILPOINTS: Final = failpoints_of("file_acquire")
 
 _TWO: Final = "two"
 
 
 @dataclass(frozen=True, slots=True)
 class AcquireParameters:
-    """What may be chosen."""
+    """Its parameters."""
 
     allow_remote: bool = parameter("Also on network and FUSE filesystems, which may never answer", default=False)
 
 
-class FileAcquire(GatheringAction[AcquireParameters]):
+class FileAcquire(GatheringAction[AcquireParameters, FileClaim]):
     """Acquires one file."""
 
     name = "file_acquire"
@@ -45,6 +43,8 @@ class FileAcquire(GatheringAction[AcquireParameters]):
     )
     target = FileTarget
     parameters = AcquireParameters
+    claims = (FileClaim,)
+    failpoints = failpoints_of("file_acquire")
     outputs = (
         FieldSpec("path", "string", "Where the content was read"),
         *OBJECT,
@@ -65,14 +65,16 @@ class FileAcquire(GatheringAction[AcquireParameters]):
     }
 
     def admit(self, job: Job[AcquireParameters], host: Host) -> None:
-        """Refuse what needs no look at the file; ``bind`` looks once, and refuses by identity and secrecy."""
-        _meant(job, host)
+        """Refuse what can be refused without reading the file; ``bind`` reads it once, and refuses by identity and
+        secrecy."""
+        _target_and_spool(job, host)
 
-    def bind(self, job: Job[AcquireParameters], host: Host) -> Values:
+    def bind(self, job: Job[AcquireParameters], host: Host) -> FileClaim:
         """The file that has the path now."""
-        target, spool = _meant(job, host)
-        container = enclosed(target, host, spare_protected=False)
-        facts = spool.examine(_location(job, target, container))
+        target, spool = _target_and_spool(job, host)
+        container = container_fields(target, host, spare_protected=False)
+        path = PathClaim(path=shown(target.path), **container)
+        facts = spool.examine(_location(job, target, path))
         if facts is None:
             raise CommandRejected(f"nothing is called {shown(target.path)}", code="not_found")
         _refuse(facts, target.path, job, spool)
@@ -80,30 +82,28 @@ class FileAcquire(GatheringAction[AcquireParameters]):
             raise CommandRejected(
                 f"its {changed} is not what was reviewed; look at it again and ask again", code="target_changed"
             )
-        return {
-            "path": shown(target.path),
-            "device": _signed(facts.identity.device),
-            "inode": _signed(facts.identity.inode),
-            "size": facts.size,
-            "modified_at": facts.mtime_ns,
-            "changed_at": facts.ctime_ns,
-            "identity": "path_at_intake" if target.reviewed is None else "reviewed",
+        return FileClaim(
+            path=path.path,
+            device=signed(facts.identity.device),
+            inode=signed(facts.identity.inode),
+            size=facts.size,
+            modified_at=facts.mtime_ns,
+            changed_at=facts.ctime_ns,
+            identity="path_at_intake" if target.reviewed is None else "reviewed",
             **container,
-        }
+        )
 
-    def take(self, job: Job[AcquireParameters], claim: Values, host: Host, spool: Spool) -> Custody:
+    def take(self, job: Job[AcquireParameters], claim: FileClaim, host: Host, spool: Spool) -> Custody:
         """A copy of its content."""
-        target, _ = _meant(job, host)
-        spool.check_capacity(int(claim["size"]))
-        expected = FileIdentity(_unsigned(claim["device"]), _unsigned(claim["inode"]))
-        where = _location(job, target, claim)
-        copy = spool.copy(job.command.command_id, where, expected, deadline_ns=job.deadline_ns)
+        target, _ = _target_and_spool(job, host)
+        spool.check_capacity(claim.size)
+        location = _location(job, target, claim)
+        copy = spool.copy(job.command.command_id, location, claim.file, deadline_ns=job.deadline_ns)
         if copy is None:
             raise PermanentFailure("another file, or none, has its name now; nothing was taken", code="target_changed")
         reviewed, facts = target.reviewed, copy.facts
         if reviewed is not None and (copy.sha256, copy.size) != (reviewed.sha256, reviewed.size):
             raise PermanentFailure("its content is not what was reviewed", code="target_changed")
-        as_claimed = (claim["size"], claim["modified_at"], claim["changed_at"])
         return self.custody(
             job,
             host,
@@ -117,22 +117,22 @@ class FileAcquire(GatheringAction[AcquireParameters]):
             links=facts.links,
             mtime_ns=facts.mtime_ns,
             ctime_ns=facts.ctime_ns,
-            content_changed=not copy.steady or as_claimed != (facts.size, facts.mtime_ns, facts.ctime_ns),
-            container_id=str(claim.get("container_id", "")),
-            run_started_at_ns=int(claim.get("container_started_at", 0)),
+            content_changed=not (copy.steady and claim.unchanged(facts)),
+            container_id=claim.container_id,
+            run_started_at_ns=claim.container_started_at,
             root=facts.root,
         )
 
-    def dry_run_report(self, job: Job[AcquireParameters], claim: Values, host: Host) -> Report:
+    def dry_run_report(self, job: Job[AcquireParameters], claim: FileClaim, host: Host) -> Report:
         """What would be copied."""
-        message = f"would copy {claim['path']} ({claim['size']} bytes) to the object store; nothing was read"
-        return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.known(claim))
+        message = f"would copy {claim.path} ({claim.size} bytes) to the object store; nothing was read"
+        return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.outputs_of(claim))
 
-    def subject(self, claim: Values) -> str:
+    def subject(self, claim: FileClaim) -> str:
         """The file."""
-        return str(claim["path"])
+        return claim.path
 
-    def said(self, claim: Values, custody: Custody) -> Values:
+    def custody_outputs(self, claim: FileClaim, custody: Custody) -> Values:
         """What the file was."""
         return {
             "mode": custody.mode,
@@ -146,22 +146,22 @@ class FileAcquire(GatheringAction[AcquireParameters]):
         }
 
 
-def _meant(job: Job[AcquireParameters], host: Host) -> tuple[FileTarget, Spool]:
+def _target_and_spool(job: Job[AcquireParameters], host: Host) -> tuple[FileTarget, Spool]:
     target = job.target
     if not isinstance(target, FileTarget):
         raise CommandRejected("file_acquire needs a file as its target", code="invalid_target")
-    return target, shelves(host)[0]
+    return target, stores(host)[0]
 
 
-def _location(job: Job[AcquireParameters], target: FileTarget, claim: Values) -> Location:
-    return Location(target.path, enclosure_of(claim), job.parameters.allow_remote)
+def _location(job: Job[AcquireParameters], target: FileTarget, claim: PathClaim) -> Location:
+    return Location(target.path, claim.enclosure, job.parameters.allow_remote)
 
 
 def _refuse(facts: FileFacts, path: bytes, job: Job[AcquireParameters], spool: Spool) -> None:
     """What must not or cannot be read. Nothing was opened."""
     reason = untouchable(facts, spool.own_paths())
     if reason is not None:
-        raise CommandRejected(f"nobody may read the file through this node: {reason}", code="protected_target")
+        raise CommandRejected(f"the file may not be read through this node: {reason}", code="protected_target")
     if facts.kind is not FileKind.REGULAR:
         raise CommandRejected(f"it is a {facts.kind}; only regular files are taken", code="not_regular")
     if is_remote(facts.filesystem) and not job.parameters.allow_remote:
@@ -193,12 +193,3 @@ def _differs(facts: FileFacts, reviewed: ReviewedFile) -> str:
         ("change time", facts.ctime_ns, reviewed.ctime_ns),
     )
     return next((name for name, now, then in pairs if now != then), "")
-
-
-def _signed(number: int) -> int:
-    """A 64-bit number without a sign as the journal holds it: two's complement."""
-    return number - (1 << 64) if number >= 1 << 63 else number
-
-
-def _unsigned(number: str | int | bool) -> int:
-    return int(number) % (1 << 64)

@@ -11,25 +11,23 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from workers.actions.base import FieldSpec, Job, parameter
-from workers.actions.base.container import FACTS, ContainerAction, runtimes
-from workers.actions.base.gathering import OBJECT, GatheringAction, failpoints_of, shelves
+from workers.actions.base.container import FACTS, ContainerAction, ContainerClaim, claim_on_run, runtimes
+from workers.actions.base.gathering import OBJECT, GatheringAction, failpoints_of, stores
 from workers.domain.errors import CommandRejected, TransientFailure
 from workers.domain.outcome import Outcome, PostCondition, Report, Values
 from workers.domain.target import ContainerTarget
-from workers.domain.targets.container import bound, called, choose, ref_of
+from workers.domain.targets.container import choose
 from workers.domain.targets.custody import Custody
 from workers.host.evidence.ports import Spool
 from workers.host.ports import Host
 
-FAILPOINTS: Final = failpoints_of("get_logs")
-
-_SAID: Final = frozenset({"container_id", "name", "image", "runtime", "started_at", "state"})
+_SHOWN: Final = frozenset({"container_id", "name", "image", "runtime", "started_at", "state"})
 _DECADE_S: Final = 315_360_000
 
 
 @dataclass(frozen=True, slots=True)
 class LogParameters:
-    """What may be chosen."""
+    """Its parameters."""
 
     tail: int = parameter("How many of its last lines; 0 takes all", default=10_000, maximum=10_000_000)
     since: int = parameter(
@@ -39,7 +37,7 @@ class LogParameters:
     )
 
 
-class GetLogs(GatheringAction[LogParameters]):
+class GetLogs(GatheringAction[LogParameters, ContainerClaim]):
     """Gets the logs of one container."""
 
     name = "get_logs"
@@ -53,8 +51,10 @@ class GetLogs(GatheringAction[LogParameters]):
     )
     target = ContainerTarget
     parameters = LogParameters
+    claims = (ContainerClaim,)
+    failpoints = failpoints_of("get_logs")
     outputs = (
-        *(spec for spec in FACTS if spec.name in _SAID),
+        *(spec for spec in FACTS if spec.name in _SHOWN),
         *OBJECT,
         FieldSpec("truncated", "boolean", "There was more than this node takes: ask for fewer lines, or less far back"),
     )
@@ -71,9 +71,9 @@ class GetLogs(GatheringAction[LogParameters]):
         if not isinstance(job.target, ContainerTarget):
             raise CommandRejected("get_logs needs a container as its target", code="invalid_target")
         runtimes(host)
-        shelves(host)
+        stores(host)
 
-    def bind(self, job: Job[LogParameters], host: Host) -> Values:
+    def bind(self, job: Job[LogParameters], host: Host) -> ContainerClaim:
         """The container, whichever run it is in; nothing is done to it, so that none is protected."""
         target, now_ns = job.target, host.clock.now_ns()
         assert isinstance(target, ContainerTarget)
@@ -82,11 +82,11 @@ class GetLogs(GatheringAction[LogParameters]):
         if facts.unserved:
             why = f"the logs of container {facts.ref.id[:12]} are its runtime's, which was not asked: {facts.unserved}"
             raise TransientFailure(why) if facts.unheard else CommandRejected(why, code="runtime_unknown")
-        return bound(facts)
+        return claim_on_run(facts)
 
-    def take(self, job: Job[LogParameters], claim: Values, host: Host, spool: Spool) -> Custody | Report:
+    def take(self, job: Job[LogParameters], claim: ContainerClaim, host: Host, spool: Spool) -> Custody | Report:
         """Its lines, up to this node's limit."""
-        ref = ref_of(claim)
+        ref = claim.ref
         if runtimes(host).inspect(ref) is None:
             return self._gone(claim)
         lines = runtimes(host).logs(ref, tail=job.parameters.tail, since_ns=_since_ns(job))
@@ -95,26 +95,26 @@ class GetLogs(GatheringAction[LogParameters]):
         source = f"container {ref.id} of {ref.runtime}"
         return self.custody(job, host, size=kept.size, sha256=kept.sha256, source=source, truncated=not kept.whole)
 
-    def dry_run_report(self, job: Job[LogParameters], claim: Values, host: Host) -> Report:
+    def dry_run_report(self, job: Job[LogParameters], claim: ContainerClaim, host: Host) -> Report:
         """What would be copied."""
-        message = f"would copy the logs of {called(claim)} to the object store; nothing was read"
-        return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.known(claim))
+        message = f"would copy the logs of {claim} to the object store; nothing was read"
+        return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.outputs_of(claim))
 
-    def subject(self, claim: Values) -> str:
+    def subject(self, claim: ContainerClaim) -> str:
         """The logs."""
-        return f"the log of {called(claim)}"
+        return f"the log of {claim}"
 
-    def said(self, claim: Values, custody: Custody) -> Values:
+    def custody_outputs(self, claim: ContainerClaim, custody: Custody) -> Values:
         """Whether it is whole."""
         return {"truncated": custody.truncated}
 
-    def _gone(self, claim: Values) -> Report:
+    def _gone(self, claim: ContainerClaim) -> Report:
         why = "it was removed meanwhile, and its logs with it"
         return self.report(
             Outcome.NO_ACTION,
             "target_gone",
-            f"{called(claim)}: {why}",
-            outputs=self.known(claim),
+            f"{claim}: {why}",
+            outputs=self.outputs_of(claim),
             post_condition=PostCondition("container_gone", holds=True, detail=why),
         )
 

@@ -3,17 +3,12 @@
 Run by the node worker in the containment lane; the steps are ``workers.actions.base.container_end``'s. Must never
 kill a run that the claim does not name."""
 
-from typing import Final
-
 from workers.actions.base import Job, NoParameters
 from workers.actions.base.container import runtimes
 from workers.actions.base.container_end import Ending
 from workers.domain.targets.container import ContainerFacts
 from workers.host.containers.ports import Refusal
 from workers.host.ports import Host
-
-FAILPOINTS: Final = ("kill_container.restrained", "kill_container.asked")
-"""Right after the restart policy was taken away; right after the runtime took the kill."""
 
 
 class KillContainer(Ending[NoParameters]):
@@ -28,6 +23,8 @@ class KillContainer(Ending[NoParameters]):
         "Podman before 5 cannot change a restart policy: podman-restart.service may bring it back at boot.",
     )
     parameters = NoParameters
+    failpoints = ("kill_container.restrained", "kill_container.asked")
+    """Right after the restart policy was taken away; right after the runtime took the kill."""
     done = "killed"
 
     def ask(self, job: Job[NoParameters], host: Host, facts: ContainerFacts) -> Refusal | None:

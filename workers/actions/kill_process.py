@@ -1,31 +1,31 @@
-"""kill_process: SIGKILL to exactly the process that was meant, through a descriptor that can become no other.
+"""kill_process: SIGKILL to exactly the process that the command names, through a pidfd.
 
 Run by the node worker in the containment lane. What the target can write (argv, exe, name, cgroup) is evidence and
 never a reason to refuse. With ``tree`` all its descendants die with it (``actions.base.process_tree``), or none where
 one of them is protected. It must never signal a pid."""
 
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 from workers.actions.base import Begun, Done, FieldSpec, Job, NotDone, Pending, Probe, parameter
-from workers.actions.base.descendants import named, survey
-from workers.actions.base.process import FACTS, Chosen, SightedAction, called, reopen, short
+from workers.actions.base.descendants import Named, TreeClaim, claim_on_tree
+from workers.actions.base.find_process import Found
+from workers.actions.base.process import (
+    FACTS,
+    AncestorParameters,
+    EventProcessAction,
+    GoneProcess,
+    ProcessClaim,
+    claim_on_process,
+    short,
+)
 from workers.actions.base.process_tree import MOST_HELD, Fate, Tree, waiting_for
-from workers.domain.outcome import Outcome, PostCondition, Report, Values
+from workers.domain.outcome import Outcome, PostCondition, Report, Scalar
 from workers.domain.targets.process import ProcessFacts
 from workers.host.ports import Host
-from workers.host.processes.ports import HeldProcess, ProcessHandle
-
-FAILPOINTS: Final = (
-    "kill_process.stopped",
-    "kill_process.at_rest",
-    "kill_process.begun",
-    "kill_process.signalled",
-)
-"""Of a tree: its root is stopped; all of it is; the first has got SIGKILL. Of both: all have, and nothing is known yet
-of its effect."""
+from workers.host.processes.ports import HeldProcess
 
 WAIT_S: Final = 5.0
 """How long a signalled process may take to end before the outcome is UNKNOWN: a large one frees gigabytes first."""
@@ -34,13 +34,13 @@ _BY_ITSELF: Final = "it ended by itself before it could be killed"
 
 
 @dataclass(frozen=True, slots=True)
-class KillParameters(Chosen):
-    """What may be chosen."""
+class KillParameters(AncestorParameters):
+    """Its parameters."""
 
     tree: bool = parameter("Kill all its descendants with it, or none if one is protected", default=False)
 
 
-class KillProcess(SightedAction[KillParameters]):
+class KillProcess(EventProcessAction[KillParameters, ProcessClaim]):
     """Kills one process."""
 
     name = "kill_process"
@@ -54,57 +54,62 @@ class KillProcess(SightedAction[KillParameters]):
         "Seen within 20 ms of its start, it is left alone unless the detector prints that start (deploy/falco does).",
     )
     parameters = KillParameters
+    claims = (TreeClaim, ProcessClaim, GoneProcess)
     outputs: ClassVar[tuple[FieldSpec, ...]] = (
         *FACTS,
         FieldSpec("killed", "integer", "How many processes ended"),
         FieldSpec("left", "integer", "How many of those that were meant had not ended"),
         FieldSpec("others", "string", "Pid and name of the descendants that ended, as many as fit"),
     )
+    failpoints = ("kill_process.stopped", "kill_process.at_rest", "kill_process.begun", "kill_process.signalled")
+    """Of a tree: its root is stopped; all of it is; the first process has got SIGKILL. Of both: all have, and nothing
+    is known yet of its effect."""
     most_held: ClassVar[int] = MOST_HELD
-    wanted = "process_gone"
-    do = "kill"
-    done = "killed"
+    post_condition = "process_gone"
+    verb = "kill"
+    participle = "killed"
 
-    def before(self, job: Job[KillParameters], handle: ProcessHandle, host: Host) -> dict[str, str | int | bool]:
-        """Whom else it will kill."""
-        return survey(handle.facts, handle, host) if job.parameters.tree else {}
+    def claim_on(self, job: Job[KillParameters], found: Found, host: Host) -> ProcessClaim:
+        """The process, and with ``tree`` its descendants."""
+        claim = claim_on_process(found)
+        return claim_on_tree(claim, found.handle.facts, found.handle, host) if job.parameters.tree else claim
 
-    def execute(self, job: Job[KillParameters], claim: Values, host: Host) -> Report:
-        """Take hold of the claimed process again, kill it, and wait until it has ended."""
-        if not claim["present"]:
+    def execute(self, job: Job[KillParameters], claim: ProcessClaim | GoneProcess, host: Host) -> Report:
+        """Hold the claimed process again, kill it, and wait until it has ended."""
+        if isinstance(claim, GoneProcess):
             return self.gone(claim)
-        handle = reopen(claim, host)
+        handle = claim.hold(host)
         try:
-            if job.parameters.tree:
+            if isinstance(claim, TreeClaim):
                 return self._kill_tree(job, claim, host, handle)
             return self._kill(job, claim, host, handle) if handle is not None else self.gone(claim, _BY_ITSELF)
         finally:
             if handle is not None:
                 handle.close()
 
-    def probe(self, job: Job[KillParameters], claim: Values, host: Host) -> Probe:
+    def probe(self, job: Job[KillParameters], claim: ProcessClaim | GoneProcess, host: Host) -> Probe:
         """SAFETY section 4: gone is done, alive is not done, unless a SIGKILL is already waiting for it to wake."""
-        if not claim["present"]:
+        if isinstance(claim, GoneProcess):
             return Done(self.gone(claim))
         living = list(_living(claim, host))
         if not living:
-            fate = Fate(killed=[str(claim["pid"]), *map(str, named(claim))])
+            fate = Fate(killed=[str(claim.pid), *map(str, _named(claim))])
             return Done(self._killed(claim, "it is no longer there", cause="unproven", fate=fate))
         if all(_dies_when_it_wakes(facts) for facts, _ in living):
             return Pending(self._pending(claim, living[0][0], left=len(living)))
-        half_done = job.parameters.tree and _stopped_by_us(living)
+        half_done = isinstance(claim, TreeClaim) and _stopped_by_us(living)
         return Begun() if half_done else NotDone()
 
-    def dry_run_report(self, job: Job[KillParameters], claim: Values, host: Host) -> Report:
-        """Who would be killed."""
-        report = SightedAction.dry_run_report(self, job, claim, host)
-        if not claim["present"] or not job.parameters.tree:
+    def dry_run_report(self, job: Job[KillParameters], claim: ProcessClaim | GoneProcess, host: Host) -> Report:
+        """Which processes would be killed."""
+        report = super().dry_run_report(job, claim, host)
+        if not isinstance(claim, TreeClaim):
             return report
-        count = f"{claim['descendants']}{'' if claim['descendants_named_all'] else ' or more'}"
-        message = f"would kill {called(claim)} and its descendants, {count} at present; nothing was touched"
+        count = f"{claim.descendants}{'' if claim.descendants_named_all else ' or more'}"
+        message = f"would kill {claim} and its descendants, {count} at present; nothing was touched"
         return replace(report, message=message)
 
-    def _kill(self, job: Job[KillParameters], claim: Values, host: Host, handle: HeldProcess) -> Report:
+    def _kill(self, job: Job[KillParameters], claim: ProcessClaim, host: Host, handle: HeldProcess) -> Report:
         before = host.clock.monotonic_ns()
         if not handle.signal(signal.SIGKILL):
             return self.gone(claim, _BY_ITSELF)
@@ -116,7 +121,7 @@ class KillProcess(SightedAction[KillParameters]):
         facts = handle.refresh()
         return self._killed(claim, "it ended") if facts is None else self._pending(claim, facts)
 
-    def _kill_tree(self, job: Job[KillParameters], claim: Values, host: Host, root: HeldProcess | None) -> Report:
+    def _kill_tree(self, job: Job[KillParameters], claim: TreeClaim, host: Host, root: HeldProcess | None) -> Report:
         begun = _stopped_by_us(_living(claim, host))
         tree = Tree(claim, root, host, begun=begun, most=self.most_held)
         now_ns = host.clock.now_ns()
@@ -126,34 +131,34 @@ class KillProcess(SightedAction[KillParameters]):
             return self._spared(claim, fate)
         if not fate.killed and not fate.left:
             return self.gone(claim, _BY_ITSELF)
-        untouched = root is not None and len(fate.left) > len(named(claim))
+        untouched = root is not None and len(fate.left) > len(claim.named())
         if not fate.killed and fate.denied is not None and untouched:
             raise fate.denied
         if fate.left or not fate.whole:
             return self._partly(claim, fate)
         return self._killed(claim, f"all of its tree have ended ({len(fate.killed)} processes)", fate=fate)
 
-    def _outputs(self, claim: Values, fate: Fate) -> dict[str, str | int | bool]:
-        others = [each for each in fate.killed if each.partition(" ")[0] != str(claim["pid"])]
+    def _outputs(self, claim: ProcessClaim, fate: Fate) -> dict[str, Scalar]:
+        others = [each for each in fate.killed if each.partition(" ")[0] != str(claim.pid)]
         counts = {"killed": len(fate.killed), "left": len(fate.left)}
         return self.outputs_of(claim) | counts | {"others": short(", ".join(others))}
 
-    def _killed(self, claim: Values, detail: str, *, cause: str = "action", fate: Fate | None = None) -> Report:
+    def _killed(self, claim: ProcessClaim, detail: str, *, cause: str = "action", fate: Fate | None = None) -> Report:
         more = (
             "; it was a container's init, so the container has ended and its restart policy may bring it back"
-            if claim["container_init"]
+            if claim.container_init
             else ""
         )
         return self.report(
             Outcome.COMPLETED,
             "killed",
-            f"{called(claim)} was killed: {detail}{more}",
-            outputs=self._outputs(claim, fate or Fate(killed=[str(claim["pid"])])),
-            post_condition=PostCondition(self.wanted, holds=True, detail=detail),
+            f"{claim} was killed: {detail}{more}",
+            outputs=self._outputs(claim, fate or Fate(killed=[str(claim.pid)])),
+            post_condition=PostCondition(self.post_condition, holds=True, detail=detail),
             cause=cause,
         )
 
-    def _partly(self, claim: Values, fate: Fate) -> Report:
+    def _partly(self, claim: ProcessClaim, fate: Fate) -> Report:
         """Some are left, or nobody can say that none is."""
         if fate.left:
             why = f"{len(fate.left)} of {len(fate.left) + len(fate.killed)} are left, first {fate.left[0]}: {fate.why}"
@@ -163,12 +168,12 @@ class KillProcess(SightedAction[KillParameters]):
         return self.report(
             outcome,
             reason,
-            f"{called(claim)} and its descendants were sent SIGKILL, but {why}",
+            f"{claim} and its descendants were sent SIGKILL, but {why}",
             outputs=self._outputs(claim, fate),
-            post_condition=PostCondition(self.wanted, holds=False, detail=why),
+            post_condition=PostCondition(self.post_condition, holds=False, detail=why),
         )
 
-    def _spared(self, claim: Values, fate: Fate) -> Report:
+    def _spared(self, claim: ProcessClaim, fate: Fate) -> Report:
         """One that came to light only when the tree was stopped is protected."""
         why = f"of its tree {fate.protected}, and so it is protected on this node"
         if fate.killed:
@@ -178,19 +183,19 @@ class KillProcess(SightedAction[KillParameters]):
         return self.report(
             outcome,
             "protected_target",
-            f"{called(claim)} was not killed: {why}; {told}. Kill the one process alone, or a smaller tree",
+            f"{claim} was not killed: {why}; {told}. Kill the one process alone, or a smaller tree",
             outputs=self._outputs(claim, fate),
-            post_condition=PostCondition(self.wanted, holds=False, detail=why),
+            post_condition=PostCondition(self.post_condition, holds=False, detail=why),
         )
 
-    def _pending(self, claim: Values, facts: ProcessFacts, *, left: int = 1) -> Report:
+    def _pending(self, claim: ProcessClaim, facts: ProcessFacts, *, left: int = 1) -> Report:
         waits = waiting_for(facts)
         return self.report(
             Outcome.UNKNOWN,
             "kill_pending",
-            f"SIGKILL was sent to {called(claim)}, but {waits}",
-            outputs=self._outputs(claim, Fate(left=[str(claim["pid"])] * left)),
-            post_condition=PostCondition(self.wanted, holds=False, detail=waits),
+            f"SIGKILL was sent to {claim}, but {waits}",
+            outputs=self._outputs(claim, Fate(left=[str(claim.pid)] * left)),
+            post_condition=PostCondition(self.post_condition, holds=False, detail=waits),
         )
 
 
@@ -198,7 +203,7 @@ _SPARE_NS: Final = 6_000_000_000
 """Of a run's time, what is left for the deaths after everybody was stopped: ``WAIT_S`` and a little, or half of it."""
 
 
-def _living(claim: Values, host: Host) -> Iterator[tuple[ProcessFacts, bool]]:
+def _living(claim: ProcessClaim, host: Host) -> Iterator[tuple[ProcessFacts, bool]]:
     """Everybody that the claim names and that has not ended, and whether somebody else had stopped it before."""
     for handle, stopped_before in _held(claim, host):
         facts = handle.refresh() if handle is not None else None
@@ -208,11 +213,15 @@ def _living(claim: Values, host: Host) -> Iterator[tuple[ProcessFacts, bool]]:
             yield facts, stopped_before
 
 
-def _held(claim: Values, host: Host) -> Iterator[tuple[HeldProcess | None, bool]]:
+def _held(claim: ProcessClaim, host: Host) -> Iterator[tuple[HeldProcess | None, bool]]:
     """Each in turn, the root first."""
-    yield reopen(claim, host), bool(claim.get("stopped_before", False))
-    for one in named(claim).values():
+    yield claim.hold(host), isinstance(claim, TreeClaim) and claim.stopped_before
+    for one in _named(claim).values():
         yield host.processes.reopen(one.pid, one.identity), one.stopped_before
+
+
+def _named(claim: ProcessClaim) -> Mapping[int, Named]:
+    return claim.named() if isinstance(claim, TreeClaim) else {}
 
 
 def _dies_when_it_wakes(facts: ProcessFacts) -> bool:

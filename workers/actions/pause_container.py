@@ -1,21 +1,24 @@
-"""pause_container: all processes of one run of a container frozen, memory and connections kept.
+"""pause_container and unpause_container: freeze all processes of one run of a container, and thaw them to undo that.
 
-Run by the node worker in the containment lane; undone by ``unpause_container``. A pause does not survive a restart of
-the container or of a daemon without live-restore: the node looks again and again, and says when it is lost. Must never
-freeze a run that the claim does not name.
+Run by the node worker in the containment lane. Memory and connections are kept. A pause does not survive a restart of
+the container or of a daemon without live-restore: the node checks again and again, and reports when it is lost. An
+unpause takes container and run from this node's own journal. Must never touch a run that the claim does not name.
 """
 
-from typing import Final
-
-from workers.actions.base import Done, Job, NoParameters, NotDone, Pending, Probe
-from workers.actions.base.container import MAY_ACT_YET, ContainerAction, outputs_of, refusal, returns, runtimes
-from workers.domain.errors import TransientFailure
-from workers.domain.outcome import Outcome, PostCondition, Report, Values
-from workers.domain.targets.container import ContainerState, called, ref_of, same_run
+from workers.actions.base import Done, Effect, Job, NoParameters, NotDone, Pending, Probe
+from workers.actions.base.container import (
+    MAY_ACT_YET,
+    ContainerAction,
+    ContainerClaim,
+    claim_on_run,
+    refusal,
+    returns,
+    runtimes,
+)
+from workers.domain.errors import CommandRejected, TransientFailure
+from workers.domain.outcome import Outcome, PostCondition, Report
+from workers.domain.targets.container import ContainerState
 from workers.host.ports import Host
-
-FAILPOINTS: Final = ("pause_container.asked",)
-"""Right after the runtime answered the pause."""
 
 
 class PauseContainer(ContainerAction[NoParameters]):
@@ -29,16 +32,18 @@ class PauseContainer(ContainerAction[NoParameters]):
         "A restart of the daemon ends the pause, unless live-restore is on; the loss is reported, not prevented.",
     )
     parameters = NoParameters
+    failpoints = ("pause_container.asked",)
+    """Right after the runtime answered the pause."""
     watched = True
     reversible_by = "unpause_container"
 
-    def execute(self, job: Job[NoParameters], claim: Values, host: Host) -> Report:
+    def execute(self, job: Job[NoParameters], claim: ContainerClaim, host: Host) -> Report:
         """Freeze it, and look whether it is frozen."""
-        containers, ref = runtimes(host), ref_of(claim)
+        containers, ref = runtimes(host), claim.ref
         facts = containers.inspect(ref)
         if facts is None:
             return self.gone(claim)
-        if not same_run(claim, facts):
+        if not claim.is_run_of(facts):
             return self.superseded(claim, facts)
         if facts.state is ContainerState.PAUSED:
             return self.nothing(claim, "already_paused", "it is paused already")
@@ -49,29 +54,29 @@ class PauseContainer(ContainerAction[NoParameters]):
         facts = containers.inspect(ref)
         if facts is None:
             return self.gone(claim)
-        if not same_run(claim, facts):
+        if not claim.is_run_of(facts):
             return self.superseded(claim, facts)
         if facts.state is ContainerState.PAUSED:
             return self._paused(claim)
         if not facts.alive:
             return self._idle(claim)
         if refused is None or facts.state is ContainerState.RESTARTING:
-            raise TransientFailure(f"{called(claim)} is {facts.state.value}, not paused", code="not_paused")
+            raise TransientFailure(f"{claim} is {facts.state.value}, not paused", code="not_paused")
         raise refusal(refused, claim)
 
-    def probe(self, job: Job[NoParameters], claim: Values, host: Host) -> Probe:
+    def probe(self, job: Job[NoParameters], claim: ContainerClaim, host: Host) -> Probe:
         """Paused is done, another run is superseded."""
-        if not self.alive_at_claim(claim):
+        if not claim.alive:
             return Done(self._idle(claim))
-        if claim["state"] == ContainerState.PAUSED:
+        if claim.state == ContainerState.PAUSED:
             return Done(self.nothing(claim, "already_paused", "it was paused already"))
         try:
-            facts = runtimes(host).inspect(ref_of(claim))
+            facts = runtimes(host).inspect(claim.ref)
         except TransientFailure as error:
             return Pending(self.silent(claim, error.message))
         if facts is None:
             return Done(self.gone(claim))
-        if not same_run(claim, facts):
+        if not claim.is_run_of(facts):
             return Done(self.superseded(claim, facts))
         if facts.state is ContainerState.PAUSED:
             return Done(self._paused(claim, cause="unproven"))
@@ -79,36 +84,118 @@ class PauseContainer(ContainerAction[NoParameters]):
             return Done(self._idle(claim))
         return Pending(self.silent(claim, MAY_ACT_YET)) if facts.unsettled else NotDone()
 
-    def dry_run_report(self, job: Job[NoParameters], claim: Values, host: Host) -> Report:
+    def dry_run_report(self, job: Job[NoParameters], claim: ContainerClaim, host: Host) -> Report:
         """What would be frozen."""
-        would = claim["state"] in (ContainerState.RUNNING, ContainerState.RESTARTING)
+        would = claim.state in (ContainerState.RUNNING, ContainerState.RESTARTING)
         message = (
-            f"{called(claim)} would be paused{returns(claim)}; nothing was touched"
+            f"{claim} would be paused{returns(claim)}; nothing was touched"
             if would
-            else f"would do nothing: {called(claim)} is {claim['state']}"
+            else f"would do nothing: {claim} is {claim.state}"
         )
-        return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=outputs_of(claim))
+        return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.outputs_of(claim))
 
-    def lost(self, held: Values, host: Host) -> str:
+    def lost(self, effect: Effect[ContainerClaim], host: Host) -> str:
         """It runs again, or has ended."""
-        facts = runtimes(host).inspect(ref_of(held))
+        facts = runtimes(host).inspect(effect.claim.ref)
         if facts is None:
             return "the container was removed"
-        if not same_run(held, facts):
+        if not effect.claim.is_run_of(facts):
             return f"it was started again at {facts.started_at_ns} ns, and is not paused"
         return "" if facts.state is ContainerState.PAUSED else f"it is {facts.state.value}"
 
-    def _paused(self, claim: Values, *, cause: str = "action") -> Report:
+    def _paused(self, claim: ContainerClaim, *, cause: str = "action") -> Report:
         detail = "it stands still"
         return self.report(
             Outcome.COMPLETED,
             "paused",
-            f"{called(claim)} was paused: {detail}",
-            outputs=outputs_of(claim),
+            f"{claim} was paused: {detail}",
+            outputs=self.outputs_of(claim),
             post_condition=PostCondition("paused", holds=True, detail=detail),
             effect_holds=True,
             cause=cause,
         )
 
-    def _idle(self, claim: Values) -> Report:
+    def _idle(self, claim: ContainerClaim) -> Report:
         return self.nothing(claim, "not_running", "nothing of it runs that could be frozen")
+
+
+class UnpauseContainer(ContainerAction[NoParameters]):
+    """Unpauses one container."""
+
+    name = "unpause_container"
+    summary = "Let a paused container go on where it stood"
+    drawbacks = (
+        "What made it dangerous goes on with it.",
+        "Connections that timed out meanwhile stay broken.",
+    )
+    parameters = NoParameters
+    failpoints = ("unpause_container.asked",)
+    """Right after the runtime answered."""
+    undo_only = True
+
+    def bind(self, job: Job[NoParameters], host: Host) -> ContainerClaim:
+        """The paused run, if it is that still."""
+        paused, facts = self.undone(job, host)
+        if not paused.is_run_of(facts):
+            raise CommandRejected(f"{paused} was started again since, and its pause was lost then", code="superseded")
+        if not facts.alive:
+            raise CommandRejected(f"{paused} has ended since", code="nothing_to_revert")
+        return claim_on_run(facts)
+
+    def execute(self, job: Job[NoParameters], claim: ContainerClaim, host: Host) -> Report:
+        """Thaw it, and look whether it runs."""
+        containers, ref = runtimes(host), claim.ref
+        facts = containers.inspect(ref)
+        if facts is None:
+            return self.gone(claim)
+        if not claim.is_run_of(facts):
+            return self.superseded(claim, facts)
+        if facts.state is not ContainerState.PAUSED:
+            return self._not_paused(claim)
+        refused = containers.unpause(ref)
+        host.failpoints.reach("unpause_container.asked")
+        facts = containers.inspect(ref)
+        if facts is None:
+            return self.gone(claim)
+        if not claim.is_run_of(facts):
+            return self.superseded(claim, facts)
+        if facts.state is not ContainerState.PAUSED:
+            return self._running(claim)
+        if refused is None:
+            raise TransientFailure(f"{claim} is still paused, and its runtime gives no reason")
+        raise refusal(refused, claim)
+
+    def probe(self, job: Job[NoParameters], claim: ContainerClaim, host: Host) -> Probe:
+        """Running is done, another run is superseded."""
+        if claim.state != ContainerState.PAUSED:
+            return Done(self._not_paused(claim))
+        try:
+            facts = runtimes(host).inspect(claim.ref)
+        except TransientFailure as error:
+            return Pending(self.silent(claim, error.message))
+        if facts is None:
+            return Done(self.gone(claim))
+        if not claim.is_run_of(facts):
+            return Done(self.superseded(claim, facts))
+        if facts.state is not ContainerState.PAUSED:
+            return Done(self._running(claim, cause="unproven"))
+        return Pending(self.silent(claim, MAY_ACT_YET)) if facts.unsettled else NotDone()
+
+    def dry_run_report(self, job: Job[NoParameters], claim: ContainerClaim, host: Host) -> Report:
+        """What would go on."""
+        message = f"{claim} would go on; nothing was touched"
+        return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.outputs_of(claim))
+
+    def _running(self, claim: ContainerClaim, *, cause: str = "action") -> Report:
+        detail = "it is not paused any more"
+        return self.report(
+            Outcome.COMPLETED,
+            "unpaused",
+            f"{claim} goes on: {detail}",
+            outputs=self.outputs_of(claim),
+            post_condition=PostCondition("not_paused", holds=True, detail=detail),
+            cause=cause,
+        )
+
+    def _not_paused(self, claim: ContainerClaim) -> Report:
+        return self.nothing(claim, "not_paused", "it is not paused")

@@ -9,9 +9,17 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from workers.actions.base import FieldSpec, Job
-from workers.actions.base import find_process as seen
-from workers.actions.base.gathering import OBJECT, GatheringAction, failpoints_of, shelves
-from workers.actions.base.process import FACTS, Chosen, SightedAction, bound, called, reopen
+from workers.actions.base.find_process import Gone, find, named_process
+from workers.actions.base.gathering import OBJECT, GatheringAction, failpoints_of, stores
+from workers.actions.base.process import (
+    EXAMPLE,
+    FACTS,
+    AncestorParameters,
+    GoneProcess,
+    ProcessClaim,
+    claim_on_process,
+    gone_process,
+)
 from workers.domain.errors import LimitExceeded
 from workers.domain.outcome import Outcome, PostCondition, Report, Values
 from workers.domain.target import ProcessTarget
@@ -20,13 +28,11 @@ from workers.domain.targets.process_snapshot import document
 from workers.host.evidence.ports import Spool
 from workers.host.ports import Host
 
-FAILPOINTS: Final = failpoints_of("snapshot_process")
-
 READ_S: Final = 10.0
 """After it no part of a snapshot is begun any more: 4,096 of each thing take a tenth of a second on an idle machine."""
 
 
-class SnapshotProcess(GatheringAction[Chosen]):
+class SnapshotProcess(GatheringAction[AncestorParameters, ProcessClaim | GoneProcess]):
     """Takes a snapshot of one process."""
 
     name = "snapshot_process"
@@ -37,7 +43,9 @@ class SnapshotProcess(GatheringAction[Chosen]):
         "Its memory is not read; of its environment only what is known to be harmless is kept with its value.",
     )
     target = ProcessTarget
-    parameters = Chosen
+    parameters = AncestorParameters
+    claims = (ProcessClaim, GoneProcess)
+    failpoints = failpoints_of("snapshot_process")
     outputs = (
         *(spec for spec in FACTS if spec.name != "container_init"),
         *OBJECT,
@@ -46,29 +54,31 @@ class SnapshotProcess(GatheringAction[Chosen]):
     privileges = ("DAC_READ_SEARCH", "SYS_PTRACE")
     mounts = ()
     suffix = ".json"
-    example: ClassVar[Mapping[str, Any]] = SightedAction.example
+    example: ClassVar[Mapping[str, Any]] = EXAMPLE
 
-    def admit(self, job: Job[Chosen], host: Host) -> None:
+    def admit(self, job: Job[AncestorParameters], host: Host) -> None:
         """Refuse what needs no look at the process."""
-        seen.meant(job.command, job.parameters.ancestor)
-        shelves(host)
+        named_process(job.command, job.parameters.ancestor)
+        stores(host)
 
-    def bind(self, job: Job[Chosen], host: Host) -> Values:
-        """The process that was meant, if it is still there; nothing is done to it, so that none is protected."""
-        found = seen.find(job.command, job.parameters.ancestor, host)
-        if isinstance(found, seen.Gone):
-            _, ref = seen.meant(job.command, job.parameters.ancestor)
-            return {"pid": ref.pid, "present": False, "gone": found.why}
+    def bind(self, job: Job[AncestorParameters], host: Host) -> ProcessClaim | GoneProcess:
+        """The process that the command names, if it is still there; nothing is done to it, so that none is
+        protected."""
+        found = find(job.command, job.parameters.ancestor, host)
+        if isinstance(found, Gone):
+            return gone_process(job, found)
         try:
-            return bound(found.handle.facts, found.binding)
+            return claim_on_process(found)
         finally:
             found.handle.close()
 
-    def take(self, job: Job[Chosen], claim: Values, host: Host, spool: Spool) -> Custody | Report:
+    def take(
+        self, job: Job[AncestorParameters], claim: ProcessClaim | GoneProcess, host: Host, spool: Spool
+    ) -> Custody | Report:
         """Its document, made while it is held."""
-        if not claim["present"]:
-            return self._gone(claim, str(claim["gone"]))
-        handle = reopen(claim, host)
+        if isinstance(claim, GoneProcess):
+            return self._gone(claim, claim.gone)
+        handle = claim.hold(host)
         if handle is None:
             return self._gone(claim, "it has ended meanwhile")
         try:
@@ -83,32 +93,32 @@ class SnapshotProcess(GatheringAction[Chosen]):
         except ValueError as error:
             raise LimitExceeded(f"{error}; this node takes at most {spool.largest}", code="too_large") from error
         kept = spool.keep(job.command.command_id, [made.content], deadline_ns=job.deadline_ns)
-        source = f"process {claim['pid']} of boot {claim['boot_id']}, started at {claim['start_ticks']} ticks"
+        source = f"process {claim.pid} of boot {claim.boot_id}, started at {claim.start_ticks} ticks"
         more = {"source": source, "truncated": made.truncated or bool(snapshot.missing)}
         return self.custody(job, host, size=kept.size, sha256=kept.sha256, **more)
 
-    def dry_run_report(self, job: Job[Chosen], claim: Values, host: Host) -> Report:
+    def dry_run_report(self, job: Job[AncestorParameters], claim: ProcessClaim | GoneProcess, host: Host) -> Report:
         """What would be looked at."""
         message = (
-            f"would take a snapshot of {called(claim)}; nothing was read"
-            if claim["present"]
-            else f"would do nothing: {claim['gone']}"
+            f"would do nothing: {claim.gone}"
+            if isinstance(claim, GoneProcess)
+            else f"would take a snapshot of {claim}; nothing was read"
         )
-        return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.known(claim))
+        return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.outputs_of(claim))
 
-    def subject(self, claim: Values) -> str:
+    def subject(self, claim: ProcessClaim | GoneProcess) -> str:
         """The snapshot."""
-        return f"the snapshot of {called(claim)}"
+        return f"the snapshot of {claim}"
 
-    def said(self, claim: Values, custody: Custody) -> Values:
+    def custody_outputs(self, claim: ProcessClaim | GoneProcess, custody: Custody) -> Values:
         """Whether it is whole."""
         return {"truncated": custody.truncated}
 
-    def _gone(self, claim: Values, why: str) -> Report:
+    def _gone(self, claim: ProcessClaim | GoneProcess, why: str) -> Report:
         return self.report(
             Outcome.NO_ACTION,
             "target_gone",
-            f"no snapshot was taken of process {claim['pid']}: {why}",
-            outputs=self.known(claim),
+            f"no snapshot was taken of process {claim.pid}: {why}",
+            outputs=self.outputs_of(claim),
             post_condition=PostCondition("process_gone", holds=True, detail=why),
         )

@@ -1,23 +1,29 @@
-"""stop_container: a container's own stop signal, SIGKILL after a grace, and no restart until the stop is undone.
+"""stop_container and start_container: stop a container without a restart, and start it again to undo that.
 
-Run by the node worker in the containment lane; the steps are ``workers.actions.base.container_end``'s. Undone by
-``start_container``, which finds in this node's journal what was taken away. Must never stop a run that the claim does
-not name.
+Run by the node worker in the containment lane. A stop is the container's own stop signal, then SIGKILL after a grace;
+its steps are in ``base.container_end``. The undo takes container and restart policy from this node's own journal; it
+starts first and gives the restart policy back last, so that one that cannot be started stays contained. Must never stop
+a run that the claim does not name, nor start one that has run and ended since.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from workers.actions.base import Job, parameter
-from workers.actions.base.container import runtimes
+from workers.actions.base import Begun, Done, Job, NoParameters, NotDone, Pending, Probe, parameter
+from workers.actions.base.container import (
+    MAY_ACT_YET,
+    ContainerAction,
+    ContainerClaim,
+    claim_on_run,
+    refusal,
+    runtimes,
+)
 from workers.actions.base.container_end import Ending
-from workers.domain.outcome import Values
+from workers.domain.errors import CommandRejected, TransientFailure
+from workers.domain.outcome import Outcome, PostCondition, Report
 from workers.domain.targets.container import ContainerFacts, ContainerState
 from workers.host.containers.ports import Refusal
 from workers.host.ports import Host
-
-FAILPOINTS: Final = ("stop_container.restrained", "stop_container.asked")
-"""Right after the restart policy was taken away; right after the runtime answered the stop."""
 
 _SPARE_S: Final = 5
 """What must be left of a run's time when its grace is over: the runtime's own limit beyond it (SAFETY D15)."""
@@ -25,7 +31,7 @@ _SPARE_S: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class StopParameters:
-    """What may be chosen."""
+    """Its parameters."""
 
     grace_s: int = parameter(
         "Seconds between the stop signal and SIGKILL; less where the action's time is shorter", default=10, maximum=3600
@@ -44,6 +50,8 @@ class StopContainer(Ending[StopParameters]):
         "Podman before 5 cannot change a restart policy: podman-restart.service may bring it back at boot.",
     )
     parameters = StopParameters
+    failpoints = ("stop_container.restrained", "stop_container.asked")
+    """Right after the restart policy was taken away; right after the runtime answered the stop."""
     reversible_by = "start_container"
     needs_runtime = True
     done = "stopped"
@@ -55,8 +63,106 @@ class StopContainer(Ending[StopParameters]):
         left_s = (job.deadline_ns - host.clock.now_ns()) // 1_000_000_000 - _SPARE_S
         return runtimes(host).stop(facts.ref, grace_s=max(0, min(job.parameters.grace_s, left_s)))
 
-    def why_irreversible(self, claim: Values) -> str:
+    def why_irreversible(self, claim: ContainerClaim) -> str:
         """By Kubernetes: until an undo could come the kubelet has made another container, and removed this one."""
-        if claim["orchestrator"] == "kubernetes":
+        if claim.orchestrator == "kubernetes":
             return "its orchestrator has replaced it by then"
-        return "" if claim.get("starts_again", True) else "its runtime cannot start it again once it has ended"
+        return "" if claim.starts_again else "its runtime cannot start it again once it has ended"
+
+
+class StartContainer(ContainerAction[NoParameters]):
+    """Starts one stopped container again."""
+
+    name = "start_container"
+    summary = "Start a stopped container again, with the restart policy that it had"
+    drawbacks = (
+        "What made it dangerous is back with it.",
+        "It begins anew: what its processes held in memory is gone.",
+    )
+    parameters = NoParameters
+    failpoints = ("start_container.started", "start_container.released")
+    """Right after the runtime started it; right after it had its restart policy again."""
+    undo_only = True
+
+    def bind(self, job: Job[NoParameters], host: Host) -> ContainerClaim:
+        """The container as it is now, and the policy to give back."""
+        stopped, facts = self.undone(job, host)
+        if not facts.alive and not stopped.is_run_of(facts):
+            raise CommandRejected(f"{stopped} was started since, and has ended again by other means", code="superseded")
+        claim = claim_on_run(facts)
+        if job.undoes is not None and job.undoes.outputs.get("restart_disabled"):
+            return replace(claim, restart_policy=stopped.restart_policy, restart_maximum=stopped.restart_maximum)
+        return claim
+
+    def execute(self, job: Job[NoParameters], claim: ContainerClaim, host: Host) -> Report:
+        """Start it, look whether it did, and give its restarts back."""
+        containers, ref = runtimes(host), claim.ref
+        facts = containers.inspect(ref)
+        if facts is None:
+            return self._gone(claim)
+        if not _started(claim, facts):
+            refused = containers.start(ref)
+            host.failpoints.reach("start_container.started")
+            facts = containers.inspect(ref)
+            if facts is None:
+                return self._gone(claim)
+            if not _started(claim, facts):
+                if refused is None:
+                    raise TransientFailure(f"{claim} did not start, and its runtime gives no reason")
+                raise refusal(refused, claim)
+        elif not claim.alive and not facts.alive:
+            return self.superseded(claim, facts)
+        touched = not claim.alive
+        policy = claim.policy
+        if facts.policy != policy:
+            touched = True
+            refused = containers.restrain(ref, policy)
+            host.failpoints.reach("start_container.released")
+            if refused is not None:
+                raise refusal(refused, claim)
+        return self._running(claim, facts) if touched else self.nothing(claim, "already_running", "it runs already")
+
+    def probe(self, job: Job[NoParameters], claim: ContainerClaim, host: Host) -> Probe:
+        """A newer run, with its policy, is done."""
+        try:
+            facts = runtimes(host).inspect(claim.ref)
+        except TransientFailure as error:
+            return Pending(self.silent(claim, error.message))
+        if facts is None:
+            return Done(self._gone(claim))
+        if facts.unsettled:
+            return Pending(self.silent(claim, MAY_ACT_YET))
+        if not _started(claim, facts):
+            return NotDone()
+        if facts.policy == claim.policy:
+            return Done(self._running(claim, facts, cause="unproven"))
+        return NotDone() if claim.alive else Begun()
+
+    def dry_run_report(self, job: Job[NoParameters], claim: ContainerClaim, host: Host) -> Report:
+        """What would be started."""
+        policy = claim.policy
+        message = f"{claim} would be started, with restart policy {policy.name!r}; nothing was touched"
+        return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.outputs_of(claim))
+
+    def _running(self, claim: ContainerClaim, facts: ContainerFacts, *, cause: str = "action") -> Report:
+        detail = (
+            f"it runs since {facts.started_at_ns} ns"
+            if facts.alive
+            else f"it was started at {facts.started_at_ns} ns, and has ended again by itself"
+        )
+        return self.report(
+            Outcome.COMPLETED,
+            "started",
+            f"{claim} was started: {detail}; its restart policy is {claim.policy.name!r}",
+            outputs=self.outputs_of(claim) | {"started_at": facts.started_at_ns, "pid": facts.pid},
+            post_condition=PostCondition("newer_run", holds=True, detail=detail),
+            cause=cause,
+        )
+
+    def _gone(self, claim: ContainerClaim) -> Report:
+        message = f"{claim} was removed, so there is nothing to start"
+        return self.report(Outcome.FAILED, "container_gone", message, outputs=self.outputs_of(claim))
+
+
+def _started(claim: ContainerClaim, facts: ContainerFacts) -> bool:
+    return facts.alive or not claim.is_run_of(facts)

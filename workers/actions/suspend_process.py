@@ -1,8 +1,9 @@
-"""suspend_process: SIGSTOP to exactly the process that was meant; memory, files and connections stay as they are.
+"""suspend_process and resume_process: SIGSTOP to exactly the process that the command names, and SIGCONT to undo it.
 
-Run by the node worker in the containment lane; undone by ``resume_process``. Whoever may signal the process can let it
-go on: the node looks again and again, and says when that happened. What is stopped already is theirs who stopped it:
-nothing is done and an undo gives nothing back, but it is looked after all the same. It must never signal a pid.
+Run by the node worker in the containment lane. Memory, files and connections of the process stay as they are. Whatever
+may signal the process can continue it: the node checks again and again, and reports when that happened. A process that
+was stopped already is watched too, but an undo does not continue it. A resume takes its process from this node's own
+journal, so that no later holder of the pid is ever touched. Must never signal a pid.
 """
 
 import signal
@@ -10,36 +11,53 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from workers.actions.base import Done, Job, NotDone, Probe
-from workers.actions.base.process import Chosen, SightedAction, called, reopen
-from workers.domain.errors import TransientFailure
-from workers.domain.outcome import Outcome, PostCondition, Report, Values
-from workers.domain.targets.halting import Halt, ThreadFacts, all_stopped, halt_of
+from workers.actions.base import Done, Effect, Job, NoParameters, NotDone, Probe
+from workers.actions.base.claims import claim_with
+from workers.actions.base.find_process import Found
+from workers.actions.base.process import (
+    AncestorParameters,
+    EventProcessAction,
+    GoneProcess,
+    ProcessAction,
+    ProcessClaim,
+    claim_on_process,
+)
+from workers.domain.errors import CommandRejected, TransientFailure
+from workers.domain.outcome import Outcome, PostCondition, Report
+from workers.domain.targets.halting import Halt, ThreadFacts, all_stopped, halt_of, none_stopped
 from workers.host.ports import Host
-from workers.host.processes.ports import HeldProcess, ProcessHandle
-
-FAILPOINTS: Final = ("suspend_process.signalled",)
-"""Right after the kernel took the signal, before anything is known of its effect."""
+from workers.host.processes.ports import HeldProcess
 
 PROMPT_S: Final = 0.05
 """A process that nothing holds up has stopped long before."""
 
 ROUNDS: Final = 10
-"""How often it is told. A thread that executes another program just then makes the kernel forget a stop that it had
-taken already, and a main thread that is held in a call keeps it from the others: so it is told again, and each
-thread by itself. Half a second in all: longer is said, not waited for, because the vigil looks on."""
+"""How often the signal is sent. A thread that executes another program just then makes the kernel forget a stop that it
+had taken already, and a main thread that is held in a call keeps it from the others: so it is sent again, and to each
+thread by itself. Half a second in all: a longer wait is left to the watch on effects."""
+
+RESUME_WAIT_S: Final = 1.0
+"""How long a process may take to leave its stop: waking a thread takes microseconds, unless it is stopped anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuspendClaim(ProcessClaim):
+    """The claim on a process that is to be stopped, or was."""
+
+    stopped_before: bool = False
+    """It was stopped already."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """How still the process is."""
+    """The threads of the process, and whether any of them can run."""
 
     halt: Halt
     threads: Sequence[ThreadFacts]
     frozen: bool
 
 
-class SuspendProcess(SightedAction[Chosen]):
+class SuspendProcess(EventProcessAction[AncestorParameters, SuspendClaim]):
     """Suspends one process."""
 
     name = "suspend_process"
@@ -52,24 +70,28 @@ class SuspendProcess(SightedAction[Chosen]):
         "A process that somebody else has stopped already is only looked after: they can let it go on, an undo can't.",
         "Seen within 20 ms of its start, it is left alone unless the detector prints that start (deploy/falco does).",
     )
-    parameters = Chosen
+    parameters = AncestorParameters
+    claims = (SuspendClaim, GoneProcess)
+    failpoints = ("suspend_process.signalled",)
+    """Right after the kernel took the signal, before anything is known of its effect."""
     watched = True
     reversible_by = "resume_process"
-    wanted = "process_stopped"
-    do = "suspend"
-    done = "suspended"
+    post_condition = "process_stopped"
+    verb = "suspend"
+    participle = "suspended"
 
-    def before(self, job: Job[Chosen], handle: ProcessHandle, host: Host) -> dict[str, str | int | bool]:
-        """Whether somebody else has stopped it already."""
-        return {"stopped_before": all_stopped(handle.threads() or ())}
+    def claim_on(self, job: Job[AncestorParameters], found: Found, host: Host) -> SuspendClaim:
+        """The process, and whether it is stopped already."""
+        stopped = all_stopped(found.handle.threads() or ())
+        return claim_with(SuspendClaim, claim_on_process(found), stopped_before=stopped)
 
-    def execute(self, job: Job[Chosen], claim: Values, host: Host) -> Report:
-        """Take hold of the claimed process again, stop it, and look whether all of it has stopped."""
-        if not claim["present"]:
+    def execute(self, job: Job[AncestorParameters], claim: SuspendClaim | GoneProcess, host: Host) -> Report:
+        """Hold the claimed process again, stop it, and check that all of it has stopped."""
+        if isinstance(claim, GoneProcess):
             return self.gone(claim)
-        if claim["stopped_before"]:
+        if claim.stopped_before:
             return self._already(claim)
-        handle = reopen(claim, host)
+        handle = claim.hold(host)
         if handle is None:
             return self.gone(claim, _BY_ITSELF)
         try:
@@ -77,34 +99,36 @@ class SuspendProcess(SightedAction[Chosen]):
         finally:
             handle.close()
 
-    def probe(self, job: Job[Chosen], claim: Values, host: Host) -> Probe:
+    def probe(self, job: Job[AncestorParameters], claim: SuspendClaim | GoneProcess, host: Host) -> Probe:
         """Stopped is done, running is not done, and one that has ended needs no stopping."""
-        if not claim["present"]:
+        if isinstance(claim, GoneProcess):
             return Done(self.gone(claim))
-        if claim["stopped_before"]:
+        if claim.stopped_before:
             return Done(self._already(claim))
         look = _look_again(claim, host)
         if look is None:
             return Done(self.gone(claim, "it has ended"))
         return NotDone() if look.halt is Halt.RUNNING else Done(self._suspended(claim, look, cause="unproven"))
 
-    def dry_run_report(self, job: Job[Chosen], claim: Values, host: Host) -> Report:
+    def dry_run_report(self, job: Job[AncestorParameters], claim: SuspendClaim | GoneProcess, host: Host) -> Report:
         """What would be stopped."""
-        if claim["present"] and claim["stopped_before"]:
-            message = f"would do nothing: {called(claim)} is stopped already"
+        if isinstance(claim, SuspendClaim) and claim.stopped_before:
+            message = f"would do nothing: {claim} is stopped already"
             return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.outputs_of(claim))
-        return SightedAction.dry_run_report(self, job, claim, host)
+        return super().dry_run_report(job, claim, host)
 
-    def lost(self, held: Values, host: Host) -> str:
-        """Somebody let it go on, or it has ended."""
-        look = _look_again(held, host)
+    def lost(self, effect: Effect[SuspendClaim | GoneProcess], host: Host) -> str:
+        """It was continued, or it has ended."""
+        if isinstance(effect.claim, GoneProcess):
+            return effect.claim.gone
+        look = _look_again(effect.claim, host)
         if look is None:
-            return f"{called(held)} has ended"
+            return f"{effect.claim} has ended"
         running = [thread for thread in look.threads if thread.state not in "TtZ"]
         states = ", ".join(sorted({thread.state for thread in running}))
-        return f"somebody let {called(held)} go on (state {states})" if look.halt is Halt.RUNNING else ""
+        return f"{effect.claim} was continued by another process (state {states})" if look.halt is Halt.RUNNING else ""
 
-    def _stop(self, claim: Values, host: Host, handle: HeldProcess) -> Report:
+    def _stop(self, claim: SuspendClaim, host: Host, handle: HeldProcess) -> Report:
         if not handle.signal(signal.SIGSTOP):
             return self.gone(claim, _BY_ITSELF)
         host.failpoints.reach("suspend_process.signalled")
@@ -118,36 +142,37 @@ class SuspendProcess(SightedAction[Chosen]):
             return self.gone(claim, _BY_ITSELF)
         if look.halt is Halt.RUNNING:
             raise TransientFailure(
-                f"SIGSTOP was sent to {called(claim)}, and it runs on: somebody lets it go on (SIGCONT), or its tracer "
-                "keeps the signal from it. Suspend that one first, or kill the process",
+                f"SIGSTOP was sent to {claim}, and it runs on: another process continues it (SIGCONT), or its tracer "
+                "keeps the signal from it. Suspend that process first, or kill this one",
                 code="runs_on",
             )
         return self._suspended(claim, look)
 
-    def _suspended(self, claim: Values, look: _Look, *, cause: str = "action") -> Report:
+    def _suspended(self, claim: SuspendClaim, look: _Look, *, cause: str = "action") -> Report:
         detail = _how_still(look)
         return self.report(
             Outcome.COMPLETED,
             "suspended",
-            f"{called(claim)} was suspended: {detail}",
+            f"{claim} was suspended: {detail}",
             outputs=self.outputs_of(claim),
-            post_condition=PostCondition(self.wanted, holds=True, detail=detail),
+            post_condition=PostCondition(self.post_condition, holds=True, detail=detail),
             effect_holds=True,
             cause=cause,
         )
 
-    def _already(self, claim: Values) -> Report:
-        why = "it was stopped already, by somebody else, who can let it go on"
-        told = self.nothing(claim, "already_suspended", f"{called(claim)}: {why}; that would be told", why)
-        return replace(told, effect_holds=True)  # or whoever stops himself for the moment of our look got away unseen
+    def _already(self, claim: SuspendClaim) -> Report:
+        why = "it was stopped already by another process, which can continue it"
+        report = self.no_action(claim, "already_suspended", f"{claim}: {why}; that would be reported", why)
+        # Watched like one of ours: a process may stop itself just for the moment of our look.
+        return replace(report, effect_holds=True)
 
 
 _BY_ITSELF: Final = "it ended by itself before it had stopped"
 
 
-def _look_again(claim: Values, host: Host) -> _Look | None:
+def _look_again(claim: ProcessClaim, host: Host) -> _Look | None:
     """The claimed process as it is now; None when it has ended."""
-    handle = reopen(claim, host)
+    handle = claim.hold(host)
     if handle is None:
         return None
     try:
@@ -181,3 +206,97 @@ def _how_still(look: _Look) -> str:
             "them go on at any time"
         )
     return "; ".join(notes)
+
+
+class ResumeProcess(ProcessAction[NoParameters, SuspendClaim]):
+    """Resumes one process."""
+
+    name = "resume_process"
+    summary = "Let a suspended process go on where it stood"
+    drawbacks = (
+        "What made it dangerous goes on with it.",
+        "Connections that timed out meanwhile stay broken.",
+    )
+    parameters = NoParameters
+    claims = (SuspendClaim,)
+    failpoints = ("resume_process.signalled",)
+    """Right after the kernel took the signal."""
+    undo_only = True
+    post_condition = "process_not_stopped"
+
+    def admit(self, job: Job[NoParameters], host: Host) -> None:
+        """Only as an undo: to continue a process that this node did not stop is not its decision."""
+        if not job.command.undo_of:
+            raise CommandRejected("resume_process runs only as an undo", code="undo_only")
+
+    def bind(self, job: Job[NoParameters], host: Host) -> SuspendClaim:
+        """The process that was suspended, if it is still there."""
+        claim = job.undone_claim(SuspendClaim, missing="this node's journal knows no process to resume")
+        if claim.stopped_before:
+            why = f"{claim} had been stopped by another process before, and is not resumed by Douse"
+            raise CommandRejected(why, code="nothing_to_revert")
+        handle = claim.hold(host)
+        if handle is None:
+            raise CommandRejected(f"{claim} has ended since", code="nothing_to_revert")
+        handle.close()
+        return claim
+
+    def execute(self, job: Job[NoParameters], claim: SuspendClaim, host: Host) -> Report:
+        """Hold it again, continue it, and check that it runs."""
+        handle = claim.hold(host)
+        if handle is None:
+            return self._ended(claim)
+        try:
+            return self._resume(claim, host, handle)
+        finally:
+            handle.close()
+
+    def probe(self, job: Job[NoParameters], claim: SuspendClaim, host: Host) -> Probe:
+        """Running is done, stopped is not done, and one that has ended stays so."""
+        handle = claim.hold(host)
+        if handle is None:
+            return Done(self._ended(claim))
+        try:
+            threads = handle.threads()
+        finally:
+            handle.close()
+        if threads is None:
+            return Done(self._ended(claim))
+        return Done(self._resumed(claim, cause="unproven")) if none_stopped(threads) else NotDone()
+
+    def dry_run_report(self, job: Job[NoParameters], claim: SuspendClaim, host: Host) -> Report:
+        """What would be resumed."""
+        message = f"{claim} would be resumed; nothing was touched"
+        return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.outputs_of(claim))
+
+    def _resume(self, claim: SuspendClaim, host: Host, handle: HeldProcess) -> Report:
+        threads = handle.threads()
+        if threads is None:
+            return self._ended(claim)
+        if none_stopped(threads):
+            return self.no_action(claim, "not_suspended", f"{claim}: it is not stopped", "it is not stopped")
+        if not handle.signal(signal.SIGCONT):
+            return self._ended(claim)
+        host.failpoints.reach("resume_process.signalled")
+        threads = handle.wait_threads(none_stopped, RESUME_WAIT_S)
+        if threads is None:
+            return self._ended(claim)
+        if not none_stopped(threads):
+            raise TransientFailure(
+                f"SIGCONT was sent to {claim}, and it is stopped again by another process", code="stopped_again"
+            )
+        return self._resumed(claim)
+
+    def _resumed(self, claim: SuspendClaim, *, cause: str = "action") -> Report:
+        detail = "none of it is stopped"
+        return self.report(
+            Outcome.COMPLETED,
+            "resumed",
+            f"{claim} was resumed: {detail}",
+            outputs=self.outputs_of(claim),
+            post_condition=PostCondition(self.post_condition, holds=True, detail=detail),
+            cause=cause,
+        )
+
+    def _ended(self, claim: SuspendClaim) -> Report:
+        return self.no_action(claim, "target_gone", f"{claim} has ended meanwhile", "it has ended")

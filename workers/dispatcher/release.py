@@ -6,9 +6,9 @@ signing: REJECTED, EXPIRED, CANCELED. Never releases a step twice: only a row in
 """
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
-from workers.actions.base import Action
+from workers.actions.base import AnyAction
 from workers.dispatcher import signing
 from workers.dispatcher.rows import Cooldown, ExecutionRow, NodeRow, Rows
 from workers.dispatcher.transaction import Transaction
@@ -57,7 +57,7 @@ def dispatch_or_hold(tx: Transaction, row: ExecutionRow, request: ActionRequest,
             raise CommandRejected(message, code=reason)
 
 
-def check_expiry(tx: Transaction, row: ExecutionRow, request: ActionRequest, action: Action[Any]) -> None:
+def check_expiry(tx: Transaction, row: ExecutionRow, request: ActionRequest, action: AnyAction) -> None:
     """Raises ``CommandRejected`` (``expired``) when it waited longer than it may."""
     if signing.expiry_ns(tx, row, request, action) <= tx.now_ns:
         late_s = (tx.now_ns - request.requested_at_ns) // signing.SECOND_NS
@@ -106,7 +106,7 @@ def resolve(rows: Rows, host: str) -> NodeRow:
     return node
 
 
-def _allowed_action(tx: Transaction, request: ActionRequest, row: ExecutionRow) -> Action[Any]:
+def _allowed_action(tx: Transaction, request: ActionRequest, row: ExecutionRow) -> AnyAction:
     """The step's action, once its parameters and target are valid."""
     action = tx.services.actions.get(row.action)
     if action is None:
@@ -120,7 +120,7 @@ def _allowed_action(tx: Transaction, request: ActionRequest, row: ExecutionRow) 
     return action
 
 
-def _check_target(step: Step, action: Action[Any], *, by_rule: bool) -> None:
+def _check_target(step: Step, action: AnyAction, *, by_rule: bool) -> None:
     """The target is of the action's kind and names an identity."""
     target = step.target
     if target is None or type(target) is not action.target:

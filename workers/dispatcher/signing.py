@@ -6,9 +6,9 @@ HELD in the same transaction.
 
 from dataclasses import replace
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
-from workers.actions.base import Action
+from workers.actions.base import AnyAction
 from workers.dispatcher import routes
 from workers.dispatcher.rows import ExecutionRow, NodeRow, Sent
 from workers.dispatcher.transaction import Transaction
@@ -22,7 +22,7 @@ from workers.domain.trust.envelope import PayloadType
 SECOND_NS: Final = 1_000_000_000
 
 
-def expiry_ns(tx: Transaction, row: ExecutionRow, request: ActionRequest, action: Action[Any]) -> int:
+def expiry_ns(tx: Transaction, row: ExecutionRow, request: ActionRequest, action: AnyAction) -> int:
     """After when nothing may start. The first step counts from the request, so that one that waited for a dispatcher
     does not start out of the blue; later steps count from their release."""
     ttl_s = request.ttl_s or action.ttl_s

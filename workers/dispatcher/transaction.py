@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from workers.actions.base import Action
+from workers.actions.base import AnyAction
 from workers.dispatcher.rows import STAGE_SEQ, ExecutionRow, Rows
 from workers.dispatcher.tails import Tails
 from workers.dispatcher.validation import NotARequest
@@ -35,7 +35,7 @@ class Services:
     recorder: Recorder
     telemetry: Telemetry
     tails: Tails
-    actions: Mapping[str, Action[Any]]
+    actions: Mapping[str, AnyAction]
     """The closed catalogue."""
     zones: Mapping[str, int]
     """Partitions of the command topic of each zone that this dispatcher serves."""

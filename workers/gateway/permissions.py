@@ -7,9 +7,9 @@ the caller; an execution of an action that this version does not know needs the 
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
-from workers.actions.base import Action, Permission
+from workers.actions.base import AnyAction, Permission
 from workers.gateway.principals import Principal
 from workers.gateway.refusals import Forbidden
 
@@ -38,7 +38,7 @@ def may(person: Principal, permission: Permission, access: Access) -> bool:
     return right(permission, access) in person.rights
 
 
-def permit(person: Principal, action: Action[Any] | None, access: Access) -> None:
+def permit(person: Principal, action: AnyAction | None, access: Access) -> None:
     """Nothing, where it is allowed; ``action`` is None where the catalogue does not have it.
 
     Raises:
@@ -61,7 +61,7 @@ def permit_any(person: Principal, access: Access) -> None:
         raise Forbidden(f"this needs the right {wanted}, and {person.name} has neither")
 
 
-def readable(person: Principal, catalogue: Mapping[str, Action[Any]]) -> tuple[str, ...] | None:
+def readable(person: Principal, catalogue: Mapping[str, AnyAction]) -> tuple[str, ...] | None:
     """The actions whose executions the caller may read; None for all there are.
 
     Raises:

@@ -6,9 +6,8 @@ consistency; whether it is allowed is the dispatcher's question, whether it can 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from workers.actions.base import Action
+from workers.actions.base import AnyAction
 from workers.domain.errors import CommandRejected
 from workers.domain.event import RuntimeEvent
 from workers.domain.history.execution import Execution
@@ -20,7 +19,7 @@ from workers.domain.target_kind import NoTarget
 from workers.gateway.principals import Principal
 from workers.gateway.refusals import Conflict, Invalid
 
-Catalogue = Mapping[str, Action[Any]]
+Catalogue = Mapping[str, AnyAction]
 """Every action by its name."""
 
 
@@ -50,7 +49,7 @@ class Submission:
     """What a client of the compatible face sent as parameters; echoed, never acted on."""
 
 
-def action_of(name: str, catalogue: Catalogue) -> Action[Any]:
+def action_of(name: str, catalogue: Catalogue) -> AnyAction:
     """The action of a name or API type (``kill_process``, ``KILL_PROCESS``).
 
     Raises:
@@ -168,7 +167,7 @@ def _about(verb: Verb, subject: Execution, *, person: Principal, now_ns: int, re
     )
 
 
-def _target(submission: Submission, action: Action[Any], event: RuntimeEvent | None, now_ns: int) -> Target:
+def _target(submission: Submission, action: AnyAction, event: RuntimeEvent | None, now_ns: int) -> Target:
     if (submission.target is None) == (event is None):
         raise Invalid("name either a target or an event_id, and not both", field="target")
     target = _of_event(event, action) if event is not None else _named(submission.target, now_ns)
@@ -177,7 +176,7 @@ def _target(submission: Submission, action: Action[Any], event: RuntimeEvent | N
     return target
 
 
-def _of_event(event: RuntimeEvent, action: Action[Any]) -> Target:
+def _of_event(event: RuntimeEvent, action: AnyAction) -> Target:
     target = action.target.from_event(event)
     if isinstance(target, NoTarget):
         message = f"event {event.event_id} names no {action.target.kind}"

@@ -3,9 +3,7 @@
 Called by ``http.native``; pure.
 """
 
-from typing import Any
-
-from workers.actions.base import Action, FieldSpec
+from workers.actions.base import AnyAction, FieldSpec
 from workers.domain.history.queries import StoredEvent, StoredNode, StoreHealth
 from workers.gateway import show_execution
 from workers.gateway.times import shown
@@ -71,7 +69,7 @@ def node(stored: StoredNode) -> NodeView:
     )
 
 
-def action(action: Action[Any]) -> ActionView:
+def action(action: AnyAction) -> ActionView:
     """A catalogue entry, as the action describes itself."""
     example = action.example.get("target")
     return ActionView(

@@ -78,7 +78,7 @@ class Attempts:
         command = bound.job.command
         with self._transitions.commit("claim") as tx:
             known = self._transitions.open(tx, entry.execution_id) or entry
-            known = replace(known, attempt=number, claim=bound.claim, trace=trace)
+            known = replace(known, attempt=number, claim=bound.claim_values, trace=trace)
             self._transitions.claim(tx, known, command, self._gate.configuration(command))
 
     def _execute(self, bound: Bound) -> Report:
@@ -91,4 +91,4 @@ class Attempts:
 
 def fresh_claim(entry: JournalEntry, bound: Bound) -> JournalEntry:
     """The entry of a command that intake claims at once: its first attempt, bound."""
-    return replace(entry, state=EntryState.CLAIMED, attempt=1, claim=bound.claim)
+    return replace(entry, state=EntryState.CLAIMED, attempt=1, claim=bound.claim_values)

@@ -7,7 +7,7 @@ gate and the action's admit and bind. What comes out is what the claim makes dur
 from dataclasses import dataclass
 from typing import Any
 
-from workers.actions.base import Action, Job
+from workers.actions.base import AnyAction, Job, values_of
 from workers.domain.command import ActionCommand
 from workers.domain.outcome import Values
 from workers.node.gate import Gate
@@ -18,9 +18,15 @@ from workers.node.services import Services
 class Bound:
     """An action, its job, and the identity and pre-state that it will act on."""
 
-    action: Action[Any]
+    action: AnyAction
     job: Job[Any]
-    claim: Values
+    claim: Any
+    """Of the class that the action declares."""
+
+    @property
+    def claim_values(self) -> Values:
+        """The claim as the journal holds it."""
+        return values_of(self.claim)
 
 
 class Binder:
@@ -47,5 +53,10 @@ class Binder:
         return self._services.retrying.run(lambda _: self.bind(command), first=1, deadline_ns=command.expires_at_ns)
 
     def rebind(self, command: ActionCommand, claim: Values) -> Bound:
-        """What an earlier claim was bound to: never bound anew, so that a retry cannot drift to another target."""
-        return Bound(self._gate.action(command), self._gate.job(command), claim)
+        """What an earlier claim was bound to: never bound anew, so that a retry cannot drift to another target.
+
+        Raises:
+            CommandRejected, PermanentFailure: the journal's entry no longer fits this version.
+        """
+        action = self._gate.action(command)
+        return Bound(action, self._gate.job(command), action.claim_of(claim))

@@ -6,9 +6,8 @@ loss. Acts on nothing.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
-from workers.actions.base import Action
+from workers.actions.base import AnyAction, Effect
 from workers.domain.command import ActionCommand
 from workers.domain.errors import WorkerError
 from workers.domain.ids import ExecutionId
@@ -52,13 +51,13 @@ class EffectWatch:
             self._transitions.holding.discard(execution_id)
             return
         command = self._command(entry)
-        action: Action[Any] | None = self._services.catalogue.get(command.action)
+        action: AnyAction | None = self._services.catalogue.get(command.action)
         if action is None:
             return
         try:
-            held = {**entry.claim, **entry.report.outputs}
-            why = action.lost(held, self._services.host)
-            weak = "" if why else action.weakened(held, self._services.host)
+            effect = Effect(action.claim_of(entry.claim), entry.report.outputs)
+            why = action.lost(effect, self._services.host)
+            weak = "" if why else action.weakened(effect, self._services.host)
         except WorkerError:
             return  # nobody can tell now
         if why:

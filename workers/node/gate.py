@@ -8,13 +8,14 @@ part is ``domain.admission``.
 from dataclasses import replace
 from typing import Any
 
-from workers.actions.base import Action, Job
+from workers.actions.base import AnyAction, Effect, Job
 from workers.domain.admission import UNKNOWN_HERE, Local, Refused, judge
 from workers.domain.command import ActionCommand
 from workers.domain.errors import CommandRejected
 from workers.domain.journal_entry import EntryState, JournalEntry
 from workers.domain.outcome import NOTHING, Values
 from workers.domain.request import ActorKind
+from workers.domain.target import Target
 from workers.node.lanes import REHEARSAL, Ticket
 from workers.node.services import Services
 
@@ -28,7 +29,7 @@ class Gate:
         """Shares the room's equipment."""
         self._services = services
 
-    def action(self, command: ActionCommand) -> Action[Any]:
+    def action(self, command: ActionCommand) -> AnyAction:
         """The action a command asks for.
 
         Raises:
@@ -50,13 +51,12 @@ class Gate:
             CommandRejected: the parameters do not fit, or there is nothing here that it could undo.
         """
         action = self.action(command)
-        undoes = self._undone(command, action) if command.undo_of else None
-        target = undoes[0].target if undoes else command.target
+        target, undoes = self._undone(command, action) if command.undo_of else (command.target, None)
         return Job(
             command=replace(command, target=target),
             parameters=action.parse(command.parameters),
             deadline_ns=self._services.time.now_ns() + self.timeout_s(command) * _NS,
-            undoes=undoes[1] if undoes else NOTHING,
+            undoes=undoes,
         )
 
     def timeout_s(self, command: ActionCommand) -> int:
@@ -91,8 +91,8 @@ class Gate:
             return UNKNOWN_HERE
         return Local(True, self._services.settings.allows(action.name), action.target, action.undo_only)
 
-    def _undone(self, command: ActionCommand, action: Action[Any]) -> tuple[ActionCommand, Values]:
-        """The command that is undone and what was true of it, out of this node's own journal: never off the bus."""
+    def _undone(self, command: ActionCommand, action: AnyAction) -> tuple[Target | None, Effect[Any]]:
+        """The target and the effect of the command that is undone, out of this node's own journal, never the bus."""
         entry = self._services.journal.entry(command.undo_of)
         if entry is None:
             raise CommandRejected(f"this node's journal has no execution {command.undo_of}", code="nothing_to_revert")
@@ -103,7 +103,7 @@ class Gate:
         if not _holds(entry):
             raise CommandRejected(f"no effect of {command.undo_of} is in place", code="nothing_to_revert")
         outputs = entry.report.outputs if entry.report else NOTHING
-        return original, {**entry.claim, **outputs}
+        return original.target, Effect(forward.claim_of(entry.claim), outputs)
 
 
 def rank(command: ActionCommand) -> int:

@@ -5,9 +5,9 @@ Made once by wiring (or a test) and shared by all steps. Holds no decisions and 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-from workers.actions.base import Action
+from workers.actions.base import AnyAction
 from workers.domain.admission import Addressee
 from workers.domain.ids import Incarnation, InstanceId, KeyId, NodeId
 from workers.domain.outcome import NOTHING, Values
@@ -71,7 +71,7 @@ class Services:
     failpoints: Failpoints
     retrying: Retrying
     host: Host
-    catalogue: Mapping[str, Action[Any]]
+    catalogue: Mapping[str, AnyAction]
     """Every action this version knows, by name; whether one may run here is the gate's question."""
     settings: ResponseActions
     health: Health

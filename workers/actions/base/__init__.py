@@ -1,22 +1,40 @@
 """How an action describes itself, and the four things it can do: admit, bind, execute, probe.
 
-Subclassed once per file in ``workers.actions``; driven by the node worker; read by catalogue, gateway, CLI and docs.
-An action knows core and ports only. It never touches the journal, Kafka or a clock of its own.
+Subclassed in the files of ``workers.actions``; driven by the node worker; read by catalogue, gateway, CLI and docs.
+An action knows the domain and ports only. It never touches the journal, Kafka or a clock of its own.
 """
 
-import dataclasses
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, Generic, TypeAlias, TypeVar, cast, get_type_hints
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar, cast
 
+from workers.actions.base.claims import Effect, claim_of, values_of
+from workers.actions.base.parameters import FieldSpec, NoParameters, parameter, parse_parameters, specs_of
 from workers.domain.command import ActionCommand
 from workers.domain.errors import CommandRejected
 from workers.domain.outcome import NOTHING, Outcome, Report, Scalar, Values, code
 from workers.domain.target import Target
 from workers.host.ports import Host
+
+__all__ = [
+    "Action",
+    "AnyAction",
+    "Begun",
+    "Done",
+    "Effect",
+    "FieldSpec",
+    "Job",
+    "Lane",
+    "NoParameters",
+    "NotDone",
+    "Pending",
+    "Permission",
+    "Probe",
+    "parameter",
+    "values_of",
+]
 
 
 class Lane(StrEnum):
@@ -33,32 +51,9 @@ class Permission(StrEnum):
     GATHERING = "data-gathering-response-actions"
 
 
-@dataclass(frozen=True, slots=True)
-class FieldSpec:
-    """One parameter or output, typed and described."""
-
-    name: str
-    type: str
-    """``string``, ``integer`` or ``boolean``."""
-    description: str
-    required: bool = False
-    default: Scalar | None = None
-    minimum: int | None = None
-    maximum: int | None = None
-    """Largest integer, or longest string in characters."""
-
-
-def parameter(description: str, *, default: Any = dataclasses.MISSING, minimum: int = 0, maximum: int = 512) -> Any:
-    """A field of an action's parameter dataclass, with what people and validators need to know of it."""
-    return field(default=default, metadata={"description": description, "minimum": minimum, "maximum": maximum})
-
-
-@dataclass(frozen=True, slots=True)
-class NoParameters:
-    """For actions that take none."""
-
-
 P = TypeVar("P")
+C = TypeVar("C")
+W = TypeVar("W")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +64,23 @@ class Job(Generic[P]):
     parameters: P
     deadline_ns: int
     """When the run must be over: claim time + timeout, in nanoseconds since the epoch."""
-    undoes: Values = field(default_factory=lambda: NOTHING)
-    """For an undo: what this node's own journal says of the execution it undoes (its claim and its outputs)."""
+    undoes: Effect[Any] | None = None
+    """For an undo: the effect that it undoes, out of this node's own journal."""
 
     @property
     def target(self) -> Target | None:
         """What the command acts on."""
         return self.command.target
+
+    def undone_claim(self, *shapes: type[W], missing: str) -> W:
+        """The claim of the effect that this undo undoes.
+
+        Raises:
+            CommandRejected: the journal has none of these shapes (``nothing_to_revert``); ``missing`` is the message.
+        """
+        if self.undoes is None or not isinstance(self.undoes.claim, shapes):
+            raise CommandRejected(missing, code="nothing_to_revert")
+        return self.undoes.claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,7 @@ class NotDone:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Not settled yet: the report is UNKNOWN and says what is waited for. Probe again later."""
+    """Not settled yet: the report is UNKNOWN and names what it waits for. Probe again later."""
 
     report: Report
 
@@ -106,8 +111,9 @@ class Begun:
 Probe: TypeAlias = Done | NotDone | Pending | Begun
 
 
-class Action(ABC, Generic[P]):
-    """One response action. Class attributes are its description; instances hold no state."""
+class Action(ABC, Generic[P, C]):
+    """One response action with parameters ``P`` and claim ``C``. Class attributes are its description; instances hold
+    no state."""
 
     name: ClassVar[str]
     summary: ClassVar[str]
@@ -119,16 +125,20 @@ class Action(ABC, Generic[P]):
     """The one kind of target it takes."""
     parameters: ClassVar[type]
     """A frozen dataclass made with ``parameter()`` fields."""
+    claims: ClassVar[tuple[type, ...]]
+    """The shapes of its claim (``base.claims``), the one with the most required fields first."""
     outputs: ClassVar[tuple[FieldSpec, ...]]
     privileges: ClassVar[tuple[str, ...]]
-    """Linux capabilities needed to act on others' objects, without ``CAP_``."""
+    """Linux capabilities needed to act on other users' objects, without ``CAP_``."""
     mounts: ClassVar[tuple[str, ...]]
     """Host paths that a containerised worker needs for it."""
+    failpoints: ClassVar[tuple[str, ...]] = ()
+    """Every point inside ``execute`` where a fault test may end the worker."""
     reversible_by: ClassVar[str | None] = None
     undo_only: ClassVar[bool] = False
     """Runs only as another action's undo, never on its own request."""
     watched: ClassVar[bool] = False
-    """Its effect can be lost by itself: ``lost`` is asked as long as it is said to hold."""
+    """Its effect can be lost by itself: the node calls ``lost`` as long as the effect is reported to hold."""
     local: ClassVar[bool] = False
     """``admit`` and ``bind`` ask the kernel and nothing that may hang: then an idle node claims a command in the very
     commit that takes it in."""
@@ -145,27 +155,25 @@ class Action(ABC, Generic[P]):
     @classmethod
     def parameter_specs(cls) -> tuple[FieldSpec, ...]:
         """The parameters, from the dataclass's own fields."""
-        return _specs(cls.parameters)
+        return specs_of(cls.parameters)
 
     @classmethod
     def parse(cls, values: Values) -> P:
-        """Typed parameters out of wire values; integers may come as text, as published clients send them.
+        """Typed parameters out of wire values.
 
         Raises:
             CommandRejected: unknown, missing or ill-typed parameter (``invalid_parameters``).
         """
-        specs = {spec.name: spec for spec in cls.parameter_specs()}
-        unknown = sorted(set(values) - set(specs))
-        if unknown:
-            known = ", ".join(specs) or "none"
-            raise CommandRejected(
-                f"{cls.name} has no parameter {unknown[0]!r}; it takes: {known}", code="invalid_parameters"
-            )
-        missing = [spec.name for spec in specs.values() if spec.required and spec.name not in values]
-        if missing:
-            raise CommandRejected(f"{cls.name} needs parameter {missing[0]!r}", code="invalid_parameters")
-        typed = {name: _typed(cls.name, specs[name], value) for name, value in values.items()}
-        return cast(P, cls.parameters(**typed))
+        return cast(P, parse_parameters(cls.name, cls.parameters, values))
+
+    @classmethod
+    def claim_of(cls, values: Values) -> C:
+        """The typed claim that a journal entry holds.
+
+        Raises:
+            PermanentFailure: the values are not a claim of this action (``claim_unreadable``).
+        """
+        return cast(C, claim_of(cls.claims, values))
 
     def serial_key(self, job: Job[P]) -> str:
         """Jobs with one key run one after the other."""
@@ -181,91 +189,52 @@ class Action(ABC, Generic[P]):
         """
 
     @abstractmethod
-    def bind(self, job: Job[P], host: Host) -> Values:
+    def bind(self, job: Job[P], host: Host) -> C:
         """Identity and pre-state, read now; durable in the journal before ``execute``. Touches nothing."""
 
     @abstractmethod
-    def execute(self, job: Job[P], claim: Values, host: Host) -> Report:
-        """Act on exactly what ``claim`` names, check the post-condition, and say what happened.
+    def execute(self, job: Job[P], claim: C, host: Host) -> Report:
+        """Act on exactly what ``claim`` names, check the post-condition, and report the outcome.
 
         Raises:
             TransientFailure, PermanentFailure, LimitExceeded, Indeterminate: see ``domain.errors``.
         """
 
     @abstractmethod
-    def probe(self, job: Job[P], claim: Values, host: Host) -> Probe:
+    def probe(self, job: Job[P], claim: C, host: Host) -> Probe:
         """Whether the effect of ``claim`` is in place already. Touches nothing."""
 
-    def lost(self, held: Values, host: Host) -> str:
-        """Why an effect that was said to hold is no longer in place; empty while it is. ``held`` is its claim and its
-        outputs. Touches nothing. Raises ``TransientFailure`` when nobody can tell now."""
-        del held, host
+    def lost(self, effect: Effect[C], host: Host) -> str:
+        """Why an effect that was reported to hold is no longer in place; empty while it is. Touches nothing.
+
+        Raises:
+            TransientFailure: it cannot be checked now.
+        """
+        del effect, host
         return ""
 
-    def weakened(self, held: Values, host: Host) -> str:
-        """What somebody did to an effect that is not lost: it may do less than was said, and is to be undone as ever.
-        Empty while nobody did anything. Touches nothing. Raises as ``lost``, after which it is asked."""
-        del held, host
+    def weakened(self, effect: Effect[C], host: Host) -> str:
+        """What was changed about an effect that is still in place, so that it may do less than was reported; empty
+        while nothing was. It can be undone as before. Called after ``lost``. Touches nothing. Raises as ``lost``."""
+        del effect, host
         return ""
 
-    def dry_run_report(self, job: Job[P], claim: Values, host: Host) -> Report:
+    def dry_run_report(self, job: Job[P], claim: C, host: Host) -> Report:
         """The report of a dry run: admitted and bound, nothing done."""
-        return self.report(Outcome.DRY_RUN, "dry_run", "would have acted; nothing was touched", outputs=claim)
+        del job, host
+        return self.report(
+            Outcome.DRY_RUN, "dry_run", "would have acted; nothing was touched", outputs=values_of(claim)
+        )
+
+    def outputs_of(self, claim: C) -> dict[str, Scalar]:
+        """The outputs that the claim already knows."""
+        declared = {spec.name for spec in self.outputs}
+        return {name: value for name, value in values_of(claim).items() if name in declared}
 
     def report(self, outcome: Outcome, reason: str, message: str, *, outputs: Values = NOTHING, **more: Any) -> Report:
         """A report with this action's stable code; ``more`` are further fields of ``Report``."""
         return Report(outcome, code(self.name, outcome, reason), message, outputs=outputs, **more)
 
 
-_TYPES: Mapping[type, str] = {str: "string", int: "integer", bool: "boolean"}
-
-
-@functools.cache
-def _specs(parameters: type[Any]) -> tuple[FieldSpec, ...]:
-    types = get_type_hints(parameters)  # also where annotations are text
-    return tuple(_spec(declared, types[declared.name]) for declared in dataclasses.fields(parameters))
-
-
-def _spec(declared: "dataclasses.Field[Any]", kind: type) -> FieldSpec:
-    required = declared.default is dataclasses.MISSING
-    return FieldSpec(
-        name=declared.name,
-        type=_TYPES[kind],
-        description=declared.metadata["description"],
-        required=required,
-        default=None if required else cast(Scalar, declared.default),
-        minimum=declared.metadata["minimum"],
-        maximum=declared.metadata["maximum"],
-    )
-
-
-def _typed(action: str, spec: FieldSpec, value: Scalar) -> Scalar:
-    refusal = CommandRejected(
-        f"{action}: parameter {spec.name!r} must be {spec.type} ({_bounds(spec)}), not {value!r}",
-        code="invalid_parameters",
-    )
-    match spec.type, value:
-        case "boolean", bool():
-            return value
-        case "boolean", "true" | "false":
-            return value == "true"
-        case "string", str() if len(value) <= (spec.maximum or 0):
-            return value
-        case "integer", int() | str() if not isinstance(value, bool):
-            try:
-                number = int(value)
-            except ValueError:
-                raise refusal from None
-            if (spec.minimum or 0) <= number <= (spec.maximum or 0):
-                return number
-    raise refusal
-
-
-def _bounds(spec: FieldSpec) -> str:
-    match spec.type:
-        case "boolean":
-            return "true or false"
-        case "string":
-            return f"at most {spec.maximum} characters"
-        case _:
-            return f"{spec.minimum} to {spec.maximum}"
+AnyAction: TypeAlias = Action[Any, Any]
+"""For those that handle all actions alike."""

@@ -5,20 +5,23 @@ Subclassed by ``ending`` and by the actions themselves; knows core and ports onl
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final, NoReturn, TypeVar
 
 from workers.actions.base import Action, FieldSpec, Job, Lane, Permission
 from workers.domain.errors import CommandRejected, PermanentFailure, TransientFailure
-from workers.domain.outcome import Outcome, PostCondition, Report, Values
+from workers.domain.outcome import Outcome, PostCondition, Report
 from workers.domain.target import ContainerTarget
 from workers.domain.targets.container import (
     ALIVE,
     ContainerFacts,
-    bound,
-    called,
+    ContainerRef,
+    RestartPolicy,
     choose,
+    label_of,
+    orchestrator,
     protection,
-    ref_of,
+    same_run,
     will_return,
 )
 from workers.host.containers.ports import Containers, Refusal
@@ -42,15 +45,82 @@ FACTS: Final = (
     FieldSpec("restart_maximum", "integer", "How often that restarts it at most; 0 is no limit"),
     FieldSpec("orchestrator", "string", "Who else may bring it back: kubernetes, swarm, compose …; empty for nobody"),
 )
-_PROMISED: Final = frozenset(spec.name for spec in FACTS)
+_LONGEST: Final = 256
+"""Characters of a text in a claim."""
 
 
-class ContainerAction(Action[P]):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunClaim:
+    """The claim on one run of a container, as far as actions on containers and on networks share it."""
+
+    container_id: str
+    runtime: str
+    started_at: int
+    pid: int
+    name: str
+
+    def __str__(self) -> str:
+        """As messages name it."""
+        return label_of(self.container_id, self.name)
+
+    @property
+    def ref(self) -> ContainerRef:
+        """The container."""
+        return ContainerRef(self.runtime, self.container_id)
+
+    def is_run_of(self, facts: ContainerFacts) -> bool:
+        """Whether the container's newest run is the claimed one, whatever its state is now."""
+        return same_run(facts, started_at_ns=self.started_at, pid=self.pid)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerClaim(RunClaim):
+    """The claim on one run of a container, and its state before."""
+
+    state: str
+    image: str
+    restart_policy: str
+    restart_maximum: int
+    orchestrator: str
+    starts_again: bool = True
+    unserved: str = ""
+
+    @property
+    def policy(self) -> RestartPolicy:
+        """The restart policy that it had at the claim."""
+        return RestartPolicy(self.restart_policy, self.restart_maximum)
+
+    @property
+    def alive(self) -> bool:
+        """Whether there was anything to do."""
+        return self.state in ALIVE
+
+
+def claim_on_run(facts: ContainerFacts) -> ContainerClaim:
+    """The claim on a container's newest run."""
+    return ContainerClaim(
+        container_id=facts.ref.id,
+        runtime=facts.ref.runtime,
+        started_at=facts.started_at_ns,
+        pid=facts.pid,
+        state=facts.state.value,
+        name=facts.name[:_LONGEST],
+        image=facts.image[:_LONGEST],
+        restart_policy=facts.policy.name,
+        restart_maximum=facts.policy.maximum,
+        orchestrator=orchestrator(facts.labels),
+        starts_again=facts.starts_again,
+        unserved=facts.unserved[:_LONGEST],
+    )
+
+
+class ContainerAction(Action[P, ContainerClaim]):
     """Acts on one run of one container."""
 
     permission = Permission.CONTAINMENT
     lane = Lane.CONTAINMENT
     target = ContainerTarget
+    claims = (ContainerClaim,)
     outputs: ClassVar[tuple[FieldSpec, ...]] = FACTS
     privileges = ("KILL", "SYS_PTRACE")
     mounts = ("/var/run/docker.sock", "/run/podman/podman.sock", "/run/containerd/containerd.sock", "/sys/fs/cgroup")
@@ -71,9 +141,9 @@ class ContainerAction(Action[P]):
         if self.undo_only and not job.command.undo_of:
             raise CommandRejected(f"{self.name} runs only as an undo", code="undo_only")
 
-    def bind(self, job: Job[P], host: Host) -> Values:
+    def bind(self, job: Job[P], host: Host) -> ContainerClaim:
         """The run that was meant."""
-        return bound(self.meant(job, host))
+        return claim_on_run(self.meant(job, host))
 
     def meant(self, job: Job[P], host: Host) -> ContainerFacts:
         """The container that the command means, and may touch.
@@ -101,47 +171,42 @@ class ContainerAction(Action[P]):
             raise TransientFailure(why)
         raise CommandRejected(f"{why}; kill_container and pause_container work without", code="runtime_unknown")
 
-    def undone(self, job: Job[P], host: Host) -> ContainerFacts:
-        """What an undo is about, as it is now.
+    def undone(self, job: Job[P], host: Host) -> tuple[ContainerClaim, ContainerFacts]:
+        """The claim that an undo takes back, and its container as it is now.
 
         Raises:
             CommandRejected: the journal knows none, or the container is gone.
             TransientFailure: its runtime does not answer.
         """
-        if "container_id" not in job.undoes:
-            raise CommandRejected("this node's journal knows no container to give back", code="nothing_to_revert")
-        facts = runtimes(host).inspect(ref_of(job.undoes))
+        claim = job.undone_claim(ContainerClaim, missing="this node's journal knows no container to give back")
+        facts = runtimes(host).inspect(claim.ref)
         if facts is None:
-            raise CommandRejected(f"{called(job.undoes)} was removed since", code="container_gone")
-        return facts
+            raise CommandRejected(f"{claim} was removed since", code="container_gone")
+        return claim, facts
 
-    def alive_at_claim(self, claim: Values) -> bool:
-        """Whether there was anything to do."""
-        return claim["state"] in ALIVE
-
-    def nothing(self, claim: Values, reason: str, why: str) -> Report:
+    def nothing(self, claim: ContainerClaim, reason: str, why: str) -> Report:
         """The report of what is so already."""
         return self.report(
             Outcome.NO_ACTION,
             reason,
-            f"{called(claim)}: {why}",
-            outputs=outputs_of(claim),
+            f"{claim}: {why}",
+            outputs=self.outputs_of(claim),
             post_condition=PostCondition("as_wanted", holds=True, detail=why),
         )
 
-    def gone(self, claim: Values) -> Report:
+    def gone(self, claim: ContainerClaim) -> Report:
         """The report of one that was removed before anything was done to it."""
         return self.nothing(claim, "target_gone", "it was removed meanwhile")
 
-    def superseded(self, claim: Values, facts: ContainerFacts) -> Report:
+    def superseded(self, claim: ContainerClaim, facts: ContainerFacts) -> Report:
         """The report of a run that is another one now."""
         why = f"it was started again at {facts.started_at_ns} ns; the present run was not asked for, and is untouched"
-        return self.report(Outcome.FAILED, "superseded", f"{called(claim)}: {why}", outputs=outputs_of(claim))
+        return self.report(Outcome.FAILED, "superseded", f"{claim}: {why}", outputs=self.outputs_of(claim))
 
-    def silent(self, claim: Values, why: str) -> Report:
+    def silent(self, claim: ContainerClaim, why: str) -> Report:
         """The report of a runtime that does not say what became of it."""
-        message = f"{called(claim)}: nobody knows yet: {why}"
-        return self.report(Outcome.UNKNOWN, "runtime_silent", message, outputs=outputs_of(claim))
+        message = f"{claim}: nobody knows yet: {why}"
+        return self.report(Outcome.UNKNOWN, "runtime_silent", message, outputs=self.outputs_of(claim))
 
 
 MAY_ACT_YET: Final = "its runtime did not answer a moment ago, and may act on it yet"
@@ -158,19 +223,15 @@ def runtimes(host: Host) -> Containers:
     return host.containers
 
 
-def outputs_of(claim: Values) -> dict[str, str | int | bool]:
-    """What every one of these actions promises, out of the claim."""
-    return {name: value for name, value in claim.items() if name in _PROMISED}
-
-
-def returns(claim: Values) -> str:
+def returns(claim: ContainerClaim) -> str:
     """Who brings it back when it has ended, as the end of a sentence."""
-    unserved = str(claim.get("unserved", ""))
-    who = will_return(str(claim["orchestrator"])) or (unserved and f"whoever runs it may bring it back ({unserved})")
+    who = will_return(claim.orchestrator) or (
+        claim.unserved and f"whoever runs it may bring it back ({claim.unserved})"
+    )
     return f"; {who}" if who else ""
 
 
-def refusal(refused: Refusal, claim: Values) -> TransientFailure | PermanentFailure:
+def refusal(refused: Refusal, claim: ContainerClaim) -> TransientFailure | PermanentFailure:
     """The error that a refused call amounts to."""
     kind = TransientFailure if refused.may_pass else PermanentFailure
-    return kind(f"{called(claim)}: its runtime refused: {refused.message}", code="runtime_refused")
+    return kind(f"{claim}: its runtime refused: {refused.message}", code="runtime_refused")

@@ -9,10 +9,18 @@ from abc import abstractmethod
 from typing import ClassVar, Final, TypeVar
 
 from workers.actions.base import Begun, Done, FieldSpec, Job, NotDone, Pending, Probe
-from workers.actions.base.container import FACTS, MAY_ACT_YET, ContainerAction, outputs_of, refusal, returns, runtimes
+from workers.actions.base.container import (
+    FACTS,
+    MAY_ACT_YET,
+    ContainerAction,
+    ContainerClaim,
+    refusal,
+    returns,
+    runtimes,
+)
 from workers.domain.errors import TransientFailure
-from workers.domain.outcome import Outcome, PostCondition, Report, Values
-from workers.domain.targets.container import ContainerFacts, RestartPolicy, called, policy_of, ref_of, same_run
+from workers.domain.outcome import Outcome, PostCondition, Report
+from workers.domain.targets.container import ContainerFacts, RestartPolicy
 from workers.host.containers.ports import Containers, Refusal
 from workers.host.ports import Host
 
@@ -33,20 +41,20 @@ class Ending(ContainerAction[P]):
     def ask(self, job: Job[P], host: Host, facts: ContainerFacts) -> Refusal | None:
         """The one call that ends it. Raises as ``Containers``."""
 
-    def why_irreversible(self, claim: Values) -> str:
+    def why_irreversible(self, claim: ContainerClaim) -> str:
         """Why no undo could lift the effect; empty where one can."""
         del claim
         return "it has no undo"
 
-    def execute(self, job: Job[P], claim: Values, host: Host) -> Report:
+    def execute(self, job: Job[P], claim: ContainerClaim, host: Host) -> Report:
         """Take its restarts away, look again, end it, and look whether it has ended."""
-        containers, ref = runtimes(host), ref_of(claim)
+        containers, ref = runtimes(host), claim.ref
         facts = containers.inspect(ref)
         if facts is None:
             return self.gone(claim)
         if not facts.alive:
             return self._nothing(claim)
-        if not same_run(claim, facts):
+        if not claim.is_run_of(facts):
             return self._superseded(claim, facts, containers)
         kept = ""
         if facts.policy.restarts:
@@ -56,7 +64,7 @@ class Ending(ContainerAction[P]):
             facts = containers.inspect(ref)
             if facts is None or not facts.alive:
                 return self._ended(claim, facts, kept)
-            if not same_run(claim, facts):
+            if not claim.is_run_of(facts):
                 return self._superseded(claim, facts, containers)
         refused = self.ask(job, host, facts)
         host.failpoints.reach(f"{self.name}.asked")
@@ -66,24 +74,24 @@ class Ending(ContainerAction[P]):
         )
         if after is None or not after.alive:
             return self._ended(claim, after, kept)
-        if not same_run(claim, after):
+        if not claim.is_run_of(after):
             return self._back(claim, after, kept)
         if refused is not None:
             raise refusal(refused, claim)
         return self._pending(claim, "it has not ended yet")
 
-    def probe(self, job: Job[P], claim: Values, host: Host) -> Probe:
+    def probe(self, job: Job[P], claim: ContainerClaim, host: Host) -> Probe:
         """SAFETY section 4: ended or gone is done, another run is superseded, running is not done."""
-        if not self.alive_at_claim(claim):
+        if not claim.alive:
             return Done(self._nothing(claim))
         try:
-            facts = runtimes(host).inspect(ref_of(claim))
+            facts = runtimes(host).inspect(claim.ref)
         except TransientFailure as error:
             return Pending(self.silent(claim, error.message))
-        if facts is None or (same_run(claim, facts) and not facts.alive):
+        if facts is None or (claim.is_run_of(facts) and not facts.alive):
             return Done(self._ended(claim, facts, cause="unproven"))
-        restrained = policy_of(claim).restarts and not facts.policy.restarts
-        if not same_run(claim, facts):
+        restrained = claim.policy.restarts and not facts.policy.restarts
+        if not claim.is_run_of(facts):
             return Begun() if restrained else Done(self.superseded(claim, facts))
         if facts.unsettled:
             return Pending(self.silent(claim, MAY_ACT_YET))
@@ -91,30 +99,32 @@ class Ending(ContainerAction[P]):
             return Pending(self._pending(claim, waits))
         return Begun() if restrained else NotDone()
 
-    def dry_run_report(self, job: Job[P], claim: Values, host: Host) -> Report:
+    def dry_run_report(self, job: Job[P], claim: ContainerClaim, host: Host) -> Report:
         """What would be ended, and who would bring it back."""
-        if not self.alive_at_claim(claim):
-            message = f"would do nothing: {called(claim)} does not run"
+        if not claim.alive:
+            message = f"would do nothing: {claim} does not run"
         else:
-            policy = policy_of(claim)
+            policy = claim.policy
             first = f", and its restart policy {policy.name!r} disabled first" if policy.restarts else ""
-            message = f"{called(claim)} would be {self.done}{first}{returns(claim)}; nothing was touched"
-        return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=outputs_of(claim))
+            message = f"{claim} would be {self.done}{first}{returns(claim)}; nothing was touched"
+        return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.outputs_of(claim))
 
-    def _superseded(self, claim: Values, facts: ContainerFacts, containers: Containers) -> Report:
+    def _superseded(self, claim: ContainerClaim, facts: ContainerFacts, containers: Containers) -> Report:
         """Another run: what an attempt before this one took from it is given back, and nothing else is done."""
-        policy = policy_of(claim)
+        policy = claim.policy
         if policy.restarts and not facts.policy.restarts:
             refused = containers.restrain(facts.ref, policy)
             if refused is not None:
                 raise refusal(refused, claim)
         return self.superseded(claim, facts)
 
-    def _nothing(self, claim: Values) -> Report:
+    def _nothing(self, claim: ContainerClaim) -> Report:
         return self.nothing(claim, "already_ended", "it does not run")
 
-    def _ended(self, claim: Values, facts: ContainerFacts | None, kept: str = "", *, cause: str = "action") -> Report:
-        policy = policy_of(claim)
+    def _ended(
+        self, claim: ContainerClaim, facts: ContainerFacts | None, kept: str = "", *, cause: str = "action"
+    ) -> Report:
+        policy = claim.policy
         disabled = policy.restarts and facts is not None and not facts.policy.restarts
         detail = "its run is over" if facts is not None else "it is gone"
         notes = returns(claim)
@@ -126,30 +136,30 @@ class Ending(ContainerAction[P]):
         return self.report(
             Outcome.COMPLETED,
             self.done,
-            f"{called(claim)} was {self.done}: {detail}{notes}",
-            outputs=outputs_of(claim) | {"restart_disabled": disabled},
+            f"{claim} was {self.done}: {detail}{notes}",
+            outputs=self.outputs_of(claim) | {"restart_disabled": disabled},
             post_condition=PostCondition("run_over", holds=True, detail=detail),
             effect_holds=facts is not None and not why_irreversible,
             cause=cause,
         )
 
-    def _back(self, claim: Values, facts: ContainerFacts, kept: str) -> Report:
+    def _back(self, claim: ContainerClaim, facts: ContainerFacts, kept: str) -> Report:
         """It has ended and runs again, because its restarts could not be taken away or somebody started it."""
         why = f"it was started again at {facts.started_at_ns} ns{f', since {kept}' if kept else ''}"
         return self.report(
             Outcome.PARTIAL,
             "started_again",
-            f"{called(claim)} was {self.done}, but {why}{returns(claim)}",
-            outputs=outputs_of(claim) | {"restart_disabled": not facts.policy.restarts and policy_of(claim).restarts},
+            f"{claim} was {self.done}, but {why}{returns(claim)}",
+            outputs=self.outputs_of(claim) | {"restart_disabled": not facts.policy.restarts and claim.policy.restarts},
             post_condition=PostCondition("run_over", holds=False, detail=why),
         )
 
-    def _pending(self, claim: Values, waits: str) -> Report:
+    def _pending(self, claim: ContainerClaim, waits: str) -> Report:
         return self.report(
             Outcome.UNKNOWN,
             "kill_pending",
-            f"{called(claim)} is being ended, but {waits}",
-            outputs=outputs_of(claim),
+            f"{claim} is being ended, but {waits}",
+            outputs=self.outputs_of(claim),
             post_condition=PostCondition("run_over", holds=False, detail=waits),
         )
 

@@ -1,22 +1,22 @@
-"""What the actions on files share where the file is inside a container: which run is meant, and which run is there now.
+"""What the actions on files share: the claim on a path, which may be inside a container, and which run that is.
 
-Called by the actions on files; knows core and ports only. As with the actions on containers, an id of at least 12
+Called by the actions on files; knows the domain and ports only. As with the actions on containers, an id of at least 12
 digits means one container, and its run is the one that was there when it was seen (``domain.targets.container``).
 """
 
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, TypedDict
 
 from workers.actions.base import FieldSpec
 from workers.actions.base.container import runtimes
 from workers.domain.errors import CommandRejected
-from workers.domain.outcome import Values
 from workers.domain.target import FileTarget
 from workers.domain.targets.container import ContainerFacts, ContainerRef, choose, protection
-from workers.domain.targets.file import Enclosure
+from workers.domain.targets.file import Enclosure, FileFacts, FileIdentity
 from workers.host.ports import Host
 
 MOUNTS: Final = ("/var/run/docker.sock", "/run/podman/podman.sock")
-"""Where the runtimes are asked which run a container has."""
+"""Sockets of the runtimes, which know the run that a container has."""
 
 CONTAINER: Final = (
     FieldSpec("container_id", "string", "The container whose path it is, its whole id; empty for the host's"),
@@ -24,15 +24,69 @@ CONTAINER: Final = (
 )
 
 
-def enclosed(target: FileTarget, host: Host, *, spare_protected: bool) -> dict[str, str | int | bool]:
-    """What a claim says of the container that a target names: nothing in it for a path of the host.
+class ContainerFields(TypedDict):
+    """The container of a claim on a path; empty for a path of the host."""
+
+    container_id: str
+    container_runtime: str
+    container_started_at: int
+    container_pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathClaim:
+    """The claim on a path, with what all actions on files share."""
+
+    path: str
+    container_id: str = ""
+    container_runtime: str = ""
+    container_started_at: int = 0
+    container_pid: int = 0
+
+    @property
+    def enclosure(self) -> Enclosure | None:
+        """The run that it is in; None for a path of the host."""
+        if not self.container_id:
+            return None
+        return Enclosure(self.container_id, self.container_started_at, self.container_pid)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileClaim(PathClaim):
+    """The claim on the file that had the path."""
+
+    device: int
+    inode: int
+    size: int
+    modified_at: int
+    changed_at: int
+    identity: str
+
+    @property
+    def file(self) -> FileIdentity:
+        """Device and inode as the kernel has them."""
+        return FileIdentity(self.device % (1 << 64), self.inode % (1 << 64))
+
+    def unchanged(self, facts: FileFacts) -> bool:
+        """Whether a file has the size and the times of the claim."""
+        claimed = (self.size, self.modified_at, self.changed_at)
+        return claimed == (facts.size, facts.mtime_ns, facts.ctime_ns)
+
+
+def signed(number: int) -> int:
+    """An unsigned 64-bit number as the journal holds it: in two's complement."""
+    return number - (1 << 64) if number >= 1 << 63 else number
+
+
+def container_fields(target: FileTarget, host: Host, *, spare_protected: bool) -> ContainerFields:
+    """The container that a target names, for its claim.
 
     Raises:
         CommandRejected: as ``choose``; ``protected_target``, ``container_not_running``, ``no_runtime``.
         TransientFailure: its runtime does not answer.
     """
     if not target.container_id:
-        return _claim(None)
+        return _fields(None)
     containers, now_ns = runtimes(host), host.clock.now_ns()
     found = containers.find(target.container_id)
     facts = choose(found, target.container_id, observed_at_ns=target.observed_at_ns, now_ns=now_ns)
@@ -47,14 +101,7 @@ def enclosed(target: FileTarget, host: Host, *, spare_protected: bool) -> dict[s
             "path on the host",
             code="container_of_user",
         )
-    return _claim(_running(facts))
-
-
-def enclosure_of(claim: Values) -> Enclosure | None:
-    """The run of a claim; None for a path of the host."""
-    if not claim.get("container_id"):
-        return None
-    return Enclosure(str(claim["container_id"]), int(claim["container_started_at"]), int(claim["container_pid"]))
+    return _fields(_running(facts))
 
 
 def present_run(container_id: str, runtime: str, host: Host) -> Enclosure:
@@ -81,7 +128,7 @@ def _running(facts: ContainerFacts) -> ContainerFacts:
     return facts
 
 
-def _claim(facts: ContainerFacts | None) -> dict[str, str | int | bool]:
+def _fields(facts: ContainerFacts | None) -> ContainerFields:
     return {
         "container_id": facts.ref.id if facts is not None else "",
         "container_runtime": facts.ref.runtime if facts is not None else "",

@@ -1,18 +1,20 @@
-"""A process's descendants as they are at one moment, nothing touched: what a claim names of them.
+"""A process's descendants at one moment, and the claim that names them.
 
-Called by ``kill_process`` and ``process_tree``; knows core and ports only. A child is told by the parent that the
-kernel names for it, read while both are held: then neither pid can have been another's. Who was taken in by init (or
-by another subreaper) because its parent ended is no descendant any more, and nobody can tell that it was one.
+Called by ``kill_process`` and ``process_tree``; knows the domain and ports only. Touches nothing. A child is recognised
+by the parent that the kernel names for it, read while both are held: then neither pid can have been another's. A
+process that was handed to init (or another subreaper) because its parent ended is no descendant any more, and nothing
+shows that it was one.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from workers.actions.base.claims import claim_with
 from workers.actions.base.find_process import guard_of
+from workers.actions.base.process import ProcessClaim
 from workers.domain.errors import CommandRejected
-from workers.domain.outcome import Values
 from workers.domain.targets.process import ProcessFacts, ProcessIdentity
 from workers.host.ports import Host
 from workers.host.processes.ports import HeldProcess
@@ -21,8 +23,8 @@ MOST_NAMED: Final = 256
 """Descendants that a claim names, the nearest first: 10 KiB in the journal."""
 
 SURVEY_NS: Final = 250_000_000
-"""How long the look before a claim may take, since other commands may wait for it: 256 descendants take 0.1 s, and much
-longer beside a fork bomb."""
+"""How long reading the tree before a claim may take, since other commands may wait for it: 256 descendants take 0.1 s,
+and much longer beside a fork bomb."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,30 @@ class Named:
     """The pid of its parent, as it was then."""
     identity: ProcessIdentity
     stopped_before: bool
-    """Somebody else had stopped it."""
+    """It was stopped already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeClaim(ProcessClaim):
+    """The claim on a process and its descendants."""
+
+    tree: bool
+    stopped_before: bool
+    """The root was stopped already."""
+    descendants: int
+    """How many ``descendants_named`` has."""
+    descendants_named_all: bool
+    descendants_named: str
+    """One word for each, parents before their children: see ``_written``."""
+
+    def named(self) -> dict[int, Named]:
+        """The descendants by pid."""
+        words = self.descendants_named.split()
+        return {each.pid: each for each in (_read(word, self.boot_id) for word in words)}
 
 
 def children_of(pid: int, parent: HeldProcess, host: Host) -> Iterator[tuple[int, HeldProcess]]:
-    """The children of a held process, held, and their pids; whoever gets one closes it. None where it has ended."""
+    """The children of a held process, held, and their pids; the caller closes each. None where it has ended."""
     for number in parent.children() or ():
         child = host.processes.child(number, of=pid)
         if child is None:
@@ -49,8 +70,8 @@ def children_of(pid: int, parent: HeldProcess, host: Host) -> Iterator[tuple[int
         yield number, child
 
 
-def survey(root: ProcessFacts, held: HeldProcess, host: Host) -> dict[str, str | int | bool]:
-    """What a claim on a whole tree says of it.
+def claim_on_tree(claim: ProcessClaim, root: ProcessFacts, held: HeldProcess, host: Host) -> TreeClaim:
+    """The claim on the tree under a process; ``claim`` is the one on the process alone.
 
     Raises:
         CommandRejected: one of them is protected.
@@ -84,19 +105,15 @@ def survey(root: ProcessFacts, held: HeldProcess, host: Host) -> dict[str, str |
     finally:
         for child in opened:
             child.close()
-    return {
-        "tree": True,
-        "stopped_before": root.state == "T",
-        "descendants": len(found),
-        "descendants_named_all": whole,
-        "descendants_named": " ".join(map(_written, found.values())),
-    }
-
-
-def named(claim: Values) -> Mapping[int, Named]:
-    """The descendants that a claim names, by pid, parents before their children; none where it is on one process."""
-    words = str(claim.get("descendants_named", "")).split()
-    return {each.pid: each for each in (_read(word, str(claim["boot_id"])) for word in words)}
+    return claim_with(
+        TreeClaim,
+        claim,
+        tree=True,
+        stopped_before=root.state == "T",
+        descendants=len(found),
+        descendants_named_all=whole,
+        descendants_named=" ".join(map(_written, found.values())),
+    )
 
 
 def _written(one: Named) -> str:

@@ -1,7 +1,7 @@
-"""Which process a command means, and whether the present holder of its pid is that one and may be touched.
+"""Which process a command names, and whether the present holder of its pid is that one and may be touched.
 
-Called by ``processes``, for every action on a process alike; knows core and ports only. The present holder of a pid
-is acted on only where ``domain.targets.process_identity`` says that it is the one that was meant, and
+Called by ``base.process`` and ``snapshot_process``; knows the domain and ports only. The present holder of a pid is
+acted on only where ``domain.targets.process_identity`` finds that it is the named process, and
 ``domain.targets.protected_processes`` that it may be. What the target can write (argv, exe, name, cgroup) is evidence
 and never a reason to refuse."""
 
@@ -21,13 +21,13 @@ from workers.host.ports import Host
 from workers.host.processes.ports import ProcessHandle
 
 MOST_AHEAD_NS: Final = 30_000_000_000
-"""How far the clock of whoever saw the process may be ahead of ours: the skew that the whole of Douse tolerates. A
-process that is younger than the sighting would look older by as much."""
+"""How far the detector's clock may be ahead of this machine's: the skew that the whole of Douse tolerates. A process
+that started after the event would look older by as much."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The present holder of the pid: it is the process that was meant. Whoever has this closes ``handle``."""
+    """The present holder of the pid: it is the named process. The caller closes ``handle``."""
 
     handle: ProcessHandle
     binding: Binding
@@ -35,13 +35,13 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The process that was meant has ended."""
+    """The named process has ended."""
 
     why: str
 
 
-def meant(command: ActionCommand, ancestor: int) -> tuple[ProcessTarget, ProcessRef]:
-    """The target, and the process of its line that the command means.
+def named_process(command: ActionCommand, ancestor: int) -> tuple[ProcessTarget, ProcessRef]:
+    """The target, and the process of its line that the command names.
 
     Raises:
         CommandRejected: ``invalid_target``, ``ancestor_unknown``.
@@ -61,14 +61,14 @@ def meant(command: ActionCommand, ancestor: int) -> tuple[ProcessTarget, Process
 
 
 def find(command: ActionCommand, ancestor: int, host: Host) -> Found | Gone:
-    """The present holder of the pid, held, where it is the process that was meant.
+    """The present holder of the pid, held, where it is the named process.
 
     Raises:
         CommandRejected: it may be another one (``identity_unclear``, ``identity_missing``, ``start_time_mismatch``).
     """
-    target, ref = meant(command, ancestor)
+    target, ref = named_process(command, ancestor)
     if target.boot_id and target.boot_id != host.processes.boot_id():
-        return Gone("it has gone with its boot: the machine was restarted since")
+        return Gone("it ended when the machine rebooted")
     handle = host.processes.open(ref.pid)
     if handle is None:
         return Gone("it has ended")
@@ -85,14 +85,14 @@ def find(command: ActionCommand, ancestor: int, host: Host) -> Found | Gone:
 
 
 def refuse_protected(facts: ProcessFacts, host: Host) -> None:
-    """Raises ``CommandRejected`` (``protected_target``) where nobody may touch it."""
+    """Raises ``CommandRejected`` (``protected_target``) where it must not be touched."""
     reason = guard_of(host)(facts)
     if reason is not None:
         raise CommandRejected(f"process {facts.pid} is protected on this node: {reason}", code="protected_target")
 
 
 def guard_of(host: Host) -> Callable[[ProcessFacts], str | None]:
-    """Says of any process why nobody may touch it here; None where it may be touched."""
+    """Why a process must not be touched here; None where it may be."""
     own_line, own_cgroup = host.processes.own_line(), host.processes.own_cgroup()
     return lambda facts: protection(facts, own_line=own_line, own_cgroup=own_cgroup)
 
@@ -100,27 +100,28 @@ def guard_of(host: Host) -> Callable[[ProcessFacts], str | None]:
 def _judge(
     command: ActionCommand, target: ProcessTarget, ref: ProcessRef, facts: ProcessFacts, host: Host
 ) -> Judgement:
-    """A person who names a process without an event means the exact start time; everyone else an event's process."""
-    seen_ns, tick_ns = target.observed_at_ns, host.processes.tick_ns()
-    ahead_ns = seen_ns - host.clock.now_ns()
+    """A person who names a process without an event means the exact start time; any other command an event's
+    process."""
+    observed_at_ns, tick_ns = target.observed_at_ns, host.processes.tick_ns()
+    ahead_ns = observed_at_ns - host.clock.now_ns()
     if ahead_ns > MOST_AHEAD_NS:
         raise CommandRejected(
-            f"process {ref.pid} was seen {ahead_ns / 1e9:.1f} s in this machine's future, so nobody can tell who held "
-            "the pid then. Set the clocks right, and restart a detector that ran while its clock was set",
+            f"process {ref.pid} was seen {ahead_ns / 1e9:.1f} s in this machine's future, so it is unknown which "
+            "process held the pid then. Set the clocks right, and restart a detector that ran while its clock was set",
             code="identity_unclear",
         )
     if command.actor.kind is ActorKind.PERSON and not command.causation.event_id:
-        return judge_review(facts, asked_at_ns=seen_ns, named_start_ns=ref.started_at_ns, tick_ns=tick_ns)
-    if seen_ns <= 0:
+        return judge_review(facts, asked_at_ns=observed_at_ns, named_start_ns=ref.started_at_ns, tick_ns=tick_ns)
+    if observed_at_ns <= 0:
         raise CommandRejected(
-            f"process {ref.pid} is named without the time it was seen at, so its identity cannot be told",
+            f"process {ref.pid} is named without the time it was seen at, so its identity is unknown",
             code="identity_missing",
         )
-    return judge_event(facts, observed_at_ns=seen_ns, named_start_ns=ref.started_at_ns, tick_ns=tick_ns)
+    return judge_event(facts, observed_at_ns=observed_at_ns, named_start_ns=ref.started_at_ns, tick_ns=tick_ns)
 
 
 def _gone_or_refused(judgement: Judgement, target: ProcessTarget, ref: ProcessRef, facts: ProcessFacts) -> str:
-    """Why it is gone; empty where it is the one that was meant."""
+    """Why it is gone; empty where it is the named process."""
     match judgement.verdict:
         case Verdict.SAME:
             return ""

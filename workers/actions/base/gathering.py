@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final, Generic, TypeVar
 from workers.actions.base import Action, Begun, Done, FieldSpec, Job, Lane, NotDone, Pending, Permission, Probe
 from workers.actions.base.upload_progress import ProgressSource
 from workers.domain.errors import CommandRejected, LimitExceeded, PermanentFailure, WorkerError
-from workers.domain.outcome import NOTHING, Outcome, PostCondition, Report, Values
+from workers.domain.outcome import Outcome, PostCondition, Report, Scalar, Values
 from workers.domain.targets.custody import Custody, custody_key, object_key
 from workers.domain.targets.file import FileIdentity
 from workers.host.evidence.ports import Spool
@@ -23,6 +23,7 @@ from workers.host.ports import Host
 from workers.store.objects.ports import ObjectStore, Written
 
 P = TypeVar("P")
+C = TypeVar("C")
 
 KEPT_NS: Final = 3_600_000_000_000
 """How long after the command's expiry a sealed copy waits for a store that is away: evidence is not given up for a
@@ -44,34 +45,34 @@ def failpoints_of(action: str) -> tuple[str, ...]:
     return tuple(f"{action}.a{step}" for step in range(6))
 
 
-class GatheringAction(Action[P]):
+class GatheringAction(Action[P, C]):
     """Gathers one object."""
 
     permission = Permission.GATHERING
     lane = Lane.GATHERING
     ttl_s = 300
     timeout_s = 60
-    done_as: ClassVar[str] = "acquired"
+    success_reason: ClassVar[str] = "acquired"
     """The reason in the code of success."""
     suffix: ClassVar[str] = ""
     """What a download's name ends with: content that is ours to name, never what a file was called."""
 
     @abstractmethod
-    def take(self, job: Job[P], claim: Values, host: Host, spool: Spool) -> Custody | Report:
+    def take(self, job: Job[P], claim: C, host: Host, spool: Spool) -> Custody | Report:
         """Put what the claim names on the spool, durably, and say what it is; or the report of why there is nothing to
         take. Raises as ``execute``."""
 
     @abstractmethod
-    def subject(self, claim: Values) -> str:
+    def subject(self, claim: C) -> str:
         """What is gathered, as the beginning of a sentence."""
 
     @abstractmethod
-    def said(self, claim: Values, custody: Custody) -> Values:
+    def custody_outputs(self, claim: C, custody: Custody) -> Values:
         """The outputs beside ``OBJECT``'s."""
 
-    def execute(self, job: Job[P], claim: Values, host: Host) -> Report:
+    def execute(self, job: Job[P], claim: C, host: Host) -> Report:
         """Take and seal unless that was done before; then put, look, and let the copy go."""
-        spool, store = shelves(host)
+        spool, store = stores(host)
         run = _Run(self, job, claim, host, spool, store)
         sealed = _sealed(job, spool)
         if sealed is not None and spool.delivered(sealed.execution_id):
@@ -84,12 +85,12 @@ class GatheringAction(Action[P]):
         except (PermanentFailure, LimitExceeded) as error:
             run.forget()
             if error.reason == "timed_out":
-                return self.report(Outcome.TIMED_OUT, error.reason, error.message, outputs=self.known(claim))
+                return self.report(Outcome.TIMED_OUT, error.reason, error.message, outputs=self.outputs_of(claim))
             raise
 
-    def probe(self, job: Job[P], claim: Values, host: Host) -> Probe:
+    def probe(self, job: Job[P], claim: C, host: Host) -> Probe:
         """By the sealed copy: while there is one, ``execute`` goes on with it, as soon as the store answers."""
-        spool, store = shelves(host)
+        spool, store = stores(host)
         sealed = _sealed(job, spool)
         if sealed is None:
             return NotDone()
@@ -97,13 +98,13 @@ class GatheringAction(Action[P]):
             return Done(self.done(claim, sealed, looked=False))
         if host.clock.now_ns() > job.command.expires_at_ns + KEPT_NS:
             why = "the object store did not take the copy in all this time; it is given up"
-            return Done(self.report(Outcome.FAILED, "store_unavailable", why, outputs=self.known(claim)))
+            return Done(self.report(Outcome.FAILED, "store_unavailable", why, outputs=self.outputs_of(claim)))
         if store.answers():
             return Begun()
         why = f"{self.subject(claim)} is copied and sealed on this node; the object store does not answer yet"
-        return Pending(self.report(Outcome.UNKNOWN, "upload_pending", why, outputs=self.known(claim)))
+        return Pending(self.report(Outcome.UNKNOWN, "upload_pending", why, outputs=self.outputs_of(claim)))
 
-    def done(self, claim: Values, custody: Custody, *, looked: bool) -> Report:
+    def done(self, claim: C, custody: Custody, *, looked: bool) -> Report:
         """The report of what is in the store."""
         message = f"{self.subject(claim)} ({custody.size} bytes) is in the object store"
         if custody.content_changed:
@@ -112,13 +113,13 @@ class GatheringAction(Action[P]):
             message += "; not all of it was kept: this node's limit was reached"
         return self.report(
             Outcome.COMPLETED,
-            self.done_as,
+            self.success_reason,
             message,
             outputs=self._outputs(claim, custody),
             post_condition=_stored_condition(custody, looked=looked),
         )
 
-    def already(self, claim: Values, custody: Custody) -> Report:
+    def already(self, claim: C, custody: Custody) -> Report:
         """The report of an object that this execution has stored before."""
         return self.report(
             Outcome.NO_ACTION,
@@ -127,11 +128,6 @@ class GatheringAction(Action[P]):
             outputs=self._outputs(claim, custody),
             post_condition=_stored_condition(custody, looked=True),
         )
-
-    def known(self, claim: Values) -> Values:
-        """What the catalogue promises, out of the claim."""
-        promised = {spec.name for spec in self.outputs}
-        return {name: value for name, value in claim.items() if name in promised} or NOTHING
 
     def custody(self, job: Job[P], host: Host, *, size: int, sha256: str, **more: Any) -> Custody:
         """The record of something that was just taken; ``more`` are further fields of it, a file's own among them."""
@@ -150,16 +146,16 @@ class GatheringAction(Action[P]):
             **{**no_file, **more},
         )
 
-    def _outputs(self, claim: Values, custody: Custody) -> Values:
+    def _outputs(self, claim: C, custody: Custody) -> dict[str, Scalar]:
         key = object_key(custody.node_id, custody.execution_id)
         return {
-            **self.known(claim),
+            **self.outputs_of(claim),
             "object_key": key,
             "custody_key": custody_key(key),
             "sha256": custody.sha256,
             "size": custody.size,
             "acquired_at": custody.taken_at_ns,
-            **self.said(claim, custody),
+            **self.custody_outputs(claim, custody),
         }
 
 
@@ -167,12 +163,12 @@ _OF_FILES: Final = ("mode", "uid", "gid", "links", "mtime_ns", "ctime_ns")
 
 
 @dataclass(frozen=True, slots=True)
-class _Run(Generic[P]):
-    """One run, with everything it needs in hand."""
+class _Run(Generic[P, C]):
+    """One run, with everything it needs."""
 
-    action: GatheringAction[P]
+    action: GatheringAction[P, C]
     job: Job[P]
-    claim: Values
+    claim: C
     host: Host
     spool: Spool
     store: ObjectStore
@@ -245,7 +241,7 @@ class _Run(Generic[P]):
         self.host.failpoints.reach(f"{self.action.name}.a{step}")
 
 
-def shelves(host: Host) -> tuple[Spool, ObjectStore]:
+def stores(host: Host) -> tuple[Spool, ObjectStore]:
     """Where evidence waits, and where it goes.
 
     Raises:

@@ -1,7 +1,7 @@
-"""What both actions on networks share: which network is meant, how it is held, and the words for what became of it.
+"""What both actions on networks share: which network a command names, how it is opened, and their reports.
 
-Subclassed by the actions themselves; knows core and ports only. A container's network is that of one run of it, found
-once, at the claim; an undo takes it from this node's own journal. Whose an isolation is stands in its rules.
+Subclassed by the actions; knows the domain and ports only. A container's network is that of one run of it, found once,
+at the claim; an undo takes it from this node's own journal. The rules of an isolation name the execution that made it.
 """
 
 from collections.abc import Mapping
@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
 
 from workers.actions.base import Action, FieldSpec, Job, Lane, Permission
-from workers.actions.base.container import ContainerAction, runtimes
+from workers.actions.base.container import ContainerAction, RunClaim, runtimes
 from workers.domain.errors import CommandRejected
-from workers.domain.outcome import Outcome, PostCondition, Report, Values
+from workers.domain.outcome import Outcome, PostCondition, Report
 from workers.domain.target import NetworkTarget
-from workers.domain.targets.container import ContainerFacts, called, choose, protection, ref_of, same_run
+from workers.domain.targets.container import ContainerFacts, choose, protection
 from workers.host.network.ports import Network, NetworkNamespace
 from workers.host.ports import Host
 
 P = TypeVar("P")
 
 MOST_AHEAD_NS: Final = 30_000_000_000
-"""How far the clock of whoever saw it may be ahead of ours: the skew that the whole of Douse tolerates."""
+"""How far the detector's clock may be ahead of this machine's: the skew that the whole of Douse tolerates."""
 
 FACTS: Final = (
     FieldSpec("isolation", "string", "The execution that isolated it, as it stands in the rules"),
@@ -34,18 +34,41 @@ FACTS: Final = (
     FieldSpec("interfaces", "string", "Its interfaces but loopback"),
     FieldSpec("allowed", "string", "What stays reachable: purpose, protocol, network and port (0: everything)"),
 )
-PROMISED: Final = frozenset(spec.name for spec in FACTS)
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The network that was meant is not there any more."""
+    """The claimed network does not exist any more."""
 
     reason: str
     why: str
 
 
-class NetworkAction(Action[P]):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkClaim(RunClaim):
+    """The claim on the network of this host, or of one run of a container."""
+
+    isolation: str
+    """The execution that isolates it."""
+    scope: str
+    namespace: int
+    interfaces: str
+    allowed: str
+
+    def __str__(self) -> str:
+        """As messages name it."""
+        return "the host's network" if self.of_host else f"the network of {super(NetworkClaim, self).__str__()}"
+
+    @property
+    def of_host(self) -> bool:
+        """Whether it is this host's own."""
+        return self.scope == "host"
+
+
+C = TypeVar("C", bound=NetworkClaim)
+
+
+class NetworkAction(Action[P, C]):
     """Acts on the network of this host, or of one run of one container."""
 
     permission = Permission.CONTAINMENT
@@ -62,7 +85,7 @@ class NetworkAction(Action[P]):
     }
 
     def admit(self, job: Job[P], host: Host) -> None:
-        """Refuse what needs no look at the network; ``bind`` looks."""
+        """Refuse what can be refused without reading the network; ``bind`` reads it."""
         unfit = networks(host).unfit()
         if unfit:
             raise CommandRejected(unfit, code="no_nftables")
@@ -71,73 +94,64 @@ class NetworkAction(Action[P]):
         if not self.undo_only and not isinstance(job.target, NetworkTarget):
             raise CommandRejected(f"{self.name} needs a network as its target", code="invalid_target")
 
-    def where(self, target: NetworkTarget, host: Host) -> dict[str, str | int | bool]:
-        """Which network is meant, as far as a claim names it.
+    def container_of(self, target: NetworkTarget, host: Host) -> ContainerFacts | None:
+        """The container whose network the target names; None for the host's.
 
         Raises:
             CommandRejected: unknown, ambiguous, protected, or not the one that was seen.
             TransientFailure: a runtime does not answer.
         """
         if not target.container_id:
-            _this_boot(target.observed_at_ns, host)
-            facts = None
-        else:
-            facts = _meant(target, host)
-        return {
-            "scope": "host" if facts is None else "container",
-            "container_id": facts.ref.id if facts is not None else "",
-            "name": facts.name[:256] if facts is not None else "",
-            "runtime": facts.ref.runtime if facts is not None else "",
-            "started_at": facts.started_at_ns if facts is not None else 0,
-            "pid": facts.pid if facts is not None else 0,
-        }
+            _check_same_boot(target.observed_at_ns, host)
+            return None
+        return _named_container(target, host)
 
-    def held(self, claim: Values, host: Host, *, any_run: bool = False) -> NetworkNamespace | Gone:
-        """The network of a claim, held; the caller closes it. ``any_run`` takes a later run of its container too.
+    def open(self, claim: NetworkClaim, host: Host, *, any_run: bool = False) -> NetworkNamespace | Gone:
+        """The network of a claim; the caller closes it. ``any_run`` takes a later run of its container too.
 
         Raises:
             CommandRejected: this worker cannot reach it.
             TransientFailure: its runtime does not answer.
         """
-        if claim["scope"] == "host":
+        if claim.of_host:
             return networks(host).host()
         found = self._run(claim, host, any_run=any_run)
         if isinstance(found, Gone):
             return found
-        place = networks(host).of_process(found.pid)
-        if place is None:
+        namespace = networks(host).of_process(found.pid)
+        if namespace is None:
             return Gone("not_running", "its run ended just now")
-        again = self._run(claim, host, any_run=any_run)  # a pid is only worth what its container says afterwards
+        again = self._run(claim, host, any_run=any_run)  # only now is it sure that the pid was the container's
         if isinstance(again, Gone) or (again.pid, again.started_at_ns) != (found.pid, found.started_at_ns):
-            place.close()
+            namespace.close()
             return again if isinstance(again, Gone) else Gone("superseded", "it was started again just now")
-        return place
+        return namespace
 
-    def gone(self, claim: Values, gone: Gone) -> Report:
-        """The report of a network that is no more."""
+    def gone(self, claim: C, gone: Gone) -> Report:
+        """The report of a network that does not exist any more."""
         failed = gone.reason == "superseded"
         return self.report(
             Outcome.FAILED if failed else Outcome.NO_ACTION,
             gone.reason,
-            f"{network_of(claim)}: {gone.why}",
-            outputs=facts_of(claim),
+            f"{claim}: {gone.why}",
+            outputs=self.outputs_of(claim),
             post_condition=None if failed else PostCondition("as_wanted", holds=True, detail=gone.why),
         )
 
-    def nothing(self, claim: Values, reason: str, why: str) -> Report:
-        """The report of what is so already."""
+    def no_action(self, claim: C, reason: str, why: str) -> Report:
+        """The report where the wanted state was there already."""
         return self.gone(claim, Gone(reason, why))
 
-    def silent(self, claim: Values, why: str) -> Report:
-        """The report of what cannot be looked at now."""
-        message = f"{network_of(claim)}: nobody knows yet: {why}"
-        return self.report(Outcome.UNKNOWN, "runtime_silent", message, outputs=facts_of(claim))
+    def unreachable(self, claim: C, why: str) -> Report:
+        """The report of a network that cannot be read now."""
+        message = f"{claim}: its state is not known yet: {why}"
+        return self.report(Outcome.UNKNOWN, "runtime_silent", message, outputs=self.outputs_of(claim))
 
-    def _run(self, claim: Values, host: Host, *, any_run: bool) -> ContainerFacts | Gone:
-        facts = runtimes(host).inspect(ref_of(claim))
+    def _run(self, claim: NetworkClaim, host: Host, *, any_run: bool) -> ContainerFacts | Gone:
+        facts = runtimes(host).inspect(claim.ref)
         if facts is None:
             return Gone("target_gone", "the container was removed")
-        if not any_run and not same_run(claim, facts):
+        if not any_run and not claim.is_run_of(facts):
             why = "it was started again since; the present run was not asked for, and is untouched"
             return Gone("superseded", why)
         return facts if facts.alive and facts.pid > 0 else Gone("not_running", "nothing of it runs")
@@ -154,30 +168,20 @@ def networks(host: Host) -> Network:
     return host.network
 
 
-def facts_of(claim: Values) -> dict[str, str | int | bool]:
-    """What both actions promise, out of the claim."""
-    return {name: value for name, value in claim.items() if name in PROMISED}
-
-
-def network_of(claim: Values) -> str:
-    """A network for people."""
-    return "the host's network" if claim["scope"] == "host" else f"the network of {called(claim)}"
-
-
-def _this_boot(observed_at_ns: int, host: Host) -> None:
-    """A host is the one that was seen as long as it was not started again."""
+def _check_same_boot(observed_at_ns: int, host: Host) -> None:
+    """A host is the one that was seen as long as it has not rebooted."""
     if observed_at_ns <= 0:
         raise CommandRejected("the host's network is named without the time it was seen at", code="identity_missing")
     if observed_at_ns - host.clock.now_ns() > MOST_AHEAD_NS:
         raise CommandRejected("the host was seen in its own future; set the clocks right", code="identity_unclear")
     if observed_at_ns < host.processes.boot_time_ns():
         raise CommandRejected(
-            "this host was started again after it was seen; ask for it as it is now if that is meant",
+            "this host rebooted after it was seen; ask for it as it is now if that is meant",
             code="started_after",
         )
 
 
-def _meant(target: NetworkTarget, host: Host) -> ContainerFacts:
+def _named_container(target: NetworkTarget, host: Host) -> ContainerFacts:
     containers = runtimes(host)
     facts = choose(
         containers.find(target.container_id),

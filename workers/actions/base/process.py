@@ -1,25 +1,22 @@
-"""What all actions on processes share: how they are described, how one is bound and taken hold of again, and the words
-for its fate.
+"""What all actions on processes share: their description, how a process is bound and held again, and their reports.
 
-Subclassed by the actions; calls ``sightings``; knows core and ports only. A claim names exactly one process, by what no
-process can change, and every effect goes through a pidfd that can become no other. Nothing here ever signals a pid.
+Subclassed by the actions; calls ``find_process``; knows the domain and ports only. A claim names exactly one process,
+by what no process can change, and every effect goes through a pidfd, which always means that process. Nothing here ever
+signals a pid.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from workers.actions.base import Action, FieldSpec, Job, Lane, Permission, parameter
-from workers.actions.base import find_process as seen
+from workers.actions.base.find_process import Found, Gone, find, named_process, refuse_protected
 from workers.domain.event import MAX_ANCESTORS, ProcessRef
-from workers.domain.outcome import Outcome, PostCondition, Report, Values
+from workers.domain.outcome import Outcome, PostCondition, Report
 from workers.domain.target import ProcessTarget
-from workers.domain.targets.process import ProcessFacts, ProcessIdentity
-from workers.domain.targets.process_identity import Binding
+from workers.domain.targets.process import ProcessIdentity
 from workers.host.ports import Host
-from workers.host.processes.ports import HeldProcess, ProcessHandle
-
-P = TypeVar("P")
+from workers.host.processes.ports import HeldProcess
 
 FACTS: Final = (
     FieldSpec("pid", "integer", "The process id on this host"),
@@ -49,9 +46,49 @@ _EXAMPLE: Final = ProcessTarget(
     observed_at_ns=1_783_198_004_180_672_852,
 )
 
+EXAMPLE: Final[Mapping[str, Any]] = {"target": _EXAMPLE, "parameters": {"ancestor": 0}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoneProcess:
+    """The claim where the process had ended before it could be bound."""
+
+    pid: int
+    present: bool = False
+    gone: str
+    """Why it is known to have ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessClaim:
+    """The claim on one process. ``boot_id``, ``start_ticks`` and ``serial`` identify it; the rest is evidence."""
+
+    pid: int
+    present: bool = True
+    boot_id: str
+    start_ticks: int
+    serial: int
+    started_at: int
+    exe: str
+    name: str
+    command_line: str
+    user_id: int
+    cgroup: str
+    container_init: bool
+    identity: str
+
+    def __str__(self) -> str:
+        """As messages name it."""
+        what = self.exe or self.name
+        return f"process {self.pid} ({what})" if what else f"process {self.pid}"
+
+    def hold(self, host: Host) -> HeldProcess | None:
+        """Hold the claimed process again; None when it has ended, also where another process has its pid now."""
+        return host.processes.reopen(self.pid, ProcessIdentity(self.boot_id, self.start_ticks, self.serial))
+
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class AncestorParameters:
     """Which process of the event's line."""
 
     ancestor: int = parameter(
@@ -61,10 +98,13 @@ class Chosen:
     )
 
 
-C = TypeVar("C", bound=Chosen)
+P = TypeVar("P")
+C = TypeVar("C")
+A = TypeVar("A", bound=AncestorParameters)
+K = TypeVar("K", bound=ProcessClaim)
 
 
-class ProcessAction(Action[P]):
+class ProcessAction(Action[P, C]):
     """Acts on one process."""
 
     permission = Permission.CONTAINMENT
@@ -77,105 +117,93 @@ class ProcessAction(Action[P]):
     ttl_s = 300
     timeout_s = 60
     example: ClassVar[Mapping[str, Any]] = {"target": _EXAMPLE, "parameters": {}}
-    wanted: ClassVar[str]
-    """The post-condition's name."""
+    post_condition: ClassVar[str]
+    """Its name."""
 
-    def nothing(self, claim: Values, reason: str, message: str, why: str) -> Report:
-        """The report of what is so already."""
+    def no_action(self, claim: C, reason: str, message: str, why: str) -> Report:
+        """The report where the wanted state was there already."""
         return self.report(
             Outcome.NO_ACTION,
             reason,
             message,
             outputs=self.outputs_of(claim),
-            post_condition=PostCondition(self.wanted, holds=True, detail=why),
+            post_condition=PostCondition(self.post_condition, holds=True, detail=why),
         )
 
-    def outputs_of(self, claim: Values) -> dict[str, str | int | bool]:
-        """What the catalogue promises, out of the claim; of a process that was gone only its pid is known."""
-        return {spec.name: claim[spec.name] for spec in self.outputs if spec.name in claim}
 
+class EventProcessAction(ProcessAction[A, K | GoneProcess], Generic[A, K]):
+    """Acts on the process that an event or a person names, or on an ancestor of it that the event names too."""
 
-class SightedAction(ProcessAction[C]):
-    """Acts on the process that a sighting means, or on an ancestor in its line."""
-
-    example: ClassVar[Mapping[str, Any]] = {"target": _EXAMPLE, "parameters": {"ancestor": 0}}
-    done: ClassVar[str]
-    """``killed``."""
-    do: ClassVar[str]
+    example: ClassVar[Mapping[str, Any]] = EXAMPLE
+    verb: ClassVar[str]
     """``kill``."""
+    participle: ClassVar[str]
+    """``killed``."""
 
-    def serial_key(self, job: Job[C]) -> str:
+    def serial_key(self, job: Job[A]) -> str:
         """One at a time for each pid, whichever event named it."""
         line = job.target.line if isinstance(job.target, ProcessTarget) else ()
         return f"process:{line[job.parameters.ancestor].pid if job.parameters.ancestor < len(line) else 0}"
 
-    def admit(self, job: Job[C], host: Host) -> None:
-        """Refuse what needs no look at the process; ``bind`` looks once, and refuses by identity and protection."""
-        seen.meant(job.command, job.parameters.ancestor)
+    def admit(self, job: Job[A], host: Host) -> None:
+        """Refuse what can be refused without reading the process; ``bind`` reads it once, and refuses by identity and
+        protection."""
+        named_process(job.command, job.parameters.ancestor)
 
-    def bind(self, job: Job[C], host: Host) -> Values:
-        """The process that was meant, if it is still there: ``present`` says so, and ``gone`` why not."""
-        found = seen.find(job.command, job.parameters.ancestor, host)
-        if isinstance(found, seen.Gone):
-            _, ref = seen.meant(job.command, job.parameters.ancestor)
-            return {"pid": ref.pid, "present": False, "gone": found.why}
+    def bind(self, job: Job[A], host: Host) -> K | GoneProcess:
+        """The process that the command names, if it is still there."""
+        found = find(job.command, job.parameters.ancestor, host)
+        if isinstance(found, Gone):
+            return gone_process(job, found)
         try:
-            seen.refuse_protected(found.handle.facts, host)
-            return bound(found.handle.facts, found.binding) | self.before(job, found.handle, host)
+            refuse_protected(found.handle.facts, host)
+            return self.claim_on(job, found, host)
         finally:
             found.handle.close()
 
-    def before(self, job: Job[C], handle: ProcessHandle, host: Host) -> dict[str, str | int | bool]:
-        """What more the claim says of the process as it is now, while it is held."""
-        del job, handle, host
-        return {}
+    def claim_on(self, job: Job[A], found: Found, host: Host) -> K:
+        """The claim on the process as it is now, while it is held."""
+        raise NotImplementedError
 
-    def dry_run_report(self, job: Job[C], claim: Values, host: Host) -> Report:
+    def dry_run_report(self, job: Job[A], claim: K | GoneProcess, host: Host) -> Report:
         """What would be done."""
         message = (
-            f"would {self.do} {called(claim)}; nothing was touched"
-            if claim["present"]
-            else f"would do nothing: {claim['gone']}"
+            f"would do nothing: {claim.gone}"
+            if isinstance(claim, GoneProcess)
+            else f"would {self.verb} {claim}; nothing was touched"
         )
         return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.outputs_of(claim))
 
-    def gone(self, claim: Values, why: str = "") -> Report:
-        """The report of one that has ended without us; ``why`` unless the claim says so."""
-        why = why or str(claim["gone"])
-        return self.nothing(
-            claim, "target_gone", f"process {claim['pid']} was not {self.done} by this command: {why}", why
-        )
+    def gone(self, claim: K | GoneProcess, why: str = "") -> Report:
+        """The report of one that has ended by other means; ``why`` unless the claim has it."""
+        why = claim.gone if isinstance(claim, GoneProcess) else why
+        message = f"process {claim.pid} was not {self.participle} by this command: {why}"
+        return self.no_action(claim, "target_gone", message, why)
 
 
-def bound(facts: ProcessFacts, binding: Binding) -> dict[str, str | int | bool]:
-    """The claim on one process."""
-    return {
-        "pid": facts.pid,
-        "present": True,
-        "boot_id": facts.boot_id,
-        "start_ticks": facts.start_ticks,
-        "serial": facts.serial,
-        "started_at": facts.started_at_ns,
-        "exe": short(facts.exe),
-        "name": facts.name,
-        "command_line": short(facts.command_line),
-        "user_id": facts.uid,
-        "cgroup": short(facts.cgroup),
-        "container_init": facts.namespace_pid == 1 and facts.pid != 1,
-        "identity": binding.value,
-    }
+def gone_process(job: Job[A], gone: Gone) -> GoneProcess:
+    """The claim on one that has ended."""
+    _, ref = named_process(job.command, job.parameters.ancestor)
+    return GoneProcess(pid=ref.pid, gone=gone.why)
 
 
-def reopen(claim: Values, host: Host) -> HeldProcess | None:
-    """Hold the claimed process again; None when it has ended, whoever has its pid now."""
-    claimed = ProcessIdentity(str(claim["boot_id"]), int(claim["start_ticks"]), int(claim["serial"]))
-    return host.processes.reopen(int(claim["pid"]), claimed)
-
-
-def called(claim: Values) -> str:
-    """What people read of it."""
-    what = claim["exe"] or claim["name"]
-    return f"process {claim['pid']} ({what})" if what else f"process {claim['pid']}"
+def claim_on_process(found: Found) -> ProcessClaim:
+    """The claim on a process that was found."""
+    facts = found.handle.facts
+    return ProcessClaim(
+        pid=facts.pid,
+        boot_id=facts.boot_id,
+        start_ticks=facts.start_ticks,
+        serial=facts.serial,
+        started_at=facts.started_at_ns,
+        exe=short(facts.exe),
+        name=facts.name,
+        command_line=short(facts.command_line),
+        user_id=facts.uid,
+        cgroup=short(facts.cgroup),
+        container_init=facts.namespace_pid == 1 and facts.pid != 1,
+        identity=found.binding.value,
+    )
 
 
 def short(text: str) -> str:

@@ -17,10 +17,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from workers.actions.base.descendants import children_of, named
+from workers.actions.base.descendants import TreeClaim, children_of
 from workers.actions.base.find_process import guard_of
 from workers.domain.errors import PermanentFailure, TransientFailure
-from workers.domain.outcome import Values
 from workers.domain.targets.halting import Halt, ThreadFacts, all_stopped, halt_of
 from workers.domain.targets.process import ProcessFacts
 from workers.host.ports import Host
@@ -86,7 +85,7 @@ class Fate:
 class Tree:
     """One run over one tree."""
 
-    def __init__(self, claim: Values, root: HeldProcess | None, host: Host, *, begun: bool, most: int) -> None:
+    def __init__(self, claim: TreeClaim, root: HeldProcess | None, host: Host, *, begun: bool, most: int) -> None:
         """``root`` is held, by the caller; None where it has ended and only those whom the claim names may be left.
         ``begun``: an earlier attempt has stopped some of them."""
         self._claim = claim
@@ -123,7 +122,7 @@ class Tree:
                 return
             some = self._closed()
             if not some:  # whoever is killed before all its children are known leaves them to init
-                some = [each for each in self._members.values() if each.pid != self._claim["pid"]]
+                some = [each for each in self._members.values() if each.pid != self._claim.pid]
                 self._fate.whole = False
             if not some or self._host.clock.now_ns() >= deadline_ns:
                 self._fate.whole = False
@@ -137,10 +136,10 @@ class Tree:
     def _begin(self) -> None:
         """Stop the root, and whom the claim names: they may have lost their parents since."""
         if self._root is not None:
-            pid, name = int(self._claim["pid"]), str(self._claim["name"]) or "?"
-            self._stop(Member(pid, 0, name, self._root, named=True, ours=not self._claim["stopped_before"]))
+            pid, name = self._claim.pid, self._claim.name or "?"
+            self._stop(Member(pid, 0, name, self._root, named=True, ours=not self._claim.stopped_before))
             self._host.failpoints.reach("kill_process.stopped")
-        for one in named(self._claim).values():
+        for one in self._claim.named().values():
             try:
                 handle = self._host.processes.reopen(one.pid, one.identity)
             except TransientFailure:
@@ -203,7 +202,7 @@ class Tree:
     def _check_capacity(self) -> None:
         """No descriptors are left, not even to look with: the last that were found go on, until a later round."""
         for member in list(self._members.values())[-_ROOM:]:
-            if member.pid == self._claim["pid"]:
+            if member.pid == self._claim.pid:
                 continue
             self._release(member)
             del self._members[member.pid]
@@ -227,7 +226,7 @@ class Tree:
         open_pids: set[int] = set()
         closed = []
         for member in reversed(self._members.values()):  # children come after their parents
-            if member.finished and member.rested and member.pid not in {*open_pids, self._claim["pid"]}:
+            if member.finished and member.rested and member.pid not in {*open_pids, self._claim.pid}:
                 closed.append(member)
             else:
                 open_pids.add(member.parent)
@@ -263,7 +262,7 @@ class Tree:
         for count, member in enumerate(reversed(members)):
             if not member.denied:
                 member.handle.signal(signal.SIGKILL)
-            if count == 0 and member.pid != self._claim["pid"]:
+            if count == 0 and member.pid != self._claim.pid:
                 self._host.failpoints.reach("kill_process.begun")
         self._host.failpoints.reach("kill_process.signalled")
         give_up_ns = self._host.clock.monotonic_ns() + round(wait_s * 1e9)

@@ -12,7 +12,6 @@ from typing import Final
 
 from workers.domain.errors import CommandRejected
 from workers.domain.event_bounds import is_container_id
-from workers.domain.outcome import Values
 
 WHOLE_ID: Final = 64
 """Hex digits of a full id."""
@@ -21,7 +20,6 @@ NO_RESTART: Final = "no"
 _MOST_AHEAD_NS: Final = 30_000_000_000
 """How far the clock of whoever saw it may be ahead of ours: the skew that the whole of Douse tolerates."""
 _PROTECTED: Final = "douse.protected"
-_LONGEST: Final = 256
 
 
 class ContainerState(StrEnum):
@@ -214,42 +212,13 @@ def protection(facts: ContainerFacts, *, own_ids: Collection[str], own_line: Col
     return None
 
 
-def bound(facts: ContainerFacts) -> dict[str, str | int | bool]:
-    """A claim: which run is acted on, and what was so before, flat enough for the journal."""
-    return {
-        "container_id": facts.ref.id,
-        "runtime": facts.ref.runtime,
-        "started_at": facts.started_at_ns,
-        "pid": facts.pid,
-        "state": facts.state.value,
-        "name": facts.name[:_LONGEST],
-        "image": facts.image[:_LONGEST],
-        "restart_policy": facts.policy.name,
-        "restart_maximum": facts.policy.maximum,
-        "orchestrator": orchestrator(facts.labels),
-        "starts_again": facts.starts_again,
-        "unserved": facts.unserved[:_LONGEST],
-    }
-
-
-def ref_of(claim: Values) -> ContainerRef:
-    """The container of a claim."""
-    return ContainerRef(str(claim["runtime"]), str(claim["container_id"]))
-
-
-def policy_of(claim: Values) -> RestartPolicy:
-    """The restart policy that it had at the claim."""
-    return RestartPolicy(str(claim["restart_policy"]), int(claim["restart_maximum"]))
-
-
-def same_run(claim: Values, facts: ContainerFacts) -> bool:
-    """Whether the container's newest run is the claimed one, however that fares now."""
-    if facts.started_at_ns != claim["started_at"]:
+def same_run(facts: ContainerFacts, *, started_at_ns: int, pid: int) -> bool:
+    """Whether a container's newest run is the one that started then with this init; 0 for a pid that is not known."""
+    if facts.started_at_ns != started_at_ns:
         return False
-    return not (facts.pid and claim["pid"]) or facts.pid == claim["pid"]
+    return not (facts.pid and pid) or facts.pid == pid
 
 
-def called(claim: Values) -> str:
-    """A container for people."""
-    name = f" ({claim['name']})" if claim["name"] else ""
-    return f"container {str(claim['container_id'])[:12]}{name}"
+def label_of(container_id: str, name: str) -> str:
+    """A container as messages name it."""
+    return f"container {container_id[:12]}{f' ({name})' if name else ''}"

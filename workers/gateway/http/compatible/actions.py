@@ -1,12 +1,12 @@
 """``GET /actions``: what this caller can have executed, in this context, now."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from fastapi import FastAPI
 from starlette.requests import Request
 
-from workers.actions.base import Action
+from workers.actions.base import AnyAction
 from workers.domain.event_bounds import is_container_id
 from workers.domain.history.queries import StoredNode
 from workers.domain.target_kind import NameField, NameFormat
@@ -71,7 +71,7 @@ def _names(node: StoredNode) -> tuple[str, ...]:
     return (node.state.node_id, *node.state.host_names)
 
 
-def _runs(action: Action[Any], nodes: Sequence[StoredNode], now_ns: int) -> bool:
+def _runs(action: AnyAction, nodes: Sequence[StoredNode], now_ns: int) -> bool:
     """Whether the one node that the context names has the action switched on; two of one name are none."""
     if len(nodes) != 1:
         return False
@@ -79,7 +79,7 @@ def _runs(action: Action[Any], nodes: Sequence[StoredNode], now_ns: int) -> bool
     return node.verified and now_ns - node.folded_at_ns < SILENT_NS and action.name in node.state.actions
 
 
-def _fits(action: Action[Any], labels: Mapping[str, str]) -> bool:
+def _fits(action: AnyAction, labels: Mapping[str, str]) -> bool:
     """Whether the labels, where they are there, name what the action acts on."""
     return all(
         _can_be(field, labels[field.published_name])

@@ -6,9 +6,9 @@ Called by ``executions``. Every term narrows; a term that is not understood is r
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
-from workers.actions.base import Action
+from workers.actions.base import AnyAction
 from workers.domain.history.queries import ExecutionQuery
 from workers.gateway.http.compatible import vocabulary
 from workers.gateway.http.compatible.vocabulary import Status
@@ -20,7 +20,7 @@ _TERM: Final = re.compile(r"""([A-Za-z.]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'=
 _Narrow = Callable[[ExecutionQuery, str], ExecutionQuery]
 
 
-def narrowed(query: ExecutionQuery, text: str, catalogue: Mapping[str, Action[Any]]) -> ExecutionQuery:
+def narrowed(query: ExecutionQuery, text: str, catalogue: Mapping[str, AnyAction]) -> ExecutionQuery:
     """The query, narrowed by a filter; by nothing where it is empty.
 
     Raises:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
-from workers.actions.base import Action, FieldSpec
+from workers.actions.base import AnyAction, FieldSpec
 from workers.domain.history.execution import Execution
 from workers.domain.ids import is_node_id
 from workers.domain.outcome import Scalar, Stage, Values
@@ -40,7 +40,7 @@ def execution(execution: Execution, *, undone: Execution | None = None) -> Actio
     )
 
 
-def action(action: Action[Any]) -> ResponseAction:
+def action(action: AnyAction) -> ResponseAction:
     """The action, as it describes itself."""
     return ResponseAction(
         type=cut(action.api_type, vocabulary.LONGEST_TYPE),

@@ -6,9 +6,9 @@ is left out, ``host`` for no container. What is wrong is named by this API's fie
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-from workers.actions.base import Action
+from workers.actions.base import AnyAction
 from workers.domain.errors import TransientFailure
 from workers.domain.outcome import Scalar, Values
 from workers.domain.target import Target
@@ -23,7 +23,7 @@ T = TypeVar("T")
 _WHOLE: Final = re.compile(r"-?[0-9]{1,19}")
 
 
-def wish_of(body: SubmitActionExecution, catalogue: Mapping[str, Action[Any]]) -> Submission:
+def wish_of(body: SubmitActionExecution, catalogue: Mapping[str, AnyAction]) -> Submission:
     """The wish.
 
     Raises:
@@ -67,7 +67,7 @@ def in_its_words(ask: Callable[[], T]) -> T:
         raise TransientFailure(error.message + hint, code=error.reason, retry_after_s=error.retry_after_s) from error
 
 
-def _action(action_type: str, catalogue: Mapping[str, Action[Any]]) -> Action[Any]:
+def _action(action_type: str, catalogue: Mapping[str, AnyAction]) -> AnyAction:
     if action_type.lower() not in catalogue:
         known = ", ".join(sorted(each.api_type for each in catalogue.values() if not each.undo_only))
         raise Invalid(

@@ -6,9 +6,9 @@ that stands here needs no line in this room.
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 
-from workers.actions.base import Action, FieldSpec
+from workers.actions.base import AnyAction, FieldSpec
 from workers.domain.outcome import Outcome, Stage
 from workers.domain.target import KINDS, Target
 from workers.domain.target_kind import NameField, NameFormat
@@ -89,12 +89,12 @@ def standing_of(status: Status) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(stages), tuple(outcomes)
 
 
-def parameters_of(action: Action[Any]) -> tuple[FieldSpec, ...]:
+def parameters_of(action: AnyAction) -> tuple[FieldSpec, ...]:
     """Everything a client may send for an action: where, on what, and the action's own parameters."""
     return (_HOST, *_naming(action.target), *own_parameters_of(action))
 
 
-def own_parameters_of(action: Action[Any]) -> tuple[FieldSpec, ...]:
+def own_parameters_of(action: AnyAction) -> tuple[FieldSpec, ...]:
     """What may be chosen of an action beside its target."""
     return tuple(spec for spec in action.parameter_specs() if spec.name not in _NOT_HERE)
 

@@ -1,8 +1,8 @@
-"""file_unquarantine: a quarantined file back under its name, with its content and everything it had.
+"""file_unquarantine: put a quarantined file back under its name, with its content and everything it had.
 
-Run by the node worker as the undo of ``file_quarantine`` and in no other way: what comes back and where to stands in
-this node's own signed manifest, never on the bus (SAFETY section 3.2). Nothing is ever overwritten, and under the final
-name there is never a half file.
+Run by the node worker, only as the undo of ``file_quarantine``: the file and its path come from this node's own signed
+manifest, never from the bus (SAFETY section 3.2). Nothing is ever overwritten, and under the final name there is never
+a half file.
 """
 
 import contextlib
@@ -14,21 +14,36 @@ from workers.actions.base import Action, Begun, Done, FieldSpec, Job, Lane, NoPa
 from workers.actions.base.container_files import CONTAINER, MOUNTS, present_run
 from workers.domain.errors import CommandRejected, Indeterminate, PermanentFailure, WorkerError
 from workers.domain.ids import NO_EXECUTION
-from workers.domain.outcome import NOTHING, Outcome, PostCondition, Report, Values
+from workers.domain.outcome import Outcome, PostCondition, Report
 from workers.domain.target import FileTarget
 from workers.domain.targets.file import Enclosure, Location, is_privileged, shown
 from workers.domain.targets.manifest import Manifest, ManifestState
 from workers.host.files.ports import Occupant, RestoreHandle, Vault
 from workers.host.ports import Host
 
-FAILPOINTS: Final = tuple(f"file_unquarantine.r{step}" for step in (0, 2, 3, 4, 5, 6, 7))
-"""Right after each step of SAFETY section 3.2; R1 leaves nothing that R2 does not, and R8 is the journal's commit."""
-
 _TWO: Final = "two"
 _RESTORABLE: Final = (ManifestState.DONE, ManifestState.RESTORING)
 
 
-class FileUnquarantine(Action[NoParameters]):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreClaim:
+    """The claim on a quarantined file that is to be put back."""
+
+    path: str
+    quarantined_file_path: str
+    sha256: str
+    size: int
+    mode: int
+    user_id: int
+    group_id: int
+    modified_at: int
+    container_id: str = ""
+    container_started_at: int = 0
+    present: bool
+    """It was in the vault; False where it had been put back before."""
+
+
+class FileUnquarantine(Action[NoParameters, RestoreClaim]):
     """Restores one quarantined file."""
 
     name = "file_unquarantine"
@@ -42,6 +57,10 @@ class FileUnquarantine(Action[NoParameters]):
     lane = Lane.CONTAINMENT
     target = FileTarget
     parameters = NoParameters
+    claims = (RestoreClaim,)
+    failpoints = tuple(f"file_unquarantine.r{step}" for step in (0, 2, 3, 4, 5, 6, 7))
+    """Right after each step of SAFETY section 3.2; R1 leaves nothing that R2 does not, and R8 is the journal's
+    commit."""
     outputs = (
         FieldSpec("path", "string", "Where the file is again"),
         FieldSpec("quarantined_file_path", "string", "The object in this node's vault, which is kept"),
@@ -73,15 +92,15 @@ class FileUnquarantine(Action[NoParameters]):
     }
 
     def admit(self, job: Job[NoParameters], host: Host) -> None:
-        """Refuse what names no quarantine; ``bind`` looks at the manifest."""
+        """Refuse what names no quarantine; ``bind`` reads the manifest."""
         _vault(job, host)
 
-    def bind(self, job: Job[NoParameters], host: Host) -> Values:
-        """What would come back; ``present`` is False where it is back already."""
+    def bind(self, job: Job[NoParameters], host: Host) -> RestoreClaim:
+        """What would come back."""
         vault = _vault(job, host)
         manifest = _manifest(job, vault)
         if manifest.state is ManifestState.RESTORED:
-            return _facts(manifest, vault) | {"present": False}
+            return _claim_on(manifest, vault, present=False)
         if manifest.state not in _RESTORABLE:
             raise CommandRejected(f"quarantine {manifest.execution_id} holds nothing", code="nothing_to_revert")
         if is_privileged(manifest.mode, manifest.attributes) and job.command.approval_class != _TWO:
@@ -91,52 +110,52 @@ class FileUnquarantine(Action[NoParameters]):
                 code="approval_missing",
             )
         inside = _inside(manifest, vault, host)
-        place = vault.hold_for_restore(manifest, inside)
-        if place is None:
+        held = vault.hold_for_restore(manifest, inside)
+        if held is None:
             raise CommandRejected(_no_parent(manifest), code="restore_parent_missing")
-        place.close()
-        where = Location(manifest.path, inside, manifest.allow_remote)
-        if manifest.state is ManifestState.DONE and vault.examine(where) is not None:
+        held.close()
+        location = Location(manifest.path, inside, manifest.allow_remote)
+        if manifest.state is ManifestState.DONE and vault.examine(location) is not None:
             raise CommandRejected(
-                f"something is called {shown(manifest.path)} already, and nothing is ever overwritten; move it away",
+                f"there is another {shown(manifest.path)} now, and nothing is ever overwritten; move it away",
                 code="restore_conflict",
             )
-        return _facts(manifest, vault) | {"present": True}
+        return _claim_on(manifest, vault, present=True)
 
-    def execute(self, job: Job[NoParameters], claim: Values, host: Host) -> Report:
+    def execute(self, job: Job[NoParameters], claim: RestoreClaim, host: Host) -> Report:
         """From wherever it stands to the end, or back to where it was."""
         vault = _vault(job, host)
         manifest = _manifest(job, vault)
-        if not claim["present"] or manifest.state is ManifestState.RESTORED:
-            return self._told(job, claim, manifest, vault)
+        if not claim.present or manifest.state is ManifestState.RESTORED:
+            return self._restored(job, claim, manifest, vault)
         try:
-            place = vault.hold_for_restore(manifest, _inside(manifest, vault, host))
+            held = vault.hold_for_restore(manifest, _inside(manifest, vault, host))
         except CommandRejected as error:  # its container ended after the claim
             return self.failed(error.reason, error.message, claim)
-        if place is None:
+        if held is None:
             return self.failed("restore_parent_missing", _no_parent(manifest), claim)
         try:
-            return _Run(self, job, claim, host, vault, place).go(manifest)
+            return _Steps(self, job, claim, host, vault, held).run(manifest)
         finally:
-            place.close()
+            held.close()
 
-    def probe(self, job: Job[NoParameters], claim: Values, host: Host) -> Probe:
+    def probe(self, job: Job[NoParameters], claim: RestoreClaim, host: Host) -> Probe:
         """By the manifest: what is half done is finished by ``execute``."""
         vault = _vault(job, host)
         manifest = _manifest(job, vault)
         if manifest.state is ManifestState.RESTORED:
-            return Done(self._told(job, claim, manifest, vault))
+            return Done(self._restored(job, claim, manifest, vault))
         mine = manifest.restored_by == job.command.command_id
         return Begun() if manifest.state is ManifestState.RESTORING and mine else NotDone()
 
-    def dry_run_report(self, job: Job[NoParameters], claim: Values, host: Host) -> Report:
+    def dry_run_report(self, job: Job[NoParameters], claim: RestoreClaim, host: Host) -> Report:
         """What would come back."""
         message = (
-            f"would put {claim['path']} back ({claim['size']} bytes); nothing was touched"
-            if claim["present"]
-            else f"would do nothing: {claim['path']} is back already"
+            f"would put {claim.path} back ({claim.size} bytes); nothing was touched"
+            if claim.present
+            else f"would do nothing: {claim.path} is back already"
         )
-        return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=_promised(claim))
+        return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.outputs_of(claim))
 
     def done(self, manifest: Manifest, vault: Vault) -> Report:
         """The report of a file that is back."""
@@ -144,40 +163,40 @@ class FileUnquarantine(Action[NoParameters]):
             Outcome.COMPLETED,
             "restored",
             f"{shown(manifest.path)} is back ({manifest.size} bytes), with owner, mode, times and attributes it had",
-            outputs=_facts(manifest, vault),
+            outputs=self.outputs_of(_claim_on(manifest, vault, present=True)),
             post_condition=PostCondition("content_equal", holds=True, detail=f"SHA-256 {manifest.sha256}"),
         )
 
-    def failed(self, reason: str, message: str, claim: Values) -> Report:
+    def failed(self, reason: str, message: str, claim: RestoreClaim) -> Report:
         """The report of a file that stays in the vault."""
-        return self.report(Outcome.FAILED, reason, f"{message}; the vault keeps it", outputs=_promised(claim))
+        return self.report(Outcome.FAILED, reason, f"{message}; the vault keeps it", outputs=self.outputs_of(claim))
 
-    def _told(self, job: Job[NoParameters], claim: Values, manifest: Manifest, vault: Vault) -> Report:
-        if claim["present"] and manifest.restored_by == job.command.command_id:
+    def _restored(self, job: Job[NoParameters], claim: RestoreClaim, manifest: Manifest, vault: Vault) -> Report:
+        if claim.present and manifest.restored_by == job.command.command_id:
             return self.done(manifest, vault)
         why = f"{shown(manifest.path)} was put back before, by {manifest.restored_by or 'another undo'}"
         return self.report(
             Outcome.NO_ACTION,
             "already_restored",
             why,
-            outputs=_facts(manifest, vault),
+            outputs=self.outputs_of(_claim_on(manifest, vault, present=False)),
             post_condition=PostCondition("content_equal", holds=True, detail=why),
         )
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
-    """One run of the steps R0 to R7, with the file's directory in hand."""
+class _Steps:
+    """One run of the steps R0 to R7, with the file's directory open."""
 
     action: FileUnquarantine
     job: Job[NoParameters]
-    claim: Values
+    claim: RestoreClaim
     host: Host
     vault: Vault
     file: RestoreHandle
 
-    def go(self, manifest: Manifest) -> Report:
-        """On from where the manifest stands."""
+    def run(self, manifest: Manifest) -> Report:
+        """From where the manifest stands."""
         mine = manifest.restored_by == self.job.command.command_id
         resumed = manifest.state is ManifestState.RESTORING and mine
         if not resumed:
@@ -263,31 +282,27 @@ def _inside(manifest: Manifest, vault: Vault, host: Host) -> Enclosure | None:
         raise CommandRejected(f"{error.message}; {advice}", code="restore_container_gone") from error
 
 
-def _facts(manifest: Manifest, vault: Vault) -> dict[str, str | int | bool]:
-    return {
-        "path": shown(manifest.path),
-        "quarantined_file_path": vault.object_path(manifest.execution_id),
-        "sha256": manifest.sha256,
-        "size": manifest.size,
-        "mode": manifest.mode,
-        "user_id": manifest.uid,
-        "group_id": manifest.gid,
-        "modified_at": manifest.mtime_ns,
-        "container_id": manifest.container_id,
-        "container_started_at": manifest.run_started_at_ns,
-    }
-
-
-def _promised(claim: Values) -> Values:
-    promised = {spec.name for spec in FileUnquarantine.outputs}
-    return {name: value for name, value in claim.items() if name in promised} or NOTHING
+def _claim_on(manifest: Manifest, vault: Vault, *, present: bool) -> RestoreClaim:
+    return RestoreClaim(
+        path=shown(manifest.path),
+        quarantined_file_path=vault.object_path(manifest.execution_id),
+        sha256=manifest.sha256,
+        size=manifest.size,
+        mode=manifest.mode,
+        user_id=manifest.uid,
+        group_id=manifest.gid,
+        modified_at=manifest.mtime_ns,
+        container_id=manifest.container_id,
+        container_started_at=manifest.run_started_at_ns,
+        present=present,
+    )
 
 
 def _no_parent(manifest: Manifest) -> str:
     return f"the directory that {shown(manifest.path)} was in is not there any more, and none is made in its place"
 
 
-def _conflict(claim: Values) -> PermanentFailure:
+def _conflict(claim: RestoreClaim) -> PermanentFailure:
     return PermanentFailure(
-        f"something is called {claim['path']} already, and nothing is ever overwritten", code="restore_conflict"
+        f"there is another {claim.path} now, and nothing is ever overwritten", code="restore_conflict"
     )

@@ -1,52 +1,65 @@
-"""The steps of a quarantine, Q1 to Q6 of SAFETY section 3.1, on from wherever a manifest stands.
+"""The steps of a quarantine, Q1 to Q6 of SAFETY section 3.1, from wherever a manifest stands.
 
-Run by ``file_quarantine`` with the file's directory in hand; knows core and ports only. Each step is durable before the
-next. What fails before a verified object exists is taken back; nothing is unlinked that is not in the vault.
+Run by ``take`` with the file's directory open; knows the domain and ports only. Each step is durable before the next.
+What fails before a verified object exists is taken back; nothing is unlinked that is not in the vault.
 """
 
 import contextlib
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from workers.actions.base import Job
+from workers.actions.base.container_files import FileClaim
+from workers.actions.file_quarantine.limits import QuarantineParameters
 from workers.domain.errors import Indeterminate, PermanentFailure, WorkerError, reason_of
-from workers.domain.outcome import Report, Values
+from workers.domain.outcome import Report
 from workers.domain.target import FileTarget
 from workers.domain.targets.file import Holders, shown
 from workers.domain.targets.manifest import Manifest, ManifestState
 from workers.host.files.ports import QuarantineHandle, Vault, Whereabouts
 from workers.host.ports import Host
 
-PLACES: Final = tuple(f"file_quarantine.q{step}" for step in range(7))
-"""Right after each step: where a fault test may end the worker."""
+FAILPOINTS: Final = tuple(f"file_quarantine.q{step}" for step in range(7))
+"""Right after each step."""
 
-_LOOK_NS: Final = 2_000_000_000
-"""How long looking for those who have the file open may take: the granted heartbeat gap."""
+_SEARCH_NS: Final = 2_000_000_000
+"""How long the search for processes that have the file open may take: the granted heartbeat gap."""
 
 
-class Tells(Protocol):
-    """Whoever words the reports."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantineClaim(FileClaim):
+    """The claim on a file that is to be taken."""
 
-    def done(self, manifest: Manifest, claim: Values, vault: Vault, holders: Holders | None = None) -> Report:
+    present: bool = True
+    mode: int
+    user_id: int
+    group_id: int
+    links: int
+
+
+class Reports(Protocol):
+    """Makes the reports of a quarantine: the action itself."""
+
+    def done(self, manifest: Manifest, claim: QuarantineClaim, vault: Vault, holders: Holders | None = None) -> Report:
         """The file is in the vault."""
 
-    def failed(self, reason: str, message: str, claim: Values) -> Report:
+    def failed(self, reason: str, message: str, claim: QuarantineClaim) -> Report:
         """The file has its name still, or again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """One run of the steps Q1 to Q6, with the file's directory in hand."""
+    """One run of the steps Q1 to Q6, with the file's directory open."""
 
-    tells: Tells
-    job: Job[Any]
-    claim: Values
+    reports: Reports
+    job: Job[QuarantineParameters]
+    claim: QuarantineClaim
     host: Host
     vault: Vault
     file: QuarantineHandle
 
-    def go(self, manifest: Manifest) -> Report:
-        """On from where the manifest stands."""
+    def run(self, manifest: Manifest) -> Report:
+        """From where the manifest stands."""
         try:
             manifest = self._sound(manifest)
         except WorkerError as error:
@@ -122,13 +135,13 @@ class Steps:
 
     def _end(self, manifest: Manifest) -> Report:
         """Q5 and Q6."""
-        look_until_ns = min(self.job.deadline_ns, self.host.clock.now_ns() + _LOOK_NS)
-        holders = self.file.holders(deadline_ns=look_until_ns)
+        search_until_ns = min(self.job.deadline_ns, self.host.clock.now_ns() + _SEARCH_NS)
+        holders = self.file.holders(deadline_ns=search_until_ns)
         self.file.remove()
         self._reach(5)
         done = self._record(manifest, ManifestState.DONE)
         self._reach(6)
-        return self.tells.done(done, self.claim, self.vault, holders)
+        return self.reports.done(done, self.claim, self.vault, holders)
 
     def _take_back(self, manifest: Manifest, error: WorkerError) -> Report:
         """Nothing verified is in the vault: the file gets its name again."""
@@ -143,11 +156,11 @@ class Steps:
         if not back:
             where = f"{shown(manifest.parking)}/file beside it"
             message = f"{error.message}; its name was taken meanwhile, so it stays in {where}, readable for root only"
-            return self.tells.failed(reason_of(error), message, self.claim)
+            return self.reports.failed(reason_of(error), message, self.claim)
         reason = reason_of(error)
         with contextlib.suppress(WorkerError):  # a full disk: the journal has the outcome, and a rerun would find it so
             self.vault.record(replace(manifest, state=ManifestState.RETURNED, reason=reason))
-        return self.tells.failed(reason, f"{error.message}; the file has its name again", self.claim)
+        return self.reports.failed(reason, f"{error.message}; the file has its name again", self.claim)
 
     def _record(self, manifest: Manifest, state: ManifestState) -> Manifest:
         moved = replace(manifest, state=state)
@@ -155,4 +168,4 @@ class Steps:
         return moved
 
     def _reach(self, step: int) -> None:
-        self.host.failpoints.reach(PLACES[step])
+        self.host.failpoints.reach(FAILPOINTS[step])

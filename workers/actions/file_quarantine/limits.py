@@ -1,7 +1,7 @@
-"""Which files are taken at all, and what has to be allowed for some: asked before a claim, and once more before the
-first step.
+"""Which files are taken into the vault at all, and which only with a parameter that allows it.
 
-Called by ``file_quarantine``; knows core and ports only. Touches nothing.
+Called by ``take`` before a claim, and once more before its first step; knows the domain and ports only. Touches
+nothing.
 """
 
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ _LARGEST_ATTRIBUTES: Final = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Allowances:
-    """What may be chosen."""
+class QuarantineParameters:
+    """Its parameters."""
 
     force_hardlinked: bool = parameter(
         "Take this name of a file that has others too; execute permission is taken from all of them", default=False
@@ -31,12 +31,12 @@ class Allowances:
     allow_remote: bool = parameter("Also on network and FUSE filesystems, which may never answer", default=False)
 
 
-def held_fast(flags: int) -> bool:
+def is_fixed(flags: int) -> bool:
     """Whether inode flags keep a file from being moved: immutable, or append-only."""
     return bool(flags & (_IMMUTABLE | _APPEND_ONLY))
 
 
-def refuse(facts: FileFacts, target: FileTarget, chosen: Allowances, vault: Vault) -> None:
+def refuse(facts: FileFacts, target: FileTarget, chosen: QuarantineParameters, vault: Vault) -> None:
     """What must not or cannot be taken.
 
     Raises:
@@ -60,14 +60,14 @@ def refuse(facts: FileFacts, target: FileTarget, chosen: Allowances, vault: Vaul
             "execute permission from the others",
             code="hardlinked",
         )
-    if held_fast(facts.flags) and not chosen.allow_immutable:
+    if is_fixed(facts.flags) and not chosen.allow_immutable:
         raise CommandRejected("it is immutable or append-only; allow_immutable lifts that", code="immutable")
-    if held_fast(facts.parent_flags):
+    if is_fixed(facts.parent_flags):
         raise CommandRejected("its directory is immutable or append-only", code="directory_immutable")
-    _refuse_burden(facts, vault)
+    _refuse_unfit(facts, vault)
 
 
-def _refuse_burden(facts: FileFacts, vault: Vault) -> None:
+def _refuse_unfit(facts: FileFacts, vault: Vault) -> None:
     if any(attribute.name.startswith(b"trusted.") for attribute in facts.attributes):
         raise CommandRejected(
             "it has trusted.* attributes, which this worker may not give back", code="trusted_attributes"

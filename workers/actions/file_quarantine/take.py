@@ -1,37 +1,48 @@
-"""file_quarantine: a file's name taken away at once, its content into the vault, and only then the file itself.
+"""file_quarantine: take a file's name away at once, its content into the vault, and only then the file itself.
 
-Run by the node worker in the containment lane, step by step (SAFETY section 3.1) through the port ``Vault``; each step
-is durable before the next, and a run after a crash goes on where the manifest says. What fails before a verified object
-exists is taken back. Must never unlink what is not in the vault.
+Run by the node worker in the containment lane; calls ``steps`` (SAFETY section 3.1) once the file's directory is open.
+A run after a crash continues from the manifest. What fails before a verified object exists is taken back. Must never
+unlink what is not in the vault.
 """
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, ClassVar, Final
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from workers.actions.base import Action, Begun, Done, FieldSpec, Job, Lane, NotDone, Permission, Probe
-from workers.actions.base.container_files import CONTAINER, MOUNTS, enclosed, enclosure_of, present_run
-from workers.actions.base.file_limits import Allowances, differs, held_fast, refuse
-from workers.actions.base.quarantine_steps import PLACES, Steps
+from workers.actions.base.container_files import (
+    CONTAINER,
+    MOUNTS,
+    PathClaim,
+    container_fields,
+    present_run,
+    signed,
+)
+from workers.actions.file_quarantine.limits import QuarantineParameters, differs, is_fixed, refuse
+from workers.actions.file_quarantine.steps import FAILPOINTS, QuarantineClaim, Steps
 from workers.domain.errors import (
     CommandRejected,
     Indeterminate,
     PermanentFailure,
     WorkerError,
 )
-from workers.domain.outcome import NOTHING, Outcome, PostCondition, Report, Values
+from workers.domain.outcome import Outcome, PostCondition, Report, Scalar
 from workers.domain.target import FileTarget
 from workers.domain.targets.file import OVERLAY, Enclosure, FileFacts, Holders, Location, shown
 from workers.domain.targets.manifest import Manifest, ManifestState, intent
 from workers.host.files.ports import QuarantineHandle, Vault
 from workers.host.ports import Host
 
-FAILPOINTS: Final = PLACES
-"""Right after each step of SAFETY section 3.1."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbsentFile(PathClaim):
+    """The claim where no file had the path."""
+
+    present: bool = False
 
 
-class FileQuarantine(Action[Allowances]):
+class FileQuarantine(Action[QuarantineParameters, QuarantineClaim | AbsentFile]):
     """Quarantines one file."""
 
     name = "file_quarantine"
@@ -46,7 +57,9 @@ class FileQuarantine(Action[Allowances]):
     permission = Permission.CONTAINMENT
     lane = Lane.CONTAINMENT
     target = FileTarget
-    parameters = Allowances
+    parameters = QuarantineParameters
+    claims = (QuarantineClaim, AbsentFile)
+    failpoints = FAILPOINTS
     outputs = (
         FieldSpec("path", "string", "Where the file was"),
         FieldSpec("quarantined_file_path", "string", "The object in this node's vault"),
@@ -83,43 +96,44 @@ class FileQuarantine(Action[Allowances]):
         "parameters": {"allow_immutable": True},
     }
 
-    def admit(self, job: Job[Allowances], host: Host) -> None:
-        """Refuse what needs no look at the file; ``bind`` looks once, and refuses by identity and protection."""
-        _meant(job, host)
+    def admit(self, job: Job[QuarantineParameters], host: Host) -> None:
+        """Refuse what can be refused without reading the file; ``bind`` reads it once, and refuses by identity and
+        protection."""
+        _target_and_vault(job, host)
 
-    def bind(self, job: Job[Allowances], host: Host) -> Values:
-        """The file that has the path now; ``present`` says whether there is one."""
-        target, vault = _meant(job, host)
-        container = enclosed(target, host, spare_protected=True)
-        facts = vault.examine(_location(job, target, container))
+    def bind(self, job: Job[QuarantineParameters], host: Host) -> QuarantineClaim | AbsentFile:
+        """The file that has the path now."""
+        target, vault = _target_and_vault(job, host)
+        container = container_fields(target, host, spare_protected=True)
+        absent = AbsentFile(path=shown(target.path), **container)
+        facts = vault.examine(_location(job, target, absent))
         if facts is None:
-            return {"path": shown(target.path), "present": False, **container}
+            return absent
         refuse(facts, target, job.parameters, vault)
         if target.reviewed is not None and (changed := differs(facts, target.reviewed)):
             raise CommandRejected(
                 f"its {changed} is not what was reviewed; look at it again and ask again", code="target_changed"
             )
-        return {
-            "path": shown(target.path),
-            "present": True,
-            "device": _signed(facts.identity.device),
-            "inode": _signed(facts.identity.inode),
-            "size": facts.size,
-            "mode": facts.mode,
-            "user_id": facts.uid,
-            "group_id": facts.gid,
-            "modified_at": facts.mtime_ns,
-            "changed_at": facts.ctime_ns,
-            "links": facts.links,
-            "identity": "path_at_intake" if target.reviewed is None else "reviewed",
+        return QuarantineClaim(
+            path=absent.path,
+            device=signed(facts.identity.device),
+            inode=signed(facts.identity.inode),
+            size=facts.size,
+            mode=facts.mode,
+            user_id=facts.uid,
+            group_id=facts.gid,
+            modified_at=facts.mtime_ns,
+            changed_at=facts.ctime_ns,
+            links=facts.links,
+            identity="path_at_intake" if target.reviewed is None else "reviewed",
             **container,
-        }
+        )
 
-    def execute(self, job: Job[Allowances], claim: Values, host: Host) -> Report:
+    def execute(self, job: Job[QuarantineParameters], claim: QuarantineClaim | AbsentFile, host: Host) -> Report:
         """From wherever it stands to the end, or back."""
-        if not claim["present"]:
-            return self._gone(claim)
-        target, vault = _meant(job, host)
+        if isinstance(claim, AbsentFile):
+            return self._absent(claim)
+        target, vault = _target_and_vault(job, host)
         manifest = vault.manifest(job.command.command_id)
         if manifest is None:
             begun = self._begin(job, claim, host, target, vault)
@@ -127,46 +141,45 @@ class FileQuarantine(Action[Allowances]):
                 return begun
             manifest = begun
         if manifest.state not in (ManifestState.INTENT, ManifestState.PARKED, ManifestState.STORED):
-            return self._told(manifest, claim, vault)
-        place = _place(manifest, vault, host)
-        if isinstance(place, WorkerError):
-            return self._without_place(manifest, claim, vault, place)
+            return self._ended(manifest, claim, vault)
+        held = _hold(manifest, vault, host)
+        if isinstance(held, WorkerError):
+            return self._without_directory(manifest, claim, vault, held)
         try:
-            return Steps(self, job, claim, host, vault, place).go(manifest)
+            return Steps(self, job, claim, host, vault, held).run(manifest)
         finally:
-            place.close()
+            held.close()
 
-    def probe(self, job: Job[Allowances], claim: Values, host: Host) -> Probe:
+    def probe(self, job: Job[QuarantineParameters], claim: QuarantineClaim | AbsentFile, host: Host) -> Probe:
         """By the manifest: what is half done is finished by ``execute``."""
-        if not claim["present"]:
-            return Done(self._gone(claim))
-        _, vault = _meant(job, host)
+        if isinstance(claim, AbsentFile):
+            return Done(self._absent(claim))
+        _, vault = _target_and_vault(job, host)
         manifest = vault.manifest(job.command.command_id)
         if manifest is None:
             return NotDone()
         if manifest.state in (ManifestState.INTENT, ManifestState.PARKED, ManifestState.STORED):
             return Begun()
-        return Done(self._told(manifest, claim, vault))
+        return Done(self._ended(manifest, claim, vault))
 
-    def dry_run_report(self, job: Job[Allowances], claim: Values, host: Host) -> Report:
+    def dry_run_report(self, job: Job[QuarantineParameters], claim: QuarantineClaim | AbsentFile, host: Host) -> Report:
         """What would be taken."""
-        path = claim["path"]
         message = (
-            f"would take {path} away ({claim['size']} bytes); nothing was touched"
-            if claim["present"]
-            else f"would do nothing: nothing is called {path}"
+            f"would do nothing: there is no {claim.path}"
+            if isinstance(claim, AbsentFile)
+            else f"would take {claim.path} away ({claim.size} bytes); nothing was touched"
         )
-        return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=_known(claim))
+        return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.outputs_of(claim))
 
-    def done(self, manifest: Manifest, claim: Values, vault: Vault, holders: Holders | None = None) -> Report:
+    def done(self, manifest: Manifest, claim: QuarantineClaim, vault: Vault, holders: Holders | None = None) -> Report:
         """The report of a file that is in the vault."""
-        message = f"{claim['path']} is in the vault ({manifest.size} bytes), and its name is free"
+        message = f"{claim.path} is in the vault ({manifest.size} bytes), and its name is free"
         if manifest.links > 1:
             message += f"; {manifest.links - 1} more hard link(s) of it remain, without execute permission"
-        if (torn := int(claim["links"]) - manifest.links) > 0:
+        if (torn := claim.links - manifest.links) > 0:
             message += f"; {torn} more name(s) that it had in its image remain, as they were"
-        outputs: dict[str, str | int | bool] = {
-            **_known(claim),
+        outputs: dict[str, Scalar] = {
+            **self.outputs_of(claim),
             "quarantined_file_path": vault.object_path(manifest.execution_id),
             "sha256": manifest.sha256,
             "size": manifest.size,
@@ -189,19 +202,19 @@ class FileQuarantine(Action[Allowances]):
             effect_holds=manifest.state is not ManifestState.RESTORED,
         )
 
-    def failed(self, reason: str, message: str, claim: Values) -> Report:
+    def failed(self, reason: str, message: str, claim: QuarantineClaim) -> Report:
         """The report of a file that has its name still, or again."""
         outcome = Outcome.TIMED_OUT if reason == "timed_out" else Outcome.FAILED
-        return self.report(outcome, reason, message, outputs=_known(claim))
+        return self.report(outcome, reason, message, outputs=self.outputs_of(claim))
 
     def _begin(
-        self, job: Job[Allowances], claim: Values, host: Host, target: FileTarget, vault: Vault
+        self, job: Job[QuarantineParameters], claim: QuarantineClaim, host: Host, target: FileTarget, vault: Vault
     ) -> Manifest | Report:
         """Q0: everything that has to come back is durable before anything is touched."""
-        where = _location(job, target, claim)
-        facts = vault.examine(where)
+        location = _location(job, target, claim)
+        facts = vault.examine(location)
         if facts is None:
-            return self._gone(claim)
+            return self._absent(claim)
         changed = "" if _is_claimed(facts, claim) else "identity"
         if target.reviewed is not None:
             changed = changed or differs(facts, target.reviewed)
@@ -210,34 +223,33 @@ class FileQuarantine(Action[Allowances]):
         refuse(facts, target, job.parameters, vault)
         vault.check_capacity(facts.size)
         found = facts
-        if facts.filesystem == OVERLAY and not held_fast(facts.flags):
-            lifted = vault.copy_up(where, facts.identity)
+        if facts.filesystem == OVERLAY and not is_fixed(facts.flags):
+            lifted = vault.copy_up(location, facts.identity)
             if lifted is None:
                 return self.failed("target_changed", "another file has its name now; nothing was touched", claim)
             facts = lifted
         manifest = intent(
             job.command.command_id,
             facts,
-            where,
-            runtime=str(claim.get("container_runtime", "")),
+            location,
+            runtime=claim.container_runtime,
             parking=vault.parking_name(),
             now_ns=host.clock.now_ns(),
-            clear_flags=held_fast(facts.flags),
+            clear_flags=is_fixed(facts.flags),
         )
-        as_claimed = (claim["size"], claim["modified_at"], claim["changed_at"])
-        manifest = replace(manifest, content_changed=as_claimed != (found.size, found.mtime_ns, found.ctime_ns))
+        manifest = replace(manifest, content_changed=not claim.unchanged(found))
         vault.record(manifest)
-        host.failpoints.reach(PLACES[0])
+        host.failpoints.reach(FAILPOINTS[0])
         return manifest
 
-    def _told(self, manifest: Manifest, claim: Values, vault: Vault) -> Report:
-        """What a manifest that has come to its end says."""
+    def _ended(self, manifest: Manifest, claim: QuarantineClaim, vault: Vault) -> Report:
+        """The report that follows from a manifest in its last state."""
         if manifest.state is ManifestState.RETURNED:
             return self.failed(manifest.reason, "it was given up, and the file has its name again", claim)
         return self.done(manifest, claim, vault)
 
-    def _without_place(self, manifest: Manifest, claim: Values, vault: Vault, why: WorkerError) -> Report:
-        """The directory is not to be had: another has its path now, or its container has ended."""
+    def _without_directory(self, manifest: Manifest, claim: QuarantineClaim, vault: Vault, why: WorkerError) -> Report:
+        """The directory cannot be opened: another has its path now, or its container has ended."""
         match manifest.state:
             case ManifestState.INTENT:
                 with contextlib.suppress(WorkerError):
@@ -260,18 +272,18 @@ class FileQuarantine(Action[Allowances]):
                     code="parked_file_lost",
                 )
 
-    def _gone(self, claim: Values) -> Report:
-        why = f"nothing is called {claim['path']}"
+    def _absent(self, claim: QuarantineClaim | AbsentFile) -> Report:
+        why = f"there is no {claim.path}"
         return self.report(
             Outcome.NO_ACTION,
             "target_gone",
             why,
-            outputs=_known(claim),
+            outputs=self.outputs_of(claim),
             post_condition=PostCondition("name_free", holds=True, detail=why),
         )
 
 
-def _meant(job: Job[Allowances], host: Host) -> tuple[FileTarget, Vault]:
+def _target_and_vault(job: Job[QuarantineParameters], host: Host) -> tuple[FileTarget, Vault]:
     target = job.target
     if not isinstance(target, FileTarget):
         raise CommandRejected("file_quarantine needs a file as its target", code="invalid_target")
@@ -280,49 +292,38 @@ def _meant(job: Job[Allowances], host: Host) -> tuple[FileTarget, Vault]:
     return target, host.vault
 
 
-def _location(job: Job[Allowances], target: FileTarget, claim: Values) -> Location:
-    return Location(target.path, enclosure_of(claim), job.parameters.allow_remote)
+def _location(job: Job[QuarantineParameters], target: FileTarget, claim: PathClaim) -> Location:
+    return Location(target.path, claim.enclosure, job.parameters.allow_remote)
 
 
-def _place(manifest: Manifest, vault: Vault, host: Host) -> QuarantineHandle | CommandRejected:
-    """The file's directory, or why it is not to be had; a link that was put in its way is no directory of ours."""
+def _hold(manifest: Manifest, vault: Vault, host: Host) -> QuarantineHandle | CommandRejected:
+    """The file's directory, open, or why it cannot be; a link that was put in its place is not followed."""
     try:
-        return _opened(manifest, vault, host)
+        return _open(manifest, vault, host)
     except CommandRejected as error:
         return error
     except WorkerError as error:
         raise Indeterminate(f"its directory cannot be opened: {error.message}", code="half_done") from error
 
 
-def _opened(manifest: Manifest, vault: Vault, host: Host) -> QuarantineHandle:
+def _open(manifest: Manifest, vault: Vault, host: Host) -> QuarantineHandle:
     """In the run that it was taken from; where that has ended, in the one that its container has now."""
     inside: Enclosure | None = manifest.enclosure
     try:
-        place = vault.hold_for_quarantine(manifest, inside)
+        held = vault.hold_for_quarantine(manifest, inside)
     except CommandRejected as error:
         if error.reason != "container_gone":
             raise
-        place = vault.hold_for_quarantine(manifest, present_run(manifest.container_id, manifest.runtime, host))
-    if place is None:
+        held = vault.hold_for_quarantine(manifest, present_run(manifest.container_id, manifest.runtime, host))
+    if held is None:
         raise CommandRejected("the directory of the file is another one now", code="target_changed")
-    return place
+    return held
 
 
-def _is_claimed(facts: FileFacts, claim: Values) -> bool:
-    """A crash after a file was copied up, and before anything was written down, leaves it another inode: there what
-    else is known of it must do, as it would for whoever names a path."""
-    if (_signed(facts.identity.device), _signed(facts.identity.inode)) == (claim["device"], claim["inode"]):
+def _is_claimed(facts: FileFacts, claim: QuarantineClaim) -> bool:
+    """Whether it is the file of the claim. A crash after a file was copied up, and before that was recorded, leaves it
+    another inode: there the other facts must do, as they would for a command that names a path."""
+    if facts.identity == claim.file:
         return True
-    then = (claim["size"], claim["modified_at"], claim["mode"], claim["user_id"])
+    then = (claim.size, claim.modified_at, claim.mode, claim.user_id)
     return facts.filesystem == OVERLAY and then == (facts.size, facts.mtime_ns, facts.mode, facts.uid)
-
-
-def _signed(number: int) -> int:
-    """A 64-bit number without a sign as the journal holds it: two's complement."""
-    return number - (1 << 64) if number >= 1 << 63 else number
-
-
-def _known(claim: Values) -> Values:
-    """What the catalogue promises, out of the claim; of a file that was gone only its path is known."""
-    promised = {spec.name for spec in FileQuarantine.outputs}
-    return {name: value for name, value in claim.items() if name in promised} or NOTHING
