@@ -16,9 +16,9 @@ from tests.integration.test_responder_process import TOPICS, responding
 from workers.domain.ids import LogId
 from workers.domain.log.record import LogPosition, Record
 from workers.domain.log.topics import FALCO_EVENTS
-from workers.domain.rules.parsing import parse_rules
 from workers.log.embedded import EmbeddedBroker
 from workers.responder.decider import Decider
+from workers.system.rule_files import parse_rules
 from workers.wire.avro import AvroCodec
 from workers.wire.event_reader import DetectorEvents
 from workers.wire.recorder import ChainRecorder

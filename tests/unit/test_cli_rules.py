@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from workers.cli import main
-from workers.domain.rules.parsing import parse_rules
-from workers.domain.rules.writing import written
+from workers.system.rule_files import parse_rules, rules_document
 from workers.system.yaml_files import read_text
 from workers.wiring.rules import action_shapes, load_rules
 
@@ -72,7 +71,7 @@ def test_printed_rules_are_the_same_rules_again(douse: Douse, output: str) -> No
 
 def test_what_is_written_is_what_was_read() -> None:
     rules = load_rules(EXAMPLES)
-    assert parse_rules({"w": written(rules)}, action_shapes()) == rules
+    assert parse_rules({"w": rules_document(rules)}, action_shapes()) == rules
 
 
 def test_rules_are_printed_as_a_table(douse: Douse) -> None:

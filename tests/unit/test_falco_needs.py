@@ -12,8 +12,8 @@ from tests.fakes.actions import FAKE_ACTIONS
 from workers.domain.falco.alert import PRINTED_ANCESTORS, event_from
 from workers.domain.falco.needs import fields_appended, fields_of_alert, fields_of_rules, lacks
 from workers.domain.request import ActionRequest
-from workers.domain.rules.parsing import parse_rules
 from workers.domain.rules.plan import plan
+from workers.system.rule_files import parse_rules
 from workers.system.yaml_files import read_mapping, read_text
 
 ROOT = Path(__file__).parent.parent.parent

@@ -28,7 +28,6 @@ from workers.domain.log.record import OutRecord, Record
 from workers.domain.log.topics import AUDIT, DEAD_LETTERS, FALCO_EVENTS, REQUESTS_RULES, RUNTIME_EVENTS
 from workers.domain.node_state import DeadLetter
 from workers.domain.request import ActionRequest
-from workers.domain.rules.parsing import parse_rules
 from workers.domain.rules.rules import Rules
 from workers.domain.target import ProcessTarget
 from workers.domain.trust.audit import GENESIS, AuditRecord, link
@@ -37,6 +36,7 @@ from workers.domain.trust.keyset import KeyRole, PublicKey
 from workers.responder.decider import Decider
 from workers.responder.loop import Loop
 from workers.responder.responder import FAILPOINTS, HELD_UP, Responder
+from workers.system.rule_files import parse_rules
 from workers.wire.avro import AvroCodec
 from workers.wire.event_reader import DetectorEvents
 from workers.wire.recorder import ChainRecorder

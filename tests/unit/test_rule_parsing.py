@@ -1,4 +1,4 @@
-"""Rule files are read whole or refused whole, with every fault and its place."""
+"""Rule files are read whole or refused whole, with every fault and its path."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.fakes.actions import FAKE_ACTIONS
 from workers.domain.errors import ConfigError
-from workers.domain.rules.parsing import parse_rules
 from workers.domain.rules.rules import Mode, Operator, Rule
+from workers.system.rule_files import parse_rules
 from workers.system.yaml_files import read_text
 
 FULL = """
@@ -84,7 +84,7 @@ def test_a_rule_file_is_read_with_all_its_parts() -> None:
     assert (rule.cooldown_s, rule.ttl_s, rule.undo_after_s, rule.reason) == (300, 90, 3600, "no shells")
 
 
-def test_what_is_not_said_has_a_default() -> None:
+def test_a_key_that_is_left_out_has_a_default() -> None:
     (rule,) = parsed(MINIMAL)
     assert (rule.enabled, rule.mode, rule.cooldown_s, rule.ttl_s, rule.undo_after_s) == (True, Mode.ENFORCE, 60, 0, 0)
 
@@ -99,19 +99,18 @@ def test_a_name_taken_in_another_file_is_refused() -> None:
         parse_rules({"a.yaml": changed(), "b.yaml": changed()}, FAKE_ACTIONS)
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     content = {"rules": [{"nam": "x", "match": {"priority": "loud"}, "steps": [{"action": "explode"}]}], "more": 1}
     assert faults(content) == [
         "r.yaml: rules[0].name: is missing",
         (
-            "r.yaml: rules[0].steps[0].action: 'explode' is no action; known: file_quarantine, isolate_network, "
-            "kill_process, start_container, stop_container"
-        ),
-        (
             "r.yaml: rules[0].match.priority: 'loud' is none of emergency, alert, critical, error, warning, notice, "
             "informational, debug"
         ),
-        'r.yaml: rules[0].match: matches nothing in particular; to match every event, say rules: ["*"]',
+        (
+            "r.yaml: rules[0].steps[0].action: 'explode' is no action; known: file_quarantine, isolate_network, "
+            "kill_process, start_container, stop_container"
+        ),
         (
             "r.yaml: rules[0].nam: unknown key; known here: condition, cooldown, description, enabled, match, mode, "
             "name, reason, steps, ttl, undo_after"
@@ -130,8 +129,8 @@ def test_all_faults_are_told_at_once() -> None:
         ({"mode": "dry"}, "rules[0].mode: must be one of enforce, observe"),
         ({"mode": ["enforce"]}, "rules[0].mode: must be one of"),
         ({"match": None}, "rules[0].match: is missing"),
-        ({"match": {}}, 'say rules: ["*"]'),
-        ({"match": "all"}, "rules[0].match: must be a mapping, not str"),
+        ({"match": {}}, 'rules[0].match: matches nothing in particular; to match every event, write rules: ["*"]'),
+        ({"match": "all"}, "rules[0].match: must be a mapping, not 'all'"),
         ({"match": {"rules": [1]}}, "rules[0].match.rules: must be text or a list of texts"),
         ({"match": {"rules": []}}, "rules[0].match.rules: must be text or a list of texts"),
         ({"match": {"tags": {"none": ["a"]}}}, "rules[0].match.tags.none: unknown key; known here: all, any"),
@@ -157,10 +156,10 @@ def test_all_faults_are_told_at_once() -> None:
         ({"ttl": "2d"}, "rules[0].ttl: must be seconds"),
         ({"undo_after": 60}, "rules[0].undo_after: none of the steps can be undone"),
         ({"reason": "x" * 513}, "rules[0].reason: must be text of 1 to 512"),
-        ({7: "x"}, "rules[0].7: unknown key"),
+        ({7: "x"}, "rules[0].7: must be text; put it in quotes"),
     ],
 )
-def test_a_fault_is_named_with_its_place(changes: dict[Any, Any], complaint: str) -> None:
+def test_a_fault_is_reported_with_its_path(changes: dict[Any, Any], complaint: str) -> None:
     content = {"rules": [{**MINIMAL, **changes}]}
     assert any(complaint in fault for fault in faults(content)), faults(content)
 

@@ -14,10 +14,10 @@ from workers.domain.event import PRIORITIES, ContainerRef, ProcessRef, RuntimeEv
 from workers.domain.falco.alert import event_from
 from workers.domain.ids import EventId, is_execution_id, uuid7_time_ns
 from workers.domain.request import ActionRequest, ActorKind, Verb
-from workers.domain.rules.parsing import parse_rules
 from workers.domain.rules.plan import Plan, Refusal, plan
 from workers.domain.rules.rules import Rule, Rules
 from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget
+from workers.system.rule_files import parse_rules
 
 NOW = 1783198004_180672852
 EVENT = RuntimeEvent(

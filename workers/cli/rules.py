@@ -18,7 +18,6 @@ from workers.domain.falco.alert import event_from
 from workers.domain.request import ActionRequest
 from workers.domain.rules.plan import Refusal, plan
 from workers.domain.rules.rules import Rule, Rules
-from workers.domain.rules.writing import written
 from workers.system import yaml_files
 from workers.wiring.rules import load_rules
 
@@ -46,9 +45,11 @@ def check(files: Annotated[list[Path], typer.Argument(help="Rule files.", metava
 @commands.command(name="print")
 def print_rules(files: FILES = None, data: DATA = DEFAULT_DATA, output: OutputOption = Output.TABLE) -> None:
     """Show the merged rules, in the order in which they are tried."""
+    from workers.system.rule_files import rules_document
+
     rules = load_rules(_chosen(files, data))
     if output is not Output.TABLE:
-        show_document(written(rules), output)
+        show_document(rules_document(rules), output)
         return
     show([_summary(rule) for rule in rules.every], output, columns=("name", "enabled", "mode", "steps", "cooldown_s"))
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workers.domain.errors import ConfigError, Problem
-from workers.domain.rules.parsing import parse_rules
 from workers.domain.rules.rules import Actions, ActionShape, Rules
 
 if TYPE_CHECKING:
@@ -59,6 +58,7 @@ def load_rules(files: Sequence[Path]) -> Rules:
     Raises:
         ConfigError: every fault of every file.
     """
+    from workers.system.rule_files import parse_rules
     from workers.system.yaml_files import read_mapping
 
     contents: dict[str, Mapping[str, Any]] = {}

@@ -1,6 +1,6 @@
 """Response rules: which events they are about, and what they ask for.
 
-Made by ``domain.rules.parsing``; matched and planned (``domain.rules.plan``) by the responder and ``douse rules
+Made by ``system.rule_files``; matched and planned (``domain.rules.plan``) by the responder and ``douse rules
 test``. Pure and frozen. A rule never decides whether something may be done: that is the dispatcher's and the node's.
 """
 
