@@ -12,7 +12,7 @@ import time
 
 from tests.fakes.telemetry import FakeTelemetry
 from workers.domain.log.record import Earliest, Record
-from workers.log.reader import KafkaLogReader
+from workers.log.readers import KafkaLogReader
 from workers.settings import KafkaSecurity, KafkaSettings
 from workers.system.clock import SystemClock
 

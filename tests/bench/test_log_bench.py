@@ -28,7 +28,7 @@ from workers.log.client_events import ClientEvents
 from workers.log.config import writer_config
 from workers.log.embedded import EmbeddedBroker
 from workers.log.memory_outbox import MemoryOutbox
-from workers.log.reader import KafkaLogReader
+from workers.log.readers import KafkaLogReader
 from workers.log.relay import OutboxRelay
 from workers.log.writer import KafkaLogWriter
 from workers.system.clock import SystemClock

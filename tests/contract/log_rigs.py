@@ -20,9 +20,8 @@ from tests.kafka.embedded import FaultyBroker
 from tests.kafka.target import KafkaTarget, unique_topic
 from workers.domain.log.record import OutRecord
 from workers.log.config import MAX_RECORD_BYTES
-from workers.log.group import KafkaGroupReader
 from workers.log.ports import GroupReader, LogReader, LogWriter
-from workers.log.reader import KafkaLogReader
+from workers.log.readers import KafkaGroupReader, KafkaLogReader
 from workers.log.writer import KafkaLogWriter
 from workers.settings import KafkaSecurity, KafkaSettings
 from workers.system.clock import SystemClock

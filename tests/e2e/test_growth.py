@@ -141,9 +141,9 @@ def test_an_operator_s_command_killed_between_any_two_steps_is_run_again_to_the_
     assert operator.grow(zone, 4) == Exit.OK
     assert operator.grow(zone, 4) == Exit.OK, "a third time changes nothing"
     seen = operator.seen(zone)
-    told = seen.growth.told()
-    assert [(t.generation, t.partitions, t.topic) for t in told.chains[zone]] == [(2, 4, command_topic(zone, 2))]
-    assert told.ignored == []
+    topologies = seen.growth.read()
+    assert [(t.generation, t.partitions, t.topic) for t in topologies.chains[zone]] == [(2, 4, command_topic(zone, 2))]
+    assert topologies.ignored == []
     assert seen.topics.partitions_of(command_topic(zone, 2)) == 4
     assert seen.topics.partitions_of(command_topic(zone)) == 2
     assert _of_commands(seen) == []
@@ -151,12 +151,12 @@ def test_an_operator_s_command_killed_between_any_two_steps_is_run_again_to_the_
 
 def _of_commands(seen: Cluster) -> list[str]:
     """What `topics diff` says of command topics, but of how many partitions the first has: it is narrow here."""
-    found = seen.differences(seen.growth.told())
+    found = seen.differences(seen.growth.read())
     first = {command_topic(zone) for zone in seen.zones}
     return [f"{d.topic} {d.setting}" for d in found if "commands" in d.topic and d.topic not in first]
 
 
-def test_what_cannot_be_grown_is_refused_in_one_line_and_nothing_is_told(
+def test_what_cannot_be_grown_is_refused_in_one_line_and_nothing_is_written(
     operator: Operator, fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     operator.make_zone("refused")
@@ -179,7 +179,7 @@ def test_what_cannot_be_grown_is_refused_in_one_line_and_nothing_is_told(
     assert operator.grow("refused", 4) == Exit.USAGE
     assert "keys: is missing" in capsys.readouterr().err
     yaml_files.write(operator.config, content)
-    assert "refused" not in operator.seen("refused").growth.told().chains
+    assert "refused" not in operator.seen("refused").growth.read().chains
 
 
 def test_a_second_growth_follows_the_first_and_the_oldest_topic_may_go(
@@ -189,19 +189,19 @@ def test_a_second_growth_follows_the_first_and_the_oldest_topic_may_go(
     operator.make_zone(zone)
     assert (operator.grow(zone, 4), operator.grow(zone, 8)) == (Exit.OK, Exit.OK)
     seen = operator.seen(zone)
-    assert [t.generation for t in seen.growth.told().chains[zone]] == [2, 3]
+    assert [t.generation for t in seen.growth.read().chains[zone]] == [2, 3]
     kafka_cluster.delete_topic(command_topic(zone))
     assert _of_commands(seen) == []
     kafka_cluster.delete_topic(command_topic(zone, 3))
     assert _of_commands(seen) == [f"{command_topic(zone, 3)} topic"]
-    told = seen.growth.told()
-    needed = seen.create(told)
+    topologies = seen.growth.read()
+    needed = seen.create(topologies)
     assert command_topic(zone, 3) in needed
     assert command_topic(zone) not in needed
 
 
 def _newest(seen: Cluster, zone: str) -> Any:
-    newest = seen.newest(seen.growth.told(), zone)
+    newest = seen.newest(seen.growth.read(), zone)
     assert newest is not None
     return newest
 
@@ -217,8 +217,8 @@ def _key(fleet: Fleet, name: str) -> Path:
 def test_a_growth_under_load_with_workers_killed_in_the_middle_loses_and_doubles_nothing(
     fleet: Fleet, operator: Operator, load_s: float
 ) -> None:
-    """64 partitions become 256 (then 512) while three nodes are told to kill; one of them is off all the while, and the
-    dispatcher and another node die just then."""
+    """64 partitions become 256 (then 512) while three nodes receive commands to kill; one of them is off all the while,
+    and the dispatcher and another node die just then."""
     before = _newest(operator.seen(ZONE), ZONE)
     after = before.grown(before.partitions * (4 if before.generation == 1 else 2), at_ns=1)
     if not fleet.running:

@@ -9,7 +9,7 @@ from workers.domain.ids import ChainId
 from workers.domain.log.record import OutRecord
 from workers.log.memory_outbox import MemoryOutbox
 from workers.log.ports import LogWriter, Outbox
-from workers.wire.ports import Chained
+from workers.wire.ports import RecordTx
 
 
 class RecordedOutbox(MemoryOutbox):
@@ -20,7 +20,7 @@ class RecordedOutbox(MemoryOutbox):
         self.published: list[OutRecord] = []
 
     @contextmanager
-    def begin(self) -> Iterator[Chained]:
+    def begin(self) -> Iterator[RecordTx]:
         before = len(self.published)
         with super().begin():
             try:

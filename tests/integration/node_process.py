@@ -40,7 +40,7 @@ from workers.domain.target import ProcessTarget
 from workers.domain.trust.audit import AuditRecord
 from workers.domain.trust.envelope import PayloadType
 from workers.log.embedded import EmbeddedBroker
-from workers.log.reader import KafkaLogReader
+from workers.log.readers import KafkaLogReader
 from workers.log.writer import KafkaLogWriter
 from workers.settings import KafkaSettings, parse
 from workers.system.clock import SystemClock

@@ -34,7 +34,7 @@ from workers.domain.result import ActionResult
 from workers.domain.target import ProcessTarget
 from workers.domain.trust.envelope import PayloadType
 from workers.log.embedded import EmbeddedBroker
-from workers.log.reader import KafkaLogReader
+from workers.log.readers import KafkaLogReader
 from workers.log.relay import FAILPOINTS as RELAY_FAILPOINTS
 from workers.log.writer import KafkaLogWriter
 from workers.settings import KafkaSecurity, KafkaSettings

@@ -17,7 +17,7 @@ from workers.domain.errors import ConfigError, PermanentFailure, TransientFailur
 from workers.domain.log.record import Delivery, Earliest, Gap, Offset, OutRecord, Record, Start
 from workers.log.embedded import KEPT_BYTES, EmbeddedBroker, load_library
 from workers.log.ports import Ack
-from workers.log.reader import KafkaLogReader
+from workers.log.readers import KafkaLogReader
 from workers.log.writer import KafkaLogWriter
 from workers.system.clock import SystemClock
 
@@ -26,7 +26,7 @@ import sys
 from tests.contract.log_rigs import loopback
 from tests.fakes.telemetry import FakeTelemetry
 from workers.system.clock import SystemClock
-from workers.log.reader import KafkaLogReader
+from workers.log.readers import KafkaLogReader
 from workers.domain.log.record import Earliest
 settings = loopback(sys.argv[1], fetch_wait_ms=5, log_id="x")
 reader = KafkaLogReader(settings, telemetry=FakeTelemetry(), clock=SystemClock())

@@ -32,7 +32,7 @@ from workers.domain.request import ActionRequest
 from workers.domain.trust.audit import GENESIS, AuditRecord, link
 from workers.domain.trust.envelope import PayloadType
 from workers.domain.trust.keyset import Keyset
-from workers.log.reader import KafkaLogReader
+from workers.log.readers import KafkaLogReader
 from workers.settings import KafkaSettings, parse
 from workers.system import yaml_files
 from workers.system.clock import SystemClock

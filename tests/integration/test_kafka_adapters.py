@@ -15,10 +15,9 @@ from tests.kafka.target import KafkaTarget, unique_topic
 from workers.domain.errors import PermanentFailure, TransientFailure
 from workers.domain.ids import ChainId
 from workers.domain.log.record import Delivery, Earliest, Gap, Offset, OutRecord, Record
-from workers.log.brokers import brokers
-from workers.log.group import KafkaGroupReader
+from workers.log.cluster_facts import brokers
 from workers.log.memory_outbox import MemoryOutbox
-from workers.log.reader import KafkaLogReader
+from workers.log.readers import KafkaGroupReader, KafkaLogReader
 from workers.log.relay import OutboxRelay
 from workers.log.writer import KafkaLogWriter
 from workers.system.clock import SystemClock

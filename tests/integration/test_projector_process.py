@@ -29,7 +29,7 @@ from workers.domain.result import ActionResult
 from workers.domain.trust.audit import AuditRecord, ChainHead, advance
 from workers.domain.trust.envelope import PayloadType
 from workers.log.embedded import EmbeddedBroker
-from workers.log.reader import KafkaLogReader
+from workers.log.readers import KafkaLogReader
 from workers.log.writer import KafkaLogWriter
 from workers.projector.projector import FAILPOINTS
 from workers.projector.rebuild import FAILPOINTS as REBUILD_PLACES

@@ -36,7 +36,7 @@ from workers.domain.trust.envelope import PayloadType
 from workers.domain.trust.keyset import Keyset
 from workers.log import relay
 from workers.log.embedded import EmbeddedBroker
-from workers.log.reader import KafkaLogReader
+from workers.log.readers import KafkaLogReader
 from workers.log.writer import KafkaLogWriter
 from workers.responder.responder import FAILPOINTS
 from workers.settings import KafkaSettings, parse

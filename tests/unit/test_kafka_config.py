@@ -13,7 +13,7 @@ from tests.fakes.telemetry import FakeTelemetry
 from workers.domain.errors import ConfigError
 from workers.log.client_events import ClientEvents
 from workers.log.config import admin_config, group_config, reader_config, writer_config
-from workers.log.reader import KafkaLogReader
+from workers.log.readers import KafkaLogReader
 from workers.settings import KafkaSecurity, KafkaSettings
 
 LOOPBACK = KafkaSettings(

@@ -10,7 +10,7 @@ from workers.domain.log.record import OutRecord
 from workers.domain.trust.audit import ChainHead
 from workers.log.memory_outbox import MemoryOutbox
 from workers.log.ports import Outbox
-from workers.wire.ports import Chained
+from workers.wire.ports import RecordTx
 
 CHAIN = ChainId("gateway/1")
 
@@ -21,7 +21,7 @@ def record(value: bytes) -> OutRecord:
 
 def test_it_is_both_ports() -> None:
     outbox = MemoryOutbox(CHAIN)
-    ports: tuple[Chained, Outbox] = (outbox, outbox)
+    ports: tuple[RecordTx, Outbox] = (outbox, outbox)
     assert ports[0].chain_head() == ChainHead(CHAIN)
 
 

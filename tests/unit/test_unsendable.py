@@ -17,7 +17,7 @@ from workers.domain.trust.keyset import KeyRole
 from workers.log.memory_outbox import MemoryOutbox
 from workers.log.ports import OutboxRow
 from workers.log.relay import OutboxRelay
-from workers.log.unsendable import LONGEST_SAYING, Unsendable
+from workers.log.unsendable import LONGEST_NOTICE, Unsendable
 from workers.wire.recorder import ChainRecorder
 
 
@@ -54,7 +54,7 @@ def test_a_record_too_large_leaves_the_outbox_and_one_audit_record_that_names_it
     bench = Bench(max_bytes=100_000)
     (said,) = bench.through(OutRecord(DEAD_LETTERS, b"k", bytes(100_001)))
     assert bench.bus.values(DEAD_LETTERS) == []
-    assert len(said) < LONGEST_SAYING
+    assert len(said) < LONGEST_NOTICE
     assert [event for _, event, _ in bench.telemetry.lines] == ["relay_refused"]
 
 
@@ -63,7 +63,7 @@ def test_an_audit_record_too_large_is_followed_by_one_that_says_so() -> None:
     small = OutRecord(AUDIT, b"k", b"small")
     before, said = bench.through(small, OutRecord(AUDIT, b"k", bytes(100_001)))
     assert before == b"small"
-    assert len(said) < LONGEST_SAYING
+    assert len(said) < LONGEST_NOTICE
 
 
 def test_a_topic_that_refuses_even_the_saying_ends_in_a_log_line_and_not_in_a_loop() -> None:

@@ -18,7 +18,7 @@ from workers.wiring.cluster import Cluster, access_rules, cluster
 
 if TYPE_CHECKING:
     from workers.log.admin import Difference
-    from workers.log.topologies import Told
+    from workers.log.topologies import TopologyChains
 
 _ZONE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 
@@ -43,7 +43,7 @@ def register(topics: typer.Typer) -> None:
 def diff(config: ConfigOption, zone: ZoneOption = None, replication: CopiesOption = REPLICATION) -> None:
     """Where a cluster is not as the catalogue wants it; exit 1 when it is not."""
     asked = cluster(config, named_zones(zone), replication)
-    found = asked.differences(_told(asked))
+    found = asked.differences(_read_topologies(asked))
     _tell(found)
     if found:
         raise typer.Exit(Exit.FAILED)
@@ -60,15 +60,15 @@ def apply(
     if replication < REPLICATION:
         typer.echo(f"warning: {replication} of {REPLICATION} copies: what one broker loses is lost", err=True)
     asked = cluster(config, named_zones(zone), replication)
-    told = _told(asked)
-    made = asked.create(told)
+    topologies = _read_topologies(asked)
+    made = asked.create(topologies)
     for name in made:
         typer.echo(f"made {name}")
-    for each in asked.topics.alter(asked.differences(told)):
+    for each in asked.topics.alter(asked.differences(topologies)):
         typer.echo(f"{each.topic}: {each.setting} is {each.wanted} now, was {each.found}")
     if acls:
         typer.echo(f"{asked.grant()} access rules are in place")
-    left = asked.differences(told)
+    left = asked.differences(topologies)
     _tell(left)
     if left:
         raise Failure(
@@ -105,15 +105,15 @@ def _tell_rule(frame: list[str], user: str, operation: str, on: tuple[str, ...])
     typer.echo(shlex.join(words))
 
 
-def _told(asked: Cluster) -> "Told":
-    told = asked.growth.told()
-    tell_ignored(told)
-    return told
+def _read_topologies(asked: Cluster) -> "TopologyChains":
+    topologies = asked.growth.read()
+    report_ignored(topologies)
+    return topologies
 
 
-def tell_ignored(told: "Told") -> None:
+def report_ignored(topologies: "TopologyChains") -> None:
     """Say which records of ``fleet.topology`` nobody follows: somebody wrote them."""
-    for line in told.ignored:
+    for line in topologies.ignored:
         typer.echo(line, err=True)
 
 

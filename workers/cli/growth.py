@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 import typer
 
-from workers.cli.cluster import ConfigOption, CopiesOption, named_zones, tell_ignored
+from workers.cli.cluster import ConfigOption, CopiesOption, named_zones, report_ignored
 from workers.cli.exits import Exit, Failure
 from workers.domain.log.topic_spec import REPLICATION
 from workers.domain.log.topology import MAX_PARTITIONS, Topology
@@ -51,9 +51,9 @@ def grow(
 
 
 def _newest(asked: Cluster, zone: str) -> Topology:
-    told = asked.growth.told()
-    tell_ignored(told)
-    newest = asked.newest(told, zone)
+    topologies = asked.growth.read()
+    report_ignored(topologies)
+    newest = asked.newest(topologies, zone)
     if newest is None:
         raise Failure(f"there is no zone {zone} here; `douse topics apply --zone {zone}` makes it", Exit.NOT_FOUND)
     return newest

@@ -13,9 +13,9 @@ from workers.domain.log.record import Headers
 from workers.domain.outcome import NOTHING, Values
 from workers.gateway.principals import Principal
 from workers.system.ports import Clock
-from workers.wire.ports import Chained, Recorder
+from workers.wire.ports import Recorder, RecordTx
 
-Begin = Callable[[], AbstractContextManager[Chained]]
+Begin = Callable[[], AbstractContextManager[RecordTx]]
 """One transaction of the outbox: exclusive (one thread may nest them), all or nothing."""
 
 

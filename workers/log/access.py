@@ -1,7 +1,7 @@
 """Grants on a real cluster exactly what the topic catalogue allows, and nothing else.
 
 Called by ``douse topics apply --acls`` (through ``wiring``) and by tests; calls Kafka's admin API. Only ever grants:
-what an operator granted beyond that is his to take back.
+an operator who granted more than that must revoke it.
 """
 
 from collections.abc import Iterable
@@ -13,9 +13,8 @@ from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionTy
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
 from workers.domain.log.topic_spec import Acl, Operation
-from workers.log.client_events import ClientEvents
+from workers.log.client_events import ClientEvents, could_not_open, unavailable
 from workers.log.config import admin_config
-from workers.log.failures import away, could_not_open
 from workers.settings import KafkaSettings
 from workers.system.ports import Clock, Telemetry
 
@@ -37,8 +36,8 @@ class AccessAdmin:
     def grant(self, acls: Iterable[Acl], *, groups: Iterable[tuple[str, str]]) -> int:
         """Grant these on topics, and to each (principal, group) the use of a consumer group; how many in all.
 
-        Doing it again is safe. Raises ``TransientFailure`` when the cluster is away, or has no authorizer and so
-        cannot hold rules.
+        Doing it again is safe. Raises ``TransientFailure`` when the cluster is unreachable, or has no authorizer
+        and so cannot hold rules.
         """
         wanted = [
             _binding(ResourceType.TOPIC, acl.topic, acl.principal, _OPERATIONS[acl.operation], prefix=acl.prefix)
@@ -49,7 +48,7 @@ class AccessAdmin:
             try:
                 future.result(_ASK_S)
             except (KafkaException, TimeoutError) as error:
-                raise away(f"the access rule of {binding.principal} on {binding.name}", error) from error
+                raise unavailable(f"the access rule of {binding.principal} on {binding.name}", error) from error
         return len(wanted)
 
 

@@ -1,4 +1,4 @@
-"""Makes a real cluster match the topic catalogue, and says where it does not.
+"""Makes a real cluster match the topic catalogue, and reports where it does not.
 
 Called by ``douse topics`` (through ``wiring``) and by tests; calls Kafka's admin API, which the embedded broker does
 not have. Must never delete a topic, nor change how many partitions or copies one has: keys would move, so a person
@@ -17,9 +17,8 @@ from confluent_kafka.cimpl import NewTopic
 
 from workers.domain.errors import TransientFailure
 from workers.domain.log.topic_spec import MIN_IN_SYNC, REPLICATION, ZONE, TopicSpec
-from workers.log.client_events import ClientEvents
+from workers.log.client_events import ClientEvents, could_not_open, kafka_error, unavailable
 from workers.log.config import admin_config
-from workers.log.failures import away, could_not_open, kafka_error
 from workers.settings import KafkaSettings
 from workers.system.ports import Clock, Telemetry
 
@@ -27,7 +26,7 @@ _ASK_S: Final = 20.0
 """A cluster creates a dozen topics of 64 partitions in a few seconds."""
 
 
-_LOOK_S: Final = 0.05
+_POLL_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +61,8 @@ class TopicAdmin:
     def create(self, specs: Iterable[TopicSpec], *, zones: Sequence[str]) -> tuple[str, ...]:
         """Make the topics that are missing; their names. Doing it again is safe.
 
-        Raises ``TransientFailure`` when the cluster is away or refuses one; those made before it stay. On return the
-        cluster answers for all of them.
+        Raises ``TransientFailure`` when the cluster is unreachable or refuses one; those made before stay. On return
+        the cluster answers for all of them.
         """
         wanted = self._wanted(specs, zones)
         new = [
@@ -78,12 +77,12 @@ class TopicAdmin:
             except (KafkaException, TimeoutError) as error:
                 cause = kafka_error(error)
                 if cause is None or cause.name() != "TOPIC_ALREADY_EXISTS":
-                    raise away(f"topic {name}", error) from error
+                    raise unavailable(f"topic {name}", error) from error
         self._await_known(made)
         return tuple(sorted(made))
 
     def differences(self, specs: Iterable[TopicSpec], *, zones: Sequence[str]) -> tuple[Difference, ...]:
-        """Where the cluster is not as the catalogue wants it. Raises ``TransientFailure`` when it is away."""
+        """Where the cluster is not as the catalogue wants it. Raises ``TransientFailure`` when it is unreachable."""
         wanted = self._wanted(specs, zones)
         found: list[Difference] = []
         for name, shape in self._shapes(wanted).items():
@@ -102,8 +101,8 @@ class TopicAdmin:
     def alter(self, differences: Iterable[Difference]) -> tuple[Difference, ...]:
         """Give topics that are there the settings that were found to differ; those that are settings at all.
 
-        Doing it again is safe. Raises ``TransientFailure`` when the cluster is away or refuses; what was altered before
-        stays.
+        Doing it again is safe. Raises ``TransientFailure`` when the cluster is unreachable or refuses; what was altered
+        before stays.
         """
         altered = tuple(each for each in differences if each.setting not in _FIXED)
         wanted: dict[str, list[Difference]] = {}
@@ -117,19 +116,20 @@ class TopicAdmin:
             try:
                 self._client.incremental_alter_configs([asked], request_timeout=_ASK_S)[asked].result(_ASK_S)
             except (KafkaException, TimeoutError) as error:
-                raise away(f"the settings of topic {topic}", error) from error
+                raise unavailable(f"the settings of topic {topic}", error) from error
         return altered
 
     def _await_known(self, made: Sequence[str]) -> None:
-        """A broker hears of a topic that its controller has just made a moment later."""
+        """A broker learns a moment later of a topic that its controller has just made."""
         until_ns = self._clock.monotonic_ns() + round(_ASK_S * 1e9)
         while made and None in self._shapes(made).values():
             if self._clock.monotonic_ns() > until_ns:
                 raise TransientFailure(f"the cluster made {len(made)} topics and does not know them yet")
-            self._clock.sleep(_LOOK_S)
+            self._clock.sleep(_POLL_S)
 
     def partitions_of(self, topic: str) -> int:
-        """How many partitions a topic has; 0 where there is none. Raises ``TransientFailure`` when it is away."""
+        """How many partitions a topic has; 0 where there is none. Raises ``TransientFailure`` when it is
+        unreachable."""
         shape = self._shapes([topic])[topic]
         return shape[0] if shape is not None else 0
 
@@ -140,7 +140,7 @@ class TopicAdmin:
             try:
                 partitions = future.result(_ASK_S).partitions
             except (KafkaException, TimeoutError) as error:
-                failure = away(f"topic {name}", error)
+                failure = unavailable(f"topic {name}", error)
                 if failure.reason != "unknown_topic":
                     raise failure from error
                 shapes[name] = None
@@ -153,7 +153,7 @@ class TopicAdmin:
         try:
             answer = self._client.describe_configs([asked], request_timeout=_ASK_S)[asked].result(_ASK_S)
         except (KafkaException, TimeoutError) as error:
-            raise away(f"the settings of topic {name}", error) from error
+            raise unavailable(f"the settings of topic {name}", error) from error
         return [
             Difference(name, key, value, str(answer[key].value) if key in answer else "unknown")
             for key, value in self._config(spec).items()

@@ -1,7 +1,7 @@
-"""The AsyncAPI 3 document: every topic, what travels on it, who sends and who receives.
+"""The AsyncAPI 3 document: every topic, what travels on it, its senders and receivers.
 
 Called by ``douse topics asyncapi`` (through ``wiring``). Made from the topic catalogue and the record schemas alone;
-must never say anything that is not in them.
+must never hold anything that is not in them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,30 +1,42 @@
-"""What a Kafka client says about itself: its log lines, few of them, and whether it can reach the log at all.
+"""What a Kafka client reports: its log lines, few of them, whether it can reach the log at all, and its exceptions.
 
-Handed to every client as its logger and error callback; calls telemetry. Runs inside the client's ``poll``, so it must
-never raise and never block.
+``ClientEvents`` is every client's logger and error callback; it calls telemetry. It runs inside the client's ``poll``,
+so it must never raise and never block. The functions turn the client's exceptions into those of ``domain.errors``; no
+module of this package may let one through.
 """
 
 from typing import Final
 
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
+from workers.domain.errors import ConfigError, Problem, TransientFailure
 from workers.system.ports import Clock, Telemetry
 
 _QUIET_NS: Final = 60_000_000_000
-"""One line a kind and minute: a client that cannot connect has something to say every 30 ms."""
+"""One line a kind and minute: a client that cannot connect reports it every 30 ms."""
 
-_UNREACHED: Final = frozenset({"_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "_SSL", "_ALL_BROKERS_DOWN"})
+_UNREACHABLE: Final = frozenset({"_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "_SSL", "_ALL_BROKERS_DOWN"})
+
+_CODES: Final = {
+    "UNKNOWN_TOPIC_OR_PART": "unknown_topic",
+    "_UNKNOWN_TOPIC": "unknown_topic",
+    "_UNKNOWN_PARTITION": "unknown_partition",
+    "MSG_SIZE_TOO_LARGE": "oversize",
+    "INVALID_RECORD": "invalid_record",
+    "TOPIC_AUTHORIZATION_FAILED": "not_authorized",
+    "GROUP_AUTHORIZATION_FAILED": "not_authorized",
+}
 
 
 class ClientEvents:
-    """Takes in log lines and errors of one client."""
+    """The log lines and errors of one client."""
 
     def __init__(self, telemetry: Telemetry, clock: Clock) -> None:
         self._telemetry = telemetry
         self._clock = clock
         self._silent_until: dict[str, int] = {}
         self._kept_back: dict[str, int] = {}
-        self.away = ""
+        self.unreachable = ""
         """Why no broker can be reached; empty while one can, as far as is known."""
         self.fatal = False
         """The client will never work again and must be replaced."""
@@ -46,17 +58,45 @@ class ClientEvents:
         )
 
     def error(self, error: KafkaError) -> None:
-        """The error callback; also what a consumer was handed instead of a record."""
+        """The error callback; also for an error that a consumer received instead of a record."""
         if error.fatal() or error.name() == "_FATAL":
             self.fatal = True
             self._telemetry.log("kafka_client_fatal", level="error", text=error.str())
-        elif error.name() in _UNREACHED:
-            if not self.away:
+        elif error.name() in _UNREACHABLE:
+            if not self.unreachable:
                 self._telemetry.log("kafka_away", level="warning", text=error.str())
-            self.away = error.str()
+            self.unreachable = error.str()
 
     def reached(self) -> None:
         """A broker answered."""
-        if self.away:
+        if self.unreachable:
             self._telemetry.log("kafka_back")
-        self.away = ""
+        self.unreachable = ""
+
+
+def kafka_error(error: BaseException) -> KafkaError | None:
+    """The client's error inside an exception."""
+    found = error.args[0] if isinstance(error, KafkaException) and error.args else None
+    return found if isinstance(found, KafkaError) else None
+
+
+def code_of(error: KafkaError) -> str:
+    """A stable code for an error: Douse's own where it decides something, the client's otherwise."""
+    return _CODES.get(error.name(), error.name().lower().lstrip("_"))
+
+
+def unavailable(what: str, error: BaseException) -> TransientFailure:
+    """``what`` could not be had from the log: ``unknown_topic``, ``not_authorized``, or ``log_away``."""
+    cause = kafka_error(error)
+    if cause is None:
+        return TransientFailure(f"{what}: {str(error) or 'no answer in time'}", code="log_away")
+    code = code_of(cause)
+    return TransientFailure(
+        f"{what}: {cause.str()}", code=code if code in {"unknown_topic", "not_authorized"} else "log_away"
+    )
+
+
+def could_not_open(error: KafkaException) -> ConfigError:
+    """A client refused its configuration."""
+    cause = kafka_error(error)
+    return ConfigError((Problem("kafka", cause.str() if cause else str(error)),))

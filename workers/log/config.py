@@ -1,6 +1,6 @@
-"""Our settings in librdkafka's words, for each kind of client.
+"""Settings as librdkafka names them, for each kind of client.
 
-Called by the readers, the writer and the admin side of this room; reads the password file. Must never log what it
+Called by the readers, the writer and the admin clients of this package; reads the password file. Must never log what it
 returns: the password is in it.
 """
 
@@ -20,7 +20,7 @@ _READER_GROUP: Final = "douse-reader"
 
 
 def writer_config(settings: KafkaSettings) -> ClientConfig:
-    """An idempotent producer that never gives a record up by itself: what was not acknowledged is retried in order
+    """An idempotent producer that never gives up a record by itself: what was not acknowledged is retried in order
     for as long as the process lives, because the outbox would only send it again, and later."""
     return _client(settings) | {
         "acks": "all",
@@ -30,7 +30,7 @@ def writer_config(settings: KafkaSettings) -> ClientConfig:
         # Measured on the embedded broker, one record at a time: acknowledged after 0.15, 1.2 and 5.2 ms with 0, 1 and
         # 5 ms of linger. A burst fills its batches anyway, while the request before it is under way.
         "linger.ms": 0,
-        # A topic just made is known everywhere within a second; after this one that is not there is said to be so.
+        # A topic just made is known everywhere within a second; after this one that does not exist is reported.
         "topic.metadata.propagation.max.ms": 5_000,
         "queue.buffering.max.messages": 100_000,
         "queue.buffering.max.kbytes": 65_536,
@@ -40,7 +40,7 @@ def writer_config(settings: KafkaSettings) -> ClientConfig:
 
 
 def reader_config(settings: KafkaSettings) -> ClientConfig:
-    """A consumer that is told what to read."""
+    """A consumer of assigned partitions."""
     return _consumer(settings, _READER_GROUP) | {
         # Ten thousand nodes that ask for metadata every five minutes are 1.4 GB/s in a large cluster (DESIGN 4); a
         # leader that moved is noticed by the error it answers, not by this.
@@ -74,7 +74,7 @@ def _consumer(settings: KafkaSettings, group: str) -> ClientConfig:
         # An offset that is gone is an event of its own (a Gap), never a silent jump.
         "auto.offset.reset": "error",
         "allow.auto.create.topics": False,
-        # The one sign of a topic made anew whose end is where the old one was read to: see Consumption.
+        # The only sign of a recreated topic whose end is where the old one was read to: see LogConsumer.
         "enable.partition.eof": True,
         "fetch.wait.max.ms": settings.fetch_wait_ms,
         "queued.max.messages.kbytes": 2_048,

@@ -2,8 +2,8 @@
 
 Called by ``douse up`` and ``douse demo`` (through ``wiring``) and by tests; calls librdkafka through ctypes. It
 speaks the real protocol to any process on loopback. For a first look and for tests: it forgets everything when it
-closes, keeps 5 MiB a partition, has no admin API, no compaction, no look-up by time, and makes any topic somebody
-writes to. Must never be where a promise about durability is tested.
+closes, keeps 5 MiB a partition, has no admin API, no compaction, no look-up by time, and creates any topic that is
+written to. Must never be where a promise about durability is tested.
 """
 
 import ctypes
@@ -103,7 +103,7 @@ class EmbeddedBroker:
             )
 
     def close(self) -> None:
-        """Disconnect everybody and forget everything. Idempotent."""
+        """Disconnect every client and forget everything. Idempotent."""
         cluster, self._cluster = self._cluster, None
         client, self._client = self._client, None
         if cluster:

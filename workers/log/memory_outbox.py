@@ -14,14 +14,14 @@ from workers.domain.ids import ChainId
 from workers.domain.log.record import OutRecord
 from workers.domain.trust.audit import ChainHead
 from workers.log.ports import OutboxRow
-from workers.wire.ports import Chained
+from workers.wire.ports import RecordTx
 
 _MOST: Final = 100_000
-"""Rows; at a kilobyte each a hundred megabytes, after which the log must have been away for long."""
+"""Rows; at a kilobyte each a hundred megabytes, more than a log that is only briefly unreachable leaves."""
 
 
 class MemoryOutbox:
-    """``Chained`` and ``Outbox`` in one; ``begin`` makes several calls one transaction."""
+    """``RecordTx`` and ``Outbox`` in one; ``begin`` makes several calls one transaction."""
 
     def __init__(self, chain_id: ChainId, *, most: int = _MOST) -> None:
         self._lock = RLock()
@@ -32,8 +32,7 @@ class MemoryOutbox:
         self._most = most
 
     @contextmanager
-    def begin(self) -> Iterator[Chained]:
-        """All of what happens inside, or nothing of it when an exception leaves."""
+    def begin(self) -> Iterator[RecordTx]:
         with self._lock:
             head, record_no, last = self._head, self._record_no, self._last
             try:
@@ -45,7 +44,7 @@ class MemoryOutbox:
                 raise
 
     def publish(self, record: OutRecord) -> None:
-        """As ``Chained.publish``. Raises ``TransientFailure`` (``outbox_full``) when the log has been away for long."""
+        """Raises ``TransientFailure`` (``outbox_full``) when the log has been unreachable for long."""
         with self._lock:
             if len(self._rows) >= self._most:
                 raise TransientFailure(f"{self._most} records wait for the log", code="outbox_full")
@@ -53,23 +52,19 @@ class MemoryOutbox:
             self._rows[self._last] = OutboxRow(self._last, record)
 
     def next_record_no(self) -> int:
-        """As ``Chained.next_record_no``."""
         with self._lock:
             taken = self._record_no
             self._record_no += 1
             return taken
 
     def chain_head(self) -> ChainHead:
-        """As ``Chained.chain_head``."""
         return self._head
 
     def set_chain_head(self, head: ChainHead) -> None:
-        """As ``Chained.set_chain_head``."""
         with self._lock:
             self._head = head
 
     def outbox(self, *, after: int = 0, limit: int = 500) -> Sequence[OutboxRow]:
-        """As ``Outbox.outbox``."""
         with self._lock:
             found: list[OutboxRow] = []
             for row_id, row in self._rows.items():
@@ -80,7 +75,6 @@ class MemoryOutbox:
             return found
 
     def acknowledge(self, row_ids: Iterable[int]) -> None:
-        """As ``Outbox.acknowledge``."""
         with self._lock:
             for row_id in row_ids:
                 self._rows.pop(row_id, None)

@@ -1,9 +1,9 @@
-"""The seam to Kafka: bytes in, bytes out; what they mean is nobody's business here.
+"""The seam to Kafka: bytes in, bytes out; what they mean is not known here.
 
-**Offsets.** A position is (log id, topic, partition): a topic that was deleted and made again is another log, and an
-old offset says nothing about it. A reader that owns durable state keeps its offsets there and uses ``LogReader``, which
+**Offsets.** A position is (log id, topic, partition): a topic that was deleted and recreated is another log, and an
+old offset means nothing in it. A reader that owns durable state keeps its offsets there and uses ``LogReader``, which
 commits nothing; one that owns none joins a group and uses ``GroupReader``. What can no longer be read arrives as a
-``Gap`` in its place among the records, never as a silent jump.
+``Gap`` among the records, never as a silent jump.
 
 **Sending.** At least once, in order. A record is sent once it is durable in an ``Outbox``; ``Relay`` sends it and
 deletes it only when Kafka has acknowledged it, so a crash sends it again, byte for byte.
@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from workers.domain.log.record import Delivery, LogPosition, OutRecord, Start
-from workers.wire.ports import Chained
+from workers.wire.ports import RecordTx
 
 
 class LogReader(Protocol):
-    """Reads partitions it was told to read; offsets belong to the caller, nothing is committed."""
+    """Reads the partitions it is assigned; offsets belong to the caller, nothing is committed."""
 
     def partitions(self, topic: str) -> tuple[LogPosition, ...]:
         """The topic's partitions and its log id. Blocks up to 10 s. Raises ``TransientFailure``."""
@@ -28,8 +28,8 @@ class LogReader(Protocol):
         """Read exactly these from now on. Blocks briefly. Raises ``TransientFailure``."""
 
     def poll(self, timeout_s: float, *, limit: int = 500) -> Sequence[Delivery]:
-        """What arrived, in offset order per partition; waits up to ``timeout_s`` for the first. A ``Gap`` says what
-        can no longer be read. Raises ``TransientFailure`` when the broker is away; call again."""
+        """What arrived, in offset order per partition; waits up to ``timeout_s`` for the first. A ``Gap`` is
+        what can no longer be read. Raises ``TransientFailure`` when no broker can be reached; call again."""
 
     def close(self) -> None:
         """Idempotent."""
@@ -42,7 +42,7 @@ class GroupReader(Protocol):
         """Join; ``fresh`` is where a partition without a committed offset starts."""
 
     def poll(self, timeout_s: float, *, limit: int = 500) -> Sequence[Delivery]:
-        """As ``LogReader.poll``. Raises ``PermanentFailure`` (``member_fenced``) when somebody else keeps joining
+        """As ``LogReader.poll``. Raises ``PermanentFailure`` (``member_fenced``) when another process keeps joining
         under this member's own name."""
 
     def commit(self) -> None:
@@ -54,7 +54,7 @@ class GroupReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """The fate of one sent record: acknowledged by the log, or not (it may still be there).
+    """What became of one sent record: acknowledged by the log, or not (it may still be there).
 
     ``error`` is ``oversize`` or ``invalid_record`` where the log will never take it; anything else may pass.
     """
@@ -111,10 +111,10 @@ class Outbox(Protocol):
 class Outgoing(Outbox, Protocol):
     """An outbox and an audit chain in memory, for workers that keep nothing: lost with the process."""
 
-    def begin(self) -> "AbstractContextManager[Chained]":
+    def begin(self) -> "AbstractContextManager[RecordTx]":
         """All of what happens inside, or nothing of it when an exception leaves.
 
-        Raises ``TransientFailure`` (``outbox_full``) when the log has been away for long."""
+        Raises ``TransientFailure`` (``outbox_full``) when the log has been unreachable for long."""
 
 
 class Relay(Protocol):

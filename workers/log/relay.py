@@ -14,7 +14,7 @@ from workers.system.ports import Clock, Failpoints, Telemetry
 FAILPOINTS: Final = ("relay.sent", "relay.before_acknowledge")
 
 REFUSALS: Final = frozenset({"oversize", "invalid_record"})
-"""Fates that no second try changes: the log will never take this record."""
+"""Errors that no second attempt changes: the log will never take this record."""
 
 _WINDOW: Final = 1_000
 """Rows under way at once: enough to fill batches, few enough to send again without harm."""
@@ -23,17 +23,16 @@ _COUNTED: Final = 100_000
 """How far ``drain`` counts what is left."""
 
 _PAUSE_NS: Final = 500_000_000
-"""Between two tries of a record that the log did not take, say for want of its topic."""
+"""Between two attempts at a record that the log did not take, for example because its topic does not exist."""
 
 
 class OutboxRelay:
     """Sends an outbox's rows in order, a bounded window of them unacknowledged.
 
-    When the log did not take a record, nothing more is sent until all that is under way has its fate and a pause is
-    over; then everything from that record on is sent again. A record it will never take (``REFUSALS``) is handed to
-    ``refused``, whose job is to leave a dead letter and an audit record; then it is acknowledged, so that it blocks
-    nobody. Without ``refused`` such a row is set aside: it stays in the outbox, is said in the log, and is tried again
-    after a restart.
+    When the log did not take a record, nothing more is sent until all that is under way is decided and a pause is over;
+    then everything from that record on is sent again. A record it will never take (``REFUSALS``) is passed to
+    ``refused``, whose job is to leave an audit record; then it is acknowledged, so that it blocks no other record.
+    Without ``refused`` such a row is set aside: it stays in the outbox, is logged, and is tried again after a restart.
     """
 
     def __init__(
@@ -57,7 +56,7 @@ class OutboxRelay:
         self._under_way: dict[int, OutboxRow] = {}
         self._sent_up_to = 0
         self._again_from: int | None = None
-        """The first row that failed; nothing new is sent until every other has its fate."""
+        """The first row that failed; nothing new is sent until every other is decided."""
         self._pause_until_ns = 0
         self._done: list[int] = []
         self._hopeless: dict[int, tuple[OutboxRow, str]] = {}
@@ -71,10 +70,10 @@ class OutboxRelay:
         """
         self._take_in(self._writer.acks())
         self._send()
-        moved = self._settle()
+        moved = self._remove_decided()
         if not moved and self._under_way:
             self._take_in(self._writer.acks(timeout_s))
-            moved = self._settle()
+            moved = self._remove_decided()
         return moved
 
     def drain(self, timeout_s: float) -> int:
@@ -94,8 +93,8 @@ class OutboxRelay:
     def _send(self) -> None:
         if self._again_from is not None and not self._go_back():
             return
-        room = self._window - len(self._under_way)
-        rows = self._outbox.outbox(after=self._sent_up_to, limit=room) if room > 0 else ()
+        free = self._window - len(self._under_way)
+        rows = self._outbox.outbox(after=self._sent_up_to, limit=free) if free > 0 else ()
         for row in rows:
             skipped = row.row_id in self._aside or row.row_id in self._hopeless
             if not skipped and not self._send_one(row):
@@ -135,8 +134,8 @@ class OutboxRelay:
             else:
                 self._failed(row, ack.error)
 
-    def _settle(self) -> int:
-        """Take out of the outbox what has its fate; what an exception interrupts is settled by the next call."""
+    def _remove_decided(self) -> int:
+        """Remove from the outbox what is decided; the next call finishes what an exception interrupts."""
         moved = len(self._done)
         if self._done:
             self._failpoints.reach("relay.before_acknowledge")

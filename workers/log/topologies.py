@@ -1,7 +1,7 @@
-"""``fleet.topology`` as the operator's commands see it: read whole and verified, and written to.
+"""``fleet.topology`` as the operator's commands use it: read whole and verified, and appended to.
 
 Made by ``wiring`` for ``douse topics``; calls Kafka. Must never take silence for the end of the log, nor an expired
-keyset for records that nobody signed: who overlooks a generation makes it again.
+keyset for records without a signature: a generation that is overlooked would be made a second time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,10 @@ from workers.domain.log import topics
 from workers.domain.log.record import Earliest, LogPosition, OutRecord, Record
 from workers.domain.log.topology import Topology, first, objection
 from workers.domain.trust.envelope import PayloadType
-from workers.log.client_events import ClientEvents
+from workers.log.client_events import ClientEvents, could_not_open, unavailable
+from workers.log.cluster_facts import ClusterFacts
 from workers.log.config import reader_config
-from workers.log.cursors import Cursors
-from workers.log.failures import away, could_not_open
-from workers.log.log_facts import LogFacts
+from workers.log.next_offsets import NextOffsets
 from workers.log.writer import KafkaLogWriter
 from workers.settings import KafkaSettings
 from workers.system.ports import Clock, Telemetry
@@ -28,17 +27,17 @@ from workers.wire.ports import RecordSigner, RecordVerifier
 _ASK_S: Final = 20.0
 
 _TO_THE_END: Final = {"enable.partition.eof": True, "fetch.wait.max.ms": 100}
-"""A broker says that a partition ends when the wait is over: a node's ten seconds would be a person's too."""
+"""A broker reports the end of a partition when its fetch wait is over: a person must not wait a node's ten seconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What the topic says."""
+class TopologyChains:
+    """What the topic holds."""
 
     chains: Mapping[str, Sequence[Topology]]
     """By zone: its generations in order, from the second on."""
     ignored: Sequence[str]
-    """Records that nobody follows, each with its reason."""
+    """Records that no worker follows, each with its reason."""
 
 
 class TopologyLog:
@@ -60,12 +59,12 @@ class TopologyLog:
         self._telemetry = telemetry
         self._clock = clock
 
-    def told(self) -> Told:
-        """Everything there is, as dispatcher and nodes understand it.
+    def read(self) -> TopologyChains:
+        """Everything the topic holds, as dispatcher and nodes understand it.
 
         Raises:
             ConfigError: there are records, and no keyset to verify them with, or one that has expired.
-            TransientFailure: the cluster is away.
+            TransientFailure: the cluster is unreachable.
         """
         chains: dict[str, list[Topology]] = {}
         ignored = []
@@ -76,7 +75,7 @@ class TopologyLog:
                 if fault.reason == "keyset_expired":
                     raise ConfigError((Problem("keys.keyset", fault.message),)) from fault
                 ignored.append(f"{topics.TOPOLOGY}: record {record.offset} is ignored: {fault.reason}")
-        return Told(chains, ignored)
+        return TopologyChains(chains, ignored)
 
     def write(self, topology: Topology) -> None:
         """Sign it and append it; durable on return.
@@ -102,28 +101,28 @@ class TopologyLog:
             reason = f"is missing, and {topics.TOPOLOGY} holds records that must be verified: name the keyset"
             raise ConfigError((Problem("keys.keyset", reason),))
         opened = self._verifier.verify(record.value or b"", PayloadType.TOPOLOGY, Topology)
-        told = opened.record
-        chain = chains.setdefault(told.zone, [])
-        if any((each.generation, each.partitions) == (told.generation, told.partitions) for each in chain):
+        topology = opened.record
+        chain = chains.setdefault(topology.zone, [])
+        if any((each.generation, each.partitions) == (topology.generation, topology.partitions) for each in chain):
             return
-        fault = objection(told, opened.signatory, chain[-1] if chain else first(told.zone, 1))
+        fault = objection(topology, opened.signatory, chain[-1] if chain else first(topology.zone, 1))
         if fault:
             raise MalformedMessage(code=fault)
-        chain.append(told)
+        chain.append(topology)
 
     def _records(self) -> Sequence[Record]:
-        facts = LogFacts(self._kafka, ClientEvents(self._telemetry, self._clock))
+        facts = ClusterFacts(self._kafka, ClientEvents(self._telemetry, self._clock))
         try:
             positions = facts.positions(topics.TOPOLOGY)
         except TransientFailure as failure:
             if failure.reason != "unknown_topic":
                 raise
             return ()
-        return self._read(facts.offsets({position: Earliest() for position in positions}))
+        return self._read_from(facts.offsets({position: Earliest() for position in positions}))
 
-    def _read(self, starts: Mapping[LogPosition, int]) -> Sequence[Record]:
-        cursors, records, at_end = Cursors(), list[Record](), set[tuple[str | None, int | None]]()
-        cursors.start(starts)
+    def _read_from(self, starts: Mapping[LogPosition, int]) -> Sequence[Record]:
+        offsets, records, at_end = NextOffsets(), list[Record](), set[tuple[str | None, int | None]]()
+        offsets.start(starts)
         until_ns = self._clock.monotonic_ns() + round(_ASK_S * 1e9)
         events = ClientEvents(self._telemetry, self._clock)
         try:
@@ -131,7 +130,7 @@ class TopologyLog:
         except KafkaException as error:
             raise could_not_open(error) from error
         try:
-            consumer.assign(cursors.assignment())
+            consumer.assign(offsets.assignment())
             while len(at_end) < len(starts):
                 if self._clock.monotonic_ns() > until_ns:
                     raise TransientFailure(f"{topics.TOPOLOGY} could not be read to its end in time", code="log_away")
@@ -142,9 +141,9 @@ class TopologyLog:
                 if fault is not None and fault.name() == "_PARTITION_EOF":
                     at_end.add((message.topic(), message.partition()))
                 else:
-                    records += cursors.take([message])
+                    records += offsets.take([message])
         except KafkaException as error:
-            raise away(f"topic {topics.TOPOLOGY}", error) from error
+            raise unavailable(f"topic {topics.TOPOLOGY}", error) from error
         finally:
             consumer.close()
         return records

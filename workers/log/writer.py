@@ -1,7 +1,7 @@
-"""``LogWriter`` on Kafka: an idempotent producer, every record's fate reported under its token.
+"""``LogWriter`` on Kafka: an idempotent producer that reports what became of every record under its token.
 
-Made by ``wiring`` for every worker; one thread uses it. A record is retried in order until the log has it or says
-never; only then does its ``Ack`` come. Must never drop a record without an ``Ack``, save when it is closed.
+Made by ``wiring`` for every worker; one thread uses it. A record is retried in order until the log has it or refuses it
+for good; only then does its ``Ack`` come. Must never drop a record without an ``Ack``, save when it is closed.
 """
 
 from collections import deque
@@ -15,9 +15,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from workers.domain.errors import MalformedMessage, TransientFailure
 from workers.domain.ids import LogId
 from workers.domain.log.record import LogPosition, OutRecord
-from workers.log.client_events import ClientEvents
+from workers.log.client_events import ClientEvents, code_of, could_not_open, kafka_error
 from workers.log.config import writer_config
-from workers.log.failures import code_of, could_not_open, kafka_error
 from workers.log.ports import Ack
 from workers.settings import KafkaSettings
 from workers.system.ports import Clock, Telemetry
@@ -26,7 +25,7 @@ _REPLACE_NS: Final = 1_000_000_000
 """The least between two producers: one whose broker refuses it breaks again at once."""
 
 _PURGE_S: Final = 1.0
-"""How long a broken client gets to report what it still held; nothing is sent any more, so it takes milliseconds."""
+"""How long a broken client gets to report what it still holds; nothing is sent any more, so it takes milliseconds."""
 
 
 class KafkaLogWriter:
@@ -48,9 +47,8 @@ class KafkaLogWriter:
         self._events, self._client = self._open()
 
     def send(self, record: OutRecord, *, token: int) -> None:
-        """As ``LogWriter.send``."""
         if self._events.fatal and not self._replaced():
-            raise TransientFailure("the producer broke; the next is made within a second", code="log_away")
+            raise TransientFailure("the producer broke; a new one is made within a second", code="log_away")
         arguments: dict[str, Any] = {} if record.partition is None else {"partition": record.partition}
         try:
             self._client.produce(
@@ -69,7 +67,7 @@ class KafkaLogWriter:
             self._waiting += 1
 
     def acks(self, timeout_s: float = 0.0) -> Sequence[Ack]:
-        """As ``LogWriter.acks``; it does not wait when nothing is under way."""
+        """Does not wait when nothing is under way."""
         self._poll(0)
         until = self._clock.monotonic_ns() + round(timeout_s * 1e9)
         while not self._acks and self._waiting and (left := until - self._clock.monotonic_ns()) > 0:
@@ -81,7 +79,6 @@ class KafkaLogWriter:
         return found
 
     def flush(self, timeout_s: float) -> int:
-        """As ``LogWriter.flush``."""
         with self._watched():
             self._client.flush(timeout_s)
         return self._waiting
@@ -98,7 +95,7 @@ class KafkaLogWriter:
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        # The client tells a fatal error by an exception out of whatever serves its callbacks, not by the callback.
+        # The client raises a fatal error out of whatever call serves its callbacks; the callback does not get it.
         try:
             yield
         except KafkaException as error:
@@ -121,8 +118,8 @@ class KafkaLogWriter:
             raise could_not_open(error) from error
 
     def _replaced(self) -> bool:
-        # An idempotent producer that cannot tell any more what the log has stops for good, and so does one that may
-        # not write yet; a new one starts over, and the outbox sends again what is now reported as failed.
+        # An idempotent producer that has lost track of what the log has stops for good, and so does one without the
+        # right to write; a new one starts over, and the outbox sends again what is now reported as failed.
         if self._clock.monotonic_ns() - self._opened_ns < _REPLACE_NS:
             return False
         self._purge()

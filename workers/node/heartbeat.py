@@ -15,13 +15,13 @@ from workers.domain.trust.audit import ChainHead
 from workers.node.lanes import Lanes
 from workers.node.services import Services
 from workers.node.transitions import Transitions
-from workers.wire.ports import Chained
+from workers.wire.ports import RecordTx
 
 
 class Heartbeat:
     """Makes node states; also keeps the journal small. Each heartbeat persists the floor of time with it."""
 
-    def __init__(self, services: Services, transitions: Transitions, lanes: Lanes, spare: Chained) -> None:
+    def __init__(self, services: Services, transitions: Transitions, lanes: Lanes, spare: RecordTx) -> None:
         """``spare`` is an outbox in memory, relayed beside the journal's."""
         self._services = services
         self._transitions = transitions
@@ -95,7 +95,7 @@ class Heartbeat:
 class _Numbered:
     """The spare outbox, for one record of a given number."""
 
-    def __init__(self, spare: Chained, number: int) -> None:
+    def __init__(self, spare: RecordTx, number: int) -> None:
         self._spare = spare
         self._number = number
 

@@ -17,7 +17,7 @@ from workers.domain.log.record import Gap, LogPosition
 from workers.domain.outcome import Values
 from workers.projector.reading import Suspect
 from workers.system.ports import Clock, Telemetry
-from workers.wire.ports import Chained, Recorder
+from workers.wire.ports import Recorder, RecordTx
 
 UNVERIFIED: Final = "history.unverified"
 UNREADABLE: Final = "history.unreadable"
@@ -29,7 +29,7 @@ HOLES: Final = "history.missing_records"
 class Alarms:
     """Writes through a scribe into an outbox that somebody else relays."""
 
-    def __init__(self, *, recorder: Recorder, outbox: Chained, telemetry: Telemetry, clock: Clock) -> None:
+    def __init__(self, *, recorder: Recorder, outbox: RecordTx, telemetry: Telemetry, clock: Clock) -> None:
         self._recorder = recorder
         self._outbox = outbox
         self._telemetry = telemetry

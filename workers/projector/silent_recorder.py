@@ -8,18 +8,18 @@ from workers.domain.log.record import Headers, Record
 from workers.domain.node_state import NodeState
 from workers.domain.outcome import NOTHING, Values
 from workers.domain.result import ActionResult
-from workers.wire.ports import Chained
+from workers.wire.ports import RecordTx
 
 
 class SilentRecorder:
     """Implements ``Recorder``."""
 
-    def result(self, tx: Chained, result: ActionResult, *, trace: Headers = ()) -> None:
+    def result(self, tx: RecordTx, result: ActionResult, *, trace: Headers = ()) -> None:
         """Nothing."""
 
     def audit(
         self,
-        tx: Chained,
+        tx: RecordTx,
         kind: str,
         *,
         at_ns: int,
@@ -30,8 +30,8 @@ class SilentRecorder:
     ) -> None:
         """Nothing."""
 
-    def node_state(self, tx: Chained, state: NodeState) -> None:
+    def node_state(self, tx: RecordTx, state: NodeState) -> None:
         """Nothing."""
 
-    def dead_letter(self, tx: Chained, record: Record, *, reason: str, message: str, at_ns: int) -> None:
+    def dead_letter(self, tx: RecordTx, record: Record, *, reason: str, message: str, at_ns: int) -> None:
         """Nothing."""

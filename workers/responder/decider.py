@@ -15,7 +15,7 @@ from workers.domain.rules.plan import Refusal, is_ours, plan
 from workers.domain.rules.rules import Rule, Rules
 from workers.log.ports import OutboxRow, Outgoing
 from workers.system.ports import Clock, Span, Telemetry
-from workers.wire.ports import Chained, Codec, EventReader, Recorder
+from workers.wire.ports import Codec, EventReader, Recorder, RecordTx
 
 
 class Decider:
@@ -109,7 +109,7 @@ class Decider:
             offset=record.offset,
         )
 
-    def _respond(self, tx: Chained, record: Record, span: Span) -> None:
+    def _respond(self, tx: RecordTx, record: Record, span: Span) -> None:
         event = self._events.read(record)
         span.note("event_id", event.event_id)
         self._telemetry.count("responder.events")
@@ -119,7 +119,7 @@ class Decider:
         for rule in self._rules.matching(event):
             self._apply(tx, rule, event, span)
 
-    def _apply(self, tx: Chained, rule: Rule, event: RuntimeEvent, span: Span) -> None:
+    def _apply(self, tx: RecordTx, rule: Rule, event: RuntimeEvent, span: Span) -> None:
         now_ns = self._clock.now_ns()
         planned = plan(event, rule, now_ns=now_ns, oldest_event_s=self._oldest_event_s)
         about: dict[str, str | int | bool] = {

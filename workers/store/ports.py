@@ -13,10 +13,10 @@ from workers.domain.ids import ExecutionId, Incarnation
 from workers.domain.journal_entry import EntryState, JournalEntry
 from workers.domain.log.record import LogPosition
 from workers.log.ports import Outbox
-from workers.wire.ports import Chained
+from workers.wire.ports import RecordTx
 
 
-class JournalTx(Chained, Protocol):
+class JournalTx(RecordTx, Protocol):
     """One journal transaction: all of it becomes durable, or none."""
 
     def entry(self, execution_id: ExecutionId) -> JournalEntry | None:
@@ -70,7 +70,7 @@ class Journal(Outbox, Protocol):
         """Idempotent."""
 
 
-class LedgerTx(Chained, Protocol):
+class LedgerTx(RecordTx, Protocol):
     """One ledger transaction. The dispatcher's own rows are defined by its room; see ``dispatcher.ledger_rows``."""
 
     def advance(self, position: LogPosition, next_offset: int) -> None:

@@ -85,7 +85,7 @@ class RecordVerifier(Protocol):
         """
 
 
-class Chained(Protocol):
+class RecordTx(Protocol):
     """What a transaction offers for writing signed, chained records with it."""
 
     def publish(self, record: OutRecord) -> None:
@@ -104,12 +104,12 @@ class Chained(Protocol):
 class Recorder(Protocol):
     """Writes this worker's signed records into a transaction: results, audit, heartbeats, dead letters."""
 
-    def result(self, tx: Chained, result: ActionResult, *, trace: Headers = ()) -> None:
+    def result(self, tx: RecordTx, result: ActionResult, *, trace: Headers = ()) -> None:
         """One step of an execution; ``record_no`` is filled in here."""
 
     def audit(
         self,
-        tx: Chained,
+        tx: RecordTx,
         kind: str,
         *,
         at_ns: int,
@@ -120,8 +120,8 @@ class Recorder(Protocol):
     ) -> None:
         """The next record of this worker's chain."""
 
-    def node_state(self, tx: Chained, state: NodeState) -> None:
+    def node_state(self, tx: RecordTx, state: NodeState) -> None:
         """A heartbeat; ``record_no`` is filled in here."""
 
-    def dead_letter(self, tx: Chained, record: Record, *, reason: str, message: str, at_ns: int) -> None:
+    def dead_letter(self, tx: RecordTx, record: Record, *, reason: str, message: str, at_ns: int) -> None:
         """The original bytes to the dead letters, and one audit record that says so."""

@@ -20,7 +20,7 @@ from workers.domain.outcome import NOTHING, PostCondition, Scalar, Values
 from workers.domain.result import ActionResult
 from workers.domain.trust.audit import AuditRecord, advance
 from workers.domain.trust.envelope import PayloadType
-from workers.wire.ports import Chained, Codec, RecordSigner
+from workers.wire.ports import Codec, RecordSigner, RecordTx
 
 KEPT_BYTES: Final = 64 * 1024
 """Of a dead letter's value: enough to look into, and far below a broker's bound of 1 MiB."""
@@ -44,7 +44,7 @@ class ChainRecorder:
         self._signer = signer
         self._codec = codec
 
-    def result(self, tx: Chained, result: ActionResult, *, trace: Headers = ()) -> None:
+    def result(self, tx: RecordTx, result: ActionResult, *, trace: Headers = ()) -> None:
         """One step of an execution, keyed by node, or by execution while no node is resolved."""
         numbered = replace(
             result,
@@ -60,7 +60,7 @@ class ChainRecorder:
 
     def audit(
         self,
-        tx: Chained,
+        tx: RecordTx,
         kind: str,
         *,
         at_ns: int,
@@ -86,12 +86,12 @@ class ChainRecorder:
         tx.publish(OutRecord(AUDIT, head.chain_id.encode(), sealed.value, trace))
         tx.set_chain_head(advance(head, sealed.payload))
 
-    def node_state(self, tx: Chained, state: NodeState) -> None:
+    def node_state(self, tx: RecordTx, state: NodeState) -> None:
         """A heartbeat, keyed by node."""
         sealed = self._signer.sign(PayloadType.NODE_STATE, replace(state, record_no=tx.next_record_no()))
         tx.publish(OutRecord(NODES, state.node_id.encode(), sealed.value))
 
-    def dead_letter(self, tx: Chained, record: Record, *, reason: str, message: str, at_ns: int) -> None:
+    def dead_letter(self, tx: RecordTx, record: Record, *, reason: str, message: str, at_ns: int) -> None:
         """The original bytes under their original key, and one audit record that says so."""
         value = record.value if record.value is not None else b""
         digest = hashlib.sha256(value).hexdigest()

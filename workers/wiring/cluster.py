@@ -1,4 +1,4 @@
-"""A real cluster's topics and access rules, held against the catalogue and against what operators told of growth.
+"""A real cluster's topics and access rules, held against the catalogue and against what operators recorded of growth.
 
 Called by ``douse topics diff``, ``apply``, ``grow`` and ``acls``.
 """
@@ -17,7 +17,7 @@ from workers.domain.trust.keyset import KeyRole
 if TYPE_CHECKING:
     from workers.log.access import AccessAdmin
     from workers.log.admin import Difference, TopicAdmin
-    from workers.log.topologies import Told, TopologyLog
+    from workers.log.topologies import TopologyChains, TopologyLog
     from workers.settings import OperatorKeys
     from workers.system.ports import Failpoints
     from workers.wire.ports import RecordSigner, RecordVerifier
@@ -34,16 +34,16 @@ class Cluster:
     zones: Sequence[str]
     failpoints: "Failpoints"
 
-    def differences(self, told: "Told") -> "Sequence[Difference]":
+    def differences(self, topologies: "TopologyChains") -> "Sequence[Difference]":
         """Raises ``TransientFailure`` when the cluster is away."""
-        needed, past = self._wanted(told)
+        needed, past = self._wanted(topologies)
         gone = {spec.name for spec in past}
         found = self.topics.differences((*needed, *past), zones=())
         return [each for each in found if each.topic not in gone or each.setting != "topic"]
 
-    def create(self, told: "Told") -> Sequence[str]:
+    def create(self, topologies: "TopologyChains") -> Sequence[str]:
         """Raises ``TransientFailure`` when the cluster is away or refuses a topic."""
-        needed, _ = self._wanted(told)
+        needed, _ = self._wanted(topologies)
         return self.topics.create(needed, zones=())
 
     def grant(self) -> int:
@@ -51,9 +51,9 @@ class Cluster:
         rules = allowed(self.catalogue, self.zones)
         return self.access.grant(rules.topics, groups=rules.groups)
 
-    def newest(self, told: "Told", zone: str) -> Topology | None:
+    def newest(self, topologies: "TopologyChains", zone: str) -> Topology | None:
         """The generation that a zone's commands go to; None where there is no such zone. Raises as ``differences``."""
-        chain = told.chains.get(zone)
+        chain = topologies.chains.get(zone)
         if chain:
             return chain[-1]
         (spec,) = (spec for spec in self.catalogue if ZONE in spec.name)
@@ -66,7 +66,7 @@ class Cluster:
         self.topics.create([_generation(spec, topology)], zones=())
         return self.topics.partitions_of(topology.topic)
 
-    def _wanted(self, told: "Told") -> tuple[Sequence[TopicSpec], Sequence[TopicSpec]]:
+    def _wanted(self, topologies: "TopologyChains") -> tuple[Sequence[TopicSpec], Sequence[TopicSpec]]:
         """What must be there; and command topics of older generations, which may be removed one day."""
         needed: list[TopicSpec] = []
         past: list[TopicSpec] = []
@@ -74,7 +74,7 @@ class Cluster:
             for zone in self.zones if ZONE in spec.name else ("",):
                 *older, newest = (
                     replace(spec, name=spec.name_in(zone)),
-                    *(_generation(spec, topology) for topology in told.chains.get(zone, ())),
+                    *(_generation(spec, topology) for topology in topologies.chains.get(zone, ())),
                 )
                 needed.append(newest)
                 past += older

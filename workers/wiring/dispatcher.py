@@ -23,7 +23,7 @@ def dispatcher(settings: DispatcherSettings) -> Runnable:
     from workers.dispatcher.transaction import Services
     from workers.domain.ids import RANDOM_BYTES, uuid7
     from workers.domain.policy import decide
-    from workers.log.reader import KafkaLogReader
+    from workers.log.readers import KafkaLogReader
     from workers.log.relay import OutboxRelay
     from workers.log.unsendable import Unsendable
     from workers.log.writer import KafkaLogWriter

@@ -42,7 +42,7 @@ def node(settings: NodeSettings) -> Runnable:
 def _built(settings: NodeSettings, opened: "_Opened", fork_server: "ForkServer") -> Runnable:
     from workers.domain.ids import ChainId
     from workers.log.memory_outbox import MemoryOutbox
-    from workers.log.reader import KafkaLogReader
+    from workers.log.readers import KafkaLogReader
     from workers.log.relay import OutboxRelay
     from workers.log.unsendable import Unsendable
     from workers.log.writer import KafkaLogWriter
@@ -116,7 +116,7 @@ def _services(
     from workers.host.ports import Host
     from workers.host.processes.descriptors import allow_many
     from workers.host.processes.system import SystemProcesses
-    from workers.log.brokers import brokers
+    from workers.log.cluster_facts import brokers
     from workers.node.health import Health
     from workers.node.time_floor import TimeFloor
     from workers.node.uploads import Uploads

@@ -75,7 +75,7 @@ class Intruder:
 @contextmanager
 def intruder(kafka: "KafkaSettings") -> Iterator[Intruder]:
     """An intruder on this bus, for the demo and for tests."""
-    from workers.log.reader import KafkaLogReader
+    from workers.log.readers import KafkaLogReader
     from workers.log.writer import KafkaLogWriter
     from workers.system.clock import SystemClock
     from workers.system.telemetry import quiet

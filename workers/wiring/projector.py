@@ -15,7 +15,7 @@ from workers.projector.rebuild import Choice as Choice
 from workers.settings import ProjectorSettings
 from workers.store.history.ports import HistoryStore
 from workers.system.ports import Failpoints, Runnable, Telemetry
-from workers.wire.ports import Chained, Recorder
+from workers.wire.ports import Recorder, RecordTx
 
 
 def projector(settings: ProjectorSettings) -> Runnable:
@@ -26,7 +26,7 @@ def projector(settings: ProjectorSettings) -> Runnable:
         TransientFailure: the database is away or busy.
     """
     from workers.log.memory_outbox import MemoryOutbox
-    from workers.log.reader import KafkaLogReader
+    from workers.log.readers import KafkaLogReader
     from workers.log.relay import OutboxRelay
     from workers.log.unsendable import Unsendable
     from workers.log.writer import KafkaLogWriter
@@ -88,7 +88,7 @@ def rebuild_history(
         TransientFailure: the log or a database is away or busy.
     """
     from workers.log.memory_outbox import MemoryOutbox
-    from workers.log.reader import KafkaLogReader
+    from workers.log.readers import KafkaLogReader
     from workers.projector.bounded_log import UpTo
     from workers.projector.rebuild import Rebuild
     from workers.projector.silent_recorder import SilentRecorder
@@ -116,7 +116,7 @@ def _over(
     reader: LogReader,
     *,
     recorder: Recorder,
-    outbox: Chained,
+    outbox: RecordTx,
     told: Telemetry,
     armed: Failpoints,
 ) -> Projector:

@@ -17,8 +17,8 @@ def responder(settings: ResponderSettings) -> Runnable:
     Raises:
         ConfigError: rules, key or broker settings cannot be used.
     """
-    from workers.log.group import KafkaGroupReader
     from workers.log.memory_outbox import MemoryOutbox
+    from workers.log.readers import KafkaGroupReader
     from workers.log.relay import OutboxRelay
     from workers.log.writer import KafkaLogWriter
     from workers.responder.decider import Decider

@@ -44,7 +44,7 @@ def partitions_of(settings: "KafkaSettings", topic: str) -> int:
         ConfigError: the settings cannot be used.
         TransientFailure: no answer within 10 s, or the topic is not there.
     """
-    from workers.log.reader import KafkaLogReader
+    from workers.log.readers import KafkaLogReader
     from workers.system.clock import SystemClock
     from workers.system.telemetry import quiet
 

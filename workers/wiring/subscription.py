@@ -31,7 +31,7 @@ def listening(config: Path) -> Listening:
     Raises:
         ConfigError: the file, its ``kafka`` part or the keyset cannot be used.
     """
-    from workers.log.reader import KafkaLogReader
+    from workers.log.readers import KafkaLogReader
     from workers.settings import KafkaSettings, parse
     from workers.system.clock import SystemClock
     from workers.system.telemetry import quiet

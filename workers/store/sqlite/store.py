@@ -46,7 +46,7 @@ TABLES: Final[Migration] = (
 
 
 class StoredTx:
-    """The half of a transaction that ``ports.Chained`` names, and offsets.
+    """The half of a transaction that ``ports.RecordTx`` names, and offsets.
 
     What every record of a transaction moves is kept here and written once, by ``finish``.
     """

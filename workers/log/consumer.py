@@ -1,7 +1,7 @@
-"""Reading with one consumer: poll, drain, gaps, and a broker that is away. What both readers share.
+"""Reading with one consumer: poll, drain, gaps, and brokers that cannot be reached. What both readers share.
 
-Called by ``reader`` and ``group``; calls ``cursors`` and ``log_facts``. Must never wait longer than it was told to,
-save for one question to the cluster when an offset is gone or the broker is away; never lose a gap it found.
+Called by ``readers``; calls ``next_offsets`` and ``cluster_facts``. Must never wait longer than its caller allows, save
+for one question to the cluster when an offset is gone or no broker can be reached; never lose a gap it found.
 """
 
 import logging
@@ -13,28 +13,27 @@ from confluent_kafka import Consumer, KafkaException, Message
 
 from workers.domain.errors import TransientFailure
 from workers.domain.log.record import Delivery, Earliest, Gap, LogPosition
-from workers.log.client_events import ClientEvents
+from workers.log.client_events import ClientEvents, could_not_open, unavailable
+from workers.log.cluster_facts import ClusterFacts
 from workers.log.config import ClientConfig
-from workers.log.cursors import Cursors, Place
-from workers.log.failures import away, could_not_open
-from workers.log.log_facts import LogFacts
+from workers.log.next_offsets import NextOffsets, Partition
 from workers.settings import KafkaSettings
 from workers.system.ports import Clock, Telemetry
 
-_ACQUAINT_S: Final = 5.0
+_METADATA_S: Final = 5.0
 
-_LOOK_EVERY_NS: Final = 5_000_000_000
-"""The least between two looks at the topics: each asks the cluster once, which takes milliseconds."""
+_CHECK_EVERY_NS: Final = 5_000_000_000
+"""The least between two checks of the topics: each asks the cluster once, which takes milliseconds."""
 
-_LOOKS: Final = 2
-"""After an end was reached: the first look may ask a broker that has not heard of the new topic yet."""
+_CHECKS: Final = 2
+"""After an end was reached: the first check may ask a broker that does not know the new topic yet."""
 
 _PROBE_S: Final = 0.1
-"""The least time a broker that was away gets to answer."""
+"""The least time a broker gets to answer after none could be reached."""
 
 
-class Consumption:
-    """One consumer and its cursors."""
+class LogConsumer:
+    """One consumer and its next offsets."""
 
     def __init__(
         self, settings: KafkaSettings, config: ClientConfig, *, member: bool, telemetry: Telemetry, clock: Clock
@@ -44,8 +43,8 @@ class Consumption:
         Raises ``ConfigError`` when the client refuses its configuration.
         """
         self.events = ClientEvents(telemetry, clock)
-        self.facts = LogFacts(settings, ClientEvents(telemetry, clock))
-        self.cursors = Cursors()
+        self.facts = ClusterFacts(settings, ClientEvents(telemetry, clock))
+        self.next_offsets = NextOffsets()
         self._clock = clock
         self._config = config | {"error_cb": self.events.error}
         self._member = member
@@ -53,41 +52,41 @@ class Consumption:
         self._reading = False
         """The client has read something, so a fetch may be parked at the broker."""
         self._behind = False
-        """The client does not know yet what the cursors say."""
-        self._looks_due = 0
-        self._look_from_ns = 0
+        """The client has not been assigned the next offsets yet."""
+        self._checks_due = 0
+        self._check_from_ns = 0
         self._gaps: list[Gap] = []
         self._held: list[Message] = []
-        """Came while somebody waited for something else; handed out by the next poll."""
+        """Arrived while ``wait_for`` waited for something else; returned by the next poll."""
         self._closed = False
 
-    def poll(self, timeout_s: float, limit: int) -> list[Delivery]:
-        """As ``LogReader.poll``. A client that ``events`` calls fatal gives nothing any more: replace it."""
-        self._look_at_topics()
-        found: list[Delivery] = list(self._mend())
+    def poll(self, timeout_s: float, *, limit: int = 500) -> list[Delivery]:
+        """As ``LogReader.poll``. A client that ``events`` calls fatal returns nothing any more: replace it."""
+        self._check_topics()
+        found: list[Delivery] = list(self._recover())
         if self._held:
             some, self._held = self._held[:limit], self._held[limit:]
-            found += self.cursors.take(some)
+            found += self.next_offsets.take(some)
         if len(found) < limit:
-            found += self.cursors.take(self._messages(0.0 if found else timeout_s, limit - len(found)))
+            found += self.next_offsets.take(self._messages(0.0 if found else timeout_s, limit - len(found)))
         if not found:
-            found += self._mend()
+            found += self._recover()
         if found:
             self.events.reached()
-        elif self.events.away:
+        elif self.events.unreachable:
             self._probe(timeout_s)
         return found
 
     def start(self, offsets: Mapping[LogPosition, int]) -> None:
-        """Read these partitions from there, and nothing else. Raises ``TransientFailure``."""
-        self.cursors.start(offsets)
+        """Read these partitions from these offsets, and nothing else. Raises ``TransientFailure``."""
+        self.next_offsets.start(offsets)
         self._gaps = []
-        self._tell()
+        self._assign()
         self.facts.release()
 
     def forget(self) -> None:
-        """The partitions were taken away."""
-        self.cursors.start({})
+        """The partitions were revoked."""
+        self.next_offsets.start({})
         self._gaps, self._held, self._behind = [], [], False
 
     def wait_for(self, done: Callable[[], bool], timeout_s: float) -> bool:
@@ -123,11 +122,11 @@ class Consumption:
                 return messages
 
     def _some_messages(self, timeout_s: float, limit: int) -> list[Message]:
-        # `consume(n, t)` waits for n messages; waiting for one and taking what is there besides answers at once.
+        # `consume(n, t)` waits for n messages; waiting for one and taking what is there besides returns at once.
         try:
             first = self.client.poll(timeout_s)
         except KafkaException as error:
-            raise away("reading", error) from error
+            raise unavailable("reading", error) from error
         if first is None:
             return []
         messages = [first]
@@ -137,20 +136,20 @@ class Consumption:
         return messages
 
     def _is_end(self, message: Message) -> bool:
-        said = message.error()
-        if said is None:
+        error = message.error()
+        if error is None:
             return False
-        if said.name() == "_PARTITION_EOF":
-            self._looks_due = _LOOKS if self.facts.tells_logs_apart else 0
+        if error.name() == "_PARTITION_EOF":
+            self._checks_due = _CHECKS if self.facts.tells_logs_apart else 0
             return True
-        if said.name() == "_FATAL":
-            self.events.error(said)
+        if error.name() == "_FATAL":
+            self.events.error(error)
         else:
-            self.events.log(logging.WARNING, "%s [%s] %s", said.name(), message.topic(), said.str())
+            self.events.log(logging.WARNING, "%s [%s] %s", error.name(), message.topic(), error.str())
         return False
 
-    def _tell(self) -> None:
-        """Make the client read what the cursors say; until that succeeds, every poll tries again."""
+    def _assign(self) -> None:
+        """Make the client read from the next offsets; until that succeeds, every poll tries again."""
         self._behind = True
         self._held = []
         if self._reading and not self._member:
@@ -159,68 +158,70 @@ class Consumption:
             self.client.close()
             self.client = self._open()
             self._reading = False
-        assignment = self.cursors.assignment()
-        self._acquaint({place.topic for place in assignment})
+        assignment = self.next_offsets.assignment()
+        self._learn_leaders({partition.topic for partition in assignment})
         try:
             self.client.assign(assignment)
         except KafkaException as error:
-            raise away("reading", error) from error
+            raise unavailable("reading", error) from error
         self._behind = False
         self._reading = True
 
-    def _acquaint(self, topics: Iterable[str]) -> None:
+    def _learn_leaders(self, topics: Iterable[str]) -> None:
         """Let a new client learn who leads these topics.
 
-        Told to read a topic it has not heard of, it looks for the leader once a second: measured, every sixth first
-        record came a second late.
+        A client that is assigned a topic it does not know looks for the leader once a second: measured, every sixth
+        first record came a second late.
         """
         if self._reading:
             return
         for topic in topics:
             try:
-                self.client.list_topics(topic, timeout=_ACQUAINT_S)
+                self.client.list_topics(topic, timeout=_METADATA_S)
             except KafkaException as error:
-                raise away(f"topic {topic}", error) from error
+                raise unavailable(f"topic {topic}", error) from error
 
-    def _mend(self) -> list[Gap]:
-        lost = self.cursors.lost_positions()
+    def _recover(self) -> list[Gap]:
+        """Continue behind offsets that are gone; the gaps that this leaves."""
+        lost = self.next_offsets.lost_positions()
         if lost:
-            now: dict[Place, LogPosition] = {}
+            now: dict[Partition, LogPosition] = {}
             for topic in sorted({position.topic for position in lost}):
                 positions = self.facts.positions(topic)
-                self.cursors.replaced(positions)
+                self.next_offsets.note_replaced(positions)
                 now |= {(found.topic, found.partition): found for found in positions}
-            lost = self.cursors.lost_positions()
+            lost = self.next_offsets.lost_positions()
             left = [position for position in lost if (position.topic, position.partition) in now]
             lows = self.facts.offsets({position: Earliest() for position in left})
-            self._gaps += self.cursors.resume(lows, now)
+            self._gaps += self.next_offsets.resume(lows, now)
             self._behind = True
         if self._behind:
-            self._tell()
+            self._assign()
             self.facts.release()
         gaps, self._gaps = self._gaps, []
         return gaps
 
-    def _look_at_topics(self) -> None:
-        """Whether what is read is still the log it was.
+    def _check_topics(self) -> None:
+        """Whether what is read is still the same log.
 
-        A topic that is deleted and made again within the client's back-off, and by then holds as many records as were
-        read of the old one, gives no error at all: the client reads on in the new log, behind records that nobody saw
-        (measured: one time in seven). But it says that it reached an end, again.
+        A topic that is deleted and recreated within the client's back-off, and by then holds as many records as were
+        read of the old one, gives no error at all: the client reads on in the new log and skips its first records
+        (measured: one time in seven). But the client reports that it reached an end, again.
         """
         now = self._clock.monotonic_ns()
-        if not self._looks_due or now < self._look_from_ns:
+        if not self._checks_due or now < self._check_from_ns:
             return
-        self._looks_due -= 1
-        self._look_from_ns = now + _LOOK_EVERY_NS
-        for topic in sorted(self.cursors.topics()):
-            with suppress(TransientFailure):  # deleted and not made again yet, or nobody to ask: an end comes after it
-                self.cursors.replaced(self.facts.positions(topic))
+        self._checks_due -= 1
+        self._check_from_ns = now + _CHECK_EVERY_NS
+        for topic in sorted(self.next_offsets.topics()):
+            # Deleted and not recreated yet, or no broker to ask: another end follows.
+            with suppress(TransientFailure):
+                self.next_offsets.note_replaced(self.facts.positions(topic))
         self.facts.release()
 
     def _probe(self, timeout_s: float) -> None:
-        # The client says once that it lost every broker, and nothing when it has one again.
+        # The client reports once that it lost every broker, and nothing when it has one again.
         if not self.facts.answers(max(timeout_s, _PROBE_S)):
-            raise TransientFailure(f"the log does not answer: {self.events.away}", code="log_away")
+            raise TransientFailure(f"the log does not answer: {self.events.unreachable}", code="log_away")
         self.facts.release()
         self.events.reached()

@@ -1,11 +1,12 @@
-"""What a cluster says about its logs: partitions, log ids, offsets, and whether it answers at all.
+"""What a cluster knows of itself: brokers, partitions, log ids, offsets, and whether it answers at all.
 
-Called by the readers. It asks over a connection of its own, because a broker answers one connection's requests in turn
-and a parked fetch would hold a question up for the whole of ``fetch_wait_ms``. Must never create a topic.
+Called by the readers, and by ``wiring`` for the port ``Network``. It asks over a connection of its own, because a
+broker answers one connection's requests in turn and a parked fetch would hold a question up for the whole of
+``fetch_wait_ms``. Must never create a topic.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
 
 from confluent_kafka import KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -14,18 +15,19 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 from workers.domain.errors import TransientFailure
 from workers.domain.ids import LogId
 from workers.domain.log.record import Earliest, Latest, LogPosition, Offset, Since, Start
-from workers.log.client_events import ClientEvents
+from workers.log.client_events import ClientEvents, could_not_open, unavailable
 from workers.log.config import admin_config
-from workers.log.failures import away, could_not_open
 from workers.settings import KafkaSettings
-
-T = TypeVar("T")
+from workers.system.ports import Clock, Telemetry
 
 _ASK_S: Final = 5.0
 """Half of the ten seconds that ``LogReader.partitions`` may block, as it asks twice."""
 
 
-class LogFacts:
+_BROKERS_S: Final = 10.0
+
+
+class ClusterFacts:
     """Questions to the cluster. The connection is made at the first one and kept until ``release``."""
 
     def __init__(self, settings: KafkaSettings, events: ClientEvents) -> None:
@@ -33,7 +35,7 @@ class LogFacts:
         self._events = events
         self._open_client: AdminClient | None = None
         self.tells_logs_apart = not settings.log_id
-        """Whether a topic made anew has another log's id; a configured id is every topic's, for ever."""
+        """Whether a recreated topic has another log id; a configured id is every topic's, for ever."""
 
     def positions(self, topic: str) -> tuple[LogPosition, ...]:
         """Every partition of a topic under its log's id.
@@ -70,6 +72,14 @@ class LogFacts:
             return False
         return True
 
+    def brokers(self) -> Sequence[tuple[str, int]]:
+        """Host and port of every broker. Raises ``TransientFailure``."""
+        try:
+            found = self._client.list_topics(timeout=_BROKERS_S).brokers
+        except KafkaException as error:
+            raise unavailable("the log's brokers", error) from error
+        return sorted((str(broker.host), broker.port) for broker in found.values())
+
     def release(self) -> None:
         """Give the connection up; the next question makes a new one."""
         self._open_client = None
@@ -88,7 +98,7 @@ class LogFacts:
         try:
             topics = self._client.list_topics(timeout=_ASK_S).topics
         except KafkaException as error:
-            raise away("the log's topics", error) from error
+            raise unavailable("the log's topics", error) from error
         if topic not in topics:
             raise TransientFailure(f"the log has no topic {topic}", code="unknown_topic")
         return LogId(self._settings.log_id), len(topics[topic].partitions)
@@ -99,25 +109,37 @@ class LogFacts:
             described = self._client.describe_topics(TopicCollection([topic]), request_timeout=_ASK_S)
             found = described[topic].result(_ASK_S)
         except (KafkaException, TimeoutError) as error:
-            raise away(f"topic {topic}", error) from error
+            raise unavailable(f"topic {topic}", error) from error
         return LogId(f"{cluster.cluster_id}/{found.topic_id}"), len(found.partitions)
 
     def _ask(
         self, positions: Iterable[LogPosition], spec: Callable[[LogPosition], OffsetSpec]
     ) -> dict[LogPosition, int]:
-        by_place = {(position.topic, position.partition): position for position in positions}
-        if not by_place:
+        by_partition = {(position.topic, position.partition): position for position in positions}
+        if not by_partition:
             return {}
-        asked = {TopicPartition(*place): spec(position) for place, position in by_place.items()}
+        asked = {TopicPartition(*partition): spec(position) for partition, position in by_partition.items()}
         try:
             answers = self._client.list_offsets(asked, request_timeout=_ASK_S)
             return {
-                by_place[place.topic, place.partition]: future.result(_ASK_S).offset
-                for place, future in answers.items()
+                by_partition[partition.topic, partition.partition]: future.result(_ASK_S).offset
+                for partition, future in answers.items()
             }
         except (KafkaException, TimeoutError) as error:
-            raise away("the log's offsets", error) from error
+            raise unavailable("the log's offsets", error) from error
 
     @staticmethod
     def _of(starts: Mapping[LogPosition, Start], kind: type[Start]) -> set[LogPosition]:
         return {position for position, start in starts.items() if isinstance(start, kind)}
+
+
+def brokers(settings: KafkaSettings, *, telemetry: Telemetry, clock: Clock) -> Sequence[tuple[str, int]]:
+    """Host and port of every broker as the cluster names them: what a client must reach beside the bootstrap servers.
+
+    Blocks up to 10 s.
+
+    Raises:
+        ConfigError: the settings cannot be used.
+        TransientFailure: no broker answers.
+    """
+    return ClusterFacts(settings, ClientEvents(telemetry, clock)).brokers()
