@@ -36,7 +36,8 @@ from workers.node.gate import Gate
 from workers.node.transitions import Transitions
 from workers.settings import NodeSettings, parse
 from workers.system import yaml_files
-from workers.wiring.node import _Opened, _services
+from workers.wiring.kit import Kit
+from workers.wiring.node import node_services
 
 ROUNDS = 200
 SETTLE_S = 0.03
@@ -112,11 +113,9 @@ def test_claim_to_confirmed_death_against_pidfd_and_one_commit(started: Victims,
     """The node's own way, with its journal, its signed intent and its audit record; bound before, as the node does."""
     with Fleet(DataDir(tmp_path / "data"), "127.0.0.1:9") as fleet, ExitStack() as stack:
         settings = parse(NodeSettings, yaml_files.read_mapping(fleet.data.config("node")))
-        opened = _Opened()
-        stack.callback(opened.close)
         fork_server = start_fork_server()
         stack.callback(fork_server.close)
-        at = _services(settings, opened, fork_server, committed=lambda: None)
+        at = node_services(settings, Kit("node", settings, stack), fork_server)
         gate, transitions = Gate(at), Transitions(at)
         attempts = Attempts(at, gate, transitions, DeadlineWatch(at, transitions))
         binder = Binder(at, gate)

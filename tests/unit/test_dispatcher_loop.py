@@ -77,7 +77,7 @@ class Station:
         relay = OutboxRelay(
             self.ledger, tails, failpoints=FakeFailpoints(), telemetry=self.world.telemetry, clock=self.clock
         )
-        return Loop(services, dispatcher, self.ledger, reader=self.log.reader(), relay=relay, clock=self.clock)
+        return Loop(services, dispatcher, reader=self.log.reader(), relay=relay, clock=self.clock, close=lambda: None)
 
     def beat(self) -> None:
         self._append(self.world.heartbeat_record())

@@ -428,7 +428,7 @@ class StopAfter:
 
 
 def loop_of(world: World) -> Loop:
-    return Loop(responder=world.responder, reader=world.reader, writer=world.writer, telemetry=world.telemetry)
+    return Loop(world.responder, telemetry=world.telemetry, close=world.reader.close)
 
 
 def test_the_loop_answers_then_commits_and_leaves_when_told_to_stop(world: World) -> None:

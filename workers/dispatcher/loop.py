@@ -4,7 +4,7 @@ Made by ``wiring.dispatcher``, run by the command line. Everything that decides 
 are only the order and the waiting. A record leaves ``_queue`` only once the ledger has it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from workers.dispatcher.dispatcher import REQUESTS, Dispatcher
@@ -16,7 +16,6 @@ from workers.domain.log import topics
 from workers.domain.log.record import Delivery, LogPosition
 from workers.log.ports import LogReader, Relay
 from workers.service import Service
-from workers.store.ports import Ledger
 from workers.system.ports import Clock, StopSignal
 
 READ: Final = (topics.NODES, topics.RESULTS, *REQUESTS)
@@ -52,16 +51,16 @@ class Loop:
         self,
         services: Services,
         dispatcher: Dispatcher,
-        ledger: Ledger,
         *,
         reader: LogReader,
         relay: Relay,
         clock: Clock,
+        close: Callable[[], None],
     ) -> None:
-        """``relay`` empties ``ledger`` through ``services.tails``. Reader, tails and ledger are closed at the end."""
+        """``relay`` empties the ledger through ``services.tails``; ``close`` closes what wiring opened, called last."""
+        self._close = close
         self._services = services
         self._dispatcher = dispatcher
-        self._ledger = ledger
         self._reader = reader
         self._relay = relay
         self._clock = clock
@@ -104,11 +103,6 @@ class Loop:
     def _drain(self) -> None:
         left = self._relay.drain(DRAIN_S)
         self._services.telemetry.log("stopped", unsent=left)
-
-    def _close(self) -> None:
-        self._reader.close()
-        self._services.tails.close()
-        self._ledger.close()
 
     # --- start: which partitions there are, and what is known of the fleet --------------------------------------------
 

@@ -4,13 +4,13 @@ Made by ``wiring.projector``, run by the command line. Folding has a single writ
 ``projector.projector``.
 """
 
+from collections.abc import Callable
 from typing import Final
 
-from workers.log.ports import LogReader, LogWriter, Relay
+from workers.log.ports import Relay
 from workers.projector.forgetting import Forgetting
 from workers.projector.projector import Projector
 from workers.service import Service
-from workers.store.history.ports import HistoryStore
 from workers.system.ports import StopSignal, Telemetry
 
 _POLL_S: Final = 0.25
@@ -29,19 +29,15 @@ class Loop:
         projector: Projector,
         forgetting: Forgetting,
         relay: Relay,
-        store: HistoryStore,
-        reader: LogReader,
-        writer: LogWriter,
         telemetry: Telemetry,
+        close: Callable[[], None],
     ) -> None:
-        """Owns all of them: they are closed at the end."""
+        """``close`` closes what wiring opened; called last."""
         self._projector = projector
         self._forgetting = forgetting
         self._relay = relay
-        self._store = store
-        self._reader = reader
-        self._writer = writer
         self._telemetry = telemetry
+        self._close = close
 
     def run(self, stop: StopSignal) -> None:
         """Work until ``stop`` is set, then drain. Blocks.
@@ -60,8 +56,3 @@ class Loop:
 
     def _drain(self) -> None:
         self._relay.drain(_DRAIN_S)
-
-    def _close(self) -> None:
-        self._reader.close()
-        self._writer.close()
-        self._store.close()

@@ -4,10 +4,10 @@ Made by ``wiring.responder``, run by the command line. Rules are read once, at s
 which loses nothing and requests nothing twice. Next: ``responder.responder``.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from workers.domain.errors import TransientFailure
-from workers.log.ports import GroupReader, LogWriter
 from workers.responder.responder import HELD_UP, Responder
 from workers.service import Service
 from workers.system.ports import StopSignal, Telemetry
@@ -23,12 +23,11 @@ _DRAIN_S: Final = 5.0
 class Loop:
     """Implements ``Runnable``."""
 
-    def __init__(self, *, responder: Responder, reader: GroupReader, writer: LogWriter, telemetry: Telemetry) -> None:
-        """Owns all of them: reader and writer are closed at the end."""
+    def __init__(self, responder: Responder, *, telemetry: Telemetry, close: Callable[[], None]) -> None:
+        """``close`` closes what wiring opened; called last."""
         self._responder = responder
-        self._reader = reader
-        self._writer = writer
         self._telemetry = telemetry
+        self._close = close
 
     def run(self, stop: StopSignal) -> None:
         """Work until ``stop`` is set, then drain. Blocks."""
@@ -45,7 +44,3 @@ class Loop:
         except TransientFailure as error:
             # What was not committed is read again at the next start, and requests the same executions.
             self._telemetry.log("left_uncommitted", level="warning", reason=error.reason, message=error.message)
-
-    def _close(self) -> None:
-        self._reader.close()
-        self._writer.close()

@@ -1,0 +1,105 @@
+"""What the node's actions act on, put together: processes, containers, files, network, evidence, object store.
+
+Called by ``wiring.node``, after the fork server was started.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from workers.domain.ids import NodeId
+from workers.host.evidence.fork_server import ForkServer
+from workers.host.evidence.isolated_reader import IsolatedFileReader
+from workers.host.evidence.ports import ProgressBoard
+from workers.host.evidence.spool import SystemSpool
+from workers.host.files.ports import VaultLimits
+from workers.host.files.quarantine.vault import SystemVault
+from workers.host.network.system import SystemNetwork
+from workers.host.ports import Host
+from workers.host.processes.descriptors import allow_many
+from workers.host.processes.system import SystemProcesses
+from workers.log.cluster_facts import brokers
+from workers.settings import NodeSettings
+from workers.store.objects.stores import open_store
+from workers.system.parent import siblings
+from workers.wire.ports import RecordVerifier
+from workers.wiring.containers import host_containers
+from workers.wiring.kit import Kit
+
+
+def own_processes(fork_server: ForkServer) -> SystemProcesses:
+    """The processes of this host, protecting Douse's own and the fork server's."""
+    allow_many()
+    return SystemProcesses(siblings=lambda: (*siblings(), fork_server.pid))
+
+
+def node_host(
+    settings: NodeSettings,
+    kit: Kit,
+    fork_server: ForkServer,
+    node_id: NodeId,
+    verifier: RecordVerifier,
+    *,
+    processes: SystemProcesses,
+    progress: ProgressBoard,
+) -> Host:
+    """Everything an action may reach on this machine.
+
+    Raises:
+        ConfigError: a directory, a secret or a certificate authority cannot be used.
+    """
+    containers = host_containers(settings.actions, kit.clock, own_line=processes.own_line)
+    quarantine, acquire = settings.actions.file_quarantine, settings.actions.file_acquire
+    protected = _own_directories(settings)
+    vault = SystemVault(
+        quarantine.quarantine_path,
+        VaultLimits(
+            max_file=quarantine.max_file_size_mb << 20,
+            quota=quarantine.quota_mb << 20,
+            reserve=quarantine.reserve_mb << 20,
+        ),
+        node_id=node_id,
+        signer=kit.signer,
+        verifier=verifier,
+        clock=kit.clock,
+        own=protected,
+    )
+    spool = SystemSpool(
+        settings.node.data_dir / "spool",
+        largest=acquire.max_file_size_mb << 20,
+        reserve=acquire.reserve_mb << 20,
+        node_id=node_id,
+        signer=kit.signer,
+        verifier=verifier,
+        clock=kit.clock,
+        own={**protected, quarantine.quarantine_path: "is this node's quarantine"},
+        reader=IsolatedFileReader(fork_server, kit.clock),
+    )
+    network = SystemNetwork(
+        bootstrap_servers=settings.kafka.bootstrap_servers,
+        brokers=lambda: brokers(settings.kafka, telemetry=kit.telemetry, clock=kit.clock),
+        store_url=settings.storage.s3.endpoint if settings.storage.s3 is not None else "",
+        operators=settings.actions.isolate_network.lifelines(),
+        own_ids=containers.own_ids,
+    )
+    return Host(
+        processes=processes,
+        clock=kit.clock,
+        failpoints=kit.failpoints,
+        vault=vault,
+        spool=spool,
+        objects=open_store(settings.storage, node_id, clock=kit.clock),
+        containers=containers,
+        network=network,
+        progress=progress,
+    )
+
+
+def _own_directories(settings: NodeSettings) -> Mapping[Path, str]:
+    """Directories that no action may touch, and why."""
+    own = {
+        settings.node.data_dir: "is this node's journal",
+        settings.keys.private_key.parent: "holds this node's keys",
+    }
+    if settings.storage.directory is not None:
+        own[settings.storage.directory] = "is the object store"
+    return own

@@ -1,0 +1,95 @@
+"""The parts that every worker is made of, each made once from its settings.
+
+Used by the five composition functions, so that each of them shows only what is special to its worker. What is opened is
+registered in an ``ExitStack`` and closed in reverse order, also when a later part cannot be made.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, closing
+from typing import Protocol, TypeVar
+
+from workers.domain.ids import RANDOM_BYTES, ChainId, InstanceId, uuid7
+from workers.log.memory_outbox import MemoryOutbox
+from workers.log.ports import LogWriter, Outbox, OutboxRow
+from workers.log.readers import KafkaLogReader
+from workers.log.relay import OutboxRelay
+from workers.log.unsendable import Unsendable
+from workers.log.writer import KafkaLogWriter
+from workers.settings import WorkerSettings
+from workers.system.clock import SystemClock
+from workers.system.failpoints import failpoints
+from workers.system.randomness import SystemRandomness
+from workers.system.telemetry import telemetry
+from workers.wire.avro import AvroCodec
+from workers.wire.keys import load_keyset, load_private_key
+from workers.wire.ports import RecordTx
+from workers.wire.recorder import ChainRecorder
+from workers.wire.signing import EnvelopeSigner, EnvelopeVerifier
+
+
+class Closeable(Protocol):
+    """Anything that holds a file, a connection or a lock."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+C = TypeVar("C", bound=Closeable)
+
+
+class Kit:
+    """The common parts of one worker."""
+
+    def __init__(self, worker: str, settings: WorkerSettings, opened: ExitStack) -> None:
+        """``worker`` is the name in telemetry, audit records and chain ids.
+
+        Raises:
+            ConfigError: the key or the failpoints cannot be used.
+        """
+        self._worker = worker
+        self._settings = settings
+        self._opened = opened
+        self.clock = SystemClock()
+        self.randomness = SystemRandomness()
+        self.codec = AvroCodec()
+        self.instance_id = InstanceId(uuid7(self.clock.now_ns(), self.randomness.bytes(RANDOM_BYTES)))
+        self.telemetry = telemetry(settings.telemetry, worker=worker, instance_id=self.instance_id)
+        self.failpoints = failpoints(os.environ)
+        self.signer = EnvelopeSigner(load_private_key(settings.keys.private_key), self.codec)
+        self.recorder = ChainRecorder(worker, signer=self.signer, codec=self.codec)
+
+    def opened(self, resource: C) -> C:
+        """The resource; it is closed with the worker."""
+        self._opened.enter_context(closing(resource))
+        return resource
+
+    def verifier(self) -> EnvelopeVerifier:
+        """Trusts the keyset of the settings. Raises ``ConfigError``."""
+        return EnvelopeVerifier(load_keyset(self._settings.keys.keyset), self.codec, clock=self.clock)
+
+    def reader(self) -> KafkaLogReader:
+        """A reader for one thread."""
+        return self.opened(KafkaLogReader(self._settings.kafka, telemetry=self.telemetry, clock=self.clock))
+
+    def writer(self) -> KafkaLogWriter:
+        """A writer for one thread."""
+        return self.opened(KafkaLogWriter(self._settings.kafka, telemetry=self.telemetry, clock=self.clock))
+
+    def memory_outbox(self, chain_id: str = "") -> MemoryOutbox:
+        """An outbox that is lost with the process; by default each start is a new audit chain."""
+        return MemoryOutbox(ChainId(chain_id or f"{self._worker}/{self.instance_id}"))
+
+    def relay(
+        self, outbox: Outbox, writer: LogWriter, *, refused: Callable[[OutboxRow, str], None] | None
+    ) -> OutboxRelay:
+        """Moves an outbox to the log; ``refused`` handles what the log will never take."""
+        return OutboxRelay(
+            outbox, writer, failpoints=self.failpoints, telemetry=self.telemetry, clock=self.clock, refused=refused
+        )
+
+    def unsendable(
+        self, begin: Callable[[], AbstractContextManager[RecordTx]], *, now_ns: Callable[[], int] | None = None
+    ) -> Unsendable:
+        """A relay's ``refused`` that leaves an audit record in a transaction of ``begin``."""
+        return Unsendable(begin, self.recorder, now_ns or self.clock.now_ns, self.telemetry)
