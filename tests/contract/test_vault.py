@@ -479,61 +479,6 @@ def test_a_failure_before_anything_is_stored_gives_the_file_its_name_back(
     assert (metadata(path), _leftovers(home)) == (before, [])
 
 
-_CALLS = "fsync,renameat,renameat2,linkat,unlinkat,mkdirat,rmdir,ftruncate,pwrite64"
-
-
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("what", ["take", "back"])
-@pytest.mark.parametrize(
-    "fault",
-    [
-        "signal=KILL",
-        pytest.param("error=ENOSPC", marks=pytest.mark.faults),
-        pytest.param("error=EIO", marks=pytest.mark.faults),
-    ],
-)
-def test_a_fault_in_any_system_call_loses_nothing(tmp_path: Path, home: Path, what: str, fault: str) -> None:
-    """Counted per call, from the first that follows the claim to the last."""
-    require("strace", "faults in system calls")
-    swept = 0
-    for call in _CALLS.split(","):
-        for number in range(1, 40):
-            top = tmp_path / f"{call}-{number}"
-            (top / "home").mkdir(parents=True)
-            data = os.urandom(50_000)
-            path = _file(top / "home", data)
-            rig = VaultRig(top / "vault")
-            if what == "back":
-                rig.quarantine(path)
-            arguments = [sys.executable, "-m", "tests.drivers.vault_steps", what, str(top / "vault"), os.fsdecode(path)]
-            injected = [
-                "strace",
-                "-qq",
-                "-o",
-                str(top / "trace"),
-                "-e",
-                f"trace={call}",
-                "-e",
-                f"inject={call}:{fault}:when={number}",
-                *arguments,
-            ]
-            first = subprocess.run(injected, capture_output=True, check=False)
-            trace = (top / "trace").read_text("utf-8", "replace")
-            if "INJECTED" not in trace and "killed by SIGKILL" not in trace:
-                assert first.returncode == 0, (call, number, first)
-                break
-            _assert_held(rig, top / "home", path, data)
-            again = subprocess.run(arguments, capture_output=True, check=False, text=True)
-            _assert_held(rig, top / "home", path, data)
-            assert again.returncode in (0, 3), again
-            if fault == "signal=KILL":
-                assert again.returncode == 0, (call, number, again.stdout, again.stderr)
-            assert _leftovers(top / "home") == [], (call, number)
-            swept += 1
-    print(f"{what} {fault}: {swept} faults in system calls, 0 lost")
-    assert swept >= 5
-
-
 # --- races ------------------------------------------------------------------------------------------------------------
 
 _EXCHANGER = """

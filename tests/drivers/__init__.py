@@ -1,1 +1,1 @@
-"""Single-threaded programs that tests run under a tracer: strace counts calls per thread."""
+"""Single-threaded programs that tests kill or make fail at chosen system calls: strace counts calls per thread."""

@@ -21,6 +21,7 @@ import pytest
 from tests.cells import Cell
 from tests.drivers.acquire import GATHER, KEY, AcquireRig
 from tests.drivers.quarantine import BACK, NOON_NS, TAKE, Rig, naming
+from tests.drivers.traced import TracedDriver, sweep
 from tests.fakes.failpoints import Crash, FakeFailpoints
 from tests.quarantining import copies, litter, seen
 from workers.actions.file_acquire import FileAcquire
@@ -386,42 +387,36 @@ def test_killed_at_any_call_that_changes_the_disk_nothing_is_lost(
     verb: str, tmp_path: Path, require: Callable[..., None]
 ) -> None:
     require("strace", "it kills the driver at each system call")
-    content, hit = os.urandom(20_000), 0
-    for call in _CALLS:
-        for nth in range(1, 40):
-            site = tmp_path / f"{call}-{nth}"
-            cell = Cell(site / "cell")
-            try:
-                path, rig, where = put(cell, content, low=True), site / "rig", f"{verb} {call} {nth}"
-                if verb == "restore":
-                    assert rig_of(cell, rig).quarantine(MAL.encode()).outcome is Outcome.COMPLETED
-                else:
-                    rig_of(cell, rig)  # its key is not part of what is swept
-                status = _driven(rig, verb, cell.inside, inject=f"{call}:signal=KILL:when={nth}")
-                assert copies(path.parent, rig / "vault", content), f"{where}: the content is nowhere"
-                if path.exists():
-                    assert path.read_bytes() == content, f"{where}: half a file under its name"
-                again = rig_of(cell, rig)
-                answer = again.quarantine(MAL.encode()) if verb == "quarantine" else again.restore()
-                assert answer.outcome is Outcome.COMPLETED, f"{where}: {answer}"
-                left = [entry.name for entry in path.parent.iterdir()]
-                assert left == ([] if verb == "quarantine" else ["mal"]), f"{where}: left {left}"
-            finally:
-                cell.close()
-            if status == 0:
-                break
-            hit += 1
-        else:
-            pytest.fail(f"{call}: the sweep never came to its end")
+    content = os.urandom(20_000)
+
+    def once(call: str, nth: int) -> bool:
+        site, where = tmp_path / f"{call}-{nth}", f"{verb} {call} {nth}"
+        cell = Cell(site / "cell")
+        try:
+            path, rig = put(cell, content, low=True), site / "rig"
+            if verb == "restore":
+                assert rig_of(cell, rig).quarantine(MAL.encode()).outcome is Outcome.COMPLETED
+            else:
+                rig_of(cell, rig)  # its key is not part of what is swept
+            fault = f"{call}:signal=KILL:when={nth}"
+            run = driver.run(str(rig), verb, MAL, inject=fault, environment=naming(cell.inside))
+            assert run.injected or run.status == 0, f"{where}: {run}"
+            assert copies(path.parent, rig / "vault", content), f"{where}: the content is nowhere"
+            if path.exists():
+                assert path.read_bytes() == content, f"{where}: half a file under its name"
+            again = rig_of(cell, rig)
+            answer = again.quarantine(MAL.encode()) if verb == "quarantine" else again.restore()
+            assert answer.outcome is Outcome.COMPLETED, f"{where}: {answer}"
+            left = [entry.name for entry in path.parent.iterdir()]
+            assert left == ([] if verb == "quarantine" else ["mal"]), f"{where}: left {left}"
+            return run.injected
+        finally:
+            cell.close()
+
+    with TracedDriver("tests.drivers.quarantine", tmp_path) as driver:
+        hit = sweep(_CALLS, once, most=40)
     print(f"\n{verb} in a container: killed at {hit} points, lost 0, half done 0")
     assert hit >= 10, "the sweep did not reach the steps"
-
-
-def _driven(rig: Path, verb: str, inside: Enclosure, *, inject: str) -> int:
-    command = [sys.executable, "-m", "tests.drivers.quarantine", str(rig), verb, MAL]
-    traced = ["strace", "-qq", "-o", "/dev/null", "-e", f"trace={inject.partition(':')[0]}", "-e", f"inject={inject}"]
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **naming(inside)}
-    return subprocess.run([*traced, *command], env=environment, capture_output=True, check=False).returncode
 
 
 # --- root inside, as fast as it can -----------------------------------------------------------------------------------

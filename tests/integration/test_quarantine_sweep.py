@@ -1,12 +1,10 @@
-"""SIGKILL at every single system call that changes a disk, and a directory exchanged underneath: nothing is lost."""
+"""A fault in every single system call that changes a disk, and a directory exchanged underneath: nothing is lost."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 from collections import Counter
@@ -16,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.drivers.quarantine import NOON_NS, Rig
+from tests.drivers.quarantine import NOON_NS, TAKE, Rig
+from tests.drivers.traced import TracedDriver, sweep
 from tests.quarantining import copies, seen
 from workers.actions.file_quarantine import FileQuarantine
 from workers.domain.errors import WorkerError, reason_of
@@ -25,64 +24,90 @@ from workers.domain.outcome import Outcome
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-_CALLS = ("fsync", "fdatasync", "renameat2", "rename", "mkdir", "mkdirat", "unlinkat", "unlink", "rmdir", "linkat")
+_CALLS = (
+    "fsync",
+    "fdatasync",
+    "renameat",
+    "renameat2",
+    "rename",
+    "mkdir",
+    "mkdirat",
+    "unlinkat",
+    "unlink",
+    "rmdir",
+    "linkat",
+    "ftruncate",
+    "pwrite64",
+)
 """What the driver changes the disk with; which of them a Python build uses for one thing differs."""
-_MOST = 40
-"""Far above the calls of one run: a sweep that reaches it counts something else."""
 _RENAME_EXCHANGE = 2
 
 
-def _driven(directory: Path, verb: str, path: Path, *, inject: str) -> int:
-    command = [sys.executable, "-m", "tests.drivers.quarantine", str(directory), verb, str(path)]
-    traced = ["strace", "-qq", "-o", "/dev/null", "-e", f"trace={inject.partition(':')[0]}", "-e", f"inject={inject}"]
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run([*traced, *command], env=environment, capture_output=True, check=False).returncode
+@pytest.mark.parametrize("verb", ["quarantine", "restore"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "signal=KILL",
+        pytest.param("error=ENOSPC", marks=pytest.mark.faults),
+        pytest.param("error=EIO", marks=pytest.mark.faults),
+    ],
+)
+def test_a_fault_at_any_call_that_changes_the_disk_loses_nothing(
+    fault: str, verb: str, tmp_path: Path, require: Callable[..., None]
+) -> None:
+    """Every nth call of every kind, each on files of its own."""
+    require("strace", "it makes each system call of the driver fail")
+    content = os.urandom(50_000)
 
-
-def _sweep(verb: str, tmp_path: Path, faults: str) -> int:
-    """Every nth call of every kind, each on files of its own; how many points were hit."""
-    content = os.urandom(20_000)
-    hit = 0
-    for call in _CALLS:
-        for nth in range(1, _MOST):
-            site = tmp_path / f"{call}-{nth}"
-            files, rig = site / "files", site / "rig"
-            files.mkdir(parents=True)
-            path = files / "mal"
-            path.write_bytes(content)
-            path.chmod(0o751)
-            before = seen(path)
-            if verb == "restore":
-                assert Rig(rig).quarantine(os.fsencode(path)).outcome is Outcome.COMPLETED
-            else:
-                Rig(rig)  # its key is not part of what is swept
-            status = _driven(rig, verb, path, inject=f"{call}:{faults}:when={nth}")
-            where = f"{verb} {call} {nth}"
-            assert copies(files, rig / "vault", content), f"{where}: the content is nowhere"
-            if path.exists():
-                assert path.read_bytes() == content, f"{where}: half a file under its name"
-            again = Rig(rig).quarantine(os.fsencode(path)) if verb == "quarantine" else Rig(rig).restore()
+    def once(call: str, nth: int) -> bool:
+        site, where = tmp_path / f"{call}-{nth}", f"{verb} {fault} {call} {nth}"
+        files, rig = site / "files", site / "rig"
+        files.mkdir(parents=True)
+        path = files / "mal"
+        path.write_bytes(content)
+        path.chmod(0o751)
+        before = seen(path)
+        if verb == "restore":
+            assert Rig(rig).quarantine(os.fsencode(path)).outcome is Outcome.COMPLETED
+        else:
+            Rig(rig)  # its key is not part of what is swept
+        run = driver.run(str(rig), verb, str(path), inject=f"{call}:{fault}:when={nth}")
+        _assert_held(files, rig, content, where)
+        again = Rig(rig).quarantine(os.fsencode(path)) if verb == "quarantine" else Rig(rig).restore()
+        _assert_held(files, rig, content, where)
+        left = sorted(entry.name for entry in files.iterdir())
+        if fault == "signal=KILL" or not run.injected:
             assert again.outcome is Outcome.COMPLETED, f"{where}: {again}"
-            left = sorted(entry.name for entry in files.iterdir())
             assert left == ([] if verb == "quarantine" else ["mal"]), f"{where}: left {left}"
             if verb == "restore":
                 assert replace(seen(path), atime_ns=before.atime_ns) == before, where
-            if status == 0:
-                break
-            hit += 1
         else:
-            pytest.fail(f"{call}: the sweep never came to its end")
-    return hit
+            assert left in ([], ["mal"]), f"{where}: left {left}"
+        if not run.injected:
+            assert run.status == 0, f"{where}: {run}"
+        shutil.rmtree(site)
+        return run.injected
 
-
-@pytest.mark.parametrize("verb", ["quarantine", "restore"])
-def test_killed_at_any_call_that_changes_the_disk_nothing_is_lost(
-    verb: str, tmp_path: Path, require: Callable[..., None]
-) -> None:
-    require("strace", "it kills the driver at each system call")
-    points = _sweep(verb, tmp_path, "signal=KILL")
-    print(f"\n{verb}: killed at {points} points, lost 0, half done 0")
+    with TracedDriver("tests.drivers.quarantine", tmp_path) as driver:
+        points = sweep(_CALLS, once, most=40)
+    print(f"\n{verb} {fault}: {points} faults in system calls, lost 0, half done 0")
     assert points >= 10, "the sweep did not reach the steps"
+
+
+def _assert_held(files: Path, rig: Path, content: bytes, where: str) -> None:
+    """The original, under its name or parked, or a verified object; never half a file."""
+    held = copies(files, rig / "vault", content)
+    assert held, f"{where}: the content is nowhere"
+    for path in (files / "mal", *files.glob(".douse*/file")):
+        assert not path.exists() or path.read_bytes() == content, f"{where}: {path} is half a file"
+    if held == ["object"]:
+        vault = Rig(rig).vault
+        manifest = vault.manifest(TAKE)
+        assert manifest is not None, where
+        file = vault.hold_for_quarantine(manifest, None)
+        assert file is not None, where
+        file.verify(manifest, deadline_ns=1 << 62)
+        file.close()
 
 
 class _Swapper:
