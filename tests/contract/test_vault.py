@@ -5,7 +5,6 @@ anywhere leaves the original or a verified object."""
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import stat
 import struct
@@ -13,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -477,74 +475,3 @@ def test_a_failure_before_anything_is_stored_gives_the_file_its_name_back(
     ended = rig.quarantine(path)
     assert ended.code == "file_quarantine_error_io_error"
     assert (metadata(path), _leftovers(home)) == (before, [])
-
-
-# --- races ------------------------------------------------------------------------------------------------------------
-
-_EXCHANGER = """
-import ctypes, os, sys
-libc = ctypes.CDLL(None)
-a, b = sys.argv[1].encode(), sys.argv[2].encode()
-print("go", flush=True)
-while True:
-    libc.renameat2(-100, a, -100, b, 2)
-"""
-
-
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("rounds", [200, pytest.param(2000, marks=pytest.mark.faults)])
-def test_exchanging_directories_never_touches_the_protected_file(tmp_path: Path, rounds: int) -> None:
-    """Rounds count only when they got past the binding, to the identity check."""
-    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
-    mine.mkdir()
-    theirs.mkdir()
-    precious = _file(theirs, b"precious")
-    inode = os.stat(precious).st_ino
-    reached = naive = attempts = 0
-    exchanger = subprocess.Popen([sys.executable, "-c", _EXCHANGER, mine, theirs], stdout=subprocess.PIPE)
-    assert exchanger.stdout is not None
-    exchanger.stdout.readline()
-    try:
-        while reached < rounds and attempts < rounds * 20:
-            attempts += 1
-            decoy = b"decoy"
-            _freeze(exchanger)
-            here = theirs if _inode(mine / "x") == inode else mine
-            assert _inode((theirs if here is mine else mine) / "x") == inode, f"round {reached}: it was touched"
-            if not _inode(here / "x"):
-                _file(here, decoy)
-            os.kill(exchanger.pid, signal.SIGCONT)
-            rig = VaultRig(tmp_path / "vaults" / str(attempts))
-            action, job, host = FileQuarantine(), quarantine_job(bytes(mine / "x")), rig.host()
-            try:
-                claim: Any = action.bind(job, host)
-            except (CommandRejected, PermanentFailure):
-                continue
-            if not claim.present or claim.inode == inode:
-                continue
-            reached += 1
-            naive += _inode(mine / "x") == inode
-            action.execute(job, claim, host)
-    finally:
-        exchanger.kill()
-        exchanger.wait()
-        exchanger.stdout.close()
-    left = [d / "x" for d in (mine, theirs) if _inode(d / "x") == inode]
-    assert [found.read_bytes() for found in left] == [b"precious"]
-    assert reached == rounds
-    print(f"{reached} rounds, 0 protected files touched; by path alone {naive} would have hit it")
-
-
-def _freeze(process: subprocess.Popen[bytes]) -> None:
-    """Stopped, and no longer inside a rename."""
-    os.kill(process.pid, signal.SIGSTOP)
-    while "State:\tT" not in Path(f"/proc/{process.pid}/status").read_text("ascii"):
-        pass
-
-
-def _inode(path: Path) -> int:
-    """0 where nothing has the name."""
-    try:
-        return os.lstat(path).st_ino
-    except OSError:
-        return 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections import Counter
@@ -22,6 +21,7 @@ from tests.cells import Cell
 from tests.drivers.acquire import GATHER, KEY, AcquireRig
 from tests.drivers.quarantine import BACK, NOON_NS, TAKE, Rig, naming
 from tests.drivers.traced import TracedDriver, sweep
+from tests.exchanger import Exchanger, inode_of
 from tests.fakes.failpoints import Crash, FakeFailpoints
 from tests.quarantining import copies, litter, seen
 from workers.actions.file_acquire import FileAcquire
@@ -421,16 +421,6 @@ def test_killed_at_any_call_that_changes_the_disk_nothing_is_lost(
 
 # --- root inside, as fast as it can -----------------------------------------------------------------------------------
 
-_EXCHANGER = """
-import ctypes, os, sys
-libc = ctypes.CDLL(None)
-os.chroot(f"/proc/{sys.argv[1]}/root")
-os.chdir("/")
-print("go", flush=True)
-while True:
-    libc.renameat2(-100, b"/tmp/one", -100, b"/tmp/other", 2)
-"""
-
 
 @pytest.mark.parametrize("rounds", [200, pytest.param(2000, marks=pytest.mark.faults)])
 @pytest.mark.parametrize("other", ["directory", "link to the host's path"])
@@ -449,17 +439,8 @@ def test_exchanging_directories_inside_leads_nowhere(plain: Cell, other: str, ro
         plain.path("/tmp/other").symlink_to(precious.parent)
     precious.write_bytes(b"precious")
     inode = precious.stat().st_ino
-    exchanger = subprocess.Popen(
-        [sys.executable, "-c", _EXCHANGER, str(plain.inside.pid)], stdout=subprocess.PIPE, env={"PATH": "/bin"}
-    )
-    assert exchanger.stdout is not None
-    exchanger.stdout.readline()
-    try:
+    with Exchanger(Path("/tmp/one"), Path("/tmp/other"), root=f"/proc/{plain.inside.pid}/root") as exchanger:
         counts, naive = _race(plain, exchanger, rig_of(plain, tmp_path / "rig"), inode, rounds)
-    finally:
-        exchanger.kill()
-        exchanger.wait()
-        exchanger.stdout.close()
     if other == "directory":
         assert [path.read_bytes() for path in _holders(plain, inode)] == [b"precious"]
     else:
@@ -469,23 +450,21 @@ def test_exchanging_directories_inside_leads_nowhere(plain: Cell, other: str, ro
     )
 
 
-def _race(
-    plain: Cell, exchanger: subprocess.Popen[bytes], rig: Rig, inode: int, rounds: int
-) -> tuple[Counter[str], int]:
+def _race(plain: Cell, exchanger: Exchanger, rig: Rig, inode: int, rounds: int) -> tuple[Counter[str], int]:
     counts: Counter[str] = Counter()
     action, number, naive = FileQuarantine(), 0, 0
     while counts.total() < rounds:
         number += 1
         assert number < rounds * 50, f"the rounds do not come to the file: {counts}"
-        _freeze(exchanger)
+        exchanger.pause()
         for name in ("one", "other"):
             at = plain.path(f"/tmp/{name}")
-            if at.is_symlink() or _inode(at / "mal") == inode:
+            if at.is_symlink() or inode_of(at / "mal") == inode:
                 continue
             (at / "mal").write_bytes(b"evil")
             for parked in at.glob(".douse-*"):  # of a round whose directory was elsewhere at its end
                 shutil.rmtree(parked)
-        os.kill(exchanger.pid, signal.SIGCONT)
+        exchanger.resume()
         job = rig.quarantine_job(b"/tmp/one/mal", id_from_cause(NOON_NS, "race", str(number)))
         try:
             claim = action.bind(job, rig.host)
@@ -493,7 +472,7 @@ def _race(
             continue
         if isinstance(claim, AbsentFile) or claim.inode == inode:
             continue
-        naive += _inode(plain.path("/tmp/one") / "mal") == inode
+        naive += inode_of(plain.path("/tmp/one") / "mal") == inode
         try:
             said = action.execute(job, claim, rig.host).code.rpartition("_error_")[2]
         except WorkerError as error:
@@ -503,22 +482,7 @@ def _race(
 
 
 def _holders(plain: Cell, inode: int) -> list[Path]:
-    return [p for p in (plain.path("/tmp/one/mal"), plain.path("/tmp/other/mal")) if _inode(p) == inode]
-
-
-def _inode(path: Path) -> int:
-    """By following links as a plain call does; 0 where nothing is."""
-    try:
-        return path.stat().st_ino
-    except OSError:
-        return 0
-
-
-def _freeze(process: subprocess.Popen[bytes]) -> None:
-    """Stopped, and no longer inside a rename."""
-    os.kill(process.pid, signal.SIGSTOP)
-    while "State:\tT" not in Path(f"/proc/{process.pid}/status").read_text("ascii"):
-        pass
+    return [p for p in (plain.path("/tmp/one/mal"), plain.path("/tmp/other/mal")) if inode_of(p) == inode]
 
 
 def test_nothing_is_left_behind(cell: Cell, tmp_path: Path) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import tempfile
-import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +14,7 @@ import pytest
 
 from tests.drivers.quarantine import NOON_NS, TAKE, Rig
 from tests.drivers.traced import TracedDriver, sweep
+from tests.exchanger import Exchanger, inode_of
 from tests.quarantining import copies, seen
 from workers.actions.file_quarantine import FileQuarantine
 from workers.domain.errors import WorkerError, reason_of
@@ -40,7 +39,6 @@ _CALLS = (
     "pwrite64",
 )
 """What the driver changes the disk with; which of them a Python build uses for one thing differs."""
-_RENAME_EXCHANGE = 2
 
 
 @pytest.mark.parametrize("verb", ["quarantine", "restore"])
@@ -110,81 +108,49 @@ def _assert_held(files: Path, rig: Path, content: bytes, where: str) -> None:
         file.close()
 
 
-class _Swapper:
-    """Exchanges two directories as fast as it can while it is let."""
-
-    def __init__(self, one: Path, other: Path) -> None:
-        self._names = (os.fsencode(one), os.fsencode(other))
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._go, self._idle, self._over = threading.Event(), threading.Event(), False
-        self._thread = threading.Thread(target=self._swap, daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> None:
-        self._idle.clear()
-        self._go.set()
-
-    def __exit__(self, *_: object) -> None:
-        self._go.clear()
-        self._idle.wait()
-
-    def close(self) -> None:
-        self._over = True
-        self._go.set()
-        self._thread.join()
-
-    def _swap(self) -> None:
-        while not self._over:
-            while self._go.is_set() and not self._over:
-                at = ctypes.c_int(-100)
-                self._libc.renameat2(at, self._names[0], at, self._names[1], ctypes.c_uint(_RENAME_EXCHANGE))
-            self._idle.set()
-            self._go.wait()
-
-
 @pytest.mark.parametrize("rounds", [2000])
 def test_a_directory_exchanged_underneath_never_costs_another_file(rounds: int, tmp_path: Path) -> None:
-    """An attacker who owns the directories swaps, as fast as he can, the one that holds the claimed file with one that
-    holds, under the same name, a file that must not be touched."""
+    """An attacker who owns both directories exchanges, as fast as possible, the one that holds the claimed file with
+    one that holds, under the same name, a file that must not be touched. Every round begins with a bound claim, so the
+    identity check decides each."""
     shared = Path("/dev/shm") if Path("/dev/shm").is_dir() else tmp_path
     with tempfile.TemporaryDirectory(dir=shared) as directory:
-        counts = _race(Path(directory), rounds)
-    print(f"\n{rounds} rounds that came to the file, protected file touched 0: {dict(counts)}")
-    assert counts["target_changed"] + counts["kept"], "the race was never on"
+        counts, naive = _race(Path(directory), rounds)
+    print(f"\n{rounds} rounds, protected file touched 0: {dict(counts)}; by path alone {naive} would have touched it")
+    assert counts.total() == rounds
+    assert counts["target_changed"]
+    assert naive, "the race was never on"
 
 
-def _race(top: Path, rounds: int) -> Counter[str]:
+def _race(top: Path, rounds: int) -> tuple[Counter[str], int]:
     one, other = top / "one", top / "other"
     for directory in (one, other):
         directory.mkdir()
-    precious = other / "mal"
-    precious.write_bytes(b"precious")
-    inode = precious.stat().st_ino
+    (other / "mal").write_bytes(b"precious")
+    inode = inode_of(other / "mal")
     rig, action = Rig(top / "rig"), FileQuarantine()
     counts: Counter[str] = Counter()
-    swapper = _Swapper(one, other)
-    number = 0
-    try:
-        while counts.total() < rounds:
-            number += 1
-            assert number < rounds * 50, f"the rounds do not come to the file: {counts}"
-            evil = one if not (one / "mal").exists() or (one / "mal").stat().st_ino != inode else other
+    naive = 0
+    with Exchanger(one, other) as exchanger:
+        for number in range(rounds):
+            exchanger.pause()
+            evil = one if inode_of(one / "mal") != inode else other
+            for directory in (one, other):
+                for parked in directory.glob(".douse-*"):  # of a round whose directory was elsewhere at its end
+                    shutil.rmtree(parked)
             target = evil / "mal"
             target.write_bytes(b"evil")
             job = rig.quarantine_job(os.fsencode(target), id_from_cause(NOON_NS, "race", str(number)))
             claim = action.bind(job, rig.host)
-            with swapper:
-                try:
-                    said = action.execute(job, claim, rig.host).code.rpartition("_error_")[2]
-                except WorkerError as error:
-                    said = reason_of(error)
-            left = [place / "mal" for place in (one, other) if (place / "mal").exists()]
-            kept = [path for path in left if path.stat().st_ino == inode]
-            assert len(kept) == 1, f"round {number}: {said}: the protected file lost its name"
-            assert kept[0].read_bytes() == b"precious", f"round {number}: {said}"
-            counts["kept" if said.startswith("file_quarantine_success") else said] += 1
-            for path in top.glob("*/.douse-*"):  # a file whose directory was elsewhere when it was to be removed
-                shutil.rmtree(path)
-    finally:
-        swapper.close()
-    return counts
+            exchanger.resume()
+            naive += inode_of(target) == inode
+            try:
+                outcome = action.execute(job, claim, rig.host).code.rpartition("_error_")[2]
+            except WorkerError as error:
+                outcome = reason_of(error)
+            exchanger.pause()
+            left = [path for path in (one / "mal", other / "mal") if inode_of(path) == inode]
+            assert len(left) == 1, f"round {number}: {outcome}: the protected file lost its name"
+            assert left[0].read_bytes() == b"precious", f"round {number}: {outcome}"
+            counts["taken" if outcome.startswith("file_quarantine_success") else outcome] += 1
+    return counts, naive
