@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 SIDE_BY_SIDE := --numprocesses auto --dist worksteal
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 
-.PHONY: help install demo up fmt lint check kafka seaweedfs test faults bench lock wheel docs clean
+.PHONY: help install demo up fmt lint check kafka seaweedfs test faults bench lock wheel stubs docs clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -82,6 +82,9 @@ lock: ## resolve the ranges of pyproject.toml anew into constraints.txt
 
 wheel: $(STAMP) ## build the wheel into dist/
 	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null && ls -1 dist/*.whl
+
+stubs: $(STAMP) ## generate the modules that are derived from .proto files
+	@$(BIN)/python -m tests.stubs
 
 docs: $(STAMP) ## make the documents that are derived from data anew
 	@$(BIN)/python -m tests.documents

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
+from google.protobuf.message import Message
 
+from tests.containerd import kubelet_pb2
 from tests.engines import DEAF, DaemonRig, rootfs
-from workers.host.containers.cri.proto import messages
 
 _KUBELET: Final = Path(__file__).with_name("kubelet.proto")
 _SERVICE: Final = "/runtime.v1.RuntimeService/"
@@ -48,7 +49,6 @@ class ContainerdRig(DaemonRig):
     """containerd and its CRI."""
 
     def __init__(self, directory: Path) -> None:
-        self._kinds = messages(_KUBELET)
         self._attempts = itertools.count()
         (directory / "config.toml").write_text(_CONFIG.format(at=directory), encoding="utf-8")
         super().__init__("containerd", directory)
@@ -67,14 +67,14 @@ class ContainerdRig(DaemonRig):
 
     def log(self, container_id: str) -> Path:
         """Where its runtime says that its log is."""
-        told = self._say("ContainerStatus", "ContainerStatusResponse", container_id=container_id)
-        return Path(told.status.log_path)
+        answer = self._call("ContainerStatus", kubelet_pb2.ContainerStatusResponse, container_id=container_id)
+        return Path(answer.status.log_path)
 
     def rotate(self, container_id: str, when: str) -> Path:
-        """Move its log away, to the file that is told, and have another begun."""
+        """Move its log away, to the file that is answer, and have another begun."""
         log = self.log(container_id)
         rotated = log.rename(log.with_name(f"{log.name}.{when}"))
-        self._say("ReopenContainerLog", "Nothing", container_id=container_id)
+        self._call("ReopenContainerLog", kubelet_pb2.Nothing, container_id=container_id)
         return rotated
 
     def run(
@@ -92,7 +92,9 @@ class ContainerdRig(DaemonRig):
 
     def pod(self, labels: Mapping[str, str] | None = None) -> str:
         """A pod's sandbox; its whole id."""
-        return str(self._say("RunPodSandbox", "RunPodSandboxResponse", config=self._pod(labels)).pod_sandbox_id)
+        return str(
+            self._call("RunPodSandbox", kubelet_pb2.RunPodSandboxResponse, config=self._pod(labels)).pod_sandbox_id
+        )
 
     def join(
         self,
@@ -108,7 +110,7 @@ class ContainerdRig(DaemonRig):
         attempt = next(self._attempts)
         log = f"{name}/{attempt}.log"
         (self.logs / log).parent.mkdir(parents=True, exist_ok=True)
-        config = self._kinds["ContainerConfig"](
+        config = kubelet_pb2.ContainerConfig(
             metadata={"name": name, "attempt": attempt},
             image={"image": _BUSYBOX},
             command=list(command),
@@ -117,37 +119,39 @@ class ContainerdRig(DaemonRig):
             tty=tty,
             linux={"security_context": {"namespace_options": {"network": 2, "pid": 1}}},
         )
-        made = self._say(
+        made = self._call(
             "CreateContainer",
-            "CreateContainerResponse",
+            kubelet_pb2.CreateContainerResponse,
             pod_sandbox_id=sandbox_id,
             config=config,
             sandbox_config=self._pod({}),
         )
-        self._say("StartContainer", "Nothing", container_id=made.container_id)
+        self._call("StartContainer", kubelet_pb2.Nothing, container_id=made.container_id)
         return str(made.container_id)
 
     def remove(self, container_id: str) -> None:
         """Without a trace of the container; its pod stays."""
-        self._say("RemoveContainer", "Nothing", container_id=container_id)
+        self._call("RemoveContainer", kubelet_pb2.Nothing, container_id=container_id)
 
     def state(self, container_id: str) -> str:
-        """In CRI's word."""
-        told = self._say("ContainerStatus", "ContainerStatusResponse", container_id=container_id)
-        return ("created", "running", "exited", "unknown")[told.status.state]
+        """CRI's word for its state."""
+        answer = self._call("ContainerStatus", kubelet_pb2.ContainerStatusResponse, container_id=container_id)
+        return ("created", "running", "exited", "unknown")[answer.status.state]
 
     def pid(self, container_id: str) -> int:
         """Its init."""
-        told = self._say("ContainerStatus", "ContainerStatusResponse", container_id=container_id, verbose=True)
-        return int(json.loads(told.info["info"])["pid"])
+        answer = self._call(
+            "ContainerStatus", kubelet_pb2.ContainerStatusResponse, container_id=container_id, verbose=True
+        )
+        return int(json.loads(answer.info["info"])["pid"])
 
     def clear(self) -> None:
         """Remove every pod."""
-        for each in self._say("ListPodSandbox", "ListPodSandboxResponse").items:
+        for each in self._call("ListPodSandbox", kubelet_pb2.ListPodSandboxResponse).items:
             for task in self.tasks("paused"):
                 self.ctr("tasks", "resume", task)
-            self._say("StopPodSandbox", "Nothing", pod_sandbox_id=each.id)
-            self._say("RemovePodSandbox", "Nothing", pod_sandbox_id=each.id)
+            self._call("StopPodSandbox", kubelet_pb2.Nothing, pod_sandbox_id=each.id)
+            self._call("RemovePodSandbox", kubelet_pb2.Nothing, pod_sandbox_id=each.id)
 
     def tasks(self, state: str) -> list[str]:
         """The ids of containerd's own tasks in a state: an oracle beside our own reading."""
@@ -163,7 +167,7 @@ class ContainerdRig(DaemonRig):
 
     def _pod(self, labels: Mapping[str, str] | None) -> Any:
         number = next(self._attempts)
-        return self._kinds["PodSandboxConfig"](
+        return kubelet_pb2.PodSandboxConfig(
             metadata={"name": f"pod{number}", "uid": f"u{number}", "namespace": "default"},
             log_directory=str(self.logs),
             labels=dict(labels or {}),
@@ -172,19 +176,19 @@ class ContainerdRig(DaemonRig):
 
     def _answers(self) -> bool:
         try:
-            self._say("ListContainers", "ListContainersResponse", timeout_s=2)
+            self._call("ListContainers", kubelet_pb2.ListContainersResponse, timeout_s=2)
         except grpc.RpcError:
             return False
         return True
 
-    def _say(self, method: str, reply: str, *, timeout_s: float = 60, **request: Any) -> Any:
+    def _call(self, method: str, reply: type[Message], *, timeout_s: float = 60, **request: Any) -> Any:
         with self._channel() as channel:
             call: grpc.UnaryUnaryMultiCallable[Any, Any] = channel.unary_unary(
                 _SERVICE + method,
                 request_serializer=lambda message: message.SerializeToString(),
-                response_deserializer=self._kinds[reply].FromString,
+                response_deserializer=reply.FromString,
             )
-            return call(self._kinds[f"{method}Request"](**request), timeout=timeout_s)
+            return call(getattr(kubelet_pb2, f"{method}Request")(**request), timeout=timeout_s)
 
     @contextlib.contextmanager
     def _channel(self) -> Iterator[grpc.Channel]:

@@ -11,14 +11,13 @@ from typing import NamedTuple, Protocol
 
 import pytest
 
+from tests import runtimes
 from tests.containerd.rig import ContainerdRig
 from tests.engines import EngineRig, until
 from tests.fakes.clock import FakeClock
 from tests.fakes.containers import FakeContainer, FakeContainers, Written
 from workers.domain.errors import PermanentFailure, TransientFailure
 from workers.domain.targets.container import ContainerRef
-from workers.host.containers.cri import CriContainers
-from workers.host.containers.docker import EngineContainers
 from workers.host.containers.kernel import KernelContainers
 from workers.host.containers.ports import Containers
 from workers.system.clock import SystemClock
@@ -73,7 +72,7 @@ class FakeStage:
 class RealStage:
     def __init__(self, rig: EngineRig) -> None:
         self.rig = rig
-        self.containers = EngineContainers([str(rig.socket)], clock=SystemClock(), timeout_s=20)
+        self.containers = runtimes.engines(rig.socket, call_s=20)
 
     def run(self, script: str, written: Sequence[Written]) -> ContainerRef:
         container_id = self.rig.run(command=("sh", "-c", script))
@@ -82,14 +81,14 @@ class RealStage:
         return facts.ref
 
     def end(self, ref: ContainerRef) -> None:
-        assert self.containers.kill(ref) is None
+        assert self.containers.open(ref).kill() is None
         until(lambda: self.rig.state(ref.id) in ("exited", "stopped"))
 
     def remove(self, ref: ContainerRef) -> None:
         self.rig.remove(ref.id)
 
     def away(self) -> None:
-        self.containers = EngineContainers([str(self.rig.directory / "none.sock")], clock=SystemClock())
+        self.containers = runtimes.engines(self.rig.directory / "none.sock")
 
     def at_a_terminal(self, script: str) -> ContainerRef:
         with self.rig.client() as client:
@@ -100,13 +99,13 @@ class RealStage:
         return facts.ref
 
     def hasty(self) -> Containers:
-        return EngineContainers([str(self.rig.socket)], clock=SystemClock(), timeout_s=0.5)
+        return runtimes.engines(self.rig.socket, call_s=0.5)
 
 
 class CriStage:
     def __init__(self, rig: ContainerdRig) -> None:
         self.rig = rig
-        self.containers = CriContainers([str(rig.socket)], clock=SystemClock(), timeout_s=20)
+        self.containers = runtimes.cri(rig.socket, call_s=20)
 
     def run(self, script: str, written: Sequence[Written]) -> ContainerRef:
         ref = self._run(script)
@@ -114,20 +113,20 @@ class CriStage:
         return ref
 
     def end(self, ref: ContainerRef) -> None:
-        assert self.containers.kill(ref) is None
+        assert self.containers.open(ref).kill() is None
         until(lambda: self.rig.state(ref.id) == "exited")
 
     def remove(self, ref: ContainerRef) -> None:
         self.rig.remove(ref.id)
 
     def away(self) -> None:
-        self.containers = CriContainers([str(self.rig.directory / "none.sock")], clock=SystemClock())
+        self.containers = runtimes.cri(self.rig.directory / "none.sock")
 
     def at_a_terminal(self, script: str) -> ContainerRef:
         return self._run(script, tty=True)
 
     def hasty(self) -> Containers:
-        return CriContainers([str(self.rig.socket)], clock=SystemClock(), timeout_s=0.5)
+        return runtimes.cri(self.rig.socket, call_s=0.5)
 
     def _run(self, script: str, *, tty: bool = False) -> ContainerRef:
         (facts,) = self.containers.find(self.rig.run(command=("sh", "-c", script), tty=tty))
@@ -139,7 +138,7 @@ Real = RealStage | CriStage
 
 def log(containers: Containers, ref: ContainerRef, *, tail: int = 0, since_ns: int = 0) -> list[Line]:
     """The whole of it."""
-    found = [_LINE.fullmatch(piece) for piece in containers.logs(ref, tail=tail, since_ns=since_ns)]
+    found = [_LINE.fullmatch(piece) for piece in containers.open(ref).logs(tail=tail, since_ns=since_ns)]
     assert None not in found
     return [Line(each[1], each[2].decode(), each[3] == b"F", each[4]) for each in found if each is not None]
 
@@ -230,7 +229,7 @@ def test_what_is_gone_or_away_may_be_asked_again(stage: Stage) -> None:
 
 def test_whoever_has_enough_closes_it(stage: Stage) -> None:
     ref = stage.run("for i in 1 2 3 4 5; do echo $i; done; sleep 1000", written(*"12345"))
-    lines = stage.containers.logs(ref, tail=0, since_ns=0)
+    lines = stage.containers.open(ref).logs(tail=0, since_ns=0)
     next(lines)
     lines.close()
     assert len(log(stage.containers, ref)) == 5
@@ -312,5 +311,5 @@ def test_one_without_a_log_and_a_pods_sandbox_have_none(cri: CriStage) -> None:
 def test_the_kernel_has_no_logs_and_says_so() -> None:
     kernel = KernelContainers(clock=SystemClock())
     with pytest.raises(PermanentFailure) as caught:
-        kernel.logs(ContainerRef("kernel:", "a" * 64), tail=0, since_ns=0)
+        kernel.open(ContainerRef("kernel:", "a" * 64)).logs(tail=0, since_ns=0)
     assert caught.value.reason == "logs_unsupported"

@@ -14,10 +14,10 @@ from tests.containerd.rig import ContainerdRig
 from tests.engines import DEAF, PATIENT, EngineRig
 from tests.fakes.clock import FakeClock
 from tests.fakes.containers import FakeContainer, FakeContainers
+from tests.runtimes import cri, engines
+from workers.actions.base import container_end
 from workers.domain.errors import TransientFailure
 from workers.domain.targets.container import ContainerFacts, ContainerRef, ContainerState, RestartPolicy
-from workers.host.containers.cri import CriContainers
-from workers.host.containers.docker import EngineContainers
 from workers.host.containers.ports import Containers
 from workers.system.clock import SystemClock
 
@@ -72,7 +72,7 @@ class RealStage:
     def __init__(self, rig: EngineRig) -> None:
         self.rig = rig
         self.has_update = rig.has_update
-        self.containers = EngineContainers([str(rig.socket)], clock=SystemClock())
+        self.containers = engines(rig.socket)
 
     def run(self, *, policy: str = "", name: str = "", auto_remove: bool = False, deaf: bool = True) -> str:
         command = DEAF if deaf else PATIENT
@@ -82,7 +82,7 @@ class RealStage:
         self.rig.remove(container_id)
 
     def deaf(self) -> Containers:
-        return EngineContainers([str(self.rig.directory / "none.sock")], clock=SystemClock())
+        return engines(self.rig.directory / "none.sock")
 
 
 class CriStage:
@@ -91,7 +91,7 @@ class CriStage:
 
     def __init__(self, rig: ContainerdRig) -> None:
         self.rig = rig
-        self.containers = CriContainers([str(rig.socket)], clock=SystemClock())
+        self.containers = cri(rig.socket)
 
     def run(self, *, policy: str = "", name: str = "", auto_remove: bool = False, deaf: bool = True) -> str:
         return self.rig.run(name=name or "web", command=DEAF if deaf else PATIENT)
@@ -100,7 +100,7 @@ class CriStage:
         self.rig.remove(container_id)
 
     def deaf(self) -> Containers:
-        return CriContainers([str(self.rig.directory / "none.sock")], clock=SystemClock())
+        return cri(self.rig.directory / "none.sock")
 
 
 @pytest.fixture(params=["fake", "docker", "podman", "containerd"])
@@ -109,9 +109,9 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
         yield FakeStage()
         return
     if request.param == "containerd":
-        cri = request.getfixturevalue("containerd")
-        yield CriStage(cri)
-        cri.clear()
+        containerd = request.getfixturevalue("containerd")
+        yield CriStage(containerd)
+        containerd.clear()
         return
     rig = request.getfixturevalue(f"{request.param}_engine")
     yield RealStage(rig)
@@ -124,9 +124,14 @@ def seen(stage: Stage, container_id: str) -> ContainerFacts:
 
 
 def after(stage: Stage, facts: ContainerFacts) -> ContainerFacts:
-    found = stage.containers.inspect(facts.ref)
+    found = stage.containers.open(facts.ref).inspect()
     assert found is not None
     return found
+
+
+def await_end(stage: Stage, facts: ContainerFacts, *, timeout_s: float) -> ContainerFacts | None:
+    container, started_at_ns = stage.containers.open(facts.ref), facts.started_at_ns
+    return container_end.await_end(container, SystemClock(), started_at_ns=started_at_ns, timeout_s=timeout_s)
 
 
 def test_a_running_container_is_found_by_its_id_and_by_twelve_digits_of_it(stage: Stage) -> None:
@@ -147,7 +152,7 @@ def test_what_no_runtime_has_is_not_found(stage: Stage) -> None:
     other = "f" * 64 if container_id[0] != "f" else "0" * 64
     assert list(stage.containers.find(other)) == []
     assert list(stage.containers.find(other[:12])) == []
-    assert stage.containers.inspect(ContainerRef(seen(stage, container_id).ref.runtime, other)) is None
+    assert stage.containers.open(ContainerRef(seen(stage, container_id).ref.runtime, other)).inspect() is None
 
 
 def test_a_name_is_never_an_id(stage: Stage) -> None:
@@ -166,36 +171,36 @@ def test_a_container_named_like_the_id_of_another_does_not_hide_it(stage: Stage)
 
 def test_a_killed_container_has_ended_and_keeps_its_run(stage: Stage) -> None:
     facts = seen(stage, stage.run())
-    assert stage.containers.kill(facts.ref) is None
-    ended = stage.containers.await_end(facts.ref, started_at_ns=facts.started_at_ns, timeout_s=60)
+    assert stage.containers.open(facts.ref).kill() is None
+    ended = await_end(stage, facts, timeout_s=60)
     assert ended is not None
     assert (ended.state, ended.alive, ended.pid) == (ContainerState.ENDED, False, 0)
     assert ended.started_at_ns == facts.started_at_ns
-    refused = stage.containers.kill(facts.ref)
+    refused = stage.containers.open(facts.ref).kill()
     assert (refused is None) == stage.kills_the_dead
     assert after(stage, facts) == ended
 
 
 def test_a_container_that_is_removed_at_its_end_is_gone(stage: Stage) -> None:
     facts = seen(stage, stage.run(auto_remove=True))
-    assert stage.containers.kill(facts.ref) is None
+    assert stage.containers.open(facts.ref).kill() is None
     for _ in range(100):  # removal comes a moment after the end
-        ended = stage.containers.await_end(facts.ref, started_at_ns=facts.started_at_ns, timeout_s=60)
+        ended = await_end(stage, facts, timeout_s=60)
         if ended is None:
             break
         assert not ended.alive
         if not stage.has_auto_remove:
             stage.remove(facts.ref.id)
-    assert stage.containers.inspect(facts.ref) is None
-    assert stage.containers.kill(facts.ref) is not None
+    assert stage.containers.open(facts.ref).inspect() is None
+    assert stage.containers.open(facts.ref).kill() is not None
 
 
 def test_a_stopped_container_starts_into_another_run(stage: Stage) -> None:
     facts = seen(stage, stage.run(deaf=False))
-    assert stage.containers.stop(facts.ref, grace_s=30) is None
+    assert stage.containers.open(facts.ref).stop(grace_s=30) is None
     assert not after(stage, facts).alive
-    assert stage.containers.stop(facts.ref, grace_s=1) is None
-    refused = stage.containers.start(facts.ref)
+    assert stage.containers.open(facts.ref).stop(grace_s=1) is None
+    refused = stage.containers.open(facts.ref).start()
     assert (refused is None) == stage.has_start
     again = after(stage, facts)
     assert again.alive == stage.has_start
@@ -203,47 +208,47 @@ def test_a_stopped_container_starts_into_another_run(stage: Stage) -> None:
         assert not refused.may_pass
         return
     assert again.started_at_ns > facts.started_at_ns
-    assert stage.containers.start(facts.ref) is None
+    assert stage.containers.open(facts.ref).start() is None
     assert after(stage, facts) == again
 
 
 def test_a_paused_container_is_paused_until_it_is_not(stage: Stage) -> None:
     facts = seen(stage, stage.run())
-    assert stage.containers.unpause(facts.ref) is not None
-    assert stage.containers.pause(facts.ref) is None
+    assert stage.containers.open(facts.ref).unpause() is not None
+    assert stage.containers.open(facts.ref).pause() is None
     paused = after(stage, facts)
     assert paused == replace(facts, state=ContainerState.PAUSED)
-    assert stage.containers.pause(facts.ref) is not None
-    assert stage.containers.unpause(facts.ref) is None
+    assert stage.containers.open(facts.ref).pause() is not None
+    assert stage.containers.open(facts.ref).unpause() is None
     assert after(stage, facts) == facts
-    assert stage.containers.unpause(facts.ref) is not None
+    assert stage.containers.open(facts.ref).unpause() is not None
     assert after(stage, facts) == facts
 
 
 def test_a_paused_container_can_be_killed(stage: Stage) -> None:
     facts = seen(stage, stage.run())
-    assert stage.containers.pause(facts.ref) is None
-    assert stage.containers.kill(facts.ref) is None
-    ended = stage.containers.await_end(facts.ref, started_at_ns=facts.started_at_ns, timeout_s=60)
+    assert stage.containers.open(facts.ref).pause() is None
+    assert stage.containers.open(facts.ref).kill() is None
+    ended = await_end(stage, facts, timeout_s=60)
     assert ended is not None
     assert not ended.alive
 
 
 def test_a_restart_policy_is_changed_where_the_runtime_can(stage: Stage) -> None:
     facts = seen(stage, stage.run(policy="always"))
-    refused = stage.containers.restrain(facts.ref, RestartPolicy())
+    refused = stage.containers.open(facts.ref).restrain(RestartPolicy())
     assert (refused is None) == stage.has_update
     assert after(stage, facts).policy.restarts == (stage.has_policy and not stage.has_update)
     if stage.has_update:
         wanted = RestartPolicy("on-failure", 3)
-        assert stage.containers.restrain(facts.ref, wanted) is None
+        assert stage.containers.open(facts.ref).restrain(wanted) is None
         assert after(stage, facts).policy == wanted
     assert after(stage, facts).started_at_ns == facts.started_at_ns
 
 
 def test_waiting_for_an_end_that_does_not_come_tells_what_is(stage: Stage) -> None:
     facts = seen(stage, stage.run())
-    assert stage.containers.await_end(facts.ref, started_at_ns=facts.started_at_ns, timeout_s=0.05) == facts
+    assert await_end(stage, facts, timeout_s=0.05) == facts
 
 
 def test_where_nobody_listens_looking_fails_for_now(stage: Stage) -> None:

@@ -13,6 +13,7 @@ from tests.containerd.rig import ContainerdRig
 from tests.engines import DockerRig, until
 from tests.victims import Victims, victims
 from workers.actions.base.container import claim_on_run
+from workers.actions.base.container_end import await_end
 from workers.domain.targets.container import ContainerFacts, ContainerState
 from workers.host.containers.kernel import KernelContainers
 from workers.system.clock import SystemClock
@@ -73,13 +74,14 @@ def test_a_container_is_known_by_its_cgroups_name_and_killed_with_all_that_is_in
     groups.put(groups.make("pods"), bystander)
     facts = the_one(containers, ID[:12])
     assert (facts.ref.id, facts.pid, facts.owner, facts.state) == (ID, init, 0, ContainerState.RUNNING)
-    assert containers.inspect(facts.ref) == facts
-    assert containers.kill(facts.ref) is None
-    assert containers.await_end(facts.ref, started_at_ns=facts.started_at_ns, timeout_s=10) is None
+    assert containers.open(facts.ref).inspect() == facts
+    assert containers.open(facts.ref).kill() is None
+    container = containers.open(facts.ref)
+    assert await_end(container, SystemClock(), started_at_ns=facts.started_at_ns, timeout_s=10) is None
     assert started.dead_within(init, 10)
     assert started.dead_within(child, 10)
     assert started.alive(bystander)
-    assert containers.kill(facts.ref) is not None
+    assert containers.open(facts.ref).kill() is not None
     assert list(containers.find(ID)) == []
 
 
@@ -89,16 +91,16 @@ def test_it_stands_still_until_it_is_thawed_and_a_kill_does_not_wait_for_that(
     pid = started.spawn()
     groups.put(groups.make(f"docker/{ID}"), pid)
     facts = the_one(containers)
-    assert containers.unpause(facts.ref) is not None
-    assert containers.pause(facts.ref) is None
-    paused = containers.inspect(facts.ref)
+    assert containers.open(facts.ref).unpause() is not None
+    assert containers.open(facts.ref).pause() is None
+    paused = containers.open(facts.ref).inspect()
     assert paused is not None
     assert paused.state is ContainerState.PAUSED
-    assert containers.pause(facts.ref) is not None
-    assert containers.unpause(facts.ref) is None
-    assert containers.inspect(facts.ref) == facts
-    assert containers.pause(facts.ref) is None
-    assert containers.kill(facts.ref) is None
+    assert containers.open(facts.ref).pause() is not None
+    assert containers.open(facts.ref).unpause() is None
+    assert containers.open(facts.ref).inspect() == facts
+    assert containers.open(facts.ref).pause() is None
+    assert containers.open(facts.ref).kill() is None
     assert started.dead_within(pid, 10)
 
 
@@ -109,7 +111,7 @@ def test_what_forks_without_end_is_killed(containers: KernelContainers, groups: 
     facts = the_one(containers)
     started.tell(forker)
     assert started.dead_within(forker, 10), "its first parent has ended"
-    assert containers.kill(facts.ref) is None
+    assert containers.open(facts.ref).kill() is None
     assert (at / "cgroup.procs").read_text() == ""
 
 
@@ -127,11 +129,12 @@ def test_a_new_run_of_it_is_not_touched(containers: KernelContainers, groups: Cg
     started.end(first)
     at.rmdir()
     groups.put(groups.make(f"docker/{ID}"), second)
-    now = containers.inspect(facts.ref)
+    now = containers.open(facts.ref).inspect()
     assert now is not None
     assert not claim_on_run(facts).is_run_of(now)
-    for call in (containers.kill, containers.pause, containers.unpause):
-        assert call(facts.ref) is not None
+    container = containers.open(facts.ref)
+    for call in (container.kill, container.pause, container.unpause):
+        assert call() is not None
     assert started.alive(second)
     assert the_one(containers).state is ContainerState.RUNNING
 
@@ -143,10 +146,10 @@ def test_when_its_oldest_process_ends_the_run_goes_on(
     groups.put(groups.make(f"docker/{ID}"), first, second)
     facts = the_one(containers)
     started.end(first)
-    now = containers.inspect(facts.ref)
+    now = containers.open(facts.ref).inspect()
     assert now is not None
     assert claim_on_run(facts).is_run_of(now)
-    assert containers.kill(facts.ref) is None
+    assert containers.open(facts.ref).kill() is None
     assert started.dead_within(second, 10)
 
 
@@ -154,7 +157,7 @@ def test_this_worker_is_never_in_what_is_killed(groups: Cgroups, started: Victim
     ours = started.spawn()
     containers = KernelContainers(clock=SystemClock(), own_line=lambda: (ours,))
     groups.put(groups.make(f"docker/{ID}"), ours, started.spawn())
-    refused = containers.kill(the_one(containers).ref)
+    refused = containers.open(the_one(containers).ref).kill()
     assert refused is not None
     assert "this worker" in refused.message
     assert started.alive(ours)
@@ -163,8 +166,8 @@ def test_this_worker_is_never_in_what_is_killed(groups: Cgroups, started: Victim
 def test_only_its_runtime_can_do_the_rest(containers: KernelContainers, groups: Cgroups, started: Victims) -> None:
     groups.put(groups.make(f"docker/{ID}"), started.spawn())
     facts = the_one(containers)
-    refusals = [containers.stop(facts.ref, grace_s=0), containers.start(facts.ref)]
-    refusals.append(containers.restrain(facts.ref, facts.policy))
+    refusals = [containers.open(facts.ref).stop(grace_s=0), containers.open(facts.ref).start()]
+    refusals.append(containers.open(facts.ref).restrain(facts.policy))
     assert all(refused is not None and not refused.may_pass for refused in refusals)
     assert list(containers.runtimes()) == []
 
@@ -181,11 +184,11 @@ def test_a_users_copy_of_an_id_neither_hides_the_systems_container_nor_is_killed
     groups.put(groups.make(f"alice/docker-{ID}.scope", ALICE, ALICE), copy)
     facts = the_one(containers, ID[:12])
     assert (facts.ref.id, facts.pid, facts.owner) == (ID, real, 0)
-    assert containers.kill(facts.ref) is None
+    assert containers.open(facts.ref).kill() is None
     assert started.dead_within(real, 10)
     assert started.alive(copy)
     assert started.alive(near)
-    assert containers.inspect(facts.ref) is None, "the copy does not make the dead one a new run"
+    assert containers.open(facts.ref).inspect() is None, "the copy does not make the dead one a new run"
 
 
 def test_a_users_own_container_is_found_and_no_other_users_copy_makes_it_ambiguous(
@@ -197,7 +200,7 @@ def test_a_users_own_container_is_found_and_no_other_users_copy_makes_it_ambiguo
     groups.put(groups.make("alice/terminal", ALICE, ALICE), bystander)
     facts = the_one(containers)
     assert facts.owner != 0
-    assert containers.kill(facts.ref) is None
+    assert containers.open(facts.ref).kill() is None
     assert started.dead_within(hers, 10)
     assert started.dead_within(his, 10), "who calls his own so, is meant too"
     assert started.alive(bystander)
@@ -212,10 +215,10 @@ def test_a_user_who_moves_his_processes_to_another_cgroup_of_that_id_saves_nothi
     facts = the_one(containers)
     groups.put(groups.make(f"alice/again/libpod-{ID}.scope", ALICE, ALICE, ALICE), pid)
     first.rmdir()
-    now = containers.inspect(facts.ref)
+    now = containers.open(facts.ref).inspect()
     assert now is not None
     assert claim_on_run(facts).is_run_of(now)
-    assert containers.kill(facts.ref) is None
+    assert containers.open(facts.ref).kill() is None
     assert started.dead_within(pid, 10)
 
 
@@ -228,15 +231,15 @@ def test_an_id_inside_of_a_container_is_that_containers_own_affair(
     groups.put(groups.make(f"docker/{ID}"), real)
     facts = the_one(containers)
     assert facts.pid == real
-    assert containers.kill(facts.ref) is None
+    assert containers.open(facts.ref).kill() is None
     assert started.alive(inner)
     inside = the_one(containers)  # nobody else has it now: a container in a container
     assert (inside.pid, inside.owner != 0) == (inner, True)
-    assert containers.kill(inside.ref) is None
+    assert containers.open(inside.ref).kill() is None
     assert started.dead_within(inner, 10)
     assert started.alive(outer)
     groups.put(groups.make(f"docker/{OTHER}/docker-{ID}.scope"), started.spawn())
-    assert containers.kill(the_one(containers, OTHER).ref) is None, "and all of it belongs to the outer one"
+    assert containers.open(the_one(containers, OTHER).ref).kill() is None, "and all of it belongs to the outer one"
     assert list(containers.find(ID)) == []
 
 
@@ -263,12 +266,12 @@ def test_dockers_and_containerds_containers_are_known_without_them(
         try:
             facts = the_one(containers, container_id[:12])
             assert (facts.ref.id, facts.pid, facts.owner) == (container_id, rig.pid(container_id), 0)
-            assert containers.pause(facts.ref) is None
-            paused = containers.inspect(facts.ref)
+            assert containers.open(facts.ref).pause() is None
+            paused = containers.open(facts.ref).inspect()
             assert paused is not None
             assert paused.state is ContainerState.PAUSED
-            assert containers.kill(facts.ref) is None
+            assert containers.open(facts.ref).kill() is None
             until(lambda rig=rig, each=container_id: rig.state(each) == "exited")  # type: ignore[misc]
-            assert containers.inspect(facts.ref) is None
+            assert containers.open(facts.ref).inspect() is None
         finally:
             rig.clear()

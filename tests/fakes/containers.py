@@ -30,7 +30,7 @@ class Written:
     error: WorkerError | None = None
 
     def shown(self) -> bytes:
-        """As the port hands it out."""
+        """As the port yields it."""
         when = datetime.fromtimestamp(self.time_ns / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return f"{when} {self.stream} F {self.text}\n".encode()
 
@@ -45,7 +45,7 @@ class FakeContainer:
     immortal: bool = False
     """SIGKILL only waits for it."""
     comes_back: bool = False
-    """Somebody starts it again as soon as it has ended."""
+    """It is started again as soon as it has ended."""
     calls: list[str] = field(default_factory=list)
     written: list[Written] = field(default_factory=list)
 
@@ -58,13 +58,13 @@ class FakeContainers:
     table: list[FakeContainer] = field(default_factory=list)
     own: set[str] = field(default_factory=set)
     down: bool = False
-    """Nobody listens."""
+    """No process listens."""
     hung: bool = False
-    """Calls are taken, and neither carried out nor answered before ``wake``."""
+    """Calls are received, and neither carried out nor answered before ``wake``."""
     has_update: bool = True
     """Podman before 5 cannot change a restart policy."""
     refusals: dict[str, list[Refusal]] = field(default_factory=dict)
-    """By call: what is said against the next ones."""
+    """By call: how the next ones are refused."""
     before: dict[str, Callable[[], None]] = field(default_factory=dict)
     """By call: what happens just before it, once."""
     unsettled: bool = False
@@ -131,59 +131,13 @@ class FakeContainers:
     # --- the port ---
 
     def find(self, container_id: str) -> Sequence[ContainerFacts]:
-        self._look()
-        return [self._seen(each) for each in self.table if self._known(each) and self._id(each, container_id)]
+        self.check_answers()
+        return [
+            self.shown(each) for each in self.table if not each.removed and each.facts.ref.id.startswith(container_id)
+        ]
 
-    def inspect(self, ref: ContainerRef) -> ContainerFacts | None:
-        self._look()
-        return next((self._seen(each) for each in self.table if self._known(each) and each.facts.ref == ref), None)
-
-    def await_end(self, ref: ContainerRef, *, started_at_ns: int, timeout_s: float) -> ContainerFacts | None:
-        facts = self.inspect(ref)
-        if facts is not None and facts.alive and facts.started_at_ns == started_at_ns:
-            self.clock.sleep(timeout_s)
-        return self.inspect(ref)
-
-    def restrain(self, ref: ContainerRef, policy: RestartPolicy) -> Refusal | None:
-        if not self.has_update:
-            return Refusal("Not Found", may_pass=False)
-
-        def set_policy(container: FakeContainer) -> None:
-            container.facts = replace(container.facts, policy=policy)
-
-        return self._do("restrain", ref, set_policy)
-
-    def kill(self, ref: ContainerRef) -> Refusal | None:
-        return self._do("kill", ref, self._kill, needs=tuple(ALIVE))
-
-    def stop(self, ref: ContainerRef, *, grace_s: int) -> Refusal | None:
-        self.graces.append(grace_s)
-        return self._do("stop", ref, self._kill)
-
-    def start(self, ref: ContainerRef) -> Refusal | None:
-        def begin(container: FakeContainer) -> None:
-            if not container.facts.alive:
-                self.restart(container)
-
-        return self._do("start", ref, begin)
-
-    def pause(self, ref: ContainerRef) -> Refusal | None:
-        return self._do("pause", ref, self._becomes(ContainerState.PAUSED), needs=(ContainerState.RUNNING,))
-
-    def unpause(self, ref: ContainerRef) -> Refusal | None:
-        return self._do("unpause", ref, self._becomes(ContainerState.RUNNING), needs=(ContainerState.PAUSED,))
-
-    def logs(self, ref: ContainerRef, *, tail: int, since_ns: int) -> Generator[bytes]:
-        self._look()
-        self.asked.append((tail, since_ns))
-        container = next((each for each in self.table if each.facts.ref == ref and not each.removed), None)
-        if container is None:
-            raise TransientFailure(f"{SOCKET} has no such container any more")
-        written = [line for line in container.written if not since_ns or line.time_ns >= since_ns]
-        for line in written[-tail:] if tail else written:
-            if line.error is not None:
-                raise line.error
-            yield line.shown()
+    def open(self, ref: ContainerRef) -> FakeContainerHandle:
+        return FakeContainerHandle(self, ref)
 
     def own_ids(self) -> Collection[str]:
         return self.own
@@ -191,34 +145,22 @@ class FakeContainers:
     def runtimes(self) -> Sequence[Runtime]:
         return [Runtime(SOCKET, usable=not self.down)]
 
-    # --- inside ---
+    # --- what handles use ---
 
-    def _look(self) -> None:
+    def known(self, ref: ContainerRef) -> FakeContainer | None:
+        """The one that is not removed."""
+        return next((each for each in self.table if each.facts.ref == ref and not each.removed), None)
+
+    def shown(self, container: FakeContainer) -> ContainerFacts:
+        """Its facts, as the runtime answers now."""
+        return replace(container.facts, unsettled=self.unsettled)
+
+    def check_answers(self) -> None:
+        """Raises where the runtime does not answer."""
         if self.down or self.hung:
             raise TransientFailure(f"{SOCKET} does not answer")
 
-    def _known(self, container: FakeContainer) -> bool:
-        return not container.removed
-
-    def _id(self, container: FakeContainer, wanted: str) -> bool:
-        return container.facts.ref.id.startswith(wanted)
-
-    def _seen(self, container: FakeContainer) -> ContainerFacts:
-        return replace(container.facts, unsettled=self.unsettled)
-
-    def _kill(self, container: FakeContainer) -> None:
-        if not container.immortal:
-            self.end(container)
-        if container.comes_back:
-            self.restart(container)
-
-    def _becomes(self, state: ContainerState) -> Callable[[FakeContainer], None]:
-        def change(container: FakeContainer) -> None:
-            container.facts = replace(container.facts, state=state)
-
-        return change
-
-    def _do(
+    def carry_out(
         self,
         call: str,
         ref: ContainerRef,
@@ -226,12 +168,13 @@ class FakeContainers:
         *,
         needs: tuple[ContainerState, ...] = (),
     ) -> Refusal | None:
+        """An effect, or what comes in its way."""
         happening = self.before.pop(call, None)
         if happening is not None:
             happening()
         if self.down:
             raise TransientFailure(f"{SOCKET} does not answer")
-        container = next((each for each in self.table if each.facts.ref == ref and not each.removed), None)
+        container = self.known(ref)
         if container is None:
             return Refusal("No such container", may_pass=False)
         container.calls.append(call)
@@ -244,3 +187,72 @@ class FakeContainers:
             return Refusal(f"is {container.facts.state.value}", may_pass=True)
         effect(container)
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class FakeContainerHandle:
+    """The port ``ContainerHandle``."""
+
+    containers: FakeContainers
+    ref: ContainerRef
+
+    def inspect(self) -> ContainerFacts | None:
+        self.containers.check_answers()
+        container = self.containers.known(self.ref)
+        return self.containers.shown(container) if container is not None else None
+
+    def restrain(self, policy: RestartPolicy) -> Refusal | None:
+        if not self.containers.has_update:
+            return Refusal("Not Found", may_pass=False)
+
+        def set_policy(container: FakeContainer) -> None:
+            container.facts = replace(container.facts, policy=policy)
+
+        return self.containers.carry_out("restrain", self.ref, set_policy)
+
+    def kill(self) -> Refusal | None:
+        return self.containers.carry_out("kill", self.ref, self._kill, needs=tuple(ALIVE))
+
+    def stop(self, *, grace_s: int) -> Refusal | None:
+        self.containers.graces.append(grace_s)
+        return self.containers.carry_out("stop", self.ref, self._kill)
+
+    def start(self) -> Refusal | None:
+        def begin(container: FakeContainer) -> None:
+            if not container.facts.alive:
+                self.containers.restart(container)
+
+        return self.containers.carry_out("start", self.ref, begin)
+
+    def pause(self) -> Refusal | None:
+        pauses = _becomes(ContainerState.PAUSED)
+        return self.containers.carry_out("pause", self.ref, pauses, needs=(ContainerState.RUNNING,))
+
+    def unpause(self) -> Refusal | None:
+        resumes = _becomes(ContainerState.RUNNING)
+        return self.containers.carry_out("unpause", self.ref, resumes, needs=(ContainerState.PAUSED,))
+
+    def logs(self, *, tail: int, since_ns: int) -> Generator[bytes]:
+        self.containers.check_answers()
+        self.containers.asked.append((tail, since_ns))
+        container = self.containers.known(self.ref)
+        if container is None:
+            raise TransientFailure(f"{SOCKET} has no such container any more")
+        written = [line for line in container.written if not since_ns or line.time_ns >= since_ns]
+        for line in written[-tail:] if tail else written:
+            if line.error is not None:
+                raise line.error
+            yield line.shown()
+
+    def _kill(self, container: FakeContainer) -> None:
+        if not container.immortal:
+            self.containers.end(container)
+        if container.comes_back:
+            self.containers.restart(container)
+
+
+def _becomes(state: ContainerState) -> Callable[[FakeContainer], None]:
+    def change(container: FakeContainer) -> None:
+        container.facts = replace(container.facts, state=state)
+
+    return change

@@ -11,7 +11,8 @@ import signal
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,15 +21,20 @@ from tests.containing import effect_of
 from tests.engines import PATIENT, DockerRig, until
 from tests.guarantees.node import check_all
 from tests.guarantees.observation import Effect
-from tests.integration.container_desk import SECOND, DeafSocket, Desk, action, order
+from tests.integration.action_runner import SECOND, ActionRunner, DeafSocket, action, order
 from tests.integration.node_process import NodeSite, Victim, embedded_broker
+from tests.runtimes import engines
 from workers.actions import FAILPOINTS
 from workers.actions.base import Done, Pending
 from workers.domain.errors import CommandRejected, Indeterminate, TransientFailure
 from workers.domain.outcome import Outcome
 from workers.domain.targets.container import ContainerRef
-from workers.host.containers.docker import EngineContainers
+from workers.host.containers.docker import EngineSockets
+from workers.host.containers.docker.container import EngineContainer
+from workers.host.containers.docker.engine import Engine
+from workers.host.containers.host_containers import HostContainers
 from workers.host.containers.ports import Refusal
+from workers.host.containers.runtime_sockets import CallLimits
 from workers.system.clock import SystemClock
 from workers.system.failpoints import KILLED
 
@@ -41,8 +47,8 @@ def engine(docker_engine: DockerRig) -> Iterator[DockerRig]:
     docker_engine.clear()
 
 
-def desk_of(engine: DockerRig) -> Desk:
-    return Desk(EngineContainers([str(engine.socket)], clock=SystemClock()))
+def runner_of(engine: DockerRig) -> ActionRunner:
+    return ActionRunner(engines(engine.socket))
 
 
 # --- what stays contained --------------------------------------------------------------------------------------------
@@ -52,26 +58,26 @@ def desk_of(engine: DockerRig) -> Desk:
 def test_what_was_killed_or_stopped_stays_so_when_the_daemon_restarts_and_a_lost_pause_is_told(
     engine: DockerRig, number: int
 ) -> None:
-    desk = desk_of(engine)
+    runner = runner_of(engine)
     bare = engine.run(policy="always")
     killed, stopped = engine.run(policy="always"), engine.run(policy="unless-stopped", command=PATIENT)
     paused = engine.run()
-    reports = {name: desk.run(f"{name}_container", each) for name, each in [("kill", killed), ("stop", stopped)]}
-    held = desk.run("pause_container", paused)
+    reports = {name: runner.run(f"{name}_container", each) for name, each in [("kill", killed), ("stop", stopped)]}
+    held = runner.run("pause_container", paused)
     with engine.client() as client:
         client.kill(bare)  # what everybody else does: the baseline
     assert {report.outcome for report in (*reports.values(), held)} == {Outcome.COMPLETED}
-    assert action("pause_container").lost(effect_of(held), desk.host) == ""
+    assert action("pause_container").lost(effect_of(held), runner.host) == ""
 
     engine.end(number)
     with pytest.raises(TransientFailure):
-        action("pause_container").lost(effect_of(held), desk.host)
+        action("pause_container").lost(effect_of(held), runner.host)
     engine.start()
 
     until(lambda: engine.state(bare) == "running")
     assert (engine.state(killed), engine.state(stopped)) == ("exited", "exited")
-    assert action("pause_container").lost(effect_of(held), desk.host) != ""
-    undone = desk.run("start_container", stopped, undoes=effect_of(reports["stop"]))
+    assert action("pause_container").lost(effect_of(held), runner.host) != ""
+    undone = runner.run("start_container", stopped, undoes=effect_of(reports["stop"]))
     assert undone.outcome is Outcome.COMPLETED
     seen = engine.see(stopped)
     assert seen is not None
@@ -82,11 +88,11 @@ def test_what_was_killed_or_stopped_stays_so_when_the_daemon_restarts_and_a_lost
 def test_a_container_that_crashes_and_restarts_all_the_time_is_dead_after_a_kill(engine: DockerRig) -> None:
     looping = engine.run(policy="always", command=("true",))
     until(lambda: engine.state(looping) == "restarting")
-    desk = desk_of(engine)
+    runner = runner_of(engine)
 
     def is_dead() -> bool:
         try:
-            report = desk.run("kill_container", looping)
+            report = runner.run("kill_container", looping)
         except CommandRejected as refused:  # a run that began between order and claim is another one, and left alone …
             return refused.reason != "started_after"
         if report.outcome is Outcome.FAILED:  # … and so is one that began between claim and act
@@ -105,24 +111,24 @@ def test_a_container_that_crashes_and_restarts_all_the_time_is_dead_after_a_kill
 
 
 def test_a_paused_container_is_stopped_at_once_and_a_deaf_one_after_its_grace(engine: DockerRig) -> None:
-    desk = desk_of(engine)
+    runner = runner_of(engine)
     frozen, deaf = engine.run(), engine.run()
     engine.pause(frozen)
-    assert desk.run("stop_container", frozen, grace_s=3600).outcome is Outcome.COMPLETED
-    assert desk.run("stop_container", deaf, grace_s=1).outcome is Outcome.COMPLETED
+    assert runner.run("stop_container", frozen, grace_s=3600).outcome is Outcome.COMPLETED
+    assert runner.run("stop_container", deaf, grace_s=1).outcome is Outcome.COMPLETED
     assert (engine.state(frozen), engine.state(deaf)) == ("exited", "exited")
 
 
 def test_pause_and_unpause_keep_the_run(engine: DockerRig) -> None:
-    desk = desk_of(engine)
+    runner = runner_of(engine)
     container_id = engine.run()
     pid = engine.pid(container_id)
-    held = desk.run("pause_container", container_id[:12])
+    held = runner.run("pause_container", container_id[:12])
     assert engine.state(container_id) == "paused"
-    assert desk.run("pause_container", container_id).outcome is Outcome.NO_ACTION
-    undone = desk.run("unpause_container", container_id, undoes=effect_of(held))
+    assert runner.run("pause_container", container_id).outcome is Outcome.NO_ACTION
+    undone = runner.run("unpause_container", container_id, undoes=effect_of(held))
     assert (undone.outcome, engine.state(container_id), engine.pid(container_id)) == (Outcome.COMPLETED, "running", pid)
-    again = desk.run("unpause_container", container_id, undoes=effect_of(held))
+    again = runner.run("unpause_container", container_id, undoes=effect_of(held))
     assert again.outcome is Outcome.NO_ACTION
 
 
@@ -132,13 +138,13 @@ def test_pause_and_unpause_keep_the_run(engine: DockerRig) -> None:
 @pytest.mark.parametrize("name", ["kill_container", "stop_container", "pause_container"])
 def test_a_container_restarted_under_us_is_not_touched(engine: DockerRig, name: str) -> None:
     container_id = engine.run(policy="always")
-    desk = desk_of(engine)
-    job, claim = desk.bind(name, container_id)
+    runner = runner_of(engine)
+    job, claim = runner.bind(name, container_id)
     first = engine.pid(container_id)
     os.kill(first, signal.SIGKILL)
     until(lambda: engine.state(container_id) == "running" and engine.pid(container_id) not in (0, first))
     second = engine.pid(container_id)
-    report = action(name).execute(job, claim, desk.host)
+    report = action(name).execute(job, claim, runner.host)
     assert report.code == f"{name}_error_superseded"
     seen = engine.see(container_id)
     assert seen is not None
@@ -146,63 +152,71 @@ def test_a_container_restarted_under_us_is_not_touched(engine: DockerRig, name: 
     assert seen["HostConfig"]["RestartPolicy"]["Name"] == "always"
     assert engine.told(container_id, "kill") == 0
     with pytest.raises(CommandRejected) as refused:  # who asks for what was seen before the restart means the old run
-        desk.bind(name, container_id, seen_ns=int(claim.started_at))
+        runner.bind(name, container_id, seen_ns=int(claim.started_at))
     assert refused.value.reason == "started_after"
 
 
 def test_a_container_named_like_the_id_of_another_is_never_acted_on(engine: DockerRig) -> None:
     victim = engine.run()
     decoy, stray = engine.run(name=victim[:12]), engine.run(name="deadbeef0123")
-    desk = desk_of(engine)
-    assert desk.run("kill_container", victim[:12]).outputs["container_id"] == victim
+    runner = runner_of(engine)
+    assert runner.run("kill_container", victim[:12]).outputs["container_id"] == victim
     for named in ("deadbeef0123", "f" * 64):
         with pytest.raises(CommandRejected) as refused:
-            desk.bind("kill_container", named)
+            runner.bind("kill_container", named)
         assert refused.value.reason == "container_unknown"
     assert (engine.state(victim), engine.state(decoy), engine.state(stray)) == ("exited", "running", "running")
     engine.remove(victim)
     with pytest.raises(CommandRejected):  # now only the decoy answers to it
-        desk.bind("kill_container", victim[:12])
+        runner.bind("kill_container", victim[:12])
     assert engine.state(decoy) == "running"
 
 
 def test_a_label_protects_where_the_creator_set_it_and_not_where_the_image_brought_it(engine: DockerRig) -> None:
-    desk = desk_of(engine)
+    runner = runner_of(engine)
     labels = {"douse.protected": "true"}
     meant, sly = engine.run(labels=labels), engine.run(image=engine.labelled_image(labels))
     with pytest.raises(CommandRejected) as refused:
-        desk.bind("kill_container", meant)
+        runner.bind("kill_container", meant)
     assert refused.value.reason == "protected_target"
-    assert desk.run("kill_container", sly).outcome is Outcome.COMPLETED
+    assert runner.run("kill_container", sly).outcome is Outcome.COMPLETED
     assert (engine.state(meant), engine.state(sly)) == ("running", "exited")
 
 
 # --- a daemon that hangs, or is not there ----------------------------------------------------------------------------
 
 
-class HangsAt(EngineContainers):
-    """The real adapter, whose daemon hangs just before it would take one call."""
+class HangsAt(EngineSockets):
+    """The real adapter, whose daemon hangs just before it would receive one call."""
 
     def __init__(self, engine: DockerRig, call: str) -> None:
-        super().__init__([str(engine.socket)], clock=SystemClock(), timeout_s=1.0, stop_timeout_s=1.0)
+        super().__init__([str(engine.socket)], clock=SystemClock(), limits=CallLimits(1.0, 1.0))
         self._engine_rig = engine
         self._call = call
 
-    def kill(self, ref: ContainerRef) -> Refusal | None:
-        self._hang("kill")
-        return super().kill(ref)
-
-    def stop(self, ref: ContainerRef, *, grace_s: int) -> Refusal | None:
-        self._hang("stop")
-        return super().stop(ref, grace_s=grace_s)
-
-    def pause(self, ref: ContainerRef) -> Refusal | None:
-        self._hang("pause")
-        return super().pause(ref)
+    def _handle(self, ref: ContainerRef, daemon: Callable[[], Engine]) -> EngineContainer:
+        return HangingContainer(ref.id, daemon, self._hang)
 
     def _hang(self, call: str) -> None:
         if call == self._call:
             self._engine_rig.hang()
+
+
+@dataclass(frozen=True, slots=True)
+class HangingContainer(EngineContainer):
+    hang: Callable[[str], None]
+
+    def kill(self) -> Refusal | None:
+        self.hang("kill")
+        return EngineContainer.kill(self)
+
+    def stop(self, *, grace_s: int) -> Refusal | None:
+        self.hang("stop")
+        return EngineContainer.stop(self, grace_s=grace_s)
+
+    def pause(self) -> Refusal | None:
+        self.hang("pause")
+        return EngineContainer.pause(self)
 
 
 @pytest.mark.parametrize(
@@ -218,17 +232,17 @@ def test_a_hung_daemon_is_asked_once_and_what_it_did_is_never_told_wrong(
     engine: DockerRig, call: str, hung_s: float
 ) -> None:
     name = f"{call}_container"
-    desk = Desk(HangsAt(engine, call))
+    runner = ActionRunner(HostContainers(HangsAt(engine, call), kernel=None))
     container_id = engine.run()
-    job, claim = desk.bind(name, container_id, **({"grace_s": 0} if call == "stop" else {}))
+    job, claim = runner.bind(name, container_id, **({"grace_s": 0} if call == "stop" else {}))
     with pytest.raises(Indeterminate) as silent:
-        action(name).execute(job, claim, desk.host)
+        action(name).execute(job, claim, runner.host)
     assert silent.value.reason == "runtime_silent"
     waking = threading.Timer(hung_s, engine.wake)
     waking.start()
     try:
         said, wait_s = [], 0.2
-        while isinstance(found := action(name).probe(job, claim, desk.host), Pending):
+        while isinstance(found := action(name).probe(job, claim, runner.host), Pending):
             said.append(found.report.outcome)
             time.sleep(wait_s)
             wait_s = min(2 * wait_s, 2.0)
@@ -247,8 +261,7 @@ def test_a_hung_daemon_is_asked_once_and_what_it_did_is_never_told_wrong(
 def test_one_daemon_that_hangs_does_not_hide_the_containers_of_another(engine: DockerRig, tmp_path: Path) -> None:
     container_id = engine.run()
     with DeafSocket(tmp_path / "deaf.sock") as deaf:
-        clock = SystemClock()
-        containers = EngineContainers([str(deaf), str(engine.socket)], clock=clock, timeout_s=0.5)
+        containers = engines(deaf, engine.socket, call_s=0.5)
         assert [facts.ref.id for facts in containers.find(container_id[:12])] == [container_id]
         with pytest.raises(TransientFailure, match=r"deaf\.sock"):
             containers.find("0" * 12)

@@ -18,8 +18,9 @@ import pytest
 
 from tests.engines import DockerRig
 from tests.fakes.failpoints import FakeFailpoints
-from tests.integration.container_desk import action
+from tests.integration.action_runner import action
 from tests.netns import Netns, Wires, wired
+from tests.runtimes import engines
 from workers.actions.base import Effect, Job
 from workers.domain.command import ActionCommand, parameters_digest
 from workers.domain.errors import CommandRejected
@@ -27,7 +28,6 @@ from workers.domain.ids import ExecutionId, Incarnation, KeyId, NodeId
 from workers.domain.outcome import Outcome, Report
 from workers.domain.request import Actor, ActorKind
 from workers.domain.target import NetworkTarget
-from workers.host.containers.docker import EngineContainers
 from workers.host.network.system import SystemNetwork
 from workers.host.ports import Host
 from workers.host.processes.system import SystemProcesses
@@ -68,7 +68,7 @@ class Scene:
             SystemProcesses(),
             self.clock,
             FakeFailpoints(),
-            containers=EngineContainers([str(engine.socket)], clock=self.clock),
+            containers=engines(engine.socket),
             network=SystemNetwork(
                 bootstrap_servers=f"{address[0]}:{address[1]}", brokers=lambda: [address], operators=()
             ),

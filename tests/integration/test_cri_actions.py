@@ -10,7 +10,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,18 +22,21 @@ from tests.containing import effect_of
 from tests.engines import PATIENT, until
 from tests.guarantees.node import check_all
 from tests.guarantees.observation import Effect
-from tests.integration.container_desk import Desk, action, order
+from tests.integration.action_runner import ActionRunner, action, order
 from tests.integration.node_process import NodeSite, embedded_broker
 from tests.victims import victims
 from workers.actions.base import Done, Pending
 from workers.domain.errors import CommandRejected, Indeterminate, TransientFailure
 from workers.domain.outcome import Outcome
 from workers.domain.targets.container import ContainerRef
-from workers.host.containers.cri import CriContainers
-from workers.host.containers.docker import EngineContainers
+from workers.host.containers.cri import CriSockets
+from workers.host.containers.cri.container import CriContainer
+from workers.host.containers.cri.runtime import CriRuntime
+from workers.host.containers.docker import EngineSockets
 from workers.host.containers.host_containers import HostContainers
-from workers.host.containers.kernel import SCHEME, KernelContainers
+from workers.host.containers.kernel import KernelContainers
 from workers.host.containers.ports import Refusal
+from workers.host.containers.runtime_sockets import CallLimits
 from workers.host.processes.system import SystemProcesses
 from workers.system.clock import SystemClock
 from workers.system.failpoints import KILLED
@@ -53,44 +57,44 @@ def bundles_of(rig: ContainerdRig) -> tuple[str, ...]:
     return (f"{rig.directory}/state/io.containerd.runtime.v2.task/*/{{id}}/config.json",)
 
 
-def desk_of(rig: ContainerdRig, *, timeout_s: float = 10.0) -> Desk:
+def runner_of(rig: ContainerdRig, *, timeout_s: float = 10.0) -> ActionRunner:
     """A node that has containerd and the kernel, and no Docker."""
     clock = SystemClock()
     kernel = KernelContainers(clock=clock, bundles=bundles_of(rig))
-    cri = CriContainers([str(rig.socket)], clock=clock, kernel=kernel, timeout_s=timeout_s, stop_timeout_s=timeout_s)
-    docker = EngineContainers([str(rig.directory / "docker.sock")], clock=clock)
-    return Desk(HostContainers(docker, cri, kernel=kernel, kernel_scheme=SCHEME, clock=clock))
+    cri = CriSockets([str(rig.socket)], clock=clock, kernel=kernel, limits=CallLimits(timeout_s, timeout_s))
+    docker = EngineSockets([str(rig.directory / "docker.sock")], clock=clock)
+    return ActionRunner(HostContainers(docker, cri, kernel=kernel))
 
 
 # --- pods ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_container_of_a_pod_is_ended_its_pod_stays_and_what_the_kubelet_does_is_said(rig: ContainerdRig) -> None:
-    desk, pod = desk_of(rig), rig.pod()
+    runner, pod = runner_of(rig), rig.pod()
     killed, stopped = (rig.join(pod, labels=KUBELETS, command=PATIENT) for _ in range(2))
-    job, claim = desk.bind("kill_container", killed[:12])
-    assert "kubelet" in action("kill_container").dry_run_report(job, claim, desk.host).message
-    report = action("kill_container").execute(job, claim, desk.host)
+    job, claim = runner.bind("kill_container", killed[:12])
+    assert "kubelet" in action("kill_container").dry_run_report(job, claim, runner.host).message
+    report = action("kill_container").execute(job, claim, runner.host)
     assert (report.outcome, report.outputs["orchestrator"]) == (Outcome.COMPLETED, "kubernetes")
-    report = desk.run("stop_container", stopped)
+    report = runner.run("stop_container", stopped)
     assert (report.outcome, report.effect_holds) == (Outcome.COMPLETED, False)
     assert "no undo is offered" in report.message
     assert (rig.state(killed), rig.state(stopped)) == ("exited", "exited")
     assert rig.tasks("running") == [pod]
-    assert desk.run("kill_container", killed).outcome is Outcome.NO_ACTION
+    assert runner.run("kill_container", killed).outcome is Outcome.NO_ACTION
 
 
 def test_a_pods_sandbox_is_protected_by_runtime_or_kernel_and_so_are_pods_with_the_label(rig: ContainerdRig) -> None:
-    desk, pod = desk_of(rig), rig.pod()
+    runner, pod = runner_of(rig), rig.pod()
     meant = rig.run(pod_labels={"douse.protected": "true"})
     for each in (pod, pod[:12], meant):
         with pytest.raises(CommandRejected) as refused:
-            desk.bind("kill_container", each)
+            runner.bind("kill_container", each)
         assert refused.value.reason == "protected_target"
     with rig.hung():
         for each in (pod, pod[:12]):  # now only the kernel knows it, and its bundle tells
             with pytest.raises(CommandRejected) as refused:
-                desk_of(rig, timeout_s=0.5).bind("kill_container", each)
+                runner_of(rig, timeout_s=0.5).bind("kill_container", each)
             assert refused.value.reason == "protected_target"
     assert (rig.state(meant), pod in rig.tasks("running")) == ("running", True)
 
@@ -124,29 +128,29 @@ def test_the_init_of_a_sandbox_is_known_as_one_and_a_copy_of_its_cgroups_name_is
 
 
 def test_pause_and_unpause_keep_the_run_and_a_frozen_one_dies(rig: ContainerdRig) -> None:
-    desk, container_id = desk_of(rig), rig.run()
+    runner, container_id = runner_of(rig), rig.run()
     pid = rig.pid(container_id)
-    held = desk.run("pause_container", container_id[:12])
+    held = runner.run("pause_container", container_id[:12])
     assert (held.outcome, rig.tasks("paused")) == (Outcome.COMPLETED, [container_id])
-    assert action("pause_container").lost(effect_of(held), desk.host) == ""
-    assert desk.run("pause_container", container_id).outcome is Outcome.NO_ACTION
-    undone = desk.run("unpause_container", container_id, undoes=effect_of(held))
+    assert action("pause_container").lost(effect_of(held), runner.host) == ""
+    assert runner.run("pause_container", container_id).outcome is Outcome.NO_ACTION
+    undone = runner.run("unpause_container", container_id, undoes=effect_of(held))
     assert (undone.outcome, rig.tasks("paused"), rig.pid(container_id)) == (Outcome.COMPLETED, [], pid)
-    assert desk.run("pause_container", container_id).outcome is Outcome.COMPLETED
-    assert desk.run("kill_container", container_id).outcome is Outcome.COMPLETED
+    assert runner.run("pause_container", container_id).outcome is Outcome.COMPLETED
+    assert runner.run("kill_container", container_id).outcome is Outcome.COMPLETED
     assert rig.state(container_id) == "exited"
 
 
 def test_one_that_the_kubelet_starts_in_its_place_is_not_touched(rig: ContainerdRig) -> None:
     """F19: its init is killed between claim and act, and another container takes its place."""
-    desk, pod = desk_of(rig), rig.pod()
+    runner, pod = runner_of(rig), rig.pod()
     first = rig.join(pod, labels=KUBELETS)
-    jobs = {name: desk.bind(f"{name}_container", first) for name in ("kill", "stop", "pause")}
+    jobs = {name: runner.bind(f"{name}_container", first) for name in ("kill", "stop", "pause")}
     os.kill(rig.pid(first), signal.SIGKILL)
     until(lambda: rig.state(first) == "exited")
     second = rig.join(pod, labels=KUBELETS)
     for name, (job, claim) in jobs.items():
-        report = action(f"{name}_container").execute(job, claim, desk.host)
+        report = action(f"{name}_container").execute(job, claim, runner.host)
         assert report.outcome is Outcome.NO_ACTION, report
     assert (rig.state(second), rig.tasks("paused")) == ("running", [])
 
@@ -156,72 +160,81 @@ def test_one_that_the_kubelet_starts_in_its_place_is_not_touched(rig: Containerd
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.faults)])
 def test_what_was_contained_is_so_after_a_restart_of_the_daemon(rig: ContainerdRig, number: int) -> None:
-    desk = desk_of(rig)
+    runner = runner_of(rig)
     killed, stopped, paused = rig.run(), rig.run(command=PATIENT), rig.run()
-    assert desk.run("kill_container", killed).outcome is Outcome.COMPLETED
-    assert desk.run("stop_container", stopped).outcome is Outcome.COMPLETED
-    held = desk.run("pause_container", paused)
+    assert runner.run("kill_container", killed).outcome is Outcome.COMPLETED
+    assert runner.run("stop_container", stopped).outcome is Outcome.COMPLETED
+    held = runner.run("pause_container", paused)
     rig.end(number)
     with pytest.raises(TransientFailure):
-        action("pause_container").lost(effect_of(held), desk.host)
+        action("pause_container").lost(effect_of(held), runner.host)
     rig.start()
     assert (rig.state(killed), rig.state(stopped)) == ("exited", "exited")
     assert rig.state(paused) in ("running", "unknown"), "CRI cannot say it"
     assert rig.tasks("paused") == [paused], "containerd's shims go on without it"
-    assert action("pause_container").lost(effect_of(held), desk.host) == ""
-    assert desk.run("unpause_container", paused, undoes=effect_of(held)).outcome is Outcome.COMPLETED
+    assert action("pause_container").lost(effect_of(held), runner.host) == ""
+    assert runner.run("unpause_container", paused, undoes=effect_of(held)).outcome is Outcome.COMPLETED
     assert rig.tasks("running").count(paused) == 1
-    assert desk.run("kill_container", paused).outcome is Outcome.COMPLETED
+    assert runner.run("kill_container", paused).outcome is Outcome.COMPLETED
     assert rig.state(paused) == "exited"
 
 
 @pytest.mark.parametrize("hung_s", [3, pytest.param(30, marks=pytest.mark.faults)])
 def test_while_the_daemon_hangs_a_kill_goes_by_the_kernel_and_a_stop_waits(rig: ContainerdRig, hung_s: float) -> None:
-    desk, killed, stopped = desk_of(rig, timeout_s=1), rig.run(labels=KUBELETS), rig.run(command=PATIENT)
+    runner, killed, stopped = runner_of(rig, timeout_s=1), rig.run(labels=KUBELETS), rig.run(command=PATIENT)
     began = time.monotonic()
     with rig.hung():
-        report = desk.run("kill_container", killed)
+        report = runner.run("kill_container", killed)
         assert (report.outcome, str(report.outputs["runtime"]).split(":")[0]) == (Outcome.COMPLETED, "kernel")
         assert "kubelet" in report.message
         with pytest.raises(TransientFailure, match="does not answer"):
-            desk.bind("stop_container", stopped)
+            runner.bind("stop_container", stopped)
         time.sleep(max(0.0, began + hung_s - time.monotonic()))
     until(lambda: rig.state(killed) == "exited")
-    assert desk.run("stop_container", stopped).outcome is Outcome.COMPLETED
+    assert runner.run("stop_container", stopped).outcome is Outcome.COMPLETED
 
 
-class HangsAt(CriContainers):
-    """The real adapter, whose daemon hangs just before it would be called, or when it has just taken the call."""
+class HangsAt(CriSockets):
+    """The real adapter, whose daemon hangs just before it would be called, or when it has just received the call."""
 
-    rig: ContainerdRig
-    taken_s: float
+    def __init__(self, rig: ContainerdRig, received_s: float) -> None:
+        super().__init__([str(rig.socket)], clock=SystemClock(), limits=CallLimits(call_s=1.0, stop_s=-0.5))
+        self.rig = rig
+        self.received_s = received_s
 
-    def stop(self, ref: ContainerRef, *, grace_s: int) -> Refusal | None:
-        hanging = threading.Timer(self.taken_s, self.rig.hang)
+    def _handle(self, ref: ContainerRef, daemon: Callable[[], CriRuntime]) -> CriContainer:
+        return HangingContainer(ref.id, daemon, None, self)
+
+
+@dataclass(frozen=True, slots=True)
+class HangingContainer(CriContainer):
+    sockets: HangsAt
+
+    def stop(self, *, grace_s: int) -> Refusal | None:
+        hanging = threading.Timer(self.sockets.received_s, self.sockets.rig.hang)
         hanging.start()
-        if not self.taken_s:
+        if not self.sockets.received_s:
             hanging.join()
         try:
-            return super().stop(ref, grace_s=grace_s)
+            return CriContainer.stop(self, grace_s=grace_s)
         finally:
             hanging.join()
 
 
-@pytest.mark.parametrize("taken_s", [0, 1.0])
+@pytest.mark.parametrize("received_s", [0, 1.0])
 @pytest.mark.parametrize("hung_s", [4, pytest.param(30, marks=pytest.mark.faults)])
-def test_what_a_hung_daemon_did_is_never_told_wrong(rig: ContainerdRig, taken_s: float, hung_s: float) -> None:
+def test_what_a_hung_daemon_did_is_never_told_wrong(rig: ContainerdRig, received_s: float, hung_s: float) -> None:
     """F17. A call that it never took is surely not carried out; of one that it took nobody knows until it wakes."""
-    containers = HangsAt([str(rig.socket)], clock=SystemClock(), timeout_s=1.0, stop_timeout_s=-0.5)
-    containers.rig, containers.taken_s = rig, taken_s
-    desk, container_id = Desk(containers), rig.run()
-    job, claim = desk.bind("stop_container", container_id, grace_s=2)
+    sockets = HangsAt(rig, received_s)
+    runner, container_id = ActionRunner(HostContainers(sockets, kernel=None)), rig.run()
+    job, claim = runner.bind("stop_container", container_id, grace_s=2)
     try:
-        with pytest.raises(Indeterminate if taken_s else TransientFailure):
-            action("stop_container").execute(job, claim, desk.host)
+        with pytest.raises(Indeterminate if received_s else TransientFailure):
+            action("stop_container").execute(job, claim, runner.host)
         waking = threading.Timer(hung_s, rig.wake)
         waking.start()
         said = []
-        while isinstance(found := action("stop_container").probe(job, claim, desk.host), Pending):
+        while isinstance(found := action("stop_container").probe(job, claim, runner.host), Pending):
             said.append(found.report.outcome)
             time.sleep(0.3)
         waking.join()
@@ -232,11 +245,11 @@ def test_what_a_hung_daemon_did_is_never_told_wrong(rig: ContainerdRig, taken_s:
         assert (found.report.outcome, rig.state(container_id)) == (Outcome.COMPLETED, "exited")
     else:  # it gave the call up, as its deadline told it to: then it may be asked again
         assert rig.state(container_id) == "running"
-        containers.taken_s = 0
+        sockets.received_s = 0
         with pytest.raises(TransientFailure):
-            action("stop_container").execute(job, claim, desk.host)
+            action("stop_container").execute(job, claim, runner.host)
         rig.wake()
-    print(f"\ncontainerd hung {hung_s} s {taken_s} s into a stop: UNKNOWN at {len(said)} looks, then {found}")
+    print(f"\ncontainerd hung {hung_s} s {received_s} s into a stop: UNKNOWN at {len(said)} looks, then {found}")
 
 
 # --- a real node -----------------------------------------------------------------------------------------------------

@@ -9,14 +9,13 @@ from typing import cast
 
 import pytest
 
+from tests import runtimes
 from tests.containerd.rig import ContainerdRig
 from tests.drivers.acquire import GATHER, KEY, AcquireRig
 from tests.engines import EngineRig, until
 from workers.domain.outcome import Outcome
 from workers.domain.targets.container import ContainerFacts, ContainerRef
 from workers.domain.targets.custody import custody_key
-from workers.host.containers.cri import CriContainers
-from workers.host.containers.docker import EngineContainers
 from workers.host.containers.ports import Containers
 from workers.system.clock import SystemClock
 
@@ -36,8 +35,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 
 
 def containers(engine: Engine) -> Containers:
-    kind = CriContainers if isinstance(engine, ContainerdRig) else EngineContainers
-    return kind([str(engine.socket)], clock=SystemClock())
+    return runtimes.cri(engine.socket) if isinstance(engine, ContainerdRig) else runtimes.engines(engine.socket)
 
 
 def ended(engine: Engine, script: str) -> str:

@@ -20,15 +20,16 @@ import pytest
 from tests.cgroups import Cgroups, cgroups
 from tests.components import require
 from tests.engines import DockerRig, until
-from tests.integration.container_desk import Desk
+from tests.integration.action_runner import ActionRunner
+from tests.runtimes import engines
 from tests.victims import Victims, victims
 from workers.domain.errors import CommandRejected
 from workers.domain.outcome import Outcome
-from workers.host.containers.cri import CriContainers
-from workers.host.containers.docker import EngineContainers
+from workers.host.containers.cri import CriSockets
+from workers.host.containers.docker import EngineSockets
 from workers.host.containers.host_containers import HostContainers
 from workers.host.containers.kernel import SCHEME, KernelContainers
-from workers.host.containers.sockets import look
+from workers.host.containers.sockets import find_sockets
 from workers.system.clock import SystemClock
 
 pytestmark = [pytest.mark.slow]
@@ -126,19 +127,19 @@ def a_users_liar(started: Victims, open_tmp: Path, container_id: str) -> Liar:
     return liar
 
 
-def desk_of(open_tmp: Path, *sockets: Path) -> Desk:
+def runner_of(open_tmp: Path, *sockets: Path) -> ActionRunner:
     clock = SystemClock()
     kernel = KernelContainers(clock=clock)
     globs = [*map(str, sockets), f"{open_tmp}/run/*/*/podman/podman.sock"]
-    docker, cri = EngineContainers(globs, clock=clock), CriContainers([f"{open_tmp}/run/**/*.sock"], clock=clock)
-    return Desk(HostContainers(docker, cri, kernel=kernel, kernel_scheme=SCHEME, clock=clock))
+    docker, cri = EngineSockets(globs, clock=clock), CriSockets([f"{open_tmp}/run/**/*.sock"], clock=clock)
+    return ActionRunner(HostContainers(docker, cri, kernel=kernel))
 
 
 def test_the_liar_would_be_believed_where_root_listens(started: Victims, open_tmp: Path) -> None:
     """So that the tests below can fail."""
     liar = Liar(started, open_tmp, ID)
     liar.listen()
-    (facts,) = EngineContainers([str(liar.socket)], clock=SystemClock()).find(ID[:12])
+    (facts,) = engines(liar.socket).find(ID[:12])
     assert (facts.alive, facts.labels) == (False, {"douse.protected": "true"})
     assert ID in liar.asked
 
@@ -149,8 +150,8 @@ def test_a_users_socket_that_claims_roots_container_changes_nothing(
     victim = docker_engine.run()
     try:
         liar = a_users_liar(started, open_tmp, victim)
-        desk = desk_of(open_tmp, docker_engine.socket)
-        report = desk.run("kill_container", victim[:12])
+        runner = runner_of(open_tmp, docker_engine.socket)
+        report = runner.run("kill_container", victim[:12])
         assert (report.outcome, report.outputs["runtime"]) == (Outcome.COMPLETED, str(docker_engine.socket))
         assert docker_engine.state(victim) == "exited"
         assert liar.asked == ""
@@ -164,7 +165,7 @@ def test_a_users_socket_that_claims_a_container_of_a_silent_runtime_changes_noth
     victim = docker_engine.run()
     try:
         liar = a_users_liar(started, open_tmp, victim)
-        report = desk_of(open_tmp).run("kill_container", victim)  # of root's runtimes none is there
+        report = runner_of(open_tmp).run("kill_container", victim)  # of root's runtimes none is there
         assert report.outcome is Outcome.COMPLETED
         assert str(report.outputs["runtime"]).startswith(SCHEME)
         until(lambda: docker_engine.state(victim) == "exited")
@@ -176,7 +177,7 @@ def test_a_users_socket_that_claims_a_container_of_a_silent_runtime_changes_noth
 def test_what_only_a_users_socket_claims_is_unknown(docker_engine: DockerRig, started: Victims, open_tmp: Path) -> None:
     liar = a_users_liar(started, open_tmp, ID)
     with pytest.raises(CommandRejected) as refused:
-        desk_of(open_tmp, docker_engine.socket).bind("kill_container", ID)
+        runner_of(open_tmp, docker_engine.socket).bind("kill_container", ID)
     assert refused.value.reason == "container_unknown"
     assert liar.asked == ""
 
@@ -187,12 +188,12 @@ def test_a_users_own_container_dies_by_the_kernel_whatever_his_socket_says(
     malware = started.spawn(user=ALICE, group=ALICE, extra_groups=[])
     groups.put(groups.make(f"alice/libpod-{ID}.scope", ALICE, ALICE), malware)
     liar = a_users_liar(started, open_tmp, ID)  # "it has ended already, and is protected"
-    desk = desk_of(open_tmp, docker_engine.socket)
-    assert desk.run("pause_container", ID[:12]).outcome is Outcome.COMPLETED
+    runner = runner_of(open_tmp, docker_engine.socket)
+    assert runner.run("pause_container", ID[:12]).outcome is Outcome.COMPLETED
     with pytest.raises(CommandRejected) as refused:
-        desk.bind("stop_container", ID)
+        runner.bind("stop_container", ID)
     assert refused.value.reason == "runtime_unknown"
-    assert desk.run("kill_container", ID[:12]).outcome is Outcome.COMPLETED
+    assert runner.run("kill_container", ID[:12]).outcome is Outcome.COMPLETED
     assert started.dead_within(malware, 10)
     assert liar.asked == ""
 
@@ -205,10 +206,10 @@ def test_a_socket_that_root_in_a_container_listens_on_is_not_believed(
     liar = Liar(started, place, ID)
     groups.put(groups.make(f"docker/{ID}"), liar.pid)
     liar.listen()
-    (seen,) = look([f"{open_tmp}/run/**/podman.sock"])
+    (seen,) = find_sockets([f"{open_tmp}/run/**/podman.sock"])
     assert not seen.trusted
     assert "container decadedecade listens" in seen.why
-    code = "from workers.host.containers.sockets import look; import sys; print(look(sys.argv[1:]))"
+    code = "from workers.host.containers.sockets import find_sockets; import sys; print(find_sockets(sys.argv[1:]))"
     own = subprocess.run(
         [sys.executable, "-c", code, str(liar.socket)],
         check=True,
@@ -230,7 +231,7 @@ def test_sockets_are_not_looked_for_in_the_file_systems_of_containers(started: V
         found, *strange = [Liar(started, place, ID) for place in (mounted.parent, mounted, theirs)]
         for liar in (found, *strange):
             liar.listen()
-        seen = look([f"{open_tmp}/run/**/podman.sock"])
+        seen = find_sockets([f"{open_tmp}/run/**/podman.sock"])
         assert [at.path for at in seen] == [str(found.socket)]
     finally:
         started.close()

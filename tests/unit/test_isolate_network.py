@@ -59,7 +59,7 @@ def test_a_container_keeps_the_operator_s_list_alone(world: World) -> None:
 
 
 def test_a_paused_container_is_isolated_too(world: World) -> None:
-    world.containers.pause(world.container.facts.ref)
+    world.containers.open(world.container.facts.ref).pause()
     assert world.isolate(world.of_container).outcome is Outcome.COMPLETED
 
 

@@ -1,4 +1,4 @@
-"""Which cgroups bear a container's id and who could have made them, on trees of files; what a bundle tells."""
+"""Which cgroups are named by a container's id and which users could have created them, on trees of files; bundles."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.components import require as require_component
 from workers.domain.targets.cgroup_names import ids_in
 from workers.domain.targets.container import ContainerFacts, ContainerRef, ContainerState, protection
 from workers.host.containers.bundles import labels_of
-from workers.host.containers.hierarchies import Hierarchies
-from workers.host.containers.kernel.naming import Name, named
+from workers.host.containers.cgroup_hierarchies import Hierarchies
+from workers.host.containers.kernel.run_name import RunName, run_name
 
 ID, OTHER = "a1" * 32, "b2" * 32
 
@@ -61,52 +61,52 @@ def top(tmp_path: Path) -> Path:
 
 def test_a_cgroup_is_the_systems_where_only_root_could_make_it(top: Path) -> None:
     made = tree(top, f"/docker/{ID}/inner")
-    (bearer,) = hierarchies(top).bearers({"": f"/docker/{ID}/inner"}, ID[:12])
-    assert (bearer.directory, bearer.id, bearer.systems) == (made.parent, ID, True)
-    assert bearer.inode == made.parent.stat().st_ino
+    (cgroup,) = hierarchies(top).cgroups({"": f"/docker/{ID}/inner"}, ID[:12])
+    assert (cgroup.directory, cgroup.id, cgroup.by_system) == (made.parent, ID, True)
+    assert cgroup.inode == made.parent.stat().st_ino
     (top / "docker").chmod(0o775)
-    (bearer,) = hierarchies(top).bearers({"": f"/docker/{ID}/inner"}, ID[:12])
-    assert not bearer.systems
+    (cgroup,) = hierarchies(top).cgroups({"": f"/docker/{ID}/inner"}, ID[:12])
+    assert not cgroup.by_system
 
 
 def test_the_same_id_further_inside_is_the_same_container_and_another_is_not_the_systems(top: Path) -> None:
     path = f"/machine/libpod-{ID}.scope/libpod-{ID}/docker-{OTHER}.scope"
     tree(top, path)
-    (outer,) = hierarchies(top).bearers({"": path}, ID)
-    assert (outer.directory.name, outer.systems) == (f"libpod-{ID}.scope", True)
-    (inner,) = hierarchies(top).bearers({"": path}, OTHER)
-    assert not inner.systems
+    (outer,) = hierarchies(top).cgroups({"": path}, ID)
+    assert (outer.directory.name, outer.by_system) == (f"libpod-{ID}.scope", True)
+    (inner,) = hierarchies(top).cgroups({"": path}, OTHER)
+    assert not inner.by_system
 
 
 def test_a_mount_that_shows_only_a_part_shows_only_that(top: Path) -> None:
     tree(top, f"/{ID}")
     part = hierarchies(top, root="/docker")
-    assert [each.directory.name for each in part.bearers({"": f"/docker/{ID}"}, ID)] == [ID]
-    assert list(part.bearers({"": f"/system.slice/{ID}"}, ID)) == []
-    assert list(part.bearers({"": f"/dockers/{ID}"}, ID)) == []
-    assert list(part.bearers({"": f"/../docker/{ID}"}, ID)) == []
-    assert list(part.bearers({"freezer": f"/docker/{ID}"}, ID)) == []
+    assert [each.directory.name for each in part.cgroups({"": f"/docker/{ID}"}, ID)] == [ID]
+    assert list(part.cgroups({"": f"/system.slice/{ID}"}, ID)) == []
+    assert list(part.cgroups({"": f"/dockers/{ID}"}, ID)) == []
+    assert list(part.cgroups({"": f"/../docker/{ID}"}, ID)) == []
+    assert list(part.cgroups({"freezer": f"/docker/{ID}"}, ID)) == []
     whole = Hierarchies(f"30 1 0:2 /docker {top}/x rw - cgroup2 none rw\n31 1 0:2 / {top} rw - cgroup2 none rw")
-    assert [each.directory for each in whole.bearers({"": f"/{ID}"}, ID)] == [top / ID]
+    assert [each.directory for each in whole.cgroups({"": f"/{ID}"}, ID)] == [top / ID]
 
 
 def test_version_1_has_a_hierarchy_for_each_controller(top: Path) -> None:
     tree(top, f"/docker/{ID}")
     old = hierarchies(top, kind="cgroup cgroup rw,freezer")
-    assert [each.hierarchy for each in old.bearers({"freezer": f"/docker/{ID}", "pids": f"/docker/{ID}"}, ID)] == [
+    assert [each.hierarchy for each in old.cgroups({"freezer": f"/docker/{ID}", "pids": f"/docker/{ID}"}, ID)] == [
         "freezer"
     ]
 
 
-def test_a_cgroup_that_is_gone_bears_nothing(top: Path) -> None:
-    assert list(hierarchies(top).bearers({"": f"/docker/{ID} (deleted)"}, ID)) == []
-    assert list(hierarchies(top).bearers({"": f"/docker/{ID}"}, ID)) == []
+def test_a_cgroup_that_is_gone_is_not_found(top: Path) -> None:
+    assert list(hierarchies(top).cgroups({"": f"/docker/{ID} (deleted)"}, ID)) == []
+    assert list(hierarchies(top).cgroups({"": f"/docker/{ID}"}, ID)) == []
 
 
 def test_a_name_travels_and_comes_back() -> None:
-    for name in (Name(True, 12, 4711, 815), Name(False, 64, 1, 2)):
-        assert named(ContainerRef(str(name), ID)) == name
-    assert named(ContainerRef("/run/docker.sock", ID)) == Name(True, 64, 0, 0)
+    for name in (RunName(True, 12, 4711, 815), RunName(False, 64, 1, 2)):
+        assert run_name(ContainerRef(str(name), ID)) == name
+    assert run_name(ContainerRef("/run/docker.sock", ID)) == RunName(True, 64, 0, 0)
 
 
 @pytest.mark.parametrize(

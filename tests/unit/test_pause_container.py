@@ -115,7 +115,7 @@ def test_a_lost_pause_is_noticed(world: World) -> None:
     container = world.container()
     held = effect_of(world.run(container))
     assert world.action.lost(held, world.host) == ""
-    world.containers.unpause(container.facts.ref)
+    world.containers.open(container.facts.ref).unpause()
     assert world.action.lost(held, world.host) == "it is running"
     world.containers.restart(container)
     assert "started again" in world.action.lost(held, world.host)

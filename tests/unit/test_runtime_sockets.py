@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.host.containers.sockets import RuntimeSocket, look
+from workers.host.containers.sockets import RuntimeSocket, find_sockets
 
 STRANGER = 65_534
 
@@ -34,7 +34,7 @@ def listen(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 
 def seen(tmp_path: Path, *globs: str) -> list[RuntimeSocket]:
-    return list(look(globs, root=tmp_path))
+    return list(find_sockets(globs, root=tmp_path))
 
 
 def test_our_own_socket_behind_our_own_directories_is_believed(tmp_path: Path, listen: Callable[[str], Path]) -> None:
@@ -56,7 +56,7 @@ def test_one_that_nobody_listens_on_is_believed_and_of_no_use(tmp_path: Path) ->
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(str(tmp_path / "docker.sock"))
     (found,) = seen(tmp_path, "/docker.sock")
-    assert (found.trusted, found.listening, found.why) == (True, False, "nobody listens")
+    assert (found.trusted, found.listening, found.why) == (True, False, "no process listens")
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o775])

@@ -1,7 +1,8 @@
-"""All runtimes as one port: who is asked, who is believed when several know an id, and when the kernel is."""
+"""All runtimes as one port: which are asked, which counts when several have an id, and when the kernel is asked."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,36 +11,39 @@ import pytest
 from tests.fakes.clock import FakeClock
 from tests.fakes.containers import FakeContainers
 from workers.domain.errors import TransientFailure
-from workers.domain.targets.container import ContainerFacts, ContainerRef, ContainerState, RestartPolicy, Runtime
-from workers.host.containers.behind_sockets import BehindSockets, Daemon, Sighted
+from workers.domain.targets.container import ContainerFacts, ContainerRef, ContainerState, Runtime
 from workers.host.containers.host_containers import HostContainers
-from workers.host.containers.ports import Refusal
+from workers.host.containers.ports import ContainerHandle
+from workers.host.containers.runtime_sockets import Answers, Daemon, RuntimeSockets
 
 ID = "a" * 64
-NO_SOCKET = Sighted(absent="no socket")
+NO_SOCKET = Answers(absent="no socket")
 
 
-class Scripted(BehindSockets):
-    """Runtimes of one kind that say what a test lets them; every effect is refused by its own name."""
+class Scripted(RuntimeSockets[Daemon]):
+    """Runtimes of one kind whose answers a test gives."""
 
     scheme: ClassVar[str] = ""
 
-    def __init__(self, says: Sighted, *runtimes: Runtime) -> None:
+    def __init__(self, answers: Answers, *runtimes: Runtime) -> None:
         super().__init__((), clock=FakeClock(), root=Path("/nowhere"))
-        self.says = says
+        self.answers = answers
         self._runtimes = runtimes
 
-    def _meet(self, path: str) -> Daemon:
+    def _connected(self, path: str) -> Daemon:
         raise AssertionError(path)
 
-    def sighted(self, container_id: str) -> Sighted:
-        return self.says
+    def _handle(self, ref: ContainerRef, daemon: Callable[[], Daemon]) -> ContainerHandle:
+        del daemon
+        runtime = FakeContainers()
+        runtime.spawn(ref.id, socket=ref.runtime, name=type(self).__name__)
+        return runtime.open(ref)
+
+    def ask(self, container_id: str) -> Answers:
+        return self.answers
 
     def runtimes(self) -> tuple[Runtime, ...]:
         return self._runtimes
-
-    def kill(self, ref: ContainerRef) -> Refusal | None:
-        return Refusal(type(self).__name__, may_pass=False)
 
 
 class ScriptedCri(Scripted):
@@ -50,13 +54,11 @@ def facts(runtime: str, container_id: str = ID) -> ContainerFacts:
     return ContainerFacts(ContainerRef(runtime, container_id), ContainerState.RUNNING, 1)
 
 
-def host(docker: Sighted, cri: Sighted, kernel: FakeContainers | None = None, *runtimes: Runtime) -> HostContainers:
+def host(docker: Answers, cri: Answers, kernel: FakeContainers | None = None, *runtimes: Runtime) -> HostContainers:
     return HostContainers(
         Scripted(docker, *runtimes),
         ScriptedCri(cri, *(Runtime(each.socket, usable=False, why="not CRI") for each in runtimes)),
         kernel=kernel or FakeContainers(),
-        kernel_scheme="kernel:",
-        clock=FakeClock(),
     )
 
 
@@ -67,7 +69,7 @@ def kernel_that_has(container_id: str = ID) -> FakeContainers:
 
 
 def test_what_two_runtimes_show_is_one_container_and_the_first_has_it() -> None:
-    both = host(Sighted((facts("/docker.sock"),)), Sighted((facts("cri:/dockershim.sock"),)))
+    both = host(Answers((facts("/docker.sock"),)), Answers((facts("cri:/dockershim.sock"),)))
     (found,) = both.find(ID)
     assert found.ref.runtime == "/docker.sock"
     assert found.unserved == ""
@@ -75,57 +77,49 @@ def test_what_two_runtimes_show_is_one_container_and_the_first_has_it() -> None:
 
 def test_what_a_runtime_serves_the_kernel_is_not_asked_for() -> None:
     kernel = FakeContainers(down=True)  # would raise
-    (found,) = host(NO_SOCKET, Sighted((facts("cri:/containerd.sock"),)), kernel).find(ID)
+    (found,) = host(NO_SOCKET, Answers((facts("cri:/containerd.sock"),)), kernel).find(ID)
     assert found.ref.runtime == "cri:/containerd.sock"
 
 
 def test_what_no_runtime_has_the_kernel_may_know() -> None:
-    (found,) = host(Sighted(), NO_SOCKET, kernel_that_has()).find(ID)
+    (found,) = host(Answers(), NO_SOCKET, kernel_that_has()).find(ID)
     assert found.unserved
     assert not found.unheard
 
 
 @pytest.mark.parametrize(
     ("docker", "cri"),
-    [(Sighted(unheard=("docker.sock does not answer",)), NO_SOCKET), (NO_SOCKET, NO_SOCKET)],
+    [(Answers(unanswered=("docker.sock does not answer",)), NO_SOCKET), (NO_SOCKET, NO_SOCKET)],
     ids=["silent", "absent"],
 )
-def test_where_a_runtime_is_away_the_kernel_knows_and_without_it_nobody_can_say(docker: Sighted, cri: Sighted) -> None:
+def test_where_a_runtime_is_unreachable_the_kernel_answers_or_the_search_fails(docker: Answers, cri: Answers) -> None:
     (found,) = host(docker, cri, kernel_that_has()).find(ID)
     assert found.unheard
-    assert found.unserved == (docker.unheard[0] if docker.unheard else "no socket; no socket")
+    assert found.unserved == (docker.unanswered[0] if docker.unanswered else "no socket; no socket")
     with pytest.raises(TransientFailure):
         host(docker, cri).find(ID)
 
 
 def test_a_kind_of_runtime_that_is_not_installed_hides_nothing() -> None:
-    assert list(host(Sighted(), NO_SOCKET).find(ID)) == []
+    assert list(host(Answers(), NO_SOCKET).find(ID)) == []
 
 
 def test_a_silent_runtime_does_not_hide_what_another_has() -> None:
-    (found,) = host(Sighted(unheard=("silent",)), Sighted((facts("cri:/c.sock"),))).find(ID)
+    (found,) = host(Answers(unanswered=("silent",)), Answers((facts("cri:/c.sock"),))).find(ID)
     assert (found.ref.runtime, found.unserved) == ("cri:/c.sock", "")
 
 
 def test_each_container_is_acted_on_where_its_claim_says() -> None:
     kernel = kernel_that_has()
     one = host(NO_SOCKET, NO_SOCKET, kernel)
-    ref = kernel.table[0].facts.ref
-    for runtime, told in (("/docker.sock", "Scripted"), ("cri:/c.sock", "ScriptedCri")):
-        refused = one.kill(ContainerRef(runtime, ID))
-        assert refused is not None
-        assert refused.message == told
-    assert one.pause(ref) is None
-    assert one.unpause(ref) is None
-    assert one.restrain(ref, RestartPolicy()) is None
-    assert one.stop(ref, grace_s=0) is None
-    assert one.start(ref) is None
-    assert one.kill(ref) is None
-    assert kernel.calls == ["pause", "unpause", "restrain", "stop", "start", "kill"]
-    ended = one.await_end(ref, started_at_ns=0, timeout_s=0)
-    assert ended == one.inspect(ref)
+    for runtime, kind in (("/docker.sock", "Scripted"), ("cri:/c.sock", "ScriptedCri")):
+        found = one.open(ContainerRef(runtime, ID)).inspect()
+        assert found is not None
+        assert found.name == kind
+    assert one.open(kernel.table[0].facts.ref).kill() is None
+    assert kernel.calls == ["kill"]
 
 
-def test_a_socket_is_listed_once_and_usable_if_anybody_can_use_it() -> None:
+def test_a_socket_is_listed_once_and_usable_if_any_kind_can_use_it() -> None:
     usable = Runtime("/run/x.sock", usable=True)
     assert list(host(NO_SOCKET, NO_SOCKET, None, usable).runtimes()) == [usable]

@@ -55,7 +55,7 @@ def test_it_goes_on_where_it_stood() -> None:
 
 def test_one_that_goes_on_already_is_left_as_it_is() -> None:
     undo = Undo()
-    undo.world.containers.unpause(undo.container.facts.ref)
+    undo.world.containers.open(undo.container.facts.ref).unpause()
     undo.container.calls.clear()
     assert undo.run().outcome is Outcome.NO_ACTION
     assert undo.container.calls == []

@@ -86,10 +86,10 @@ class GetLogs(GatheringAction[LogParameters, ContainerClaim]):
 
     def take(self, job: Job[LogParameters], claim: ContainerClaim, host: Host, spool: Spool) -> Custody | Report:
         """Its lines, up to this node's limit."""
-        ref = claim.ref
-        if runtimes(host).inspect(ref) is None:
+        ref, container = claim.ref, runtimes(host).open(claim.ref)
+        if container.inspect() is None:
             return self._gone(claim)
-        lines = runtimes(host).logs(ref, tail=job.parameters.tail, since_ns=_since_ns(job))
+        lines = container.logs(tail=job.parameters.tail, since_ns=_since_ns(job))
         with closing(lines):
             kept = spool.keep(job.command.command_id, lines, deadline_ns=job.deadline_ns)
         source = f"container {ref.id} of {ref.runtime}"

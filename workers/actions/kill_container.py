@@ -4,10 +4,9 @@ Run by the node worker in the containment lane; the steps are ``workers.actions.
 kill a run that the claim does not name."""
 
 from workers.actions.base import Job, NoParameters
-from workers.actions.base.container import runtimes
 from workers.actions.base.container_end import Ending
 from workers.domain.targets.container import ContainerFacts
-from workers.host.containers.ports import Refusal
+from workers.host.containers.ports import ContainerHandle, Refusal
 from workers.host.ports import Host
 
 
@@ -27,6 +26,8 @@ class KillContainer(Ending[NoParameters]):
     """Right after the restart policy was taken away; right after the runtime took the kill."""
     done = "killed"
 
-    def ask(self, job: Job[NoParameters], host: Host, facts: ContainerFacts) -> Refusal | None:
+    def end(
+        self, job: Job[NoParameters], host: Host, container: ContainerHandle, facts: ContainerFacts
+    ) -> Refusal | None:
         """SIGKILL."""
-        return runtimes(host).kill(facts.ref)
+        return container.kill()

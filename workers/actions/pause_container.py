@@ -39,8 +39,8 @@ class PauseContainer(ContainerAction[NoParameters]):
 
     def execute(self, job: Job[NoParameters], claim: ContainerClaim, host: Host) -> Report:
         """Freeze it, and look whether it is frozen."""
-        containers, ref = runtimes(host), claim.ref
-        facts = containers.inspect(ref)
+        container = runtimes(host).open(claim.ref)
+        facts = container.inspect()
         if facts is None:
             return self.gone(claim)
         if not claim.is_run_of(facts):
@@ -49,9 +49,9 @@ class PauseContainer(ContainerAction[NoParameters]):
             return self.nothing(claim, "already_paused", "it is paused already")
         if not facts.alive:
             return self._idle(claim)
-        refused = containers.pause(ref)
+        refused = container.pause()
         host.failpoints.reach("pause_container.asked")
-        facts = containers.inspect(ref)
+        facts = container.inspect()
         if facts is None:
             return self.gone(claim)
         if not claim.is_run_of(facts):
@@ -71,7 +71,7 @@ class PauseContainer(ContainerAction[NoParameters]):
         if claim.state == ContainerState.PAUSED:
             return Done(self.nothing(claim, "already_paused", "it was paused already"))
         try:
-            facts = runtimes(host).inspect(claim.ref)
+            facts = runtimes(host).open(claim.ref).inspect()
         except TransientFailure as error:
             return Pending(self.silent(claim, error.message))
         if facts is None:
@@ -96,7 +96,7 @@ class PauseContainer(ContainerAction[NoParameters]):
 
     def lost(self, effect: Effect[ContainerClaim], host: Host) -> str:
         """It runs again, or has ended."""
-        facts = runtimes(host).inspect(effect.claim.ref)
+        facts = runtimes(host).open(effect.claim.ref).inspect()
         if facts is None:
             return "the container was removed"
         if not effect.claim.is_run_of(facts):
@@ -144,17 +144,17 @@ class UnpauseContainer(ContainerAction[NoParameters]):
 
     def execute(self, job: Job[NoParameters], claim: ContainerClaim, host: Host) -> Report:
         """Thaw it, and look whether it runs."""
-        containers, ref = runtimes(host), claim.ref
-        facts = containers.inspect(ref)
+        container = runtimes(host).open(claim.ref)
+        facts = container.inspect()
         if facts is None:
             return self.gone(claim)
         if not claim.is_run_of(facts):
             return self.superseded(claim, facts)
         if facts.state is not ContainerState.PAUSED:
             return self._not_paused(claim)
-        refused = containers.unpause(ref)
+        refused = container.unpause()
         host.failpoints.reach("unpause_container.asked")
-        facts = containers.inspect(ref)
+        facts = container.inspect()
         if facts is None:
             return self.gone(claim)
         if not claim.is_run_of(facts):
@@ -170,7 +170,7 @@ class UnpauseContainer(ContainerAction[NoParameters]):
         if claim.state != ContainerState.PAUSED:
             return Done(self._not_paused(claim))
         try:
-            facts = runtimes(host).inspect(claim.ref)
+            facts = runtimes(host).open(claim.ref).inspect()
         except TransientFailure as error:
             return Pending(self.silent(claim, error.message))
         if facts is None:

@@ -22,7 +22,7 @@ from workers.actions.base.container_end import Ending
 from workers.domain.errors import CommandRejected, TransientFailure
 from workers.domain.outcome import Outcome, PostCondition, Report
 from workers.domain.targets.container import ContainerFacts, ContainerState
-from workers.host.containers.ports import Refusal
+from workers.host.containers.ports import ContainerHandle, Refusal
 from workers.host.ports import Host
 
 _SPARE_S: Final = 5
@@ -56,12 +56,14 @@ class StopContainer(Ending[StopParameters]):
     needs_runtime = True
     done = "stopped"
 
-    def ask(self, job: Job[StopParameters], host: Host, facts: ContainerFacts) -> Refusal | None:
-        """Stop it. What is paused or between two runs can take no signal: that is killed, without waiting in vain."""
+    def end(
+        self, job: Job[StopParameters], host: Host, container: ContainerHandle, facts: ContainerFacts
+    ) -> Refusal | None:
+        """Stop it. What is paused or between two runs can take no signal: that is killed, without a useless grace."""
         if facts.state is not ContainerState.RUNNING:
-            return runtimes(host).kill(facts.ref)
+            return container.kill()
         left_s = (job.deadline_ns - host.clock.now_ns()) // 1_000_000_000 - _SPARE_S
-        return runtimes(host).stop(facts.ref, grace_s=max(0, min(job.parameters.grace_s, left_s)))
+        return container.stop(grace_s=max(0, min(job.parameters.grace_s, left_s)))
 
     def why_irreversible(self, claim: ContainerClaim) -> str:
         """By Kubernetes: until an undo could come the kubelet has made another container, and removed this one."""
@@ -96,14 +98,14 @@ class StartContainer(ContainerAction[NoParameters]):
 
     def execute(self, job: Job[NoParameters], claim: ContainerClaim, host: Host) -> Report:
         """Start it, look whether it did, and give its restarts back."""
-        containers, ref = runtimes(host), claim.ref
-        facts = containers.inspect(ref)
+        container = runtimes(host).open(claim.ref)
+        facts = container.inspect()
         if facts is None:
             return self._gone(claim)
         if not _started(claim, facts):
-            refused = containers.start(ref)
+            refused = container.start()
             host.failpoints.reach("start_container.started")
-            facts = containers.inspect(ref)
+            facts = container.inspect()
             if facts is None:
                 return self._gone(claim)
             if not _started(claim, facts):
@@ -116,7 +118,7 @@ class StartContainer(ContainerAction[NoParameters]):
         policy = claim.policy
         if facts.policy != policy:
             touched = True
-            refused = containers.restrain(ref, policy)
+            refused = container.restrain(policy)
             host.failpoints.reach("start_container.released")
             if refused is not None:
                 raise refusal(refused, claim)
@@ -125,7 +127,7 @@ class StartContainer(ContainerAction[NoParameters]):
     def probe(self, job: Job[NoParameters], claim: ContainerClaim, host: Host) -> Probe:
         """A newer run, with its policy, is done."""
         try:
-            facts = runtimes(host).inspect(claim.ref)
+            facts = runtimes(host).open(claim.ref).inspect()
         except TransientFailure as error:
             return Pending(self.silent(claim, error.message))
         if facts is None:

@@ -13,13 +13,13 @@ from workers.system.ports import Clock
 def host_containers(
     settings: ResponseActions, clock: Clock, *, own_line: Callable[[], Collection[int]] = tuple
 ) -> Containers:
-    """Asks nobody yet. ``own_line`` are the processes that nothing may touch."""
-    from workers.host.containers.cri import CriContainers
-    from workers.host.containers.docker import EngineContainers
+    """Asks nothing yet. ``own_line`` are the processes that nothing may touch."""
+    from workers.host.containers.cri import CriSockets
+    from workers.host.containers.docker import EngineSockets
     from workers.host.containers.host_containers import HostContainers
-    from workers.host.containers.kernel import SCHEME, KernelContainers
+    from workers.host.containers.kernel import KernelContainers
 
     kernel = KernelContainers(clock=clock, own_line=own_line)
-    engines = EngineContainers(settings.docker.socket_path, clock=clock)
-    cri = CriContainers(settings.cri.socket_path, clock=clock, kernel=kernel)
-    return HostContainers(engines, cri, kernel=kernel, kernel_scheme=SCHEME, clock=clock)
+    engines = EngineSockets(settings.docker.socket_path, clock=clock)
+    cri = CriSockets(settings.cri.socket_path, clock=clock, kernel=kernel)
+    return HostContainers(engines, cri, kernel=kernel)

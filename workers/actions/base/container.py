@@ -179,7 +179,7 @@ class ContainerAction(Action[P, ContainerClaim]):
             TransientFailure: its runtime does not answer.
         """
         claim = job.undone_claim(ContainerClaim, missing="this node's journal knows no container to give back")
-        facts = runtimes(host).inspect(claim.ref)
+        facts = runtimes(host).open(claim.ref).inspect()
         if facts is None:
             raise CommandRejected(f"{claim} was removed since", code="container_gone")
         return claim, facts

@@ -21,13 +21,16 @@ from workers.actions.base.container import (
 from workers.domain.errors import TransientFailure
 from workers.domain.outcome import Outcome, PostCondition, Report
 from workers.domain.targets.container import ContainerFacts, RestartPolicy
-from workers.host.containers.ports import Containers, Refusal
+from workers.host.containers.ports import ContainerHandle, Refusal
 from workers.host.ports import Host
+from workers.system.ports import Clock
 
 P = TypeVar("P")
 
 WAIT_S: Final = 5.0
 """How long a run that was killed may take to be over before the outcome is UNKNOWN."""
+_POLL_S: Final = 0.02
+_LONGEST_POLL_S: Final = 0.5
 
 
 class Ending(ContainerAction[P]):
@@ -38,8 +41,8 @@ class Ending(ContainerAction[P]):
     """``killed``."""
 
     @abstractmethod
-    def ask(self, job: Job[P], host: Host, facts: ContainerFacts) -> Refusal | None:
-        """The one call that ends it. Raises as ``Containers``."""
+    def end(self, job: Job[P], host: Host, container: ContainerHandle, facts: ContainerFacts) -> Refusal | None:
+        """The one call that ends it. Raises as ``ContainerHandle``."""
 
     def why_irreversible(self, claim: ContainerClaim) -> str:
         """Why no undo could lift the effect; empty where one can."""
@@ -48,30 +51,29 @@ class Ending(ContainerAction[P]):
 
     def execute(self, job: Job[P], claim: ContainerClaim, host: Host) -> Report:
         """Take its restarts away, look again, end it, and look whether it has ended."""
-        containers, ref = runtimes(host), claim.ref
-        facts = containers.inspect(ref)
+        container = runtimes(host).open(claim.ref)
+        facts = container.inspect()
         if facts is None:
             return self.gone(claim)
         if not facts.alive:
             return self._nothing(claim)
         if not claim.is_run_of(facts):
-            return self._superseded(claim, facts, containers)
+            return self._superseded(claim, facts, container)
         kept = ""
         if facts.policy.restarts:
-            refused = containers.restrain(ref, RestartPolicy())
+            refused = container.restrain(RestartPolicy())
             kept = refused.message if refused is not None else ""
             host.failpoints.reach(f"{self.name}.restrained")
-            facts = containers.inspect(ref)
+            facts = container.inspect()
             if facts is None or not facts.alive:
                 return self._ended(claim, facts, kept)
             if not claim.is_run_of(facts):
-                return self._superseded(claim, facts, containers)
-        refused = self.ask(job, host, facts)
+                return self._superseded(claim, facts, container)
+        refused = self.end(job, host, container, facts)
         host.failpoints.reach(f"{self.name}.asked")
         left_s = (job.deadline_ns - host.clock.now_ns()) / 1e9
-        after = containers.await_end(
-            ref, started_at_ns=facts.started_at_ns, timeout_s=max(0.0, min(WAIT_S, left_s)) if refused is None else 0.0
-        )
+        timeout_s = max(0.0, min(WAIT_S, left_s)) if refused is None else 0.0
+        after = await_end(container, host.clock, started_at_ns=facts.started_at_ns, timeout_s=timeout_s)
         if after is None or not after.alive:
             return self._ended(claim, after, kept)
         if not claim.is_run_of(after):
@@ -85,7 +87,7 @@ class Ending(ContainerAction[P]):
         if not claim.alive:
             return Done(self._nothing(claim))
         try:
-            facts = runtimes(host).inspect(claim.ref)
+            facts = runtimes(host).open(claim.ref).inspect()
         except TransientFailure as error:
             return Pending(self.silent(claim, error.message))
         if facts is None or (claim.is_run_of(facts) and not facts.alive):
@@ -109,11 +111,11 @@ class Ending(ContainerAction[P]):
             message = f"{claim} would be {self.done}{first}{returns(claim)}; nothing was touched"
         return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.outputs_of(claim))
 
-    def _superseded(self, claim: ContainerClaim, facts: ContainerFacts, containers: Containers) -> Report:
+    def _superseded(self, claim: ContainerClaim, facts: ContainerFacts, container: ContainerHandle) -> Report:
         """Another run: what an attempt before this one took from it is given back, and nothing else is done."""
         policy = claim.policy
         if policy.restarts and not facts.policy.restarts:
-            refused = containers.restrain(facts.ref, policy)
+            refused = container.restrain(policy)
             if refused is not None:
                 raise refusal(refused, claim)
         return self.superseded(claim, facts)
@@ -162,6 +164,23 @@ class Ending(ContainerAction[P]):
             outputs=self.outputs_of(claim),
             post_condition=PostCondition("run_over", holds=False, detail=waits),
         )
+
+
+def await_end(
+    container: ContainerHandle, clock: Clock, *, started_at_ns: int, timeout_s: float
+) -> ContainerFacts | None:
+    """Inspect it, less and less often, until the run that started then is over or the time is; its last facts, None
+    when it is gone. Raises ``TransientFailure``."""
+    until_ns = clock.monotonic_ns() + round(timeout_s * 1e9)
+    pause_s = _POLL_S
+    while True:
+        facts = container.inspect()
+        if facts is None or not facts.alive or facts.started_at_ns != started_at_ns:
+            return facts
+        if clock.monotonic_ns() >= until_ns:
+            return facts
+        clock.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_POLL_S)
 
 
 def _kill_waits(facts: ContainerFacts, host: Host) -> str:

@@ -111,7 +111,7 @@ def present_run(container_id: str, runtime: str, host: Host) -> Enclosure:
         CommandRejected: ``container_gone``, ``container_not_running``.
         TransientFailure: its runtime does not answer.
     """
-    facts = runtimes(host).inspect(ContainerRef(runtime, container_id))
+    facts = runtimes(host).open(ContainerRef(runtime, container_id)).inspect()
     if facts is None:
         raise CommandRejected(
             f"container {container_id[:12]} was removed, and its files with it", code="container_gone"

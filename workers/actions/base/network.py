@@ -148,7 +148,7 @@ class NetworkAction(Action[P, C]):
         return self.report(Outcome.UNKNOWN, "runtime_silent", message, outputs=self.outputs_of(claim))
 
     def _run(self, claim: NetworkClaim, host: Host, *, any_run: bool) -> ContainerFacts | Gone:
-        facts = runtimes(host).inspect(claim.ref)
+        facts = runtimes(host).open(claim.ref).inspect()
         if facts is None:
             return Gone("target_gone", "the container was removed")
         if not any_run and not claim.is_run_of(facts):

@@ -1,101 +1,79 @@
-"""All runtimes of this host as one port ``Containers``, and the kernel behind them.
+"""The port ``Containers``: all runtimes of this host together, and the kernel behind them.
 
-Made by bootstrap. Runtimes behind sockets that only root could have put there are asked first; one that two of them
-show (dockerd and a CRI before it) is taken from the first. The kernel is asked for what none of them serves: its daemon
-is away, or it is a user's own. Whose a claimed container is, its name tells. Knows no runtime's library.
+Made by wiring. Runtimes behind sockets that only root could have created are asked first; a container that two of them
+show (dockerd and a CRI in front of it) is taken from the first. The kernel is asked for what none of them serves: its
+daemon is unavailable, or it belongs to a user's own runtime. Which of them has a claimed container follows from the
+name of its runtime. Knows no runtime's library.
 """
 
-from collections.abc import Collection, Generator, Sequence
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 from workers.domain.errors import TransientFailure
-from workers.domain.targets.container import ContainerFacts, ContainerRef, RestartPolicy, Runtime
-from workers.host.containers.behind_sockets import BehindSockets, await_end
-from workers.host.containers.ports import Containers, Refusal
-from workers.system.ports import Clock
+from workers.domain.targets.container import ContainerFacts, ContainerRef, Runtime
+from workers.host.containers.kernel import SCHEME
+from workers.host.containers.ports import ContainerHandle, Containers
+from workers.host.containers.runtime_sockets import RuntimeSockets
 
-_UNSERVED: Final = "no runtime that is to be believed has it"
+_UNSERVED: Final = "no trusted runtime has it"
+_OWN: Final = re.compile(r"/(?:containers|overlay-containers|sandboxes)/([0-9a-f]{64})/")
+_OWN_FILES: Final = frozenset({"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"})
+"""Files that a runtime mounts into each of its containers, out of a directory that has the container's id."""
 
 
 class HostContainers:
     """Any thread."""
 
-    def __init__(self, *behind_sockets: BehindSockets, kernel: Containers, kernel_scheme: str, clock: Clock) -> None:
-        """``kernel_scheme`` begins the names of the kernel's containers; of the others the first whose scheme fits
-        has a container, so the one without any comes last there."""
-        self._asked = behind_sockets
+    def __init__(self, *kinds: RuntimeSockets[Any], kernel: Containers | None, root: Path = Path("/")) -> None:
+        """Of ``kinds`` the one with the longest scheme that fits has a container. Without a ``kernel`` only runtimes
+        are asked. ``root`` is where /proc is read."""
+        self._kinds = kinds
         self._kernel = kernel
-        self._clock = clock
-        by_length = sorted(behind_sockets, key=lambda each: -len(each.scheme))
-        self._schemes: Sequence[tuple[str, Containers]] = [
-            (kernel_scheme, kernel),
-            *((each.scheme, each) for each in by_length),
-        ]
+        self._root = root
 
     def find(self, container_id: str) -> Sequence[ContainerFacts]:
-        """As the port says."""
-        seen = [each.sighted(container_id) for each in self._asked]
+        answers = [kind.ask(container_id) for kind in self._kinds]
         served: dict[str, ContainerFacts] = {}
-        for facts in (facts for each in seen for facts in each.found):
+        for facts in (facts for answer in answers for facts in answer.found):
             served.setdefault(facts.ref.id, facts)
         if served:
             return list(served.values())
-        unheard = "; ".join(line for each in seen for line in each.unheard)
-        absent = "" if any(not each.absent for each in seen) else "; ".join(each.absent for each in seen)
-        known = self._kernel.find(container_id)
-        why = unheard or absent
+        unanswered = "; ".join(line for answer in answers for line in answer.unanswered)
+        all_absent = all(answer.absent for answer in answers)
+        why = unanswered or ("; ".join(answer.absent for answer in answers) if all_absent else "")
+        known = self._kernel.find(container_id) if self._kernel is not None else ()
         if not known and why:
             raise TransientFailure(why)
         return [replace(facts, unserved=why or _UNSERVED, unheard=bool(why)) for facts in known]
 
-    def inspect(self, ref: ContainerRef) -> ContainerFacts | None:
-        """As the port says."""
-        return self._of(ref).inspect(ref)
-
-    def await_end(self, ref: ContainerRef, *, started_at_ns: int, timeout_s: float) -> ContainerFacts | None:
-        """As the port says."""
-        return await_end(self, self._clock, ref, started_at_ns=started_at_ns, timeout_s=timeout_s)
-
-    def restrain(self, ref: ContainerRef, policy: RestartPolicy) -> Refusal | None:
-        """As the port says."""
-        return self._of(ref).restrain(ref, policy)
-
-    def kill(self, ref: ContainerRef) -> Refusal | None:
-        """As the port says."""
-        return self._of(ref).kill(ref)
-
-    def stop(self, ref: ContainerRef, *, grace_s: int) -> Refusal | None:
-        """As the port says."""
-        return self._of(ref).stop(ref, grace_s=grace_s)
-
-    def start(self, ref: ContainerRef) -> Refusal | None:
-        """As the port says."""
-        return self._of(ref).start(ref)
-
-    def pause(self, ref: ContainerRef) -> Refusal | None:
-        """As the port says."""
-        return self._of(ref).pause(ref)
-
-    def unpause(self, ref: ContainerRef) -> Refusal | None:
-        """As the port says."""
-        return self._of(ref).unpause(ref)
-
-    def logs(self, ref: ContainerRef, *, tail: int, since_ns: int) -> Generator[bytes]:
-        """As the port says."""
-        return self._of(ref).logs(ref, tail=tail, since_ns=since_ns)
+    def open(self, ref: ContainerRef) -> ContainerHandle:
+        if self._kernel is not None and ref.runtime.startswith(SCHEME):
+            return self._kernel.open(ref)
+        fitting = [kind for kind in self._kinds if ref.runtime.startswith(kind.scheme)]
+        return max(fitting, key=lambda kind: len(kind.scheme)).open(ref)
 
     def own_ids(self) -> Collection[str]:
-        """As the port says."""
-        return {each for _, containers in self._schemes for each in containers.own_ids()}
+        cgroups = self._kernel.own_ids() if self._kernel is not None else ()
+        return {*_ids_in_mounts(self._root), *cgroups}
 
     def runtimes(self) -> Sequence[Runtime]:
-        """As the port says: each socket once, usable if any way of speaking to it is."""
+        """Each socket once, usable if any way of speaking to it is."""
         found: dict[str, Runtime] = {}
-        for runtime in (runtime for each in self._asked for runtime in each.runtimes()):
+        for runtime in (runtime for kind in self._kinds for runtime in kind.runtimes()):
             known = found.get(runtime.socket)
             found[runtime.socket] = runtime if known is None or not known.usable else known
         return list(found.values())
 
-    def _of(self, ref: ContainerRef) -> Containers:
-        return next(containers for scheme, containers in self._schemes if ref.runtime.startswith(scheme))
+
+def _ids_in_mounts(root: Path) -> Collection[str]:
+    """The containers that this worker runs in, by its own mounts; under Kubernetes that of the pod's sandbox."""
+    try:
+        table = (root / "proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ()
+    rows = (row.split(" ") for row in table.splitlines())
+    sources = (f"{row[3]}/" for row in rows if len(row) > 4 and row[4] in _OWN_FILES)
+    return {found[1] for source in sources if (found := _OWN.search(source))}

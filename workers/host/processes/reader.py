@@ -9,7 +9,7 @@ from typing import Final
 
 from workers.domain.targets.process import ProcessFacts, ProcessIdentity
 from workers.host.containers.bundles import BUNDLES, is_sandbox
-from workers.host.containers.hierarchies import Hierarchies
+from workers.host.containers.cgroup_hierarchies import Hierarchies
 from workers.host.processes import cgroups, procfs, texts
 from workers.host.processes.boot import Boot
 from workers.host.processes.executable import Executable, executable
@@ -82,9 +82,9 @@ class Reader:
         )
 
     def _holds_pod(self, paths: dict[str, str]) -> bool:
-        """Only asked of the init of a pid namespace: what its container's runtime wrote down, in a file of root's. A
-        cgroup that anybody else may have named like a sandbox tells nothing."""
-        ids = {bearer.id for bearer in self._hierarchies.bearers(paths, "") if bearer.systems}
+        """Only asked of the init of a pid namespace: what its container's runtime wrote into a file of root's. A cgroup
+        that another user may have named like a sandbox does not count."""
+        ids = {cgroup.id for cgroup in self._hierarchies.cgroups(paths, "") if cgroup.by_system}
         return any(is_sandbox(each, self._bundles) for each in ids)
 
     def _serial(self, descriptor: int) -> int:

@@ -1,10 +1,10 @@
-"""The doorway to ``grpcio``: containerd and CRI-O behind Kubernetes' container runtime interface, as the port
-``Containers``.
+"""The doorway to ``grpcio`` and ``protobuf``: containerd and CRI-O behind Kubernetes' container runtime interface.
 
-Made by bootstrap. The package is imported at the first question. CRI has no pause: containerd's own task service, on
-the same socket, has. Must never read an outcome out of a status code.
+Made by wiring. The packages are imported at the first question, so that a node without a CRI socket does not pay for
+them. CRI has no pause: containerd's own task service, on the same socket, has. Must never derive an outcome from a
+status code.
 """
 
-from workers.host.containers.cri.containers import CriContainers
+from workers.host.containers.cri.container import CriSockets
 
-__all__ = ["CriContainers"]
+__all__ = ["CriSockets"]

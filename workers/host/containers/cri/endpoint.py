@@ -1,31 +1,36 @@
-"""Calls over gRPC to one socket: the messages, the time limits, and every failure as one of our own errors.
+"""Calls over gRPC to one socket: the generated stubs, the time limits, and every failure as a WorkerError.
 
-Made by ``runtime``; the only module that imports ``grpc``. A connection of its own for each call, and an effect is
-asked for only once the daemon has answered something else on it: one that hangs before that surely did not get it. Must
+Made by ``runtime``; the only module that imports ``grpc``. Each call has a connection of its own, and an effect is
+requested only once the daemon has answered something else on it: one that hangs before that surely did not get it. Must
 never retry.
 """
 
 import contextlib
-import functools
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from workers.domain.errors import Indeterminate, TransientFailure
-from workers.host.containers.cri.proto import messages
 from workers.host.containers.ports import Refusal
-from workers.host.containers.silence import Silence
+from workers.host.containers.unanswered_calls import UnansweredCalls
 from workers.system.ports import Clock
 
 if TYPE_CHECKING:
     import grpc
+    from google.protobuf.message import Message
 
-CRI: Final = "runtime.v1.RuntimeService"
-TASKS: Final = "containerd.services.tasks.v1.Tasks"
 NAMESPACE: Final = (("containerd-namespace", "k8s.io"),)
 """Where containerd's CRI keeps what it makes."""
 
-_FILES: Final[Mapping[str, str]] = {CRI: "cri.proto", TASKS: "tasks.proto"}
+
+class Service(Enum):
+    """The two services of a socket."""
+
+    CRI = auto()
+    TASKS = auto()
+    """containerd's own task service."""
+
+
 _OPTIONS: Final = (
     ("grpc.default_authority", "localhost"),
     ("grpc.enable_http_proxy", 0),  # proxies are for networks
@@ -41,97 +46,87 @@ class Endpoint:
     def __init__(self, socket: str, clock: Clock) -> None:
         """``socket`` is a path."""
         self.socket = socket
-        self._silence = Silence(clock)
+        self._unanswered = UnansweredCalls(clock)
 
     @property
     def unsettled(self) -> bool:
         """Whether a call went unanswered and may still be carried out."""
-        return self._silence.unsettled
+        return self._unanswered.unsettled
 
-    def look(self, service: str, method: str, reply: str, timeout_s: float, /, **request: Any) -> Any:
-        """What it answers to a question; None where it knows no such thing, or no such question.
+    def ask(self, service: Service, method: str, request: "Message", timeout_s: float) -> Any:
+        """The answer to a question; None where the runtime has no such object, or no such method.
 
         Raises:
-            TransientFailure: it does not answer, or only complains.
+            TransientFailure: it does not answer, or only with an error.
         """
         import grpc
 
         try:
             with self._channel() as channel:
-                return self._call(channel, service, method, reply, timeout_s, request)
+                return self._call(channel, service, method, request, timeout_s)
         except grpc.RpcError as error:
             if _code(error) in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED):
                 return None
-            if _unanswered(error):
-                raise self._away(error) from error
-            raise TransientFailure(f"{self.socket}: {_words(error)}") from error
+            if _is_unanswered(error):
+                raise self._unreachable(error) from error
+            raise TransientFailure(f"{self.socket}: {_message(error)}") from error
 
-    def act(self, service: str, method: str, reply: str, timeout_s: float, /, **request: Any) -> Refusal | None:
-        """What it says against an effect; None where it took it.
+    def act(self, service: Service, method: str, request: "Message", timeout_s: float) -> Refusal | None:
+        """Why the runtime refused an effect; None where it accepted it.
 
         Raises:
             TransientFailure: it surely did not get the call.
-            Indeterminate: it may have.
+            Indeterminate: ``runtime_silent``: it may have.
         """
         import grpc
 
         with self._channel() as channel:
-            self._greet(channel, timeout_s)
+            self._check_answers(channel, timeout_s)
             try:
-                self._call(channel, service, method, reply, timeout_s, request)
+                self._call(channel, service, method, request, timeout_s)
             except grpc.RpcError as error:
-                return self._complaint(error)
+                return self._refusal(error)
         return None
 
-    def _complaint(self, error: Any) -> Refusal:
+    def _refusal(self, error: Any) -> Refusal:
         import grpc
 
-        if _unanswered(error):
-            self._silence.unanswered()
-            message = f"{self.socket} took the call and did not answer ({_words(error)}); it may carry it out yet"
+        if _is_unanswered(error):
+            self._unanswered.record_unanswered()
+            message = f"{self.socket} took the call and did not answer ({_message(error)}); it may carry it out yet"
             raise Indeterminate(message, code="runtime_silent") from error
         unknown = _code(error) in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.NOT_FOUND)
-        return Refusal(_words(error), may_pass=not unknown)
+        return Refusal(_message(error), may_pass=not unknown)
 
-    def _greet(self, channel: "grpc.Channel", timeout_s: float) -> None:
-        """A question whose answer is all the same: who does not answer it gets no order."""
+    def _check_answers(self, channel: "grpc.Channel", timeout_s: float) -> None:
+        """A question whose answer does not matter: a daemon that does not answer it gets no effect to carry out."""
         import grpc
 
+        from workers.host.containers.cri.stubs import cri_pb2
+
         try:
-            self._call(channel, CRI, "Version", "VersionResponse", timeout_s, {"version": "v1"})
+            self._call(channel, Service.CRI, "Version", cri_pb2.VersionRequest(version="v1"), timeout_s)
         except grpc.RpcError as error:
-            if _unanswered(error):
-                raise self._away(error) from error
+            if _is_unanswered(error):
+                raise self._unreachable(error) from error
 
     def _call(
-        self,
-        channel: "grpc.Channel",
-        service: str,
-        method: str,
-        reply: str,
-        timeout_s: float,
-        request: Mapping[str, Any],
+        self, channel: "grpc.Channel", service: Service, method: str, request: "Message", timeout_s: float
     ) -> Any:
         import grpc
 
-        kinds = _messages(service)
-        asked = kinds[_REQUESTS.get(method, f"{method}Request")](**request)
-        call: grpc.UnaryUnaryMultiCallable[Any, Any] = channel.unary_unary(
-            f"/{service}/{method}",
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=kinds[reply].FromString,
-        )
+        call, metadata = _method(channel, service, method)
         try:
-            answer = call(asked, timeout=timeout_s, metadata=NAMESPACE if service == TASKS else None)
+            answer = call(request, timeout=timeout_s, metadata=metadata)
         except grpc.RpcError as error:
-            if not _unanswered(error):
-                self._silence.answered()
+            if not _is_unanswered(error):
+                self._unanswered.record_answer()
             raise
-        self._silence.answered()
+        self._unanswered.record_answer()
         return answer
 
-    def _away(self, error: Any) -> TransientFailure:
-        return TransientFailure(f"{self.socket} does not answer: {_words(error)}")
+    def _unreachable(self, error: Any) -> TransientFailure:
+        return TransientFailure(f"{self.socket} does not answer: {_message(error)}")
 
     @contextlib.contextmanager
     def _channel(self) -> Iterator["grpc.Channel"]:
@@ -144,12 +139,19 @@ class Endpoint:
             channel.close()
 
 
-_REQUESTS: Final[Mapping[str, str]] = {"Pause": "TaskRequest", "Resume": "TaskRequest"}
+def _method(
+    channel: "grpc.Channel", service: Service, method: str
+) -> tuple["grpc.UnaryUnaryMultiCallable[Any, Any]", tuple[tuple[str, str], ...] | None]:
+    """A method of a generated stub, and the metadata that its service needs."""
+    from workers.host.containers.cri.stubs import cri_pb2_grpc, tasks_pb2_grpc
 
-
-@functools.cache
-def _messages(service: str) -> Mapping[str, Any]:
-    return messages(Path(__file__).parent / _FILES[service])
+    match service:
+        case Service.CRI:
+            return getattr(cri_pb2_grpc.RuntimeServiceStub(channel), method), None
+        case Service.TASKS:
+            return getattr(tasks_pb2_grpc.TasksStub(channel), method), NAMESPACE
+        case _:
+            assert_never(service)
 
 
 def _code(error: Any) -> "grpc.StatusCode":
@@ -157,13 +159,13 @@ def _code(error: Any) -> "grpc.StatusCode":
     return code
 
 
-def _unanswered(error: Any) -> bool:
-    """Whether the status was made at our end, or by a daemon that gave up in the middle: then nobody knows."""
+def _is_unanswered(error: Any) -> bool:
+    """Whether the status was made at this end, or by a daemon that gave up midway: then the effect is unknown."""
     import grpc
 
     codes = grpc.StatusCode
     return _code(error) in (codes.DEADLINE_EXCEEDED, codes.UNAVAILABLE, codes.CANCELLED, codes.INTERNAL)
 
 
-def _words(error: Any) -> str:
+def _message(error: Any) -> str:
     return str(error.details() or error.code().name)[:300]

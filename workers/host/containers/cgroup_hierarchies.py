@@ -1,7 +1,7 @@
-"""Where the cgroup hierarchies are mounted, and which cgroups of theirs bear a container's id.
+"""Where the cgroup hierarchies are mounted, and which of their cgroups are named by a container's id.
 
-Called by ``kernel_containers`` and ``processes``. Who could have made a cgroup is told by who may write to the
-directories above it: below a directory of a user's, or inside another container's cgroup, an id is only a claim.
+Called by ``kernel`` and ``processes``. The directories above a cgroup show which users could have created it: below a
+directory that another user may write to, or inside another container's cgroup, an id is only a claim.
 """
 
 import stat
@@ -13,7 +13,7 @@ from workers.domain.targets.cgroup_names import id_in
 
 
 @dataclass(frozen=True, slots=True)
-class Bearer:
+class ContainerCgroup:
     """One cgroup whose name has a container's id in it."""
 
     hierarchy: str
@@ -21,8 +21,8 @@ class Bearer:
     directory: Path
     id: str
     inode: int
-    """The kernel gives a cgroup's number to no other cgroup of the same boot."""
-    systems: bool
+    """The kernel does not reuse a cgroup's number within one boot."""
+    by_system: bool
     """Whether only root could have made it, outside of any container."""
 
 
@@ -47,16 +47,16 @@ class Hierarchies:
         except OSError:
             return cls("")
 
-    def bearers(self, paths: Mapping[str, str], prefix: str) -> Iterator[Bearer]:
+    def cgroups(self, paths: Mapping[str, str], prefix: str) -> Iterator[ContainerCgroup]:
         """The cgroups with an id that begins so, out of the cgroup paths of one process."""
         for name, path in paths.items():
             mount = self._mounts.get(name)
             inside = _inside(path, mount.root) if mount is not None else None
             if mount is not None and inside is not None:
-                yield from _borne(name, mount.point, inside, prefix)
+                yield from _along(name, mount.point, inside, prefix)
 
 
-def _borne(hierarchy: str, point: Path, path: str, prefix: str) -> Iterator[Bearer]:
+def _along(hierarchy: str, point: Path, path: str, prefix: str) -> Iterator[ContainerCgroup]:
     """Along one path, outermost first; an id that is repeated further inside is the same container."""
     parts, seen = path.strip("/").split("/"), set[str]()
     for depth, part in enumerate(parts, 1):
@@ -68,14 +68,14 @@ def _borne(hierarchy: str, point: Path, path: str, prefix: str) -> Iterator[Bear
             try:
                 inode = directory.lstat().st_ino
             except OSError:
-                return  # it is gone, and all below it
-            systems = not seen and _only_roots(point, parts[: depth - 1])
-            yield Bearer(hierarchy, directory, found, inode, systems)
+                return  # removed, and all below it
+            by_system = not seen and _only_root_writes(point, parts[: depth - 1])
+            yield ContainerCgroup(hierarchy, directory, found, inode, by_system)
         seen.add(found)
 
 
-def _only_roots(point: Path, parts: list[str]) -> bool:
-    """Whether nobody but root can make a directory in any of these; one that cannot be looked at tells nothing good."""
+def _only_root_writes(point: Path, parts: list[str]) -> bool:
+    """Whether only root can create a directory in any of these; one that cannot be inspected counts as a no."""
     for depth in range(len(parts) + 1):
         try:
             facts = point.joinpath(*parts[:depth]).lstat()

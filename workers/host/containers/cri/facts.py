@@ -1,19 +1,22 @@
-"""What a CRI runtime tells of one container, in our own words. Pure.
+"""A CRI runtime's answer about one container to ``ContainerFacts``. Pure.
 
-Called by ``runtime``. CRI says RUNNING of a paused container: only containerd's task service knows better.
+Called by ``runtime``. To CRI a paused container is RUNNING: only containerd's task service knows the difference.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from workers.domain.errors import TransientFailure
 from workers.domain.targets.container import ContainerFacts, ContainerRef, ContainerState
 
+if TYPE_CHECKING:
+    from workers.host.containers.cri.stubs import cri_pb2, tasks_pb2
+
 RUNNING: Final = 1
 UNKNOWN: Final = 3
-"""containerd's CRI says so of a container that was paused when it was restarted: its task service knows better."""
+"""containerd's CRI reports this for a container that was paused when it restarted: its task service knows its state."""
 _STATES: Final[Mapping[int, ContainerState]] = {
     0: ContainerState.CREATED,
     RUNNING: ContainerState.RUNNING,
@@ -39,27 +42,27 @@ def info_of(info: Mapping[str, str]) -> Mapping[str, Any]:
 
 
 def facts_of(
-    status: Any,
+    status: "cri_pb2.ContainerStatus",
     runtime: str,
     *,
-    inside: Mapping[str, Any],
-    pod: Mapping[str, str],
-    task: Any,
+    info: Mapping[str, Any],
+    pod_labels: Mapping[str, str],
+    task: "tasks_pb2.Process | None",
     known: ContainerFacts | None = None,
 ) -> ContainerFacts:
-    """One container; ``task`` is what containerd says of it, ``known`` what the kernel does, None where nobody does.
+    """One container; ``task`` is containerd's of it, ``known`` the kernel's facts; None where there are none.
 
     Raises:
         TransientFailure: its runtime does not know its state.
     """
     state = _STATES.get(status.state)
-    pid = int(inside.get("pid") or 0)
+    pid = int(info.get("pid") or 0)
     if task is not None:
         state, pid = _TASK_STATES.get(task.status, state), task.pid
     elif known is not None and known.state is ContainerState.PAUSED:
         state = known.state
     if state is None:
-        raise TransientFailure(f"its runtime does not know what container {status.id[:12]} does")
+        raise TransientFailure(f"its runtime does not know the state of container {status.id[:12]}")
     alive = state in (ContainerState.RUNNING, ContainerState.PAUSED)
     return ContainerFacts(
         ref=ContainerRef(runtime, status.id),
@@ -68,19 +71,19 @@ def facts_of(
         pid=pid if alive else 0,
         name=status.metadata.name,
         image=status.image.image,
-        labels={**pod, **status.labels},
+        labels={**pod_labels, **status.labels},
         starts_again=False,
     )
 
 
-def sandbox_of(status: Any, runtime: str, *, inside: Mapping[str, Any]) -> ContainerFacts:
+def sandbox_of(status: "cri_pb2.PodSandboxStatus", runtime: str, *, info: Mapping[str, Any]) -> ContainerFacts:
     """A pod's sandbox, marked as one."""
     ready = status.state == 0
     return ContainerFacts(
         ref=ContainerRef(runtime, status.id),
         state=ContainerState.RUNNING if ready else ContainerState.ENDED,
         started_at_ns=status.created_at,
-        pid=int(inside.get("pid") or 0) if ready else 0,
+        pid=int(info.get("pid") or 0) if ready else 0,
         name=status.metadata.name,
         labels={**status.labels, **_SANDBOX_MARK},
         starts_again=False,

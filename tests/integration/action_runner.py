@@ -23,7 +23,7 @@ from workers.system.clock import SystemClock
 SECOND = 1_000_000_000
 
 
-class Desk:
+class ActionRunner:
     """The node's side of some runtimes, without a node."""
 
     def __init__(self, containers: Containers) -> None:

@@ -1,7 +1,7 @@
-"""An engine's JSON to ``ContainerFacts``. Called by ``containers``; pure.
+"""An engine's JSON to ``ContainerFacts``. Called by ``engine``; pure.
 
-Docker and Podman differ in words (``exited`` and ``stopped``, ``stopping``, ``configured``), so the booleans that both
-keep are asked first. What is missing or of another type reads as empty: only id and state are indispensable.
+Docker and Podman use different words (``exited`` and ``stopped``, ``stopping``, ``configured``), so the booleans that
+both have are read first. What is missing or of another type reads as empty: only id and state are indispensable.
 """
 
 from collections.abc import Mapping
@@ -27,36 +27,36 @@ _WORDS: Final[Mapping[str, ContainerState]] = {
 """Podman's ``stopping`` still runs: its grace is not over."""
 
 
-def facts_of(told: Mapping[str, Any], socket: str, *, unsettled: bool) -> ContainerFacts:
+def facts_of(inspected: Mapping[str, Any], socket: str, *, unsettled: bool) -> ContainerFacts:
     """One container.
 
     Raises:
-        TransientFailure: it is in a state that this version has no word for.
+        TransientFailure: it is in a state that this version does not know.
     """
-    state, config = _part(told, "State"), _part(told, "Config")
-    policy = _part(_part(told, "HostConfig"), "RestartPolicy")
+    state, config = _part(inspected, "State"), _part(inspected, "Config")
+    policy = _part(_part(inspected, "HostConfig"), "RestartPolicy")
     started = parsed(state.get("StartedAt"))
     return ContainerFacts(
-        ref=ContainerRef(socket, str(told["Id"])),
+        ref=ContainerRef(socket, str(inspected["Id"])),
         state=_state(state),
         started_at_ns=started[0] if started is not None else 0,
         pid=int(state.get("Pid") or 0),
-        name=str(told.get("Name") or "").lstrip("/"),
-        image=str(config.get("Image") or told.get("ImageName") or ""),
+        name=str(inspected.get("Name") or "").lstrip("/"),
+        image=str(config.get("Image") or inspected.get("ImageName") or ""),
         labels={str(key): str(value) for key, value in _part(config, "Labels").items()},
         policy=RestartPolicy(str(policy.get("Name") or "no"), int(policy.get("MaximumRetryCount") or 0)),
         unsettled=unsettled,
     )
 
 
-def image_id(told: Mapping[str, Any]) -> str:
+def image_id(inspected: Mapping[str, Any]) -> str:
     """The image it was made from, by id."""
-    return str(told.get("Image") or "")
+    return str(inspected.get("Image") or "")
 
 
-def labels_of_image(told: Mapping[str, Any]) -> Mapping[str, str]:
-    """What the image gives every container made from it."""
-    return {str(key): str(value) for key, value in _part(_part(told, "Config"), "Labels").items()}
+def labels_of_image(inspected: Mapping[str, Any]) -> Mapping[str, str]:
+    """The labels that every container made from an image has."""
+    return {str(key): str(value) for key, value in _part(_part(inspected, "Config"), "Labels").items()}
 
 
 def _state(state: Mapping[str, Any]) -> ContainerState:
@@ -68,7 +68,7 @@ def _state(state: Mapping[str, Any]) -> ContainerState:
         return ContainerState.RUNNING
     word = str(state.get("Status", "")).lower()
     if word not in _WORDS:
-        raise TransientFailure(f"its runtime says that it is {word!r}, which nobody here understands")
+        raise TransientFailure(f"its runtime reports the state {word!r}, which is not known here")
     return _WORDS[word]
 
 
