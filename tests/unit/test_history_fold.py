@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.stories import BORN, NODE, OTHER_NODE, REBORN, Story, step_of
-from workers.domain.history.execution import STRANGER, Execution, FoldedStep, StepKey, fold
+from workers.domain.history.execution import FOREIGN_NODE, Execution, FoldedStep, StepKey, fold
 from workers.domain.ids import ExecutionId, NodeId
 from workers.domain.outcome import Outcome, Stage
 from workers.domain.result import EFFECT_LOST, ActionResult
@@ -83,7 +83,7 @@ def test_another_step_never_takes_a_step_away_nor_a_conflict(
 ) -> None:
     before, after = folded(*results), folded(*results, another)
     assert set(map(step_key, before.steps)) <= set(map(step_key, after.steps))
-    assert set(before.alarms) - {STRANGER} <= set(after.alarms)
+    assert set(before.alarms) - {FOREIGN_NODE} <= set(after.alarms)
     assert before.updated_at_ns <= max(after.updated_at_ns, before.updated_at_ns)
 
 
@@ -187,7 +187,7 @@ def test_a_node_that_was_not_sent_to_ends_nothing() -> None:
     forged = replace(STORY.ended(Outcome.FAILED), node_id=OTHER_NODE)
     execution = folded(STORY.requested(), STORY.dispatched(), forged)
     assert (execution.stage, execution.outcome, execution.node_id) == (Stage.DISPATCHED, None, NODE)
-    assert (execution.conflict, execution.alarms) == (True, (STRANGER,))
+    assert (execution.conflict, execution.alarms) == (True, (FOREIGN_NODE,))
     assert len(execution.steps) == 3
 
 

@@ -128,7 +128,7 @@ def test_a_bug_is_called_internal() -> None:
 
 
 def test_an_error_s_docstring_is_its_default_message_and_its_code_can_be_narrowed() -> None:
-    assert MalformedMessage().message == "The bytes are not a message we can trust or read."
+    assert MalformedMessage().message == "The bytes are not a message that can be trusted or read."
     narrowed = MalformedMessage("no", code="bad_signature")
     assert (narrowed.message, narrowed.reason, MalformedMessage.code) == ("no", "bad_signature", "malformed")
 

@@ -1,1 +1,1 @@
-"""The pure part: words, decisions and folds; no I/O, clock, thread, randomness or third-party library."""
+"""The pure part: values, decisions and folds; no I/O, clock, thread, randomness or third-party library."""

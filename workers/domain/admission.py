@@ -1,8 +1,8 @@
 """Whether a command is for this node, and whether it may start now: every decision before anything is touched.
 
-Called by ``node.intake`` and ``node.gate``, with the time as an argument. Pure. Two kinds of no: a command that is not
-ours at all is a dead letter and never gets a result (else a bad broker could end anyone's execution); one that is ours
-but may not run gets a REJECTED or EXPIRED result.
+Called by ``node.intake`` and ``node.gate``, with the time as an argument. Pure. There are two kinds of refusal. A
+command for another node becomes a dead letter and never gets a result (else a bad broker could end any execution); a
+command for this node that may not run gets a REJECTED or EXPIRED result.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from workers.domain.trust.keyset import KeyRole, Signatory
 
 MEMORY_NS: Final = 48 * 3600 * 1_000_000_000
 """How long after its expiry a command is remembered: twice the command topic's retention (24 h). A command that expired
-earlier than that may have run and been forgotten, so nothing at all may be said about it."""
+earlier than that may have run and been forgotten, so it gets no result at all."""
 
 DELEGABLE_CLASSES: Final = frozenset({"auto", "one"})
 """Approval classes for which the dispatcher's signature is enough. Class ``two`` needs the approvers' own signatures,
@@ -26,7 +26,7 @@ which this version cannot verify, so it is refused; so is any class it does not 
 
 @dataclass(frozen=True, slots=True)
 class Addressee:
-    """Who this node is, as commands name it."""
+    """The identity of this node, as commands name it."""
 
     node_id: NodeId
     key_id: KeyId
@@ -35,7 +35,7 @@ class Addressee:
 
 @dataclass(frozen=True, slots=True)
 class Misaddressed:
-    """Genuine or not, this command is not for us: a dead letter, never a result."""
+    """Genuine or not, this command is not for this node: a dead letter, never a result."""
 
     reason: str
     message: str
@@ -43,7 +43,7 @@ class Misaddressed:
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """What this node's own catalogue and settings say of the action that a command asks for."""
+    """What this node's own catalogue and settings contain about a command's action."""
 
     known: bool
     enabled: bool = False
@@ -66,19 +66,21 @@ class Refused:
 
 
 def misaddressed(command: ActionCommand, signatory: Signatory, me: Addressee, *, now_ns: int) -> Misaddressed | None:
-    """Why a verified command is not ours to answer; None when it is."""
+    """Why a verified command is not for this node; None when it is."""
     if signatory.role is not KeyRole.DISPATCHER:
         return Misaddressed("wrong_role", f"signed by {signatory.owner}, a {signatory.role}, not by a dispatcher")
     if command.node_id != me.node_id:
         return Misaddressed("wrong_node", f"for node {command.node_id}")
     if command.node_key != me.key_id:
-        return Misaddressed("wrong_key", f"for a node whose key is {command.node_key}; ours is {me.key_id}")
+        return Misaddressed("wrong_key", f"for a node whose key is {command.node_key}; this node's key is {me.key_id}")
     if command.incarnation != me.incarnation:
-        return Misaddressed("wrong_incarnation", f"for incarnation {command.incarnation}; ours is {me.incarnation}")
+        return Misaddressed(
+            "wrong_incarnation", f"for incarnation {command.incarnation}; this node's is {me.incarnation}"
+        )
     if not is_execution_id(command.command_id):
-        return Misaddressed("bad_command_id", "the command's id is no UUIDv7")
+        return Misaddressed("bad_command_id", "the command's id is not a UUIDv7")
     if command.parameters_sha256 != parameters_digest(command.parameters):
-        return Misaddressed("wrong_parameters", "the parameters are not the ones their digest was made of")
+        return Misaddressed("wrong_parameters", "the parameters do not match their digest")
     if command.expires_at_ns + MEMORY_NS < now_ns:
         return Misaddressed("too_old", "expired longer ago than this node remembers what it ran")
     return None
@@ -86,29 +88,31 @@ def misaddressed(command: ActionCommand, signatory: Signatory, me: Addressee, *,
 
 def judge(command: ActionCommand, local: Local, *, now_ns: int) -> Refused | None:
     """Why ``command``, which is for this node, may not start at ``now_ns``; None when it may. The node's own settings
-    beat the command."""
+    take precedence over the command."""
     name = command.action
     if now_ns > command.expires_at_ns:
         late_s = (now_ns - command.expires_at_ns) / 1e9
         return Refused(Outcome.EXPIRED, "expired", f"expired {late_s:.1f} s before it could start; nothing was touched")
     if command.not_before_ns > command.issued_at_ns:
-        return _no("unsupported", "this node starts a command at once; it cannot put one off")
+        return _rejected("unsupported", "this node starts a command at once; it cannot put one off")
     if not local.known:
-        return _no("unsupported", f"this node knows no action {name!r}")
+        return _rejected("unsupported", f"this node knows no action {name!r}")
     if not local.enabled:
-        return _no("disabled", f"{name} is switched off on this node (its own settings: trigger NONE)")
+        return _rejected("disabled", f"{name} is switched off on this node (its own settings: trigger NONE)")
     if command.approval_class not in DELEGABLE_CLASSES:
-        return _no("approval_missing", f"class {command.approval_class!r} needs approvals this node can verify itself")
+        return _rejected(
+            "approval_missing", f"class {command.approval_class!r} needs approvals this node can verify itself"
+        )
     if command.actor.kind is ActorKind.RULE and command.causation.depth > 0:
-        return _no("loop", "automation may act on a detection, never on what automation did")
+        return _rejected("loop", "automation may act on a detection, never on what automation did")
     if not command.undo_of:
         if local.undo_only:
-            return _no("undo_only", f"{name} runs only as the undo of another execution")
+            return _rejected("undo_only", f"{name} runs only as the undo of another execution")
         if local.takes is None or not isinstance(command.target, local.takes):
             kind = command.target.kind if command.target is not None else "command without a target"
-            return _no("wrong_target", f"{name} does not act on a {kind}")
+            return _rejected("wrong_target", f"{name} does not act on a {kind}")
     return None
 
 
-def _no(reason: str, message: str) -> Refused:
+def _rejected(reason: str, message: str) -> Refused:
     return Refused(Outcome.REJECTED, reason, message)

@@ -1,7 +1,7 @@
 """A command: an allowed request, stamped and signed for exactly one node.
 
-Made by the dispatcher, carried inside an ``Envelope``, run by the node it names. Everything a node may rely on is in
-here, because only these bytes are signed.
+Made by the dispatcher, carried inside an ``Envelope``, run by the node it names. Everything that a node may rely on is
+in here, because only these bytes are signed.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ class ActionCommand:
     command_id: ExecutionId
     node_id: NodeId
     node_key: KeyId
-    """The node key the dispatcher believes in; a cloned or re-keyed node refuses."""
+    """The node key that the dispatcher knows; a node with another key refuses."""
     incarnation: Incarnation
     action: str
     target: Target | None

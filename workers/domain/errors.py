@@ -1,7 +1,7 @@
-"""Every way work can go wrong, by class, and the one function that says what to do about each.
+"""Every class of failure, and the one function that decides what to do about each.
 
-Raised by adapters, actions and the workers' steps; read by ``disposition``. An exception becomes an outcome or a dead
-letter in exactly one place of each worker; nothing above that place catches.
+Raised by doorways, actions and the workers' steps; read by ``disposition``. An exception becomes an outcome or a dead
+letter in exactly one function of each worker; nothing above that function catches.
 """
 
 from enum import Enum, auto
@@ -20,7 +20,7 @@ class Disposition(Enum):
 
 
 class WorkerError(Exception):
-    """A worker could not go on."""
+    """A worker could not continue."""
 
     code: ClassVar[str] = "internal"
 
@@ -31,7 +31,7 @@ class WorkerError(Exception):
 
     @property
     def message(self) -> str:
-        """The one line a person reads."""
+        """One line for people."""
         return str(self.args[0])
 
 
@@ -61,7 +61,7 @@ class Problem(tuple[str, str]):
 
 
 class MalformedMessage(WorkerError):
-    """The bytes are not a message we can trust or read."""
+    """The bytes are not a message that can be trusted or read."""
 
     code = "malformed"
 
@@ -73,24 +73,24 @@ class CommandRejected(WorkerError):
 
 
 class TransientFailure(WorkerError):
-    """It did not work this time and may work in a moment."""
+    """It failed this time and may work in a moment."""
 
     code = "unavailable"
 
     def __init__(self, message: str = "", /, *, code: str | None = None, retry_after_s: float = 0.0) -> None:
-        """``retry_after_s`` is the least wait, in seconds, that the refusing side asked for."""
+        """``retry_after_s`` is the least wait, in seconds, that the other side requires."""
         super().__init__(message, code=code)
         self.retry_after_s = retry_after_s
 
 
 class PermanentFailure(WorkerError):
-    """It did not work and will not work by trying again."""
+    """It failed, and trying again will not help."""
 
     code = "failed"
 
 
 class JournalAway(PermanentFailure):
-    """The journal did not take a commit; nothing of it is durable."""
+    """The journal could not commit; nothing of the transaction is durable."""
 
     code = "journal"
 
@@ -102,13 +102,13 @@ class LimitExceeded(WorkerError):
 
 
 class Indeterminate(WorkerError):
-    """Nobody knows yet whether it took effect."""
+    """It is not known yet whether it took effect."""
 
     code = "indeterminate"
 
 
 def disposition(error: BaseException) -> Disposition:
-    """What to do about ``error``; anything that is not one of ours is a bug and fails as ``internal``."""
+    """What to do about ``error``; anything but a ``WorkerError`` is a bug and fails as ``internal``."""
     match error:
         case ConfigError():
             return Disposition.STOP

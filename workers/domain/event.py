@@ -1,7 +1,8 @@
-"""What a detector saw: one runtime event, normalised.
+"""One runtime event of a detector, normalised.
 
 Made by ``wire.event_reader`` and the Avro codec; matched by ``domain.rules.rules``; stored by the projector. Its
-content is untrusted everywhere: it may name a target, it never proves one."""
+content is untrusted everywhere: it may name a target and never proves one.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -51,14 +52,14 @@ class RuntimeEvent:
     message: str = ""
     tags: tuple[str, ...] = ()
     process_line: tuple[ProcessRef, ...] = ()
-    """The event's process, then its parent, grandparent and so on, as far as the detector said."""
+    """The event's process, then its parent, grandparent and so on, as far as the detector reports them."""
     container: ContainerRef | None = None
     file_path: str = ""
     cluster: str = ""
     namespace: str = ""
     workload: str = ""
     caused_by: str = ""
-    """Execution id of ours that caused this event, where it came from our own audit stream; else empty."""
+    """The execution of Douse that caused this event, where the event was made from its audit stream; else empty."""
     fields: Values = field(default_factory=lambda: NOTHING)
     """The detector's own output fields, flat."""
     labels: Mapping[str, str] = field(default_factory=dict)

@@ -1,7 +1,8 @@
-"""How large and how odd an event may be: every text, number and list of it is cut or refused here.
+"""The bounds of an event: every text, number and list of it is cut or refused here.
 
 Called by ``domain.falco.alert`` on the way in and by the event reader for events of other detectors. Pure. Event
-content is untrusted: after ``sound`` no later code can be hurt by a huge, ill-typed or unencodable value."""
+content is untrusted: after ``bounded`` no later code can be hurt by a huge, ill-typed or unencodable value.
+"""
 
 import dataclasses
 import math
@@ -64,7 +65,7 @@ def is_path(value: str) -> bool:
 
 
 def scalar(value: object) -> Scalar | None:
-    """A field's value flat: text, whole number or truth; None where it says nothing."""
+    """A field's value flat: text, whole number or truth value; None where it is empty."""
     match value:
         case None:
             return None
@@ -100,8 +101,8 @@ def names(items: object) -> tuple[str, ...]:
     return tuple(kept)
 
 
-def sound(event: RuntimeEvent) -> RuntimeEvent:
-    """The event within its bounds, whoever wrote it.
+def bounded(event: RuntimeEvent) -> RuntimeEvent:
+    """The event within its bounds, whatever its source.
 
     Raises:
         MalformedMessage: it has no id, no rule or no possible time (``no_id``, ``no_rule``, ``no_time``).
@@ -111,7 +112,7 @@ def sound(event: RuntimeEvent) -> RuntimeEvent:
     if not event.rule:
         raise MalformedMessage("the event names no rule", code="no_rule")
     if not is_time_ns(event.occurred_at_ns):
-        raise MalformedMessage(f"the event's time {event.occurred_at_ns} is none", code="no_time")
+        raise MalformedMessage(f"the event's time {event.occurred_at_ns} is not possible", code="no_time")
     return dataclasses.replace(
         event,
         detector=text(event.detector, LONGEST_NAME),
@@ -135,7 +136,7 @@ def sound(event: RuntimeEvent) -> RuntimeEvent:
 
 
 def line(processes: Iterable[ProcessRef]) -> tuple[ProcessRef, ...]:
-    """A process line up to the first member that cannot be a process: a gap would shift who is whose ancestor."""
+    """A process line up to the first member that cannot be a process: a gap would shift the generations."""
     kept: list[ProcessRef] = []
     for process in processes:
         if not is_pid(process.pid) or len(kept) == MAX_ANCESTORS:

@@ -1,6 +1,6 @@
 """Identifiers, and the rule that ids come from causes.
 
-Called by every room. Pure: the caller brings the time and the random bytes. Never invents an id of its own.
+Used everywhere. Pure: the caller supplies the time and the random bytes. Never invents an id.
 """
 
 import hashlib

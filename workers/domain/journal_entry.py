@@ -1,6 +1,6 @@
 """One command in a node's journal: the log of truth for effects.
 
-Kept by ``store.journal``; moved along by the node worker. States only ever go forward.
+Kept by ``store.journal``; advanced by the node worker. States only ever go forward.
 """
 
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ class EntryState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """The whole of what a restart needs to go on with one command."""
+    """All that a restart needs to go on with one command."""
 
     execution_id: ExecutionId
     state: EntryState
@@ -43,5 +43,5 @@ class JournalEntry:
     late: bool = False
     trace: Headers = ()
     answer: bytes = b""
-    """The signed result that ended it (or says UNKNOWN), byte for byte as it was queued: a duplicate of the command has
-    exactly these bytes queued again, so that history sees a step it knows and not a second one."""
+    """The signed result that ended it (or reports UNKNOWN), byte for byte as it was queued. For a duplicate of the
+    command exactly these bytes are queued again, so that history gets a step that it knows and not a second one."""

@@ -1,4 +1,4 @@
-"""What this machine lets a node worker do, and what to do where it does not.
+"""What a node worker can do on this machine, and what to do where it cannot.
 
 Facts are read by ``host.machine_facts``; judged here, pure; printed by ``douse doctor``.
 """
@@ -12,7 +12,7 @@ from workers.domain.targets.container import Runtime
 
 
 class Level(StrEnum):
-    """How bad it is: ``fail`` means that something Douse is for cannot work here."""
+    """How serious it is: ``fail`` means that an essential function of Douse cannot work here."""
 
     OK = "ok"
     WARN = "warn"
@@ -21,7 +21,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the doctor."""
+    """One line of ``douse doctor``."""
 
     level: Level
     about: str
@@ -32,7 +32,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class MachineFacts:
-    """What the kernel and the file system say; None where they do not."""
+    """What the kernel and the file system report; None where they do not."""
 
     kernel: str
     has_pidfd: bool
@@ -44,7 +44,7 @@ class MachineFacts:
     ptrace_scope: int | None
     protected_hardlinks: int | None
     runtimes: tuple[Runtime, ...]
-    """Sockets of container runtimes that the settings' globs find."""
+    """Sockets of container runtimes that match the settings' patterns."""
     boot_id: str
     sees_all_processes: bool
     """Whether this process can look at processes of other users: pid 1 at least."""
@@ -99,7 +99,7 @@ def _proc(facts: MachineFacts) -> Iterator[Finding]:
         yield Finding(
             Level.WARN,
             "/proc",
-            f"mounted with hidepid={facts.hidepid}: processes of other users are invisible, and look gone",
+            f"mounted with hidepid={facts.hidepid}: processes of other users are invisible, and seem to have ended",
             "run the node worker as root, or mount /proc with hidepid=0 or gid= of its group",
         )
     else:
@@ -136,14 +136,14 @@ def _runtimes(facts: MachineFacts) -> Iterator[Finding]:
                 Level.WARN,
                 "container runtimes",
                 f"{runtime.socket} is not used: {runtime.why}",
-                "root must listen on it, and own it and every directory above it, where nobody else may write",
+                "root must listen on it, and must own it and every directory above it, writable by no other user",
             )
     if not facts.runtimes:
         yield Finding(
             Level.WARN,
             "container runtimes",
             "no socket found: actions on containers can't run here",
-            "start a runtime, or say where its socket is: features.respond.response_actions.docker/cri.socket_path",
+            "start a runtime, or set the path of its socket: features.respond.response_actions.docker/cri.socket_path",
         )
 
 

@@ -1,7 +1,7 @@
 """Every metric Douse counts, named once: kind, unit, labels and meaning; and the attributes a span may carry.
 
 ``system.telemetry`` counts nothing that is not in here; ``docs/metrics.md`` is made from it. Names are
-``<room>.<noun>``, exported as ``douse.<room>.<noun>``. Labels are of few values each: never an id, a path or a pid.
+``<worker>.<noun>``, exported as ``douse.<worker>.<noun>``. Labels are of few values each: never an id, a path or a pid.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a node says of itself: the signed heartbeat on ``fleet.nodes``.
+"""A node's signed heartbeat on ``fleet.nodes``.
 
 Written by the node; read by dispatcher (to resolve hosts and to prove non-delivery) and projector. Nodes never read it.
 """
@@ -11,8 +11,8 @@ from workers.domain.outcome import NOTHING, Values
 
 @dataclass(frozen=True, slots=True)
 class CommandPosition:
-    """The next offset a node will take in from one partition: of its command topic's generations, and of
-    ``fleet.topology``, so that whoever looks can see which nodes have heard of a growth."""
+    """The next offset that a node will take in from one partition: of each generation of its command topic, and of
+    ``fleet.topology``, which shows the nodes that know of a growth."""
 
     log_id: LogId
     topic: str
@@ -22,11 +22,11 @@ class CommandPosition:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the upload of what one execution gathered has come."""
+    """How far the upload of one execution's evidence is."""
 
     execution_id: ExecutionId
     done: int
-    """Bytes that the object store has; of a part under way, none."""
+    """Bytes that the object store has; a part under way does not count."""
     size: int
     """Bytes of the whole."""
 
@@ -65,7 +65,7 @@ class NodeState:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record nobody could or would read, kept whole enough to look into."""
+    """A record that could not be read or was refused, kept for inspection."""
 
     topic: str
     partition: int

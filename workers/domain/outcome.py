@@ -1,4 +1,4 @@
-"""What can honestly be said about an execution, and how far along it is.
+"""Outcomes and stages: how an execution ended, or how far it is.
 
 Made by actions and by the workers that end an execution; folded by ``domain.history.execution``. Pure values.
 """
@@ -32,7 +32,7 @@ class Outcome(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> "Outcome":
-        """An outcome of a newer version reads as UNKNOWN: the honest word for what this version cannot name."""
+        """An outcome of a newer version reads as UNKNOWN, since this version cannot interpret it."""
         return cls.UNKNOWN
 
     @property
@@ -67,7 +67,7 @@ class PostCondition:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an action says of one run: the outcome, its stable code, and the proof."""
+    """An action's report on one run: the outcome, its stable code, and the proof."""
 
     outcome: Outcome
     code: str
@@ -75,9 +75,9 @@ class Report:
     post_condition: PostCondition | None = None
     outputs: Values = field(default_factory=lambda: NOTHING)
     effect_holds: bool = False
-    """Whether an effect is in place that an undo could lift; what ``contained`` lists."""
+    """Whether an effect is in place that can be undone; ``contained`` lists these."""
     cause: str = "action"
-    """``action``, or ``unproven`` where a probe after a crash found the effect without knowing who made it."""
+    """``action``, or ``unproven`` where a probe after a crash found the effect without proof of what made it."""
 
 
 def code(action: str, outcome: Outcome, reason: str) -> str:

@@ -1,4 +1,4 @@
-"""Policy: may this be done, by this principal, now? The one place where approvals, budgets and the stop switch belong.
+"""Policy: whether this principal may do this now. Approvals, budgets and the stop switch belong here.
 
 Pure. Called by ``dispatcher.release`` once a request is well-formed and its node is known. Approvals, budgets and rule
 modes are not built yet: until they are, what would need two people is refused, never waved through.
@@ -15,7 +15,7 @@ ONE: Final = "one"
 
 @dataclass(frozen=True, slots=True)
 class PolicyState:
-    """What a decision may look at beside the request itself."""
+    """What a decision may depend on besides the request itself."""
 
     approval_class: str = AUTO
     """How many people the action on this target needs."""
@@ -23,14 +23,14 @@ class PolicyState:
 
 @dataclass(frozen=True, slots=True)
 class Allow:
-    """Go ahead; the command says under which class."""
+    """Allowed; the command carries the approval class."""
 
     approval_class: str
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Not yet: somebody must agree first, or a budget must refill."""
+    """Not yet: an approval is needed first, or a budget must refill."""
 
     reason: str
     message: str
@@ -38,7 +38,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """No."""
+    """Not allowed."""
 
     reason: str
     message: str
@@ -48,7 +48,7 @@ Decision: TypeAlias = Allow | Hold | Refuse
 
 
 def decide(request: ActionRequest, state: PolicyState) -> Decision:
-    """What policy says of a request."""
+    """Policy's decision on a request."""
     if request.actor.kind is ActorKind.RULE and request.causation.depth > 0:
         return Refuse("automation_depth", "automation acts on detections only, never on what an action caused")
     if state.approval_class not in (AUTO, ONE):

@@ -1,7 +1,7 @@
-"""A request: somebody wants something done, and is not yet allowed.
+"""A request: a person or a rule wants an action, which is not allowed yet.
 
 Written by the gateway (people) and the responder (rules); read by the dispatcher, which alone may turn it into a
-command. The topic a request arrives on says which of the two wrote it; nothing inside it is believed about that.
+command. The topic that a request arrives on proves which of the two wrote it; nothing inside it does.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from workers.domain.target import Target
 
 
 class Verb(StrEnum):
-    """What is asked."""
+    """What is requested."""
 
     EXECUTE = "execute"
     UNDO = "undo"
@@ -24,7 +24,7 @@ class Verb(StrEnum):
 
 
 class ActorKind(StrEnum):
-    """Who asks: a person through the gateway, or a rule through the responder."""
+    """The kind of requester: a person through the gateway, or a rule through the responder."""
 
     PERSON = "person"
     RULE = "rule"
@@ -49,7 +49,7 @@ class Causation:
 
 
 NO_CAUSE: Final = Causation()
-"""A person's own idea."""
+"""No detection and no rule: a person acts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Step:
     """None where an undo takes everything from the node's own journal."""
     parameters: Values = field(default_factory=lambda: NOTHING)
     on: tuple[str, ...] = ()
-    """Outcomes of the step before on which this one is released; empty means any success (COMPLETED, NO_ACTION,
+    """Outcomes of the step before after which this one is released; empty means any success (COMPLETED, NO_ACTION,
     DRY_RUN). Means nothing on the first step."""
 
 
@@ -81,7 +81,7 @@ class ActionRequest:
     ttl_s: int = 0
     """Seconds after which nothing may start; 0 takes the action's own."""
     undo_after_s: int = 0
-    """Seconds after which a success is undone by itself; 0 never."""
+    """Seconds after which a success is undone automatically; 0 never."""
     subject: ExecutionId = NO_EXECUTION
     """The execution an undo, cancel, approve or deny is about."""
     caller_id: str = ""

@@ -15,7 +15,7 @@ UNSETTLED: Final = "outcome_unsettled"
 EFFECT_LOST: Final = "effect_lost"
 """The alarm of a node that found the effect of a command no longer in place, and not by an undo."""
 EFFECT_WEAKENED: Final = "effect_weakened"
-"""The alarm of a node that found the effect of a command changed by somebody; it is there still, and can be undone."""
+"""The alarm of a node that found the effect of a command changed from outside; it is still there and can be undone."""
 NODE_ALARMS: Final = frozenset({UNSETTLED, EFFECT_LOST, EFFECT_WEAKENED})
 """Every other alarm is the dispatcher's."""
 
@@ -58,4 +58,4 @@ class ActionResult:
     alarm: str = ""
     """An alarm on the execution (``node_silent``), which is not an end."""
     command_sha256: str = ""
-    """SHA-256 of the signed command this step answers: the proof of what was asked."""
+    """SHA-256 of the signed command that this step answers: the proof of what was commanded."""

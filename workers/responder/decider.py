@@ -1,7 +1,8 @@
-"""One delivery to what it leads to: requests, refusals, dead letters, each with its audit record, or nothing at all.
+"""Turns one delivery into requests, refusals and dead letters, each with its audit record, or into nothing.
 
 Called by ``responder.responder``, one delivery after the other; decides through ``domain.rules.rules`` and
-``domain.rules.plan``. It never answers the echo of our own audit with a record that could echo again."""
+``domain.rules.plan``. It never answers an event made from Douse's own audit with a record that could come back again.
+"""
 
 import traceback
 
@@ -11,7 +12,7 @@ from workers.domain.log.record import Delivery, Gap, OutRecord, Record
 from workers.domain.log.topics import AUDIT, REQUESTS_RULES
 from workers.domain.outcome import Values
 from workers.domain.request import ActionRequest
-from workers.domain.rules.plan import Refusal, is_ours, plan
+from workers.domain.rules.plan import Refusal, is_own_echo, plan
 from workers.domain.rules.rules import Rule, Rules
 from workers.log.ports import OutboxRow, Outgoing
 from workers.system.ports import Clock, Span, Telemetry
@@ -43,15 +44,15 @@ class Decider:
         self._clock = clock
         self._telemetry = telemetry
 
-    def say_started(self) -> None:
-        """First record of this run's chain: with how many rules it began."""
+    def write_started(self) -> None:
+        """Write the first record of this run's audit chain: how many rules it has."""
         enabled = sum(rule.enabled for rule in self._rules.every)
         detail: Values = {"rules": len(self._rules.every), "enabled": enabled}
         with self._outgoing.begin() as tx:
             self._recorder.audit(tx, "started", at_ns=self._clock.now_ns(), detail=detail)
 
-    def say_unsendable(self, row: OutboxRow, reason: str) -> None:
-        """The log will never take a record: say so in the audit; an audit record itself is said in the log's lines."""
+    def report_unsendable(self, row: OutboxRow, reason: str) -> None:
+        """The log will never accept a record: report it in the audit, and in the worker's own log lines."""
         topic = row.record.topic
         self._telemetry.log("unsendable", level="error", topic=topic, reason=reason)
         if topic == AUDIT:
@@ -77,7 +78,7 @@ class Decider:
             self._recorder.audit(tx, "gap", at_ns=self._clock.now_ns(), detail=gap.detail)
 
     def _record(self, record: Record) -> None:
-        """Every record ends here: decided, suppressed or a dead letter; a poison pill costs itself only."""
+        """Every record is decided, suppressed or a dead letter; a poison pill costs only itself."""
         with self._telemetry.span(f"process {record.position.topic}", parent=record.headers) as span:
             try:
                 with self._outgoing.begin() as tx:
@@ -88,11 +89,13 @@ class Decider:
                 raise
             except Exception as error:  # noqa: BLE001 - a bug must not stop the answer to every other event
                 self._telemetry.log("bug", level="error", traceback=traceback.format_exc())
-                self._malformed(record, "internal", f"{type(error).__name__} while it was matched: a bug, see the log")
+                self._malformed(
+                    record, "internal", f"{type(error).__name__} while the record was matched: a bug, see the log"
+                )
 
     def _malformed(self, record: Record, reason: str, message: str) -> None:
         if reason == "wrong_record":
-            # A record of ours that is no event: somebody feeds our own topics back, and a dead letter would come back.
+            # A record of Douse that is no event: its own topics are fed back, and so would be a dead letter.
             self._suppressed(record)
             return
         self._telemetry.count("responder.malformed")
@@ -113,7 +116,7 @@ class Decider:
         event = self._events.read(record)
         span.note("event_id", event.event_id)
         self._telemetry.count("responder.events")
-        if is_ours(event):
+        if is_own_echo(event):
             self._suppressed(record)
             return
         for rule in self._rules.matching(event):

@@ -1,7 +1,7 @@
 """One round of the responder: read events, have them decided, commit once the log has everything.
 
-Driven by ``responder.loop``; calls ``responder.decider`` and the relay of an in-memory outbox. Keeps nothing: a crash
-at any point reads the same events again and asks for the very same executions.
+Called by ``responder.loop``; calls ``responder.decider`` and the relay of an in-memory outbox. Keeps nothing: a crash
+at any point reads the same events again and requests the very same executions.
 """
 
 from collections import deque
@@ -18,10 +18,10 @@ FAILPOINTS: Final = ("responder.decided", "responder.before_commit", "responder.
 SOURCES: Final = (FALCO_EVENTS, RUNTIME_EVENTS)
 
 HELD_UP: Final = -1
-"""What ``step`` returns while the log does not take what waits: pause, then call again."""
+"""What ``step`` returns while the log does not accept what is queued: pause, then call again."""
 
 _COMMIT_EVERY_NS: Final = 1_000_000_000
-"""A commit waits for the broker; what a crash makes us read again asks for the same ids, so once a second is enough."""
+"""A commit waits for the broker; what is read again after a crash requests the same ids, so once a second is enough."""
 
 _SECOND_NS: Final = 1_000_000_000
 
@@ -54,18 +54,18 @@ class Responder:
         self._committed_at_ns = 0
 
     def start(self) -> None:
-        """Join the group and say so in the audit."""
+        """Join the group and record it in the audit."""
         oldest_ns = self._clock.now_ns() - self._oldest_event_s * _SECOND_NS
         self._reader.subscribe(SOURCES, fresh=Since(oldest_ns))
-        self._decider.say_started()
+        self._decider.write_started()
 
     def step(self, timeout_s: float) -> int:
         """One round; how many deliveries it decided, or ``HELD_UP``. Nothing more is read while anything waits.
 
         Raises:
-            TransientFailure: the log is away; call again.
+            TransientFailure: the log is unreachable; call again.
         """
-        if not self._handed_over(timeout_s):
+        if not self._sent(timeout_s):
             return HELD_UP
         if not self._read:
             self._commit_when_due()
@@ -75,11 +75,11 @@ class Responder:
         return decided
 
     def drain(self, timeout_s: float) -> None:
-        """Hand over what waits and commit it, if that works within the time."""
+        """Send what is queued and commit it, if that works within the time."""
         if self._relay.drain(timeout_s) == 0 and not self._read:
             self._commit()
 
-    def _handed_over(self, timeout_s: float) -> bool:
+    def _sent(self, timeout_s: float) -> bool:
         while self._outgoing.outbox(limit=1):
             if not self._relay.step(timeout_s):
                 return False

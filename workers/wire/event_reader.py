@@ -10,7 +10,7 @@ import msgspec
 
 from workers.domain.errors import MalformedMessage
 from workers.domain.event import RuntimeEvent
-from workers.domain.event_bounds import sound
+from workers.domain.event_bounds import bounded
 from workers.domain.falco.alert import event_from
 from workers.domain.log import topics
 from workers.domain.log.record import Record
@@ -35,7 +35,7 @@ class DetectorEvents:
             raise MalformedMessage("an event record without a value", code="no_value")
         # No JSON begins with Avro's marker: a record of ours on Falco's topic is named as one, not called broken JSON.
         if record.position.topic == topics.RUNTIME_EVENTS or record.value.startswith(_AVRO):
-            return sound(self._codec.decode(record.value, RuntimeEvent))
+            return bounded(self._codec.decode(record.value, RuntimeEvent))
         return event_from(decoded(record.value))
 
 

@@ -43,7 +43,7 @@ def responder(settings: ResponderSettings) -> Runnable:
             oldest_event_s=settings.oldest_event_s,
             reader=reader,
             outgoing=outgoing,
-            relay=kit.relay(outgoing, writer, refused=decider.say_unsendable),
+            relay=kit.relay(outgoing, writer, refused=decider.report_unsendable),
             clock=kit.clock,
             failpoints=kit.failpoints,
         )

@@ -1,8 +1,8 @@
 """One Falco alert, as falcosidekick writes it to Kafka, made into a ``RuntimeEvent``.
 
 Called by ``wire.event_reader`` for both readers (responder and projector) and for HTTP ingestion. Pure: the same alert
-always gives the same event, its id included. Believes nothing: what is odd is dropped, what lacks rule or time is
-malformed, nothing ever crashes.
+always gives the same event, its id included. Trusts nothing: odd values are dropped, an alert without rule or time is
+malformed, no content crashes it.
 """
 
 import re
@@ -30,7 +30,7 @@ from workers.domain.outcome import Values
 
 DETECTOR: Final = "falco"
 CAUSED_BY: Final = "douse.execution_id"
-"""Output field by which whoever feeds our own audit back as events names the execution that caused one."""
+"""Output field that names the execution which caused an event, where Douse's own audit is fed back as events."""
 
 _UUID: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:-]{0,127}", re.ASCII)
 _ABSENT: Final = frozenset({"", "<NA>", "N/A", "<nil>"})
@@ -107,7 +107,7 @@ def _priority(priority: object) -> str:
 
 
 def _process_line(fields: Mapping[str, Any]) -> tuple[ProcessRef, ...]:
-    """The event's process and its ancestors, up to the first whose pid the event does not tell."""
+    """The event's process and its ancestors, up to the first whose pid the event lacks."""
     found: list[ProcessRef] = []
     for generation in range(MAX_ANCESTORS):
         pid = _number(_of(fields, generation, "apid", own="pid", parent="ppid"))
@@ -151,7 +151,7 @@ def _container(fields: Mapping[str, Any]) -> ContainerRef | None:
 
 
 def _file_path(fields: Mapping[str, Any]) -> str:
-    """The file the event is about; a socket's or pipe's ``fd.name`` is none."""
+    """The file that the event is about; a socket's or pipe's ``fd.name`` is none."""
     kind = _known(fields.get("fd.type"))
     for name in FILE_FIELDS:
         path = fields.get(name)
@@ -166,7 +166,7 @@ def _caused_by(fields: Mapping[str, Any]) -> str:
 
 
 def _known(value: object, limit: int = LONGEST_NAME) -> str:
-    """A text field; empty where Falco says in one of its ways that it does not know."""
+    """A text field; empty where Falco marks it as unknown in one of its ways."""
     given = text(value, limit).strip()
     return "" if given in _ABSENT else given
 

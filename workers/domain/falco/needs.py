@@ -2,7 +2,8 @@
 
 Called by ``douse doctor`` and ``douse rules``. Pure. Each kind of target lists the fields it is made of
 (``detector_fields``); ``domain.falco.alert`` reads them, ``deploy/falco/append_output.yaml`` adds all of them, and a
-test holds the three together."""
+test checks that the three agree.
+"""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -23,7 +24,7 @@ class Lack:
     field: str
     """One field, or several of which one is enough, joined by ``or``."""
     needed: bool
-    """Without it the action is refused; otherwise it does less well, and ``why`` says in what."""
+    """Without it the action is refused; otherwise it does less well, as ``why`` explains."""
     why: str
 
 
@@ -56,7 +57,7 @@ def fields_of_rules(documents: Iterable[Any]) -> Mapping[str, frozenset[str]]:
     """What each Falco rule prints, by rule name, out of rule files (lists) and configurations (``append_output``).
 
     Appended output counts for the rules it matches, in whatever order the files are given. Anything that is neither
-    is passed over: Falco itself says what is wrong with its files.
+    is skipped: Falco itself reports the faults of its files.
     """
     rules: dict[str, _FalcoRule] = {}
     appended: list[Mapping[str, Any]] = []

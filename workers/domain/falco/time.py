@@ -1,8 +1,9 @@
-"""When a Falco event happened, out of the three ways it says so.
+"""When a Falco event happened, from the three fields that carry its time.
 
 Called by ``domain.falco.alert``. Pure. ``time`` is what Falco wrote itself, to the nanosecond; ``evt.time`` may have
 passed through a 64-bit float (256 ns coarse by now) or belong to a replayed capture, so it only ever refines
-``time``."""
+``time``.
+"""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ _REFINING: Final = ("evt.time.iso8601", "evt.rawtime", "evt.time")
 
 
 def occurred_at_ns(event: Mapping[str, Any], fields: Mapping[str, Any]) -> int | None:
-    """The event's time in nanoseconds since the epoch; None when it gives none that can be believed.
+    """The event's time in nanoseconds since the epoch; None when it has no plausible one.
 
     A ``time`` cut to whole seconds (or milliseconds) is refined by a field that agrees with it to that digit.
     """
@@ -39,10 +40,10 @@ def parsed(stamp: object) -> tuple[int, int] | None:
     if found is None:
         return None
     year, month, day, hour, minute, second = (int(part) for part in found.groups()[:6])
-    fraction, zulu, sign, away_h, away_min = found.groups()[6:]
-    away = timedelta() if zulu else timedelta(hours=int(away_h), minutes=int(away_min))
+    fraction, zulu, sign, offset_h, offset_min = found.groups()[6:]
+    offset = timedelta() if zulu else timedelta(hours=int(offset_h), minutes=int(offset_min))
     try:
-        zone = timezone(-away if sign == "-" else away)
+        zone = timezone(-offset if sign == "-" else offset)
         since = datetime(year, month, day, hour, minute, second, tzinfo=zone) - _EPOCH
     except (ValueError, OverflowError):
         return None

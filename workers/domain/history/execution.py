@@ -27,9 +27,9 @@ class FoldedStep:
     result: ActionResult
     digest: str
     payload: bytes = field(default=b"", repr=False, compare=False)
-    """The exact bytes ``digest`` is of."""
+    """The exact bytes that ``digest`` was made from."""
     signed: bytes = field(default=b"", repr=False, compare=False)
-    """The envelope as it travelled: with the keyset it proves the step to anybody."""
+    """The envelope as it travelled: with the keyset it proves the step to any reader."""
 
     @property
     def key(self) -> StepKey:
@@ -38,7 +38,7 @@ class FoldedStep:
 
     @property
     def rank(self) -> tuple[int, bool, int, int, bool, str]:
-        """Later in the ladder wins; then what is final, the later attempt, the later step, the node's own word."""
+        """The later stage wins; then a final outcome, the later attempt, the later step, the node before others."""
         result = self.result
         final = result.outcome is not None and result.outcome.is_final
         return (
@@ -53,7 +53,7 @@ class FoldedStep:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """What history says of one execution. Times are nanoseconds since the epoch, 0 where not reached."""
+    """One execution as history knows it. Times are nanoseconds since the epoch, 0 where not reached."""
 
     execution_id: ExecutionId
     action: str
@@ -80,7 +80,7 @@ class Execution:
     ended_at_ns: int
     updated_at_ns: int
     request: ActionRequest | None
-    """What was asked; None until the REQUESTED step arrives."""
+    """None until the REQUESTED step arrives."""
     steps: tuple[FoldedStep, ...] = field(default=(), repr=False)
 
     @property
@@ -91,15 +91,15 @@ class Execution:
 
     @property
     def requested_at_ns(self) -> int:
-        """When it was asked for; the time inside its id while the request is not folded yet."""
+        """When it was requested; the time inside its id while the request is not folded yet."""
         return self.request.requested_at_ns if self.request is not None else uuid7_time_ns(self.execution_id)
 
 
 def fold(execution_id: ExecutionId, steps: Iterable[FoldedStep]) -> Execution:
-    """The execution that a set of its steps amounts to.
+    """The execution that its steps make together.
 
-    An alarm is told but moves nothing, except that an effect which its node found lost holds no more; the word of a
-    node that the dispatcher did not send it to is shown as a conflict, and counts for nothing else.
+    An alarm is listed and changes nothing else, except that an effect which its node found lost holds no more. Steps of
+    a node that the dispatcher did not send it to are shown as a conflict and have no other effect.
 
     Raises:
         ValueError: no steps, or a step of another execution.
@@ -108,7 +108,7 @@ def fold(execution_id: ExecutionId, steps: Iterable[FoldedStep]) -> Execution:
     ordered = tuple(sorted(unique.values(), key=lambda step: step.rank))
     if not ordered or any(step.result.execution_id != execution_id for step in ordered):
         raise ValueError(f"fold needs at least one step, all of {execution_id}")
-    own = _without_strangers(ordered)
+    own = _without_foreign_nodes(ordered)
     results = [step.result for step in own]
     ladder = [result for result in results if not result.alarm]
     top = ladder[-1] if ladder else results[-1]
@@ -131,7 +131,7 @@ def fold(execution_id: ExecutionId, steps: Iterable[FoldedStep]) -> Execution:
         undo_of=_last([r.undo_of for r in results], ExecutionId("")),
         attempts=max(result.attempt for result in results),
         conflict=len(own) < len(ordered) or _conflicting(ordered),
-        alarms=_alarms(ordered, strangers=len(own) < len(ordered)),
+        alarms=_alarms(ordered, foreign=len(own) < len(ordered)),
         configuration=_last([r.configuration for r in results], NOTHING),
         command_sha256=_last([r.command_sha256 for r in results], ""),
         dispatched_at_ns=_first_at(results, Stage.DISPATCHED),
@@ -143,28 +143,28 @@ def fold(execution_id: ExecutionId, steps: Iterable[FoldedStep]) -> Execution:
     )
 
 
-STRANGER: Final = "foreign_node"
-"""The alarm on an execution that a node spoke of which it was never sent to."""
+FOREIGN_NODE: Final = "foreign_node"
+"""The alarm on an execution for which a node signed a step that it was never sent to."""
 
 
-def _without_strangers(ordered: Sequence[FoldedStep]) -> Sequence[FoldedStep]:
-    """The steps of the dispatcher and of the node it names; all of them while it has named none."""
+def _without_foreign_nodes(ordered: Sequence[FoldedStep]) -> Sequence[FoldedStep]:
+    """The steps of the dispatcher and of the node that it names; all of them while it names none."""
     sent_to = _last([s.result.node_id for s in ordered if s.result.producer != "node"], NodeId(""))
     if not sent_to:
         return ordered
     return [step for step in ordered if step.result.producer != "node" or step.result.node_id == sent_to]
 
 
-def _alarms(steps: Sequence[FoldedStep], *, strangers: bool) -> tuple[str, ...]:
+def _alarms(steps: Sequence[FoldedStep], *, foreign: bool) -> tuple[str, ...]:
     named = {step.result.alarm for step in steps if step.result.alarm}
-    return tuple(sorted(named | {STRANGER} if strangers else named))
+    return tuple(sorted(named | {FOREIGN_NODE} if foreign else named))
 
 
 T = TypeVar("T")
 
 
 def _last(values: Sequence[T], empty: T) -> T:
-    """The highest-ranked step's word on a field that many steps leave empty."""
+    """The value of the highest-ranked step that has one."""
     return next((value for value in reversed(values) if value), empty)
 
 
@@ -173,15 +173,15 @@ def _first_at(results: Iterable[ActionResult], stage: Stage) -> int:
 
 
 def _conflicting(steps: Sequence[FoldedStep]) -> bool:
-    """Two final outcomes, or one step told in two ways. The same words under a new record number are one telling."""
+    """Two final outcomes, or two versions of one step; the same content under a new record number is one version."""
     finals = {s.result.outcome for s in steps if s.result.outcome is not None and s.result.outcome.is_final}
-    return len(finals) > 1 or _told_in_two_ways(steps)
+    return len(finals) > 1 or _has_two_versions(steps)
 
 
-def _told_in_two_ways(steps: Sequence[FoldedStep]) -> bool:
-    tellings: dict[tuple[str, int, int], ActionResult] = {}
+def _has_two_versions(steps: Sequence[FoldedStep]) -> bool:
+    versions: dict[tuple[str, int, int], ActionResult] = {}
     return any(
-        replace(told, record_no=0) != replace(step.result, record_no=0)
+        replace(first, record_no=0) != replace(step.result, record_no=0)
         for step in steps
-        if (told := tellings.setdefault(step.key[:3], step.result)) is not step.result
+        if (first := versions.setdefault(step.key[:3], step.result)) is not step.result
     )

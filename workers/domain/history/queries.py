@@ -1,4 +1,4 @@
-"""What is asked of history, and the pages it answers with.
+"""Queries of history, and the pages that answer them.
 
 Made by the gateway out of HTTP parameters, answered by ``store.history``. Pure values.
 """
@@ -53,7 +53,7 @@ class ExecutionQuery:
     actions: tuple[str, ...] | None = None
     """One of these; None means any."""
     outcomes: tuple[str, ...] = ()
-    """One of these, the empty text for none yet."""
+    """One of these; the empty text stands for none yet."""
     stages: tuple[str, ...] = ()
     """One of these."""
     from_ns: int = 0
@@ -61,7 +61,7 @@ class ExecutionQuery:
     limit: int = 25
     cursor: str = ""
     offset: int = 0
-    """How many rows of what is left to pass over: it costs what reading them would, where a cursor costs nothing."""
+    """How many rows to skip: this costs as much as reading them, where a cursor costs nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class EventQuery:
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """An event, and the executions it led to."""
+    """An event, and the executions that it led to."""
 
     event: RuntimeEvent
     executions: tuple[str, ...] = ()
@@ -106,7 +106,7 @@ class StoredAudit:
 
 @dataclass(frozen=True, slots=True)
 class StoreHealth:
-    """How far history has come."""
+    """How far the history is folded."""
 
     next_offsets: Mapping[str, int] = field(default_factory=dict)
     """``topic/partition`` to the next offset to fold."""
@@ -115,7 +115,7 @@ class StoreHealth:
     conflicts: int = 0
     gaps: int = 0
     heard_ns: int = 0
-    """The time of the newest heartbeat, by the clock of its node; 0 where none was ever heard."""
+    """The time of the newest heartbeat, by the clock of its node; 0 where there is none."""
 
 
 def cursor_after(at_ns: int, row_id: str) -> str:
@@ -136,7 +136,7 @@ def position_of(cursor: str) -> tuple[int, str]:
     except (binascii.Error, ValueError):
         found, separator = (0, ""), ""
     if not separator or cursor_after(*found) != cursor:
-        raise ValueError("the cursor is not one that a page of this history ended with; start from the first page")
+        raise ValueError("the cursor does not come from a page of this history; start from the first page")
     return found
 
 

@@ -1,4 +1,4 @@
-"""What a rebuild of history knows and says: how far back the log reaches, what was carried over, what came of it.
+"""A rebuild of history as values: how far back the log reaches, what was carried over, and the result.
 
 Pure values. Made and read by the projector's rebuild, its port and the command line.
 """
@@ -16,7 +16,7 @@ FOREVER_NS = 1 << 63
 class Reach:
     """How far back the log reaches. What the old store has from before may be in no log any more, and is carried over.
 
-    Times are nanoseconds since the epoch; 0 says that the log is whole, so that everything must be in it.
+    Times are nanoseconds since the epoch; 0 means that the log is whole, so that everything must be in it.
     """
 
     steps_ns: int = 0
@@ -41,8 +41,8 @@ class Tally:
 
     def __str__(self) -> str:
         """``3 steps, 1 audit records``."""
-        words = {"steps": self.steps, "audit records": self.audit, "events": self.events, "nodes": self.nodes}
-        return ", ".join(f"{count} {word}" for word, count in words.items() if count) or "nothing"
+        counts = {"steps": self.steps, "audit records": self.audit, "events": self.events, "nodes": self.nodes}
+        return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +52,24 @@ class Carried:
     carried: Tally = Tally()
     """Older than the log, and carried over."""
     left: Tally = Tally()
-    """Young enough to be in the log, and not there, or not believed there: not carried over."""
+    """Recent enough to be in the log, but missing or not verified there: not carried over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What came of a rebuild."""
+    """The result of a rebuild."""
 
     records: int
     """Folded out of the log."""
     behind: Mapping[str, int]
-    """``topic/partition`` to the records at its end that history has folded and the log did not give."""
+    """``topic/partition`` to the records at its end that history had folded and the log did not contain."""
     carried: Carried
     digest: str
     live_digest: str
     replaced: bool = False
     """Whether the new store is the live one now."""
     kept: str = ""
-    """Where the old store was kept, when it differed and was replaced all the same."""
+    """Where the old store was kept, when it differed and was replaced anyway."""
 
     @property
     def equal(self) -> bool:

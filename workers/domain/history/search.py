@@ -13,7 +13,7 @@ from workers.domain.ids import EventId, ExecutionId, NodeId
 from workers.domain.outcome import Outcome
 
 SHORT_CONTAINER: Final = 12
-"""Hex digits of a container id that detectors send (Falco's ``container.id``); what ids are compared by."""
+"""Hex digits of a container id that detectors send (Falco's ``container.id``); ids are compared by these."""
 
 _MODULUS: Final = 1 << 256
 
@@ -73,7 +73,7 @@ def search_row(execution: Execution) -> SearchRow:
 
 
 def short_container(container_id: str) -> str:
-    """What a container id is found by, however long it was written."""
+    """The form in which a container id is searched, however long it was written."""
     return container_id[:SHORT_CONTAINER].lower()
 
 
@@ -85,11 +85,11 @@ def lifts(row: SearchRow) -> bool:
 class HistoryDigest:
     """The digest of a set of rows, whatever order they come in: the sum of their hashes, hashed with their number.
 
-    It compares two histories that we made ourselves; it is no defence against somebody who chooses the rows.
+    It compares two histories of Douse's own; it is no defence against an attacker who chooses the rows.
     """
 
     def __init__(self) -> None:
-        """Of nothing yet."""
+        """Of no rows."""
         self._sum = 0
         self._count = 0
 

@@ -1,7 +1,7 @@
-"""Which record numbers of a sender were seen, and which are missing: how a lost or cloned signed record shows.
+"""Which record numbers of a sender arrived, and which are missing: this reveals lost and cloned signed records.
 
 Pure. Called by the projector. A sender's results and heartbeats share one count but travel on two topics, so numbers
-arrive out of order and a hole means something only when it stays.
+arrive out of order and a hole matters only when it stays.
 """
 
 from bisect import bisect_right
@@ -12,7 +12,7 @@ from typing import Final
 from workers.domain.result import ActionResult
 
 MAX_SPANS: Final = 256
-"""Spans kept of one sender; beyond it the oldest hole is forgotten, so that no sender can grow its row without end."""
+"""Spans kept for one sender; beyond it the oldest hole is forgotten, so that no sender can grow its row without end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,13 @@ class Ranges:
         return Ranges(tuple(spans))
 
     def __contains__(self, number: int) -> bool:
-        """Whether it was seen."""
+        """Whether it is one of these."""
         after = bisect_right(self.spans, number, key=lambda span: span[0])
         return after > 0 and number <= self.spans[after - 1][1]
 
     @property
     def holes(self) -> tuple[tuple[int, int], ...]:
-        """The spans missing between the lowest and the highest number seen."""
+        """The spans missing between the lowest and the highest number."""
         return tuple((before[1] + 1, after[0] - 1) for before, after in zip(self.spans, self.spans[1:], strict=False))
 
     def text(self) -> str:
@@ -64,5 +64,5 @@ def node_sender(node_id: str, incarnation: str) -> str:
 
 
 def sender_of(result: ActionResult) -> str:
-    """Whose count a result's record number belongs to."""
+    """The sender whose count a result's record number belongs to."""
     return node_sender(result.node_id, result.incarnation) if result.producer == "node" else result.producer

@@ -1,1 +1,1 @@
-"""Kafka's words as plain values: records and positions, topics and their data, and how a node's partition is found."""
+"""Kafka's terms as plain values: records and positions, topics and their data, and how a node's partition is found."""

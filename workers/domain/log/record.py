@@ -1,4 +1,4 @@
-"""Kafka's words as plain values: positions, records in, records out, and the gap.
+"""Kafka's terms as plain values: positions, records in, records out, and the gap.
 
 Used by every port that touches a log. Pure values; the broker client lives in ``log``.
 """
@@ -48,7 +48,7 @@ class Gap:
 
     @property
     def detail(self) -> Values:
-        """What every worker's audit record says of it."""
+        """The detail of every worker's audit record about it."""
         return {
             "topic": self.position.topic,
             "partition": self.position.partition,
@@ -85,7 +85,7 @@ class Latest:
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """Start at the first record not older than ``at_ns``; earliest where the broker cannot tell."""
+    """Start at the first record not older than ``at_ns``; at the earliest where the broker does not know."""
 
     at_ns: int
 

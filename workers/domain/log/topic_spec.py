@@ -1,7 +1,7 @@
-"""What a topic is: who may write and read it, what travels on it, how long it stays; and the ACLs that follow.
+"""What a topic is: which principals write and read it, its records, its retention; and the ACLs that follow.
 
 Read from ``topics/*.yaml`` by ``log.topic_catalogue``; used by ``douse topics``, the embedded broker and the docs.
-Pure values and pure derivations: nobody writes an ACL by hand.
+Pure values and pure derivations: no ACL is written by hand.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 ZONE: Final = "<zone>"
-"""Stands for a zone's name in the name of a topic of which every zone has one."""
+"""Stands for a zone's name in the name of a topic that each zone has."""
 
 REPLICATION: Final = 3
 MIN_IN_SYNC: Final = 2
@@ -18,7 +18,7 @@ MIN_IN_SYNC: Final = 2
 
 
 class Principal(StrEnum):
-    """Who talks to Kafka, each with credentials of its own."""
+    """The clients of Kafka, each with credentials of its own."""
 
     DETECTOR = "detector"
     GATEWAY = "gateway"
@@ -28,7 +28,7 @@ class Principal(StrEnum):
     PROJECTOR = "projector"
     OPERATOR = "operator"
     AUDITOR = "auditor"
-    """Whoever subscribes to results and audit from outside."""
+    """Outside subscribers to results and audit."""
 
 
 class Key(StrEnum):
@@ -101,7 +101,7 @@ class Acl:
     operation: Operation
     topic: str
     prefix: bool = False
-    """Whether it holds for every topic whose name begins so."""
+    """Whether it holds for every topic with this prefix."""
 
 
 def acls(topics: Iterable[TopicSpec], zones: Sequence[str]) -> tuple[Acl, ...]:

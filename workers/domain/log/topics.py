@@ -1,4 +1,4 @@
-"""The names of the topics, once. What each is for, who may write it and how long it lasts is data in ``topics/``.
+"""The names of the topics, once. Their purpose, writers and retention are data in ``topics/``.
 
 A test holds these names against that catalogue. The command topic's name depends on the zone: see
 ``domain.log.routing``."""

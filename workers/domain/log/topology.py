@@ -1,7 +1,7 @@
 """How a zone's command topic is cut: the versioned record on ``fleet.topology``, and which record may follow which.
 
-Written by the operator's command line; read by dispatcher and nodes, which both ask ``objection`` before they follow.
-Pure. Generation 1 is what settings and catalogue say; each later one is a record that an operator signed.
+Written by the operator's command line; read by dispatcher and nodes, which both call ``objection`` before they follow.
+Pure. Generation 1 comes from settings and catalogue; each later one is a record that an operator signed.
 """
 
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from workers.domain.log.routing import command_topic, partition_for
 from workers.domain.trust.keyset import KeyRole, Signatory
 
 MAX_PARTITIONS: Final = 10_000
-"""Of one topic: far beyond the 256 of the largest zone, and few enough that a slip of the hand hurts no cluster."""
+"""Of one topic: far beyond the 256 of the largest zone, and few enough that a typing error hurts no cluster."""
 
 READ_ON_NS: Final = 25 * 3_600_000_000_000
-"""How long a node reads a generation after it heard of the next: the longest a command can live, which is a day, and an
-hour for a dispatcher that heard of the next one later."""
+"""How long a node reads a generation after it learned of the next: the longest a command can live, which is a day, and
+an hour for a dispatcher that learned of the next one later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +48,15 @@ class Topology:
 
 
 def first(zone: str, partitions: int) -> Topology:
-    """Generation 1, as settings or the cluster itself say it is."""
+    """Generation 1, by the settings or the cluster itself."""
     return Topology(zone, 1, partitions, command_topic(zone), 0)
 
 
 def objection(record: Topology, signatory: Signatory, newest: Topology) -> str:
     """Why a verified record does not follow ``newest``, as a stable code; empty when it does.
 
-    That a zone never shrinks is the operator's command's to see to: it alone knows how the topic of generation 1 is
-    really cut.
+    That a zone never shrinks is ensured by the operator's command: only it knows how many partitions the topic of
+    generation 1 really has.
     """
     if signatory.role is not KeyRole.OPERATOR:
         return "not_an_operator"

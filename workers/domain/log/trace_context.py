@@ -1,7 +1,7 @@
 """The trace context on a Kafka record: one ``traceparent`` header, as W3C Trace Context level 1 writes it.
 
-Called by ``system.telemetry`` on both sides of every topic. Pure. A header is a stranger's word: what is not exactly
-a trace context is none, and starts a new trace.
+Called by ``system.telemetry`` on both sides of every topic. Pure. Headers are not trusted: what is not exactly
+a trace context starts a new trace.
 """
 
 import re
@@ -18,7 +18,7 @@ _SAMPLED: Final = 0x01
 
 @dataclass(frozen=True, slots=True)
 class TraceContext:
-    """Where in which trace the work stands that a record came from."""
+    """The trace and span that a record came from."""
 
     trace_id: int
     span_id: int

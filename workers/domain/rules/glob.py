@@ -1,7 +1,8 @@
 """Shell-like patterns (``*`` and ``?``) that no hostile text can make slow.
 
 Called by ``domain.rules.rules``. Pure. The parts between stars are searched one after the other, never backtracking
-over an earlier star, so the time is at most pattern length times text length: event content is untrusted."""
+over an earlier star, so the time is at most pattern length times text length: event content is untrusted.
+"""
 
 import re
 from dataclasses import dataclass, field

@@ -1,7 +1,7 @@
 """From an event and a rule that matched it to one request, or to the reason why there is none.
 
 Called by the responder and by ``douse rules test``. Pure: ids follow from their causes, so that a crashed and restarted
-responder asks for the very same executions, and the dispatcher sees one request. Never guesses a target.
+responder requests the very same executions, and the dispatcher sees one request. Never guesses a target.
 """
 
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from workers.domain.target import Target
 from workers.domain.target_kind import NoTarget
 
 OWN_SOURCE: Final = "douse"
-"""Detector or source of events made from our own audit stream."""
+"""Detector or source of events made from Douse's own audit stream."""
 
 FUTURE_S: Final = 60
-"""How far a detector's clock may be ahead of ours, in seconds; beyond it the time proves nothing (SAFETY F14)."""
+"""How far a detector's clock may be ahead of this one, in seconds; beyond it the time proves nothing (SAFETY F14)."""
 
 _SECOND_NS: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a rule that matched asks for nothing."""
+    """Why a rule that matched requests nothing."""
 
     code: str
     """``internal_event``, ``loop_suppressed``, ``too_old``, ``from_the_future``, ``no_host``, ``lacks_field``,
@@ -38,14 +38,14 @@ class Refusal:
 Plan: TypeAlias = ActionRequest | Refusal
 
 
-def is_ours(event: RuntimeEvent) -> bool:
-    """Whether our own audit caused the event: automation acts on detections only, never on its own echo."""
+def is_own_echo(event: RuntimeEvent) -> bool:
+    """Whether Douse's own audit caused the event: automation acts on detections only, never on its own echo."""
     return bool(event.caused_by) or OWN_SOURCE in (event.detector, event.source)
 
 
 def plan(event: RuntimeEvent, rule: Rule, *, now_ns: int, oldest_event_s: int) -> Plan:
-    """What ``rule`` asks for on ``event`` at ``now_ns``; events older than ``oldest_event_s`` ask for nothing."""
-    refused = _unfit(event, now_ns=now_ns, oldest_event_s=oldest_event_s)
+    """What ``rule`` requests on ``event`` at ``now_ns``; nothing for an event older than ``oldest_event_s``."""
+    refused = _refusal(event, now_ns=now_ns, oldest_event_s=oldest_event_s)
     if refused is not None:
         return refused
     steps: list[Step] = []
@@ -80,17 +80,19 @@ def step_id(event: RuntimeEvent, rule: Rule, number: int) -> ExecutionId:
     return id_from_cause(event.occurred_at_ns, event.event_id, rule.name, str(number))
 
 
-def _unfit(event: RuntimeEvent, *, now_ns: int, oldest_event_s: int) -> Refusal | None:
+def _refusal(event: RuntimeEvent, *, now_ns: int, oldest_event_s: int) -> Refusal | None:
     """What keeps any rule from acting on the event."""
     age_ns = now_ns - event.occurred_at_ns
     if event.source == INTERNAL:
-        return Refusal("internal_event", "the detector speaks of itself")
-    if is_ours(event):
-        return Refusal("loop_suppressed", "an action of ours caused this event; automation acts on detections only")
+        return Refusal("internal_event", "the event is about the detector itself")
+    if is_own_echo(event):
+        return Refusal("loop_suppressed", "an action of Douse caused this event; automation acts on detections only")
     if age_ns > oldest_event_s * _SECOND_NS:
         return Refusal("too_old", f"{age_ns // _SECOND_NS} s old; at most {oldest_event_s} s are acted on")
     if age_ns < -FUTURE_S * _SECOND_NS:
-        return Refusal("from_the_future", f"{-age_ns // _SECOND_NS} s ahead of our clock: set one of the two right")
+        return Refusal(
+            "from_the_future", f"{-age_ns // _SECOND_NS} s ahead of this machine's clock: correct one of the two"
+        )
     if not event.host:
         return Refusal("no_host", "the event names no host: falcosidekick passes on Falco's hostname", "hostname")
     return None

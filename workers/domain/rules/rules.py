@@ -1,4 +1,4 @@
-"""Response rules: which events they are about, and what they ask for.
+"""Response rules: which events they match, and which actions they request.
 
 Made by ``system.rule_files``; matched and planned (``domain.rules.plan``) by the responder and ``douse rules
 test``. Pure and frozen. A rule never decides whether something may be done: that is the dispatcher's and the node's.
@@ -16,11 +16,11 @@ from workers.domain.rules.glob import Glob
 from workers.domain.target import Target
 
 INTERNAL: Final = "internal"
-"""Source of what a detector says of itself (drops, metrics); such events never trigger anything."""
+"""Source of a detector's events about itself (drops, metrics); such events never trigger anything."""
 
 
 class Mode(StrEnum):
-    """``observe`` asks for a dry run: everything is checked and recorded, nothing touched."""
+    """``observe`` requests a dry run: everything is checked and recorded, nothing touched."""
 
     ENFORCE = "enforce"
     OBSERVE = "observe"
@@ -78,7 +78,7 @@ class Match:
     fields: tuple[FieldTest, ...] = ()
 
     def holds(self, event: RuntimeEvent) -> bool:
-        """Whether the event is one of these."""
+        """Whether the event matches."""
         return (
             (not self.rules or any(glob.matches(event.rule) for glob in self.rules))
             and (not self.tags_any or not self.tags_any.isdisjoint(event.tags))
@@ -121,7 +121,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class ActionShape:
-    """What a rule must know of an action; made from the catalogue by wiring, so that core imports no action."""
+    """What a rule must know of an action; made from the catalogue by wiring, so that the domain imports no action."""
 
     target: type[Target]
     parse: Callable[[Values], object]
@@ -136,7 +136,7 @@ Actions: TypeAlias = Mapping[str, ActionShape]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """All rules in the order of their files, indexed so that an event meets only those that may be about it."""
+    """All rules in the order of their files, indexed so that an event is compared only with those that may match it."""
 
     every: tuple[Rule, ...] = ()
     _by_rule: Mapping[str, Sequence[int]] = field(init=False, repr=False, compare=False)
@@ -165,7 +165,7 @@ class Rules:
         object.__setattr__(self, "_always", always)
 
     def matching(self, event: RuntimeEvent) -> tuple[Rule, ...]:
-        """The rules the event fits, in their order; none for a detector speaking of itself."""
+        """The rules that the event matches, in their order; none for a detector's event about itself."""
         if event.source == INTERNAL:
             return ()
         numbers = {*self._always, *self._by_rule.get(event.rule, ()), *self._by_priority.get(event.priority, ())}

@@ -1,1 +1,1 @@
-"""Who may say what: keysets, envelopes, authority, and the audit chain."""
+"""Trust: keysets, envelopes, which signatory may sign what, and the audit chain."""

@@ -1,8 +1,8 @@
-"""Who may say what: whether a genuine signature is that of somebody whose word this is.
+"""Which signatory may sign what: whether a record with a genuine signature comes from a sender entitled to write it.
 
-Pure. Called by the projector, on records whose signature has been verified. A node speaks for its own executions only;
-the dispatcher for what it decides itself; each worker for its own audit chain. Answers are stable codes, empty when
-nothing stands against it.
+Pure. Called by the projector, on records whose signature has been verified. A node may report only on its own
+executions, the dispatcher only its own decisions, and each worker writes only its own audit chain. Answers are stable
+codes, empty when there is no objection.
 """
 
 from typing import Final
@@ -18,14 +18,14 @@ NODE: Final = "node"
 DISPATCHER: Final = "dispatcher"
 
 STATE_LOST: Final = "node_state_lost"
-"""The one reason for which the dispatcher may call an execution UNKNOWN: its node came back without memory."""
+"""The only reason for which the dispatcher may end an execution as UNKNOWN: its node came back without its journal."""
 
 _BEFORE_SIGNING: Final = frozenset({Outcome.REJECTED, Outcome.EXPIRED, Outcome.CANCELED})
-"""How the dispatcher ends what it never signed; EXPIRED also what a node's own offset proves undelivered."""
+"""How the dispatcher ends what it never signed; EXPIRED also ends what a node's own offset proves undelivered."""
 
 
 def result_objection(result: ActionResult, signatory: Signatory) -> str:
-    """Why this signatory may not say this; empty when it may."""
+    """Why this signatory may not write this result; empty when it may."""
     if not is_execution_id(result.execution_id):
         return "bad_execution_id"
     if result.undo_of and not is_execution_id(result.undo_of):
@@ -34,11 +34,11 @@ def result_objection(result: ActionResult, signatory: Signatory) -> str:
         case "node":
             if not signatory.is_node(result.node_id):
                 return "not_its_node"
-            return "" if _is_a_nodes_word(result) else "not_a_nodes_word"
+            return "" if _may_come_from_node(result) else "not_a_nodes_word"
         case "dispatcher":
             if signatory.role is not KeyRole.DISPATCHER:
                 return "not_the_dispatcher"
-            return "" if _is_the_dispatchers_word(result) else "not_the_dispatchers_word"
+            return "" if _may_come_from_dispatcher(result) else "not_the_dispatchers_word"
         case _:
             return "unknown_producer"
 
@@ -59,18 +59,18 @@ def audit_objection(record: AuditRecord, signatory: Signatory) -> str:
 
 
 def heartbeat_objection(state: NodeState, signatory: Signatory) -> str:
-    """Why this signatory may not speak for this node; empty when it may."""
+    """Why this signatory may not write this node's heartbeat; empty when it may."""
     return "" if signatory.is_node(state.node_id) else "not_its_node"
 
 
-def _is_a_nodes_word(result: ActionResult) -> bool:
+def _may_come_from_node(result: ActionResult) -> bool:
     # A stage of a newer version reads as REQUESTED, the lowest: harmless as long as no request comes with it.
     if result.alarm and (result.alarm not in NODE_ALARMS or result.stage is not Stage.CLAIMED):
         return False
     return result.stage not in (Stage.HELD, Stage.DISPATCHED) and result.request is None
 
 
-def _is_the_dispatchers_word(result: ActionResult) -> bool:
+def _may_come_from_dispatcher(result: ActionResult) -> bool:
     match result.stage:
         case Stage.CLAIMED:
             return False

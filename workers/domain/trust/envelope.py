@@ -24,19 +24,19 @@ class PayloadType(StrEnum):
 
 
 MAX_ENVELOPE_BYTES: Final = 1_000_000
-"""Largest value a worker looks at: Kafka's own default bound of a record is 1 MiB."""
+"""Largest value that a worker reads: Kafka's own default bound of a record is 1 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Payload bytes exactly as signed, and who signed them."""
+    """Payload bytes exactly as signed, and the key that signed them."""
 
     payload_type: str
     payload: bytes
     key_id: KeyId
     signature: bytes
     path: tuple[bytes, ...] = ()
-    """Empty; room for one signature over a batch (a Merkle path)."""
+    """Empty; reserved for one signature over a batch (a Merkle path)."""
 
 
 def signed_bytes(payload_type: str, payload: bytes) -> bytes:

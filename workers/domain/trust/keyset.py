@@ -1,4 +1,4 @@
-"""Who may sign what: public keys, their roles, and the list that pins each node id to its keys.
+"""The keyset: public keys, their roles, and the list that pins each node id to its keys.
 
 Pure values; loaded and checked by ``wire.keys``, used by ``wire.signing``. No trust on first use: a key that is
 not in here does not exist.
@@ -36,7 +36,7 @@ class PublicKey:
 
 @dataclass(frozen=True, slots=True)
 class Keyset:
-    """One version of who is trusted."""
+    """One version of the list of trusted keys."""
 
     version: int
     expires_at_ns: int
@@ -47,7 +47,7 @@ class Keyset:
 
 @dataclass(frozen=True, slots=True)
 class Signatory:
-    """Who signed, as the keyset knows them."""
+    """The owner of a signing key, as the keyset names it."""
 
     key_id: KeyId
     role: KeyRole
