@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes what must differ on every machine, once: a CA, a certificate for each principal, signing keys, an admin token.
-# Run by the `prepare` service before anything else; run again, it keeps what is there and renews what is about to expire.
-# Each principal's directory under $KEYS is a volume of its own: no worker can read another's.
+# Generates, once, what must differ on every machine: a CA, a certificate for each principal, signing keys, an admin token.
+# Run by the `prepare` service before anything else. A second run keeps what exists and renews what is about to expire.
+# Each principal's directory under $KEYS is a separate volume: no worker can read another's.
 set -eu
 umask 077
 
@@ -16,7 +16,7 @@ RENEW_SECONDS=2592000  # 30 days
 
 say() { echo "prepare: $*"; }
 
-# The numbers each principal runs as: the Kafka image's user, this image's, and root for the node.
+# The user and group ids that each principal runs as: the Kafka image's user, this image's user, and root for the node.
 owner() {
     case $1 in
         kafka) echo 1000:1000 ;;
@@ -25,7 +25,7 @@ owner() {
     esac
 }
 
-give() { # principal: hand its directory to the user it runs as
+give() { # principal: change the owner of its directory to the user it runs as
     [ "$(id -u)" -ne 0 ] || chown -R "$(owner "$1")" "$KEYS/$1"
 }
 
@@ -67,8 +67,8 @@ token() {
 }
 
 object_store() {
-    # A node may add under its own name, see and end its own unfinished uploads, and nothing else: it can neither read
-    # nor delete, so whoever takes over a node gets no file that was acquired before.
+    # A node may add objects under its own id, and list and abort its own unfinished uploads. It can neither read nor
+    # delete, so an attacker who takes over a node gets no file that was acquired before.
     [ -s "$KEYS/seaweedfs/s3.json" ] && [ -s "$KEYS/node/s3.secret" ] && [ -s "$KEYS/gateway/s3.secret" ] && return
     say "making the object store's credentials"
     for name in node gateway; do
@@ -85,18 +85,18 @@ object_store() {
         > "$KEYS/seaweedfs/s3.json"
 }
 
-identity() { # name: as SeaweedFS knows it
+identity() { # name: SeaweedFS's entry for it
     printf '{"name":"%s","credentials":[{"accessKey":"%s","secretKey":"%s"}],"policyNames":["%s"]}' \
         "$1" "$1" "$(cat "$KEYS/$1/s3.secret")" "$1"
 }
 
-policy() { # name, statements: the document is a text inside the document
+policy() { # name, statements: SeaweedFS wants the policy as a string inside its JSON
     printf '{"name":"%s","content":"%s"}' "$1" \
         "$(printf '{"Version":"2012-10-17","Statement":[%s]}' "$2" | sed 's/"/\\"/g')"
 }
 
 signing_keys() {
-    # The operator's own copy is the only place of operator.key: changes need it, no worker does.
+    # operator.key exists only in the operator's directory: no worker needs it.
     if [ ! -s "$KEYS/operator/signing/keyset.json" ]; then
         say "making the keys that sign commands, results and audit"
         rm -rf "$KEYS/operator/signing"

@@ -1,14 +1,59 @@
-"""Documents made from data are never stale."""
+"""Generated documents are never stale; those written by hand are wrapped and their links lead somewhere."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.documents import DOCUMENTS, ROOT
+from tests.documents import DOCUMENTS, ROOT, broken_links, hand_written, too_wide
+
+
+def _text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", sorted(DOCUMENTS))
-def test_a_generated_document_is_what_its_data_says(name: str) -> None:
-    path = ROOT / name
-    assert path.is_file(), f"{name} is missing: say make docs"
-    assert path.read_text(encoding="utf-8") == DOCUMENTS[name](), f"{name} is stale: say make docs"
+def test_a_generated_document_matches_its_data(name: str) -> None:
+    assert (ROOT / name).is_file(), f"{name} is missing: run make docs"
+    assert _text(name) == DOCUMENTS[name](), f"{name} is stale: run make docs"
+
+
+@pytest.mark.parametrize("name", [*hand_written(), *sorted(DOCUMENTS)])
+def test_every_link_of_a_document_resolves(name: str) -> None:
+    assert broken_links(name, _text(name)) == []
+
+
+@pytest.mark.parametrize("name", sorted(set(hand_written()) - {"ARCHITECTURE.md"}))
+def test_a_document_is_wrapped_at_100_columns(name: str) -> None:
+    assert too_wide(_text(name)) == [], f"lines of {name} that are wider than 100 columns"
+
+
+def test_the_documents_of_this_repository_are_found() -> None:
+    assert {"README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/limits.md", "tests/README.md"} <= set(hand_written())
+
+
+def test_a_line_that_could_be_wrapped_is_reported() -> None:
+    assert too_wide("short\n" + "word " * 30) == [2]
+
+
+def test_tables_code_and_single_long_words_may_be_wide() -> None:
+    assert too_wide(f"| {'cell ' * 30} |\n```\n{'code ' * 30}\n```\n* {'x' * 120}") == []
+
+
+@pytest.mark.parametrize(
+    ("target", "broken"),
+    [
+        ("b.md", False),
+        ("b.md#the-second-one", False),
+        ("#first", False),
+        ("https://example.org/nowhere", False),
+        ("c.md", True),
+        ("b.md#third", True),
+    ],
+)
+def test_a_link_without_a_target_is_reported(tmp_path: Path, target: str, broken: bool) -> None:
+    text = f"# First\n\nSee [there]({target}).\n"
+    (tmp_path / "a.md").write_text(text, encoding="utf-8")
+    (tmp_path / "b.md").write_text("## The `second` one\n", encoding="utf-8")
+    assert bool(broken_links("a.md", text, tmp_path)) is broken
