@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -14,9 +13,12 @@ from tests.containerd.rig import ContainerdRig
 from tests.drivers.acquire import GATHER, KEY, AcquireRig
 from tests.engines import EngineRig, until
 from workers.domain.outcome import Outcome
-from workers.domain.targets.container import ContainerFacts, ContainerRef
+from workers.domain.targets.container import ContainerRef
 from workers.domain.targets.custody import custody_key
-from workers.host.containers.ports import Containers
+from workers.host.containers.cri import CriSockets
+from workers.host.containers.docker import EngineSockets
+from workers.host.containers.host_containers import HostContainers
+from workers.host.containers.ports import ContainerHandle, Containers
 from workers.system.clock import SystemClock
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -85,12 +87,12 @@ def test_one_that_was_removed_meanwhile_is_no_action(engine: Engine, tmp_path: P
 
 
 def _removed(engine: Engine) -> Containers:
-    """Between the claim and the first look somebody removes it."""
+    """It is removed between the claim and the first question."""
 
-    class Removed(type(containers(engine))):  # type: ignore[misc] # either kind
-        def inspect(self, ref: ContainerRef) -> ContainerFacts | None:
+    class Removed(HostContainers):
+        def open(self, ref: ContainerRef) -> ContainerHandle:
             engine.remove(ref.id)
-            found: ContainerFacts | None = super().inspect(ref)
-            return found
+            return super().open(ref)
 
-    return cast("Containers", Removed([str(engine.socket)], clock=SystemClock()))
+    kind = CriSockets if isinstance(engine, ContainerdRig) else EngineSockets
+    return Removed(kind([str(engine.socket)], clock=SystemClock()), kernel=None)

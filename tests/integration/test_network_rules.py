@@ -257,7 +257,7 @@ def test_a_process_whose_thread_cannot_come_home_ends_before_it_does_anything_el
         "print('went on')",
     )
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], check=False, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (namespaces.LOST, "")
+    assert (done.returncode, done.stdout) == (namespaces.CANNOT_RETURN, "")
 
 
 _ASK_FOR_THE_HOST = """

@@ -1,4 +1,4 @@
 """Network isolation on Linux: rules through libnftables, namespaces by setns, eBPF programs by rtnetlink.
 
-Starts no program and writes no file; every other firewall's rules are left alone.
+Starts no program and writes no file; the rules of every other firewall are left alone.
 """

@@ -1,8 +1,7 @@
 """The doorway to libnftables: one context, text in, text out, answers as JSON.
 
-Called by ``place``. A context's socket belongs to the network namespace that its maker was in when it was made, and
-stays there: whoever is to be asked is decided once, in ``open_context``. The library is loaded at the first call, since
-only nodes that isolate need it.
+Called by ``namespace``. A context's socket belongs to the network namespace that the calling thread was in when it was
+made, and stays there. The library is loaded at the first call, since only nodes that isolate need it.
 """
 
 import ctypes
@@ -38,11 +37,11 @@ class Context:
         failed = self._library.nft_run_cmd_from_buffer(self._context, commands.encode())
         output = self._library.nft_ctx_get_output_buffer(self._context) or b""
         error = self._library.nft_ctx_get_error_buffer(self._context) or b""
-        said = " ".join(error.decode("utf-8", "replace").split())
-        return output.decode("utf-8", "replace"), said or "no reason given" if failed else ""
+        reason = " ".join(error.decode("utf-8", "replace").split())
+        return output.decode("utf-8", "replace"), reason or "no reason given" if failed else ""
 
     def close(self) -> None:
-        """Give the socket back. Idempotent."""
+        """Idempotent."""
         if self._context:
             self._library.nft_ctx_free(self._context)
             self._context = None

@@ -1,7 +1,7 @@
-"""What this node lives by, as addresses of this moment: brokers, object store, API server, and DNS where names need it.
+"""What this node depends on, as present addresses: brokers, object store, API server, and DNS where names need it.
 
-Called by ``network``. Reads resolv.conf and the kubelet's own configuration, asks DNS; changes nothing. An address that
-changes later is not followed: what a node lives by in the long run belongs on the operator's list as a network.
+Called by ``system``. Reads resolv.conf and the kubelet's own configuration, asks DNS; changes nothing. An address that
+changes later is not followed: what a node depends on in the long run belongs on the operator's list as a network.
 """
 
 import ipaddress
@@ -22,7 +22,7 @@ KUBELET: Final = (
     "var/lib/rancher/k3s/agent/kubelet.kubeconfig",
     "var/lib/rancher/rke2/agent/kubelet.kubeconfig",
 )
-"""Where kubeadm, cloud images, k3s and RKE2 keep the kubelet's way to its API server, below the host's root."""
+"""Where kubeadm, cloud images, k3s and RKE2 keep the kubelet's API server address, below the host's root."""
 _RESOLVERS: Final = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
 """The second names the servers behind systemd's stub on loopback."""
 _ROOTS: Final = (Path("/"), Path("/proc/1/root"))
@@ -53,9 +53,9 @@ def api_servers(environment: Mapping[str, str] = os.environ, roots: Iterable[Pat
     if host and port.isdigit():
         yield Purpose.API_SERVER, host, int(port)
     for root in roots:
-        for place in KUBELET:
+        for path in KUBELET:
             try:
-                yield from _servers_of(read_mapping(root / place))
+                yield from _servers_of(read_mapping(root / path))
             except (ConfigError, OSError, ValueError):
                 continue
 
@@ -110,12 +110,12 @@ def _is_address(host: str) -> bool:
 
 def _addresses(purpose: Purpose, host: str, port: int) -> Iterator[IpNetwork]:
     try:
-        told = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise TransientFailure(
-            f"{purpose} {host} has no address now ({error}), so nobody could keep it reachable", code="no_lifeline"
+            f"{purpose} {host} has no address now ({error}), so it cannot be kept reachable", code="no_lifeline"
         ) from error
-    for family, _, _, _, address in told:
+    for family, _, _, _, address in found:
         if family in (socket.AF_INET, socket.AF_INET6):
             yield ipaddress.ip_network(str(address[0]).partition("%")[0])
 

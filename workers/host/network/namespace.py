@@ -1,7 +1,8 @@
-"""One network namespace, held by its descriptor, and the three sockets that were made in it.
+"""One network namespace, held by its descriptor, and the two sockets that were made in it.
 
-Made by ``network``, used by the actions on networks through the port ``NetworkNamespace``. Must never touch a table
-that is not Douse's own, and takes one away by the kernel's number of it, never by its name."""
+Made by ``system``, used by the actions on networks through the port ``NetworkNamespace``. Must never touch a table
+that is not Douse's own, and removes one by the kernel's number of it, never by its name.
+"""
 
 import errno
 import ipaddress
@@ -13,15 +14,16 @@ from typing import Final, TypeVar
 
 from workers.domain.errors import PermanentFailure
 from workers.domain.targets.network import Barrier, Isolation
+from workers.host import netlink
 from workers.host.network import links, namespaces, ruleset
 from workers.host.network.library import Context
 
 T = TypeVar("T")
 
-_NOBODY: Final = ("192.0.2.1", "198.51.100.1", "2001:db8::1")
-"""Addresses kept for documents (RFC 5737, RFC 3849): whoever lets a packet to them out harms nobody."""
+_UNUSED: Final = ("192.0.2.1", "198.51.100.1", "2001:db8::1")
+"""Addresses reserved for documentation (RFC 5737, RFC 3849): a packet to them that leaves does no harm."""
 _DISCARD: Final = 9
-_NO_WAY: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+_NO_ROUTE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 _GONE: Final = ("No such file or directory", "Could not process rule: No such")
 _THERE: Final = "File exists"
 
@@ -44,60 +46,52 @@ class SystemNamespace:
             self.namespace = namespaces.inode(descriptor)
             self._rules = self._inside(Context)
             opened.callback(self._rules.close)
-            self._links = self._inside(links.open_socket)
+            self._links = self._inside(lambda: netlink.open_socket(netlink.ROUTE))
             opened.callback(self._links.close)
             self._opened = opened.pop_all()
 
     def barrier(self) -> Barrier | None:
-        """The isolation that is in place, whoever made it."""
         found = self._listed()
         return found[0] if found is not None else None
 
     def bypass(self) -> str:
-        """What would carry packets round it."""
         try:
-            return links.describe(self._links, self._inside)
+            return links.bypass(self._links, self._inside)
         except OSError as error:
-            raise PermanentFailure(f"the interfaces cannot be looked at: {error.strerror}", code="nftables") from error
+            raise PermanentFailure(f"the interfaces cannot be read: {error.strerror}", code="nftables") from error
 
     def interfaces(self) -> Sequence[str]:
-        """Their names."""
         try:
             return sorted(link.name for link in links.links(self._links) if not link.loopback)
         except OSError as error:
-            raise PermanentFailure(f"the interfaces cannot be looked at: {error.strerror}", code="nftables") from error
+            raise PermanentFailure(f"the interfaces cannot be read: {error.strerror}", code="nftables") from error
 
     def begin(self, isolation: Isolation) -> bool:
-        """On trial; False where there is one."""
         return self._done(ruleset.begin(isolation), unless=(_THERE,))
 
     def keep(self, isolation: Isolation, tried: Barrier) -> bool:
-        """For good; False where the tried one is gone."""
         return self._done(ruleset.keep(isolation, tried), unless=_GONE)
 
     def end(self, barrier: Barrier) -> bool:
-        """Away; False where it is gone."""
         return self._done(ruleset.end(barrier), unless=_GONE)
 
     def blocks(self, isolation: Isolation, near: Sequence[str]) -> str:
-        """Whether a packet that must not leave is kept back, and counted."""
-        for address in (*near, *_NOBODY):
+        for address in (*near, *_UNUSED):
             if any(lifeline.covers(address, _DISCARD) for lifeline in isolation.lifelines):
                 continue
             before = self._counted()
             if before is None:
                 return "its rules are gone"
-            said = self._sent(address)
-            if said in _NO_WAY:
+            answered = self._sent(address)
+            if answered in _NO_ROUTE:
                 continue
-            if said not in (errno.EPERM, errno.EACCES):
+            if answered not in (errno.EPERM, errno.EACCES):
                 return f"a packet to {address} was not refused"
             after = self._counted()
-            return "" if after is not None and after > before else f"a packet to {address} was refused by others' rules"
+            return "" if after is not None and after > before else f"a packet to {address} was refused by other rules"
         return ""
 
     def close(self) -> None:
-        """Let go."""
         self._opened.close()
 
     def _sent(self, address: str) -> int:
@@ -110,7 +104,7 @@ class SystemNamespace:
         with made:
             try:
                 made.connect((address, _DISCARD))
-                if _stays(str(made.getsockname()[0]), address):
+                if _is_local(str(made.getsockname()[0]), address):
                     return errno.EHOSTUNREACH
                 made.send(b"")
             except OSError as error:
@@ -122,12 +116,12 @@ class SystemNamespace:
         return found[1] if found is not None else None
 
     def _listed(self) -> tuple[Barrier, int] | None:
-        said, wrong = self._rules.run(ruleset.LIST)
+        listing, wrong = self._rules.run(ruleset.LIST)
         if wrong:
             if any(word in wrong for word in _GONE):
                 return None
             raise _refused(wrong)
-        return ruleset.barrier_in(said)
+        return ruleset.barrier_in(listing)
 
     def _done(self, commands: str, *, unless: Sequence[str]) -> bool:
         _, wrong = self._rules.run(commands)
@@ -139,7 +133,7 @@ class SystemNamespace:
         return namespaces.inside(self._descriptor, make, enter=self._enter)
 
 
-def _stays(source: str, address: str) -> bool:
+def _is_local(source: str, address: str) -> bool:
     """Whether a packet to there never leaves this machine: loopback is open."""
     one, other = ipaddress.ip_address(source), ipaddress.ip_address(address)
     return one == other or (one.is_loopback and other.is_loopback)

@@ -1,11 +1,11 @@
 """Network namespaces: held by a descriptor, entered for as long as it takes to make a socket, and left again.
 
-Called by ``place`` and ``network``. A socket belongs to the namespace in which it was made and works from everywhere,
-so a thread is elsewhere for microseconds only, between two system calls that nothing can interrupt but the end of this
-process. That is why no helper process stands by: it would hold the same privileges, all the time, for the same two
-calls, and would have to be fed, watched and restarted. A thread that could not come home would act on the wrong network
-from then on; the kernel refuses the way home for no reason that it did not refuse the way there for, and if it does,
-this process ends at once: its next start finds the claim and looks what became of it.
+Called by ``namespace`` and ``system``. A socket belongs to the namespace in which it was made and works from any other,
+so a thread is away for microseconds only, between two system calls that only the end of this process can interrupt.
+That is why there is no helper process: it would have the same privileges, all the time, for the same two calls, and
+would have to be supervised. A thread that could not return would act on the wrong network from then on; the kernel has
+no reason to refuse the return that it did not have before, and if it does, this process ends at once: its next start
+finds the claim and probes its effect.
 """
 
 import ctypes
@@ -17,8 +17,8 @@ T = TypeVar("T")
 
 _CLONE_NEWNET: Final = 0x40000000
 _OWN: Final = "/proc/thread-self/ns/net"
-LOST: Final = 70
-"""Exit status of a process whose thread could not come home: EX_SOFTWARE."""
+CANNOT_RETURN: Final = 70
+"""Exit status of a process with a thread that could not return: EX_SOFTWARE."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -31,7 +31,7 @@ def own() -> int:
 def of_process(pid: int) -> int | None:
     """A descriptor of a process's namespace; None when it has ended.
 
-    Raises ``PermissionError`` where the kernel does not let this worker look.
+    Raises ``PermissionError`` where the kernel denies it.
     """
     try:
         return os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -45,7 +45,7 @@ def inode(descriptor: int) -> int:
 
 
 def inside(descriptor: int, make: Callable[[], T], *, enter: Callable[[int], None] | None = None) -> T:
-    """What ``make`` makes with the calling thread in that namespace; the thread is home again afterwards.
+    """What ``make`` returns with the calling thread in that namespace; the thread is back in its own afterwards.
 
     Raises ``OSError`` where the kernel does not let it in. ``enter`` stands in for setns in tests.
     """
@@ -59,7 +59,7 @@ def inside(descriptor: int, make: Callable[[], T], *, enter: Callable[[int], Non
             try:
                 enter(home)
             except OSError:
-                os._exit(LOST)
+                os._exit(CANNOT_RETURN)
     finally:
         os.close(home)
 

@@ -1,15 +1,15 @@
-"""An isolation as nftables' own words, and what a listing says of one. Pure.
+"""An isolation as nftables commands, and the isolation in a listing. Pure.
 
-Called by ``place``. Everything is one table of our own, ``inet douse``; what other tables do is their affair, and a
-packet that one chain drops is gone whatever the others say, so ours need not come first:
+Called by ``namespace``. Everything is one table, ``inet douse``; other tables are never touched, and a packet that one
+chain drops is gone whatever the others decide, so this one need not come first:
 
-* output comes before DNAT (-100), where packets still bear the address that this node asked for: a service's, say;
-* input comes after what DNAT did is undone (100), where answers bear it again;
-* no packet passes for belonging to a connection that is established: each is judged by address and port, so that an
-  attacker's connections are cut and ours go on, and a full table of connections cuts nobody off from Kafka;
-* whoever may be connected to cannot connect to us in turn: its SYN is no answer.
+* output comes before DNAT (-100), where packets still have the address that this node asked for: a service's, say;
+* input comes after DNAT is undone (100), where answers have that address again;
+* no packet passes for belonging to an established connection: each is judged by address and port, so that an
+  attacker's connections are cut while the node's go on, and a full table of connections cuts nothing off from Kafka;
+* what this node may connect to cannot connect to it in turn: its SYN is no answer.
 
-While it is on trial, the last rule of each chain drops only as long as the set ``trial`` has elements, and those go by
+During the trial, the last rule of each chain drops only as long as the set ``trial`` has elements, and those expire by
 themselves: whatever becomes of the worker, the kernel opens the network again.
 """
 
@@ -35,23 +35,23 @@ _ERRORS_IN: Final = (
 """Without them a broker behind a narrower link is not reached any more."""
 _NEIGHBOURS_IN: Final = "icmpv6 type { nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert } accept"
 _NEIGHBOURS_OUT: Final = "icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept"
-"""IPv6 finds nobody, not even its router, without them."""
+"""IPv6 finds no neighbour, not even its router, without them."""
 _DHCP_IN: Final = ("udp sport 67 udp dport 68 accept", "udp sport 547 udp dport 546 accept")
 _DHCP_OUT: Final = ("udp sport 68 udp dport 67 accept", "udp sport 546 udp dport 547 accept")
 
 
 def begin(isolation: Isolation) -> str:
-    """Commands that put it in place on trial, and fail where there is a table already."""
+    """Commands that apply it on trial, and fail where there is a table already."""
     return "\n".join(("create table inet douse", *_body(isolation, trial=True)))
 
 
 def keep(isolation: Isolation, tried: Barrier) -> str:
-    """Commands that put it in place for good instead of the tried one, and fail where that is gone."""
+    """Commands that apply it for good instead of the tried one, and fail where that is gone."""
     return "\n".join((end(tried), "add table inet douse", *_body(isolation, trial=False)))
 
 
 def end(barrier: Barrier) -> str:
-    """The command that takes it away, and fails where it is gone."""
+    """The command that removes it, and fails where it is gone."""
     return f"delete table inet handle {barrier.handle}"
 
 
@@ -60,7 +60,7 @@ LIST_ALL: Final = "list tables"
 
 
 def barrier_in(listing: str) -> tuple[Barrier, int]:
-    """What a listing of the table says: the isolation, and how many packets it has kept from leaving.
+    """From a listing of the table: the isolation, and how many packets it has kept from leaving.
 
     Raises:
         ValueError: it is no listing of a table.
@@ -68,10 +68,10 @@ def barrier_in(listing: str) -> tuple[Barrier, int]:
     entries: list[Mapping[str, Any]] = json.loads(listing)["nftables"]
     handle = next(int(entry["table"]["handle"]) for entry in entries if "table" in entry)
     rules = [entry["rule"] for entry in entries if "rule" in entry]
-    marks = [mark for rule in rules if _drops(rule) and (mark := rule.get("comment", "")).startswith((_TRIAL, _HELD))]
-    said = marks[-1] if marks else ""  # rules that somebody put between ours make it no other isolation
-    trial = said.startswith(_TRIAL)
-    made_by = said.removeprefix(_TRIAL if trial else _HELD).strip()
+    marks = [text for rule in rules if _drops(rule) and (text := rule.get("comment", "")).startswith((_TRIAL, _HELD))]
+    mark = marks[-1] if marks else ""  # rules that others inserted do not make it another isolation
+    trial = mark.startswith(_TRIAL)
+    made_by = mark.removeprefix(_TRIAL if trial else _HELD).strip()
     dropped = sum(_counted(rule) for rule in rules if rule["chain"] == "output" and _drops(rule))
     stable = json.dumps([_stable(entry) for entry in entries if "metainfo" not in entry], sort_keys=True)
     return Barrier(made_by, trial, handle, hashlib.sha256(stable.encode()).hexdigest()), dropped
@@ -117,7 +117,7 @@ def _inwards(lifeline: Lifeline) -> str:
     match lifeline:
         case Lifeline(port=0):
             return f"{there} accept"
-        case Lifeline(protocol=Protocol.UDP):  # for want of a SYN the kernel's memory of who asked first
+        case Lifeline(protocol=Protocol.UDP):  # there is no SYN: the kernel knows which side began
             return f"{there} udp sport {lifeline.port} ct direction reply accept"
         case _:
             return f"{there} tcp sport {lifeline.port} tcp flags & (syn | ack) != syn accept"

@@ -21,7 +21,7 @@ _INIT: Final = 1
 _PROCESSES: Final = "/proc/self/ns/pid"
 _FIRST_PROCESSES: Final = 0xEFFFFFFC
 """Of the process namespace that the machine starts with: PROC_PID_INIT_INO of linux/proc_ns.h."""
-_UNDER_WAY: Final = frozenset({errno.EINPROGRESS, errno.EAGAIN, errno.EALREADY})
+_CONNECTING: Final = frozenset({errno.EINPROGRESS, errno.EAGAIN, errno.EALREADY})
 
 
 class SystemNetwork:
@@ -47,46 +47,42 @@ class SystemNetwork:
         self._library_name = library_name
 
     def unfit(self) -> str:
-        """Why not."""
         try:
-            asked = library.Context(self._library_name)
+            context = library.Context(self._library_name)
         except PermanentFailure as error:
             return error.message
         try:
-            _, wrong = asked.run(ruleset.LIST_ALL)
+            _, wrong = context.run(ruleset.LIST_ALL)
         finally:
-            asked.close()
+            context.close()
         return f"nftables cannot be used here ({wrong}): give this worker NET_ADMIN" if wrong else ""
 
     def host(self) -> SystemNamespace:
-        """The host's namespace."""
-        place = self._place(namespaces.own(), of="this host")
+        here = self._held(namespaces.own(), of="this host")
         try:
             first = namespaces.of_process(_INIT)
         except PermissionError:
             first = None
         if first is not None:
-            here = namespaces.inode(first)
+            of_init = namespaces.inode(first)
             os.close(first)
-            if here == place.namespace and (_sees_the_host() or not self._own_ids()):
-                return place
-        place.close()
+            if of_init == here.namespace and (_sees_the_host() or not self._own_ids()):
+                return here
+        here.close()
         raise CommandRejected(
-            "this worker lives in a network of its own, not in the host's: run it with the host's network and process "
+            "this worker is in a network of its own, not in the host's: run it with the host's network and process "
             "ids (hostNetwork and hostPID; network_mode: host and pid: host)",
             code="not_host_network",
         )
 
     def of_process(self, pid: int) -> SystemNamespace | None:
-        """The namespace that a process lives in."""
         try:
             descriptor = namespaces.of_process(pid)
         except PermissionError as error:
-            raise _not_let_in(f"process {pid}") from error
-        return None if descriptor is None else self._place(descriptor, of=f"process {pid}")
+            raise _denied(f"process {pid}") from error
+        return None if descriptor is None else self._held(descriptor, of=f"process {pid}")
 
     def lifelines(self) -> Lifelines:
-        """What this node lives by."""
         learned = [*map(lifelines.split, self._bootstrap_servers), *self._brokers()]
         endpoints = [(Purpose.KAFKA, host, port) for host, port in learned]
         if self._store_url:
@@ -94,13 +90,11 @@ class SystemNetwork:
         return lifelines.resolved((*endpoints, *lifelines.api_servers()))
 
     def operators(self) -> Lifelines:
-        """The operator's own list."""
         return self._operators
 
     def answering(self, lifelines: Iterable[Lifeline]) -> frozenset[Lifeline]:
-        """Those that take a connection."""
         asked = {each for each in lifelines if each.address and each.port and each.protocol is Protocol.TCP}
-        waiting = {each: self._begun(each) for each in asked}
+        waiting = {each: self._connecting(each) for each in asked}
         answered = set()
         try:
             polled, by_number = select.poll(), {}
@@ -122,17 +116,17 @@ class SystemNetwork:
         return frozenset(answered)
 
     @staticmethod
-    def _begun(lifeline: Lifeline) -> socket.socket | None:
+    def _connecting(lifeline: Lifeline) -> socket.socket | None:
         family = socket.AF_INET if lifeline.network.version == 4 else socket.AF_INET6
         made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         number = made.connect_ex((lifeline.address, lifeline.port))
-        if number == 0 or number in _UNDER_WAY:
+        if number == 0 or number in _CONNECTING:
             return made
         made.close()
         return None
 
     @staticmethod
-    def _place(descriptor: int, *, of: str) -> SystemNamespace:
+    def _held(descriptor: int, *, of: str) -> SystemNamespace:
         own = namespaces.own()
         try:
             is_own = namespaces.inode(own) == namespaces.inode(descriptor)
@@ -141,7 +135,7 @@ class SystemNetwork:
         try:
             return SystemNamespace(descriptor, own=is_own)
         except PermissionError as error:
-            raise _not_let_in(of) from error
+            raise _denied(of) from error
 
 
 def _sees_the_host() -> bool:
@@ -149,7 +143,7 @@ def _sees_the_host() -> bool:
     return Path(_PROCESSES).stat().st_ino == _FIRST_PROCESSES
 
 
-def _not_let_in(of: str) -> PermanentFailure:
+def _denied(of: str) -> PermanentFailure:
     return PermanentFailure(
         f"this worker may not enter the network of {of}: give it SYS_ADMIN, SYS_PTRACE and NET_ADMIN", code="permission"
     )

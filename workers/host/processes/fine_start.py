@@ -1,8 +1,8 @@
-"""A process's start to some microseconds, where the kernel tells: /proc has a grain of a hundredth of a second.
+"""A process's start to some microseconds, where the kernel shows it: /proc has a grain of a hundredth of a second.
 
-Called by ``system`` for every process it opens. Two processes that held one pid within a tick look alike in /proc; the
-kernel's accounting (taskstats over generic netlink) has the elapsed time in microseconds. It answers only CAP_NET_ADMIN
-in the first network namespace, so every failure here means "no finer than a tick" and nothing else.
+Called by ``facts_reader`` for every process that is opened. Two processes that had one pid within a tick look alike in
+/proc; the kernel's accounting (taskstats over generic netlink) has the elapsed time in microseconds. It answers only
+CAP_NET_ADMIN in the first network namespace, so every failure here means "no finer than a tick" and nothing else.
 """
 
 import os
@@ -12,59 +12,54 @@ import weakref
 from threading import Lock
 from typing import Final
 
+from workers.host import netlink
 from workers.host.processes.boot import boottime_ns
 
-_GENERIC: Final = 16  # NETLINK_GENERIC
-_CONTROLLER: Final = 16  # GENL_ID_CTRL
-_GET_FAMILY: Final = 3
-_FAMILY_ID: Final = 1
-_FAMILY_NAME: Final = 2
-_GET_STATS: Final = 1
-_ASK_PID: Final = 1
-_STATS_OF_PID: Final = 4
-_STATS: Final = 3
-_PID_AT: Final = 128  # ac_pid in struct taskstats; the offsets have not moved since its first version
-_ELAPSED_AT: Final = 144  # ac_etime, microseconds
-_HEADER: Final = struct.Struct("=IHHII")
-_ATTRIBUTE: Final = struct.Struct("=HH")
-_ERROR: Final = 2  # NLMSG_ERROR
+_CONTROLLER: Final = 16
+"""GENL_ID_CTRL, which knows the numbers of all generic families."""
+_GET_FAMILY, _FAMILY_ID, _FAMILY_NAME = 3, 1, 2
+_GET_STATS, _PID, _PID_WITH_STATS, _STATS = 1, 1, 4, 3
+_GENERIC_HEADER: Final = struct.Struct("=BBH")
+_PID_OFFSET: Final = 128
+"""Of ac_pid in struct taskstats; the offsets have not moved since its first version."""
+_ELAPSED_OFFSET: Final = 144
+"""Of ac_etime, microseconds."""
 _TIMEOUT_S: Final = 1.0
-_ANSWER_BYTES: Final = 8192
-_ASKS: Final = 16
-"""Most processes are told by the first. On a busy machine four in a row were interrupted for one detection in 400, and
-a process that was 20 ms old when it was seen was then refused as ``identity_unclear``."""
+_ATTEMPTS: Final = 16
+"""The first is enough for most processes. On a busy machine four in a row were interrupted for one detection in 400,
+and a process that was 20 ms old when it was detected was then refused as ``identity_unclear``."""
 _FINE_ENOUGH_NS: Final = 100_000
-"""An answer that was interrupted between the clocks is wider: ask again, and take what all the answers share."""
+"""An answer that was interrupted between the clocks is wider: ask again, and take what all answers have in common."""
 
 
 class FineStart:
-    """Asks the kernel's accounting; remembers when it may not."""
+    """Asks the kernel's accounting; remembers where it may not."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._asking: socket.socket | None = None
+        self._netlink: socket.socket | None = None
         self._family = 0
         try:
-            self._asking = _netlink()
-            weakref.finalize(self, self._asking.close)
-            self._family = _family(self._asking)
+            self._netlink = netlink.open_socket(netlink.GENERIC, timeout_s=_TIMEOUT_S)
+            weakref.finalize(self, self._netlink.close)
+            self._family = _family(self._netlink)
         except OSError:
             self._family = 0
         if not self._family or self._elapsed(os.getpid()) is None:
             self._forget()
 
     def since_boot_ns(self, pid: int, *, not_before_ns: int, tick_ns: int) -> tuple[int, int] | None:
-        """The start as (nanoseconds since boot, how much later it may be), inside the tick that /proc tells.
+        """The start as (nanoseconds since boot, how much later it may be), inside the tick that /proc shows.
 
         The elapsed time stops while the machine is suspended, boot time does not: an answer outside the tick is of a
         process that has lived through a suspension, and is dropped.
         """
         low, high = not_before_ns, not_before_ns + tick_ns
-        for _ in range(_ASKS):
-            asked = self._elapsed(pid)
-            if asked is None:
+        for _ in range(_ATTEMPTS):
+            answer = self._elapsed(pid)
+            if answer is None:
                 return None
-            before, elapsed, after = asked
+            before, elapsed, after = answer
             low = max(low, before - elapsed - 1_000)  # the kernel cuts to a microsecond
             high = min(high, after - elapsed)
             if low > high:
@@ -76,60 +71,38 @@ class FineStart:
     def _elapsed(self, pid: int) -> tuple[int, int, int] | None:
         """Boot time before asking, elapsed nanoseconds, boot time after; None where there is no answer."""
         with self._lock:
-            if self._asking is None:
+            if self._netlink is None:
                 return None
-            question = _message(self._family, _GET_STATS, _ASK_PID, struct.pack("=I", pid))
+            request = _request(self._family, _GET_STATS, netlink.attribute(_PID, struct.pack("=I", pid)))
             try:
                 before = boottime_ns()
-                self._asking.send(question)
-                answer = self._asking.recv(_ANSWER_BYTES)
+                self._netlink.send(request)
+                answer = netlink.answer(self._netlink)
                 after = boottime_ns()
             except OSError:  # a late answer would be taken for the next one's
                 self._forget()
                 return None
-        stats = _attributes(_attributes(_body(answer)).get(_STATS_OF_PID, b"")).get(_STATS, b"")
-        if len(stats) < _ELAPSED_AT + 8 or struct.unpack_from("=I", stats, _PID_AT)[0] != pid:
+        stats = _found(_STATS, _found(_PID_WITH_STATS, answer[_GENERIC_HEADER.size :]))
+        if len(stats) < _ELAPSED_OFFSET + 8 or struct.unpack_from("=I", stats, _PID_OFFSET)[0] != pid:
             return None
-        return before, struct.unpack_from("=Q", stats, _ELAPSED_AT)[0] * 1_000, after
+        return before, struct.unpack_from("=Q", stats, _ELAPSED_OFFSET)[0] * 1_000, after
 
     def _forget(self) -> None:
-        if self._asking is not None:
-            self._asking.close()
-        self._asking = None
+        if self._netlink is not None:
+            self._netlink.close()
+        self._netlink = None
 
 
-def _family(asking: socket.socket) -> int:
+def _family(made: socket.socket) -> int:
     """The number of taskstats; 0 where there is none."""
-    asking.send(_message(_CONTROLLER, _GET_FAMILY, _FAMILY_NAME, b"TASKSTATS\0"))
-    found = _attributes(_body(asking.recv(_ANSWER_BYTES))).get(_FAMILY_ID, b"")
+    made.send(_request(_CONTROLLER, _GET_FAMILY, netlink.attribute(_FAMILY_NAME, b"TASKSTATS\0")))
+    found = _found(_FAMILY_ID, netlink.answer(made)[_GENERIC_HEADER.size :])
     return int(struct.unpack_from("=H", found)[0]) if len(found) >= 2 else 0
 
 
-def _netlink() -> socket.socket:
-    asking = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _GENERIC)
-    asking.settimeout(_TIMEOUT_S)
-    return asking
+def _request(family: int, command: int, attributes: bytes) -> bytes:
+    return netlink.request(family, _GENERIC_HEADER.pack(command, 1, 0) + attributes)
 
 
-def _message(kind: int, command: int, attribute: int, value: bytes) -> bytes:
-    padded = _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), attribute) + value + bytes(-len(value) % 4)
-    return _HEADER.pack(_HEADER.size + 4 + len(padded), kind, 1, 1, 0) + struct.pack("=BBH", command, 1, 0) + padded
-
-
-def _body(answer: bytes) -> bytes:
-    """What stands behind the two headers; empty for an error."""
-    if len(answer) < _HEADER.size + 4 or _HEADER.unpack_from(answer)[1] == _ERROR:
-        return b""
-    return answer[_HEADER.size + 4 :]
-
-
-def _attributes(data: bytes) -> dict[int, bytes]:
-    found: dict[int, bytes] = {}
-    at = 0
-    while at + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, at)
-        if length < _ATTRIBUTE.size:
-            break
-        found[kind] = data[at + _ATTRIBUTE.size : at + length]
-        at += (length + 3) & ~3
-    return found
+def _found(kind: int, data: bytes) -> bytes:
+    return next((value for found, value in netlink.attributes(data) if found == kind), b"")

@@ -1,4 +1,4 @@
-"""What rtnetlink says of interfaces and filters, byte by byte."""
+"""Interfaces and filters out of rtnetlink's messages, byte by byte."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.host.network.links import Link, attributes, filter_in, link_in, messages
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + b"\0" * (-len(value) % 4)
+from workers.host.netlink import attribute, attributes, messages
+from workers.host.network.links import Link, filter_in, link_in
 
 
 def link(*attributes: bytes, flags: int = 0x1043) -> bytes:
@@ -33,13 +30,13 @@ def test_an_interface_is_read_with_its_name() -> None:
 
 
 @pytest.mark.parametrize(("attached", "xdp"), [(0, False), (1, True), (2, True), (3, True), (4, True)])
-def test_an_xdp_program_in_any_mode_is_seen(attached: int, xdp: bool) -> None:
+def test_an_xdp_program_in_any_mode_is_found(attached: int, xdp: bool) -> None:
     nested = attribute(2, bytes([attached])) + attribute(4, struct.pack("=I", 9))
     assert link_in(link(NAME, attribute(0x8000 | 43, nested))).xdp is xdp
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "found"),
     [
         (tc_filter("bpf"), "an eBPF program (tc)"),
         (tc_filter("matchall", attribute(2, attribute(1, attribute(1, b"bpf\0")))), "an eBPF program (tc)"),
@@ -48,8 +45,8 @@ def test_an_xdp_program_in_any_mode_is_seen(attached: int, xdp: bool) -> None:
         (tc_filter("bpfoo"), ""),
     ],
 )
-def test_a_filter_tells_whether_it_sends_packets_round(body: bytes, said: str) -> None:
-    assert filter_in(body) == said
+def test_a_filter_that_carries_packets_past_the_rules_is_recognised(body: bytes, found: str) -> None:
+    assert filter_in(body) == found
 
 
 @given(st.lists(st.tuples(st.integers(0, 0x3FFF), st.binary(max_size=9)), max_size=5))
