@@ -126,7 +126,7 @@ def test_a_persons_start_time_is_exact_to_two_ticks(away_ns: int, verdict: Verdi
     holder = _holder(BORN_NS, TICK_NS)
     judged = judge_review(
         holder,
-        asked_at_ns=BORN_NS + HOUR_NS,
+        requested_at_ns=BORN_NS + HOUR_NS,
         named_start_ns=holder.started_at_ns - away_ns,
         tick_ns=TICK_NS,
     )
@@ -135,9 +135,9 @@ def test_a_persons_start_time_is_exact_to_two_ticks(away_ns: int, verdict: Verdi
 
 def test_a_bare_pid_takes_a_holder_older_than_the_asking_and_no_other() -> None:
     holder = _holder(BORN_NS, TICK_NS)
-    older = judge_review(holder, asked_at_ns=BORN_NS + HOUR_NS, named_start_ns=None, tick_ns=TICK_NS)
-    younger = judge_review(holder, asked_at_ns=BORN_NS - HOUR_NS, named_start_ns=None, tick_ns=TICK_NS)
-    anyone = judge_review(holder, asked_at_ns=0, named_start_ns=None, tick_ns=TICK_NS)
+    older = judge_review(holder, requested_at_ns=BORN_NS + HOUR_NS, named_start_ns=None, tick_ns=TICK_NS)
+    younger = judge_review(holder, requested_at_ns=BORN_NS - HOUR_NS, named_start_ns=None, tick_ns=TICK_NS)
+    anyone = judge_review(holder, requested_at_ns=0, named_start_ns=None, tick_ns=TICK_NS)
     assert [judged.verdict for judged in (older, younger, anyone)] == [Verdict.SAME, Verdict.GONE, Verdict.SAME]
     assert {judged.binding for judged in (older, younger, anyone)} == {Binding.PID_AT_INTAKE}
 

@@ -111,7 +111,7 @@ def _judge(
             code="identity_unclear",
         )
     if command.actor.kind is ActorKind.PERSON and not command.causation.event_id:
-        return judge_review(facts, asked_at_ns=observed_at_ns, named_start_ns=ref.started_at_ns, tick_ns=tick_ns)
+        return judge_review(facts, requested_at_ns=observed_at_ns, named_start_ns=ref.started_at_ns, tick_ns=tick_ns)
     if observed_at_ns <= 0:
         raise CommandRejected(
             f"process {ref.pid} is named without the time it was seen at, so its identity is unknown",

@@ -1,1 +1,1 @@
-"""What is known of the things an action may touch, what tells one from another, and which of them are protected."""
+"""Facts about what an action may touch, how one is distinguished from another, and which are protected."""

@@ -1,7 +1,7 @@
 """Which containers a cgroup's path names. Pure.
 
-Read by the adapters that tell containers by the kernel, and by those who ask whether a process is in one. The path is
-the kernel's, its names are whoever's who made the cgroups.
+Called where containers are recognised by the kernel alone, and where a process's container is looked up. The path is
+the kernel's; its names are chosen by the creator of each cgroup.
 """
 
 import re
@@ -14,7 +14,7 @@ _MONITOR: Final = "conmon"
 
 
 def id_in(part: str) -> str:
-    """The whole id that one directory's name has; empty where it has none."""
+    """The whole id in one directory's name; empty where there is none."""
     found = _ID.fullmatch(part)
     return found[1] if found is not None and _MONITOR not in part else ""
 

@@ -1,8 +1,8 @@
-"""What is known of one container, and what follows from it: which run is meant, who restarts it, who protects it.
+"""Facts about one container, and what follows from them: which run is meant, what restarts it, what protects it.
 
-Read by the adapters behind the port ``Containers``; judged here for the actions on containers. Pure. A *run* is a
-container between one start and its end: (id, when it started, pid of its init). What was asked of one run is never done
-to another, and a name is never an id.
+Read by the doorways behind the port ``Containers``; judged here for the actions on containers. Pure. A *run* is a
+container between one start and its end: (id, when it started, pid of its init). An action on one run is never done to
+another, and a name is never an id.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -18,12 +18,12 @@ WHOLE_ID: Final = 64
 
 NO_RESTART: Final = "no"
 _MOST_AHEAD_NS: Final = 30_000_000_000
-"""How far the clock of whoever saw it may be ahead of ours: the skew that the whole of Douse tolerates."""
+"""How far the observer's clock may be ahead of this one: the skew that all of Douse tolerates."""
 _PROTECTED: Final = "douse.protected"
 
 
 class ContainerState(StrEnum):
-    """What it is doing, in one word for all runtimes."""
+    """Its state, with the same names for all runtimes."""
 
     CREATED = "created"
     """It never ran."""
@@ -35,7 +35,7 @@ class ContainerState(StrEnum):
 
 
 ALIVE: Final = frozenset({ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.RESTARTING})
-"""Left alone, it goes on."""
+"""It runs, or will by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class RestartPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """One container runtime's socket, and what this node makes of it."""
+    """One container runtime's socket, and whether this node uses it."""
 
     socket: str
     usable: bool
@@ -66,7 +66,7 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True)
 class ContainerRef:
-    """A container of one runtime, for good: the whole id, and the socket of the runtime that has it."""
+    """A container of one runtime: the whole id, and the socket of the runtime that has it."""
 
     runtime: str
     id: str
@@ -74,18 +74,18 @@ class ContainerRef:
 
 @dataclass(frozen=True, slots=True)
 class ContainerFacts:
-    """One container as its runtime tells it. Times are nanoseconds since the epoch."""
+    """One container as its runtime reports it. Times are nanoseconds since the epoch."""
 
     ref: ContainerRef
     state: ContainerState
     started_at_ns: int
-    """When its newest run started; 0 for one that never ran, and where nobody can tell."""
+    """When its newest run started; 0 for one that never ran, and where it is not known."""
     pid: int = 0
     """Its init, on this host; 0 while it does not run."""
     name: str = ""
     image: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Those that its creator gave it; what it has from its image counts for nothing, and is not among them."""
+    """Those that its creator gave it; labels of its image are not trusted, and are not among them."""
     policy: RestartPolicy = RestartPolicy()
     owner: int = 0
     """The user whose runtime it is."""
@@ -115,14 +115,14 @@ _ORCHESTRATORS: Final[Mapping[str, str]] = {
     "com.docker.compose.project": "compose",
     "io.podman.compose.project": "compose",
 }
-"""Labels by which orchestrators know what is theirs; the first that fits tells."""
+"""Labels by which orchestrators mark their containers; the first that matches decides."""
 
 _WILL: Final[Mapping[str, str]] = {
-    "kubernetes": "the kubelet starts another in its place within seconds; act on the workload too",
-    "swarm": "Swarm starts another task in its place; scale the service down too",
+    "kubernetes": "the kubelet starts a replacement within seconds; act on the workload too",
+    "swarm": "Swarm starts a replacement task; scale the service down too",
     "nomad": "Nomad starts the task again; stop the job too",
     "ecs": "the ECS agent replaces the task; stop the service too",
-    "systemd": "systemd starts its unit again where the unit says so; stop the unit too",
+    "systemd": "systemd may start its unit again, depending on the unit; stop the unit too",
     "compose": "Compose brings it back at the next up",
 }
 
@@ -133,15 +133,15 @@ _SANDBOX: Final[Mapping[str, str]] = {
 }
 """How runtimes mark the container that holds a pod's namespaces."""
 
-TELLING_LABELS: Final = frozenset({_PROTECTED, *_ORCHESTRATORS, *_SANDBOX})
-"""Labels that change what is done or said: whoever reads them must leave out those that the image brought."""
+DECISIVE_LABELS: Final = frozenset({_PROTECTED, *_ORCHESTRATORS, *_SANDBOX})
+"""Labels that change what is done or reported: a reader must leave out those that come from the image."""
 
 
 def choose(found: Sequence[ContainerFacts], wanted: str, *, observed_at_ns: int, now_ns: int) -> ContainerFacts:
-    """The one container that an id means, its newest run older than the sighting; root's runtimes outrank users'.
+    """The one container that an id means, its newest run older than the observation; root's runtimes come first.
 
     Raises:
-        CommandRejected: no id, unknown, ambiguous, or started after it was seen.
+        CommandRejected: no id, unknown, ambiguous, or started after it was observed.
     """
     if not is_container_id(wanted):
         raise CommandRejected(
@@ -160,33 +160,33 @@ def choose(found: Sequence[ContainerFacts], wanted: str, *, observed_at_ns: int,
     (chosen,) = matching
     if observed_at_ns <= 0:
         raise CommandRejected(
-            f"container {wanted} is named without the time it was seen at, so its run cannot be told",
+            f"container {wanted} is named without the time of its observation, so its run cannot be determined",
             code="identity_missing",
         )
     if observed_at_ns - now_ns > _MOST_AHEAD_NS:
         raise CommandRejected(
-            f"container {wanted} was seen {(observed_at_ns - now_ns) / 1e9:.1f} s in this machine's future; set the "
-            "clocks right",
+            f"container {wanted} was observed {(observed_at_ns - now_ns) / 1e9:.1f} s in this machine's future; "
+            "correct the clocks",
             code="identity_unclear",
         )
     if chosen.started_at_ns > observed_at_ns:
         late_s = (chosen.started_at_ns - observed_at_ns) / 1e9
         raise CommandRejected(
-            f"container {wanted} was started again {late_s:.3f} s after it was seen; what was seen has ended. Ask for "
-            "the present run if that is meant",
+            f"container {wanted} was started again {late_s:.3f} s after it was observed; the observed run has ended. "
+            "Request the action on the present run if that is meant",
             code="started_after",
         )
     return chosen
 
 
 def without(facts: ContainerFacts, image_labels: Mapping[str, str]) -> ContainerFacts:
-    """The same, less what it has from its image: whoever made that must not say who is protected here."""
+    """The same without the labels of its image: the maker of an image must not decide what is protected here."""
     own = {label: value for label, value in facts.labels.items() if image_labels.get(label) != value}
     return replace(facts, labels=own)
 
 
 def orchestrator(labels: Mapping[str, str]) -> str:
-    """Who else starts it (``kubernetes``, ``swarm`` …); empty where nobody does."""
+    """What else starts it (``kubernetes``, ``swarm`` …); empty for none."""
     return next((name for label, name in _ORCHESTRATORS.items() if label in labels), "")
 
 
@@ -196,7 +196,7 @@ def will_return(name: str) -> str:
 
 
 def protection(facts: ContainerFacts, *, own_ids: Collection[str], own_line: Collection[int]) -> str | None:
-    """Why this container must be left alone, as a sentence that begins with "it"; None where it need not.
+    """Why this container is protected, as a sentence that begins with "it"; None where it is not.
 
     ``own_ids`` are containers this worker runs in, ``own_line`` its process and the ancestors of it. The labels of a
     user's runtime protect nothing: the user could be the intruder.

@@ -1,4 +1,4 @@
-"""Chain of custody: what was gathered, from where, when, for whom, and the digest that proves it unchanged since.
+"""Chain of custody: what was gathered, where, when, on which request, and the digest that proves it unchanged since.
 
 Made by the actions that gather evidence; signed by the node, durable in its spool before the first byte leaves, and
 stored beside the object. Pure values, and the names that objects have in the store.
@@ -11,7 +11,7 @@ from workers.domain.ids import ExecutionId, NodeId, is_execution_id, is_node_id
 from workers.domain.targets.file import NO_FILE, FileIdentity
 
 CUSTODY: Final = ".custody"
-"""What the name of an object's custody record ends with."""
+"""The suffix of the name of an object's custody record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Custody:
     content_changed: bool = False
     """Whether the file was written to between claim and copy: what was kept is what was read."""
     source: str = ""
-    """What it was gathered from, where that was no file: one process or container, by what nothing else shares."""
+    """What it was gathered from, where that was no file: one process or container, by its unique identity."""
     truncated: bool = False
     """Whether a limit of this node left something out."""
     container_id: str = ""
@@ -54,7 +54,7 @@ class Custody:
 
 
 def object_key(node_id: NodeId, execution_id: ExecutionId) -> str:
-    """The name of an execution's one object: it follows from who and what alone, whatever the file does meanwhile."""
+    """The name of an execution's one object: it depends on node and execution only, not on the file."""
     return f"{node_id}/{execution_id}"
 
 
@@ -64,7 +64,7 @@ def custody_key(key: str) -> str:
 
 
 def executed(key: str, node_id: NodeId) -> ExecutionId | None:
-    """Whose object, or custody record, of this node a key names; None where it is none of this node's."""
+    """The execution whose object, or custody record, a key names; None where it is not of this node."""
     owner, _, name = key.partition("/")
     execution_id = ExecutionId(name.removesuffix(CUSTODY))
     return execution_id if owner == node_id and is_execution_id(execution_id) else None

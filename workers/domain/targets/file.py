@@ -1,4 +1,4 @@
-"""What is known of one file, read through a descriptor that no rename can turn into another.
+"""Facts about one file, read through a descriptor that no rename can turn into another.
 
 Read by ``host.files``; judged by ``domain.targets.protected_files`` and by the actions on files. Pure values.
 """
@@ -16,7 +16,7 @@ _SET_IDS: Final = 0o6000
 
 
 class FileKind(StrEnum):
-    """What kind of thing has the name."""
+    """What kind of file has the name."""
 
     REGULAR = "regular file"
     DIRECTORY = "directory"
@@ -28,7 +28,7 @@ class FileKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """Which file it is, whatever it is called: both numbers without a sign."""
+    """Which file it is, whatever its name: both numbers without a sign."""
 
     device: int
     inode: int
@@ -43,7 +43,7 @@ OVERLAY: Final = "overlay"
 
 @dataclass(frozen=True, slots=True)
 class Enclosure:
-    """One run of a container, by its init on this host: whose root a path begins at."""
+    """One run of a container, by its init on this host: a path begins at the init's root."""
 
     container_id: str
     """All 64 digits."""
@@ -53,7 +53,7 @@ class Enclosure:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a file is looked for, and how far looking may go."""
+    """Where a file is searched, and how far the search may go."""
 
     path: bytes
     inside: Enclosure | None = None
@@ -113,7 +113,7 @@ class FileFacts:
 
 @dataclass(frozen=True, slots=True)
 class Holders:
-    """Who has a file open, or parts of it in memory: taking its name away takes nothing from them."""
+    """The processes that have a file open or mapped: taking its name away takes nothing from them."""
 
     handles: int = 0
     mappings: int = 0
@@ -121,7 +121,7 @@ class Holders:
 
 
 def is_privileged(mode: int, attributes: Iterable[FileAttribute]) -> bool:
-    """Whether running the file gives more rights than the runner has: putting it back takes two people."""
+    """Whether running the file gives more rights than its user has: restoring it takes two people."""
     return bool(mode & _SET_IDS) or any(attribute.name == CAPABILITY for attribute in attributes)
 
 

@@ -1,10 +1,10 @@
-"""Whether any instruction of a process can run, told by the states that the kernel shows of its threads.
+"""Whether any instruction of a process can run, judged by the states of its threads that the kernel shows.
 
 Read by ``host.processes``, judged here for the actions that suspend, resume and kill. Pure.
 
 A stop signal counts for a whole process: the first thread that takes it sends all others to stop with it, and one that
 is inside the kernel stops before it comes out. So a thread in a call that nothing interrupts (state D), or in a frozen
-cgroup, runs no instruction of its own any more once a stop waits for it; it only has not arrived yet.
+cgroup, runs no instruction of its own any more once a stop is pending; it only has not arrived yet.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ _ENDED: Final = frozenset("ZXx")
 
 @dataclass(frozen=True, slots=True)
 class ThreadFacts:
-    """One thread, as /proc/<pid>/task/<id>/status tells."""
+    """One thread, as /proc/<pid>/task/<id>/status shows it."""
 
     number: int
     state: str
@@ -27,7 +27,7 @@ class ThreadFacts:
 
 
 class Halt(Enum):
-    """How still a process is."""
+    """How far a process is stopped."""
 
     RUNNING = auto()
     """At least one thread can run."""
@@ -36,14 +36,14 @@ class Halt(Enum):
     ARRIVING = auto()
     """None can run: some are stopped, the others are held in the kernel and stop before they leave it."""
     TRACED = auto()
-    """None runs: some are stopped by a tracer, which may let them go on whenever it likes."""
+    """None runs: some are stopped by a tracer, which may continue them at any time."""
 
 
 def halt_of(threads: Iterable[ThreadFacts], *, frozen: bool = False) -> Halt:
-    """How still the process of these threads is; ``frozen`` says that its cgroup is."""
+    """How far the process of these threads is stopped; ``frozen`` is whether its cgroup is frozen."""
     living = _living(threads)
     stopping = any(thread.state == "T" for thread in living)
-    if not living or not all(_is_still(thread, frozen=frozen, stopping=stopping) for thread in living):
+    if not living or not all(_is_stopped(thread, frozen=frozen, stopping=stopping) for thread in living):
         return Halt.RUNNING
     if any(thread.state == "t" for thread in living):
         return Halt.TRACED
@@ -65,7 +65,7 @@ def _living(threads: Iterable[ThreadFacts]) -> Sequence[ThreadFacts]:
     return [thread for thread in threads if thread.state not in _ENDED]
 
 
-def _is_still(thread: ThreadFacts, *, frozen: bool, stopping: bool) -> bool:
+def _is_stopped(thread: ThreadFacts, *, frozen: bool, stopping: bool) -> bool:
     if thread.state in "Tt":
         return True
     return (thread.state == "D" or frozen) and (thread.stop_pending or stopping)

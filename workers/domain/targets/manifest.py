@@ -1,7 +1,7 @@
-"""The manifest: what is known of one quarantined file, and how far it has come on its way into the vault or back.
+"""The manifest: all facts about one quarantined file, and how far it is on its way into the vault or back.
 
-Written and read by the actions on files through the port ``Vault``, signed by the node's key so that nobody can move
-the place a file goes back to. One manifest a quarantine, replaced whole at each step. Pure values.
+Written and read by the actions on files through the port ``Vault``, signed by the node's key so that the path to which
+a file is restored cannot be changed. One manifest for each quarantine, replaced whole at each step. Pure values.
 """
 
 from dataclasses import dataclass, replace
@@ -12,18 +12,18 @@ from workers.domain.targets.file import NO_FILE, Enclosure, Extent, FileAttribut
 
 
 class ManifestState(StrEnum):
-    """What is durable. A crash leaves one of these, and each says how to go on."""
+    """What is durable. A crash leaves one of these, and each determines how to go on."""
 
     INTENT = "intent"
     """The file has its name; an empty parking directory may be there, or the file in it already."""
     PARKED = "parked"
-    """The file is in its parking directory, out of everyone's reach."""
+    """The file is in its parking directory, out of reach of other users."""
     STORED = "stored"
     """A verified object is in the vault; the parked file may be there still."""
     DONE = "done"
     """The object only."""
     RETURNED = "returned"
-    """Given up before anything was stored: the file has its name again. Says why."""
+    """Given up before anything was stored: the file has its name again. ``reason`` has the cause."""
     RESTORING = "restoring"
     """On its way back; the object is there."""
     RESTORED = "restored"
@@ -38,7 +38,7 @@ class Manifest:
     state: ManifestState
     path: bytes
     parking: bytes
-    """Name of the parking directory, beside the file. Random, so that nobody can be there first."""
+    """Name of the parking directory, beside the file. Random, so that it cannot be created in advance."""
     parent: FileIdentity
     file: FileIdentity
     size: int
@@ -53,7 +53,7 @@ class Manifest:
     attributes: tuple[FileAttribute, ...]
     begun_at_ns: int
     clear_flags: bool = False
-    """Whether immutable or append-only may be lifted to take the name away."""
+    """Whether immutable or append-only may be cleared to take the name away."""
     disarm: bool = False
     """Whether execute permission is taken from the inode, because it has further names."""
     sha256: str = ""
@@ -67,7 +67,7 @@ class Manifest:
     """Why it was returned."""
     restored_by: ExecutionId = NO_EXECUTION
     allow_remote: bool = False
-    """Whether it may be looked for on filesystems that need not answer."""
+    """Whether it may be searched on filesystems that need not answer."""
     container_id: str = ""
     """The container whose path it is; empty for the host's."""
     runtime: str = ""
@@ -105,7 +105,7 @@ def is_same_directory(manifest: Manifest, parent: FileIdentity, root: FileIdenti
 
 
 def in_run_of(manifest: Manifest, root: FileIdentity) -> Manifest:
-    """The same, with the device numbers that the run of the container whose root this is gives its files."""
+    """The same, with the device numbers that files have in the container's run with this root."""
     if not manifest.container_id or root.device == manifest.root.device:
         return manifest
 

@@ -1,4 +1,4 @@
-"""What an isolated network may still reach, and what is known of an isolation that is in place. Pure.
+"""What an isolated network may still reach, and the facts about an isolation that exists. Pure.
 
 Made by the settings (the operator's list) and by the adapter behind the port ``Network`` (brokers, object store …);
 written into rules there; kept in the journal as text by the actions on networks.
@@ -19,7 +19,7 @@ MOST_ALLOWED: Final = 256
 """Entries of an operator's list: each is a rule that every packet may pass."""
 
 TRIAL_S: Final = 20
-"""How long an isolation that nobody has confirmed lasts, in seconds: twice the time that its test takes at worst."""
+"""How long an unconfirmed isolation lasts, in seconds: twice the time that its test takes at worst."""
 
 CONNECT_S: Final = 4.0
 """How long a fresh connection may take: a lost SYN is sent again after 1 s and after 3."""
@@ -32,14 +32,14 @@ class Purpose(StrEnum):
     """Why something stays reachable."""
 
     KAFKA = "kafka"
-    """Commands come and results go there: without it nobody could release the network again."""
+    """Commands come from there and results go there: without it the network could not be released again."""
     STORE = "store"
     NAMES = "names"
     """The DNS servers, where one of the others is known by name only."""
     API_SERVER = "api_server"
-    """The kubelet's: a node that it does not hear is emptied."""
+    """The kubelet's: a node without contact to it has its pods evicted."""
     OPERATOR = "operator"
-    """The operator's own list says so."""
+    """It is on the operator's own list."""
 
 
 class Protocol(StrEnum):
@@ -82,7 +82,7 @@ class Isolation:
     """One isolation, as it is to be."""
 
     made_by: ExecutionId
-    """Stands in its rules, so that everybody can tell whose it is."""
+    """Written into its rules, so that its origin can be seen."""
     lifelines: Lifelines
     keeps_address: bool
     """Whether DHCP goes on: a host that loses its lease loses Kafka with it. A container's address is given to it."""
@@ -90,16 +90,16 @@ class Isolation:
 
 @dataclass(frozen=True, slots=True)
 class Barrier:
-    """An isolation that is in place in one network namespace."""
+    """An isolation that exists in one network namespace."""
 
     made_by: str
-    """The execution that made it; empty where its rules do not tell."""
+    """The execution that made it; empty where its rules do not name one."""
     trial: bool
-    """It is being tried, and opens by itself in a moment."""
+    """It is being tested, and ends by itself in a moment."""
     handle: int
     """The kernel's number of this very table: another one of the same name has another."""
     sha256: str
-    """Of its rules without counters; told again, it tells whether somebody changed them."""
+    """Of its rules without counters; a different digest later shows that they were changed."""
 
 
 def allowed(text: str) -> Lifelines:
@@ -107,7 +107,7 @@ def allowed(text: str) -> Lifelines:
     IPv6 with a port in brackets.
 
     Raises:
-        ValueError: it is none, names hosts beyond its prefix, or allows every address.
+        ValueError: it is not valid, has host bits set, or allows every address.
     """
     wanted = "CIDR or CIDR:PORT, such as 10.1.2.0/24, 10.1.2.3:443 or [fd00::/8]:443"
     if text.count(":") > 1 and "[" not in text:

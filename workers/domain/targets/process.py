@@ -1,14 +1,15 @@
-"""What the kernel says of one process: the facts that identity, protection and evidence are judged by.
+"""Facts about one process: identity, protection and evidence are judged by these.
 
 Read by ``host.processes``, judged by ``domain.targets.process_identity`` and ``domain.targets.protected_processes``,
-recorded by actions. Pure values."""
+recorded by actions. Pure values.
+"""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """What tells a process from every other that ever had its pid."""
+    """What distinguishes a process from every other that ever had its pid."""
 
     boot_id: str
     start_ticks: int
@@ -20,7 +21,7 @@ class ProcessIdentity:
 @dataclass(frozen=True, slots=True)
 class ProcessFacts:
     """One process, read while a pidfd held it. ``boot_id``, ``start_ticks`` and ``serial`` are identity; the rest is
-    evidence, and most of it (exe, name, command line, cgroup) changes at the process's own will."""
+    evidence, and most of it (exe, name, command line, cgroup) can be changed by the process itself."""
 
     pid: int
     started_at_ns: int
@@ -28,11 +29,11 @@ class ProcessFacts:
     boot_id: str
     parent_pid: int
     exe: str
-    """Empty where we may not look, and for a kernel thread."""
+    """Empty where it may not be read, and for a kernel thread."""
     exe_device: int
     exe_inode: int
     exe_trusted: bool
-    """It is the host's own file of that path; root owns it and every directory above, and nobody else may write."""
+    """It is the host's own file of that path; root owns it and every directory above, and only root may write."""
     name: str
     command_line: str
     """Secrets masked."""
@@ -50,7 +51,7 @@ class ProcessFacts:
     """Start in clock ticks since boot: unlike ``started_at_ns`` it stays the same when the clock is set."""
     start_grain_ns: int = 10_000_000
     """How much later than ``started_at_ns`` it may have started: one tick (USER_HZ is 100), or less where the kernel
-    tells more."""
+    is more precise."""
     serial: int = 0
     """The kernel's own number of this process, never given twice in one boot (Linux 6.9); 0 where it has none."""
     kill_pending: bool = False

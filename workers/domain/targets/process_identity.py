@@ -1,14 +1,14 @@
 """Whether the present holder of a pid is the process that an event, or a person, meant.
 
-A pid has one holder at a time. The named process was alive when it was seen, so whoever holds its pid now, and started
-before that moment, is that process; whoever started later is another. Nothing else is asked: exe, command line, cgroup
-and name change at the process's own will. Called by actions; pure.
+A pid has one holder at a time. The named process was alive when it was observed. So if the present holder of its pid
+started before that moment, it is that process; if it started later, it is another. Nothing else counts: exe, command
+line, cgroup and name can be changed by the process itself. Called by actions; pure.
 
 **Clocks.** A start time is boot time plus ticks; boot time is CLOCK_REALTIME minus CLOCK_BOOTTIME, read in nanoseconds
 (``btime`` in /proc/stat has a grain of a second). Slewing moves both clocks alike, so the difference stays; *setting*
 the clock (an NTP step, a leap second) moves it by the step, and a detector that computed its own difference before
-the step then disagrees with us by as much until it restarts. Forward steps make holders look younger: the answer is
-"gone", with both times in it, and nothing is touched. Backward steps make them look older by the step.
+the step then disagrees with this node by as much until it restarts. Forward steps make holders look younger: the
+verdict is "gone", with both times in it, and nothing is touched. Backward steps make them look older by the step.
 
 **A named start time** (Falco's ``proc.pid.ts``) is never before the true start, but may be long after it: for processes
 older than Falco it is the ctime of a /proc file. So a holder younger than it is another process, and a holder older
@@ -23,29 +23,29 @@ from typing import Final
 from workers.domain.targets.process import ProcessFacts, ProcessIdentity
 
 CLOCK_ERROR_NS: Final = 250_000
-"""Between the detector's clock and ours on one machine: each reads two clocks one after the other, which takes
+"""Between the detector's clock and this one on the same machine: each reads two clocks one after the other, which takes
 microseconds, and may be interrupted in between."""
 
 WINDOW_TICKS: Final = 2
-"""Start times told in ticks alone say nothing within two of them: one for their own grain, one for a start time that
-somebody else cut to a tick."""
+"""Start times known in ticks only prove nothing within two of them: one for their own grain, one for a start time that
+the detector cut to a tick."""
 
 
 BTIME_GRAIN_NS: Final = 1_000_000_000
-"""Whoever adds ticks to ``btime`` of /proc/stat, as ps and psutil do, names a start up to a second too early."""
+"""A start computed from ``btime`` of /proc/stat plus ticks, as by ps and psutil, is up to a second too early."""
 
 
 class Verdict(Enum):
-    """What the comparison says."""
+    """The result of the comparison."""
 
     SAME = auto()
     GONE = auto()
     """The holder started later: the process that was meant has ended."""
     UNCLEAR = auto()
-    """Too close to tell. Nothing may be done on a guess."""
+    """Too close to decide. Nothing may be done on a guess."""
     CONTRADICTED = auto()
     """The holder is older than the exact start time that a person named, or less than a second younger: a mistake, a
-    coarse clock or one that was set. Neither the same for sure, nor gone."""
+    coarse clock or one that was set. Neither surely the same, nor gone."""
 
 
 class Binding(Enum):
@@ -82,20 +82,20 @@ def judge_event(facts: ProcessFacts, *, observed_at_ns: int, named_start_ns: int
     return Judgement(Verdict.UNCLEAR, Binding.START_TIME)
 
 
-def judge_review(facts: ProcessFacts, *, asked_at_ns: int, named_start_ns: int | None, tick_ns: int) -> Judgement:
-    """Whether the holder is what a person named, without an event: a pid (older than the asking), or a pid and its
-    exact start (to two ticks). ``asked_at_ns`` 0 takes the holder as it is."""
+def judge_review(facts: ProcessFacts, *, requested_at_ns: int, named_start_ns: int | None, tick_ns: int) -> Judgement:
+    """Whether the holder is what a person named, without an event: a pid (older than the request), or a pid and its
+    exact start (to two ticks). ``requested_at_ns`` 0 takes the holder as it is."""
     window = WINDOW_TICKS * tick_ns
     if named_start_ns is not None:
-        away = facts.started_at_ns - named_start_ns
-        if away > window + BTIME_GRAIN_NS:
+        difference_ns = facts.started_at_ns - named_start_ns
+        if difference_ns > window + BTIME_GRAIN_NS:
             return Judgement(Verdict.GONE, Binding.START_TIME)
-        if not -window <= away <= window:
+        if not -window <= difference_ns <= window:
             return Judgement(Verdict.CONTRADICTED, Binding.START_TIME)
         return Judgement(Verdict.SAME, Binding.START_TIME)
-    if asked_at_ns == 0:
+    if requested_at_ns == 0:
         return Judgement(Verdict.SAME, Binding.PID_AT_INTAKE)
-    judged = judge_event(facts, observed_at_ns=asked_at_ns, named_start_ns=None, tick_ns=tick_ns)
+    judged = judge_event(facts, observed_at_ns=requested_at_ns, named_start_ns=None, tick_ns=tick_ns)
     return Judgement(judged.verdict, Binding.PID_AT_INTAKE)
 
 

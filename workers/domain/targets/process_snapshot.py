@@ -1,8 +1,8 @@
-"""Everything the kernel shows of one process at one moment, and the one document that it becomes.
+"""Everything that the kernel shows of one process at one moment, and the document made from it.
 
-Read by ``host.processes``, asked for by ``actions.snapshot_process``. Pure. The document is JSON, its keys in the
+Read by ``host.processes`` for ``actions.snapshot_process``. Pure. The document is JSON, its keys in the
 order of the fields below, its lists in the kernel's order: two snapshots of one state are the same bytes. Every text
-goes through ``domain.targets.redaction`` here, at the one place where the document is made, whoever read it.
+goes through ``domain.targets.redaction`` here, where the document is made, whatever its source.
 ``docs/process-snapshot.md`` describes it; ``VERSION`` changes when a reader would have to.
 """
 
@@ -38,7 +38,7 @@ class Listed(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class ExecutableFile:
-    """What /proc/<pid>/exe leads to."""
+    """The file that /proc/<pid>/exe links to."""
 
     path: str
     device: int
@@ -49,7 +49,7 @@ class ExecutableFile:
     modified_at_ns: int
     filesystem: str
     sha256: str = ""
-    """Empty where it was not read; ``unread`` says why."""
+    """Empty where it was not read; ``unread`` has the reason."""
     unread: str = ""
 
 
@@ -84,12 +84,12 @@ class OpenFile:
     target: str
     position: int
     flags: str
-    """Octal, as the kernel tells."""
+    """Octal, as the kernel shows them."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenSocket:
-    """One socket of its, as its network namespace tells."""
+    """One of its sockets, as its network namespace shows it."""
 
     inode: int
     protocol: str
@@ -128,13 +128,13 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class ProcessSnapshot:
-    """One process, read while it was held. A part that could not be read is empty, and ``missing`` says why."""
+    """One process, read while it was held. A part that could not be read is empty; ``missing`` has the reason."""
 
     process: ProcessFacts
     taken_at_ns: int
     """When it had been read, nanoseconds since the epoch."""
     ended: bool = False
-    """It ended while it was looked at; what is there is its own all the same."""
+    """It ended while it was read; what was read is still its own."""
     missing: Mapping[str, str] = field(default_factory=dict)
     """Part to reason."""
     executable: ExecutableFile | None = None
@@ -164,7 +164,7 @@ class Document:
 
 
 def document(snapshot: ProcessSnapshot, *, limit: int) -> Document:
-    """The snapshot as JSON of at most ``limit`` bytes: where it would be longer, its lists are cut, and say so.
+    """The snapshot as JSON of at most ``limit`` bytes: where it would be longer, its lists are cut and marked.
 
     Raises:
         ValueError: without any list it is longer still.

@@ -1,4 +1,4 @@
-"""Files that must not be taken away on this node, whatever they are called: judged by identity (SAFETY D8).
+"""Files that must not be taken away on this node, whatever their name: judged by identity (SAFETY D8).
 
 Called by ``actions.file_quarantine``, with facts read through a held descriptor and the identities that the paths
 below have at this moment. Pure. A hard link to ``/etc/shadow`` under another name is protected, a file that is merely
@@ -16,8 +16,8 @@ PROTECTED_FILES: Final[Mapping[str, str]] = {
     "/etc/shadow": "holds this machine's passwords",
     "/etc/group": "names this machine's groups",
     "/etc/gshadow": "holds this machine's group passwords",
-    "/etc/sudoers": "says who may become root",
-    "/etc/ld.so.*": "says which libraries every program loads",
+    "/etc/sudoers": "decides which users may become root",
+    "/etc/ld.so.*": "decides which libraries every program loads",
     "/lib/ld-*.so*": "starts every program",
     "/lib/*/ld-*.so*": "starts every program",
     "/lib64/ld-*.so*": "starts every program",
@@ -34,11 +34,11 @@ PROTECTED_TREES: Final[Mapping[str, str]] = {
     "/sys": "is the kernel's, not a file of a disk",
     "/dev": "is a device's name",
     "/boot": "starts this machine",
-    "/etc/sudoers.d": "says who may become root",
+    "/etc/sudoers.d": "decides which users may become root",
 }
 
 OPEN_TREES: Final = ("/dev/shm",)
-"""Inside a protected tree, yet anyone's to write: what lies here is as any other file. Malware likes it."""
+"""Inside a protected tree, yet writable by every user: files here are like any other. Malware uses it."""
 
 KERNEL_FILESYSTEMS: Final = frozenset(
     {
@@ -69,35 +69,35 @@ _REMOTE: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", 
 
 @dataclass(frozen=True, slots=True)
 class ProtectedPaths:
-    """What the protected paths are at this moment; each with the rest of a sentence that begins with "it"."""
+    """The identities of the protected paths at this moment, each with the rest of a sentence that begins with "it"."""
 
     files: Mapping[FileIdentity, str] = field(default_factory=dict)
     trees: Mapping[FileIdentity, str] = field(default_factory=dict)
     open_trees: frozenset[FileIdentity] = frozenset()
 
 
-def protection(facts: FileFacts, places: ProtectedPaths) -> str | None:
+def protection(facts: FileFacts, protected: ProtectedPaths) -> str | None:
     """Why this file must stay, as a sentence that begins with "it"; None where it may be taken."""
     if facts.filesystem in KERNEL_FILESYSTEMS:
         return f"it is the kernel's ({facts.filesystem}), not a file of a disk"
     if facts.mount_point:
         return "it is a mount point"
-    if facts.identity in places.files:
-        return f"it {places.files[facts.identity]}"
-    if facts.identity in places.trees:
-        return f"it {places.trees[facts.identity]}"
+    if facts.identity in protected.files:
+        return f"it {protected.files[facts.identity]}"
+    if facts.identity in protected.trees:
+        return f"it {protected.trees[facts.identity]}"
     for directory in facts.ancestors:
-        if directory in places.open_trees:
+        if directory in protected.open_trees:
             return None
-        if directory in places.trees:
-            return f"it lies in what {places.trees[directory]}"
+        if directory in protected.trees:
+            return f"it lies in a directory that {protected.trees[directory]}"
     return None
 
 
 def kernels_own(path: bytes) -> str | None:
     """Why a path inside a container must stay: there, too, /proc and /sys are the kernel's, and runtimes hide parts of
     them behind files and directories of other filesystems. Its /dev is not protected: nothing that is a device can be
-    taken anyway, and ordinary files are put there by nobody but malware."""
+    taken anyway, and only malware puts ordinary files there."""
     first = next((part for part in path.split(b"/") if part not in (b"", b".")), b"")
     return "it is the kernel's, not a file of a disk" if first in (b"proc", b"sys") else None
 

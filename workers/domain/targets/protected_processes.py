@@ -1,4 +1,4 @@
-"""Which processes nobody may have killed here, whoever asks: judged by what the process is, never by what it says.
+"""Which processes must never be killed here: judged by what a process is, never by what it claims to be.
 
 Called by actions on the node, with facts read under a held pidfd. Pure. A name, an argument vector or a title protects
 nothing: malware called ``sshd`` dies, and the real sshd that renamed itself lives.
@@ -7,7 +7,7 @@ A program of the host is recognised by its executable (the host's own file, root
 something that running that executable does not give: real uid 0 outside of any container, or being the oldest process
 of the system unit that the service owns. So a user who executes the real sshd is killed, a web server's account that
 executes the real dbus-daemon is killed, and so is what a database started inside its own unit. Root on the host could
-pass for any of them, and has won already (SAFETY section 1, A3).
+imitate any of them, and has full control already (SAFETY section 1, A3).
 """
 
 import re
@@ -26,7 +26,7 @@ class _Entry:
     programs: re.Pattern[str]
     """The whole path of its executable."""
     units: re.Pattern[str] | None = None
-    """System units whose oldest process it is, under whatever account."""
+    """System units whose oldest process it is, under any account."""
     as_root: bool = True
     """Whether running it with real uid 0, outside of containers, is enough."""
     master_only: bool = False
@@ -97,19 +97,19 @@ def protection(facts: ProcessFacts, *, own_line: Collection[int], own_cgroup: st
         return None
     exe = facts.exe.removesuffix(_DELETED)
     for entry in TABLE:
-        if entry.programs.fullmatch(exe) and _holds_office(facts, entry):
+        if entry.programs.fullmatch(exe) and _is_the_service(facts, entry):
             return f"it is {exe}, which {entry.reason}"
     return None
 
 
-def _holds_office(facts: ProcessFacts, entry: _Entry) -> bool:
+def _is_the_service(facts: ProcessFacts, entry: _Entry) -> bool:
     """Whether, besides its executable, it has what only the host's own service has."""
     if _CONTAINER.search(facts.cgroup):
         return False
     unit = _SYSTEM_UNIT.fullmatch(facts.cgroup)
     if unit is not None and entry.units is not None and entry.units.fullmatch(unit["unit"]) and facts.oldest_in_cgroup:
         return True
-    if entry.master_only:  # where no unit tells, the master is what init started, and no session is
+    if entry.master_only:  # without a unit, the master is what init started; a session never is
         return facts.uid == 0 and facts.parent_pid == 1 and unit is None and not facts.cgroup.startswith("/user.slice/")
     return entry.as_root and facts.uid == 0
 

@@ -15,7 +15,7 @@ _SECRET_NAME: Final = re.compile(
     r"|credentials?)(?:$|[_.-])"
     r"|(?:password|passwd|passphrase|secret|token|apikey|accesskey|privatekey|credential)s?$"
 )
-"""What makes a name a secret's: one of these words between separators, or an end like ``PGPASSWORD``'s."""
+"""What marks a name as that of a secret: one of these parts between separators, or an end like ``PGPASSWORD``'s."""
 
 _NAME: Final = re.compile(r"(?<![\w.-])(?P<name>[\w.-]++)\s*+[=:]\s*+")
 """``--password=``, ``PGPASSWORD=``, ``token:``, ``?api_key=``. Possessive: hostile text must not make it slow."""
@@ -54,7 +54,7 @@ _HINTS: Final = (
     ),
     *("aiza", "bearer", "basic", "://", "-u ", "-user "),
 )
-"""Most text holds none of these, and is looked through no further."""
+"""Most texts hold none of these and are not searched any further."""
 
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
@@ -76,7 +76,7 @@ _HARMLESS: Final = frozenset(
 
 def shown_variable(entry: str) -> tuple[str, str | None]:
     """One entry of an environment (``NAME=value``) as it may be shown: the name, and the value only where it is known
-    to be harmless. What is no name is masked whole: a process writes over its environment as it likes."""
+    to be harmless. An entry without a valid name is masked whole: a process can overwrite its environment."""
     name, found, value = entry.partition("=")
     if not found or not _VARIABLE.fullmatch(name):
         return MASK, None
@@ -105,7 +105,7 @@ def mask_arguments(arguments: Sequence[str]) -> str:
 
 
 def mask(text: str) -> str:
-    """Any text, with what looks like a secret masked. Masking twice changes nothing."""
+    """Any text, with everything that looks like a secret masked. Masking twice changes nothing."""
     if not _may_hold_a_secret(text):
         return text
     for shape, replacement in _SHAPES:
@@ -121,15 +121,15 @@ def _may_hold_a_secret(text: str) -> bool:
 def _without_assigned(text: str) -> str:
     """The values of names that are secrets' names, masked."""
     kept: list[str] = []
-    at = 0
+    copied = 0
     for found in _NAME.finditer(text):
-        if found.start() < at or _SECRET_NAME.search(found["name"]) is None:
+        if found.start() < copied or _SECRET_NAME.search(found["name"]) is None:
             continue
         value = _VALUE.match(text, found.end())
         if value is not None:
-            kept += text[at : found.end()], MASK
-            at = value.end()
-    return "".join((*kept, text[at:]))
+            kept += text[copied : found.end()], MASK
+            copied = value.end()
+    return "".join((*kept, text[copied:]))
 
 
 def _user_and_password(before: Sequence[str], argument: str) -> str:

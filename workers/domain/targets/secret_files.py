@@ -1,8 +1,9 @@
-"""Files whose content is a secret: which may leave this machine with two people's word only, and which never may.
+"""Files whose content is a secret: which may leave this machine only with two people's consent, and which never may.
 
-Called by the actions that gather files, with facts read through a held descriptor (SAFETY D24). Pure. What has a fixed
-place is judged by identity, so that a hard link or a bind mount of it is it, and by its path, which the kernel resolved
-without a link: in a container it is another file, and as secret. What anybody may keep anywhere is judged by its path.
+Called by the actions that gather files, with facts read through a held descriptor (SAFETY D24). Pure. A file with a
+fixed path is judged by identity, so that a hard link or a bind mount of it counts, and by its path, which the kernel
+resolved without a link: in a container it is another file, and just as secret. Files that users keep anywhere are
+judged by their path.
 """
 
 import re
@@ -37,7 +38,7 @@ SECRET_TREES: Final[Mapping[str, str]] = {
     "/var/lib/kubelet/pki": "holds keys of the cluster",
 }
 
-_PLACED: Final = tuple((Glob(pattern), reason) for pattern, reason in SECRET_FILES.items())
+_FIXED_PATHS: Final = tuple((Glob(pattern), reason) for pattern, reason in SECRET_FILES.items())
 
 _NAMES: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = (
     (re.compile(rb"/\.ssh/(?!authorized_keys|known_hosts|config$|[^/]+\.pub$)[^/]+$"), "may be a private SSH key"),
@@ -58,36 +59,36 @@ _NAMES: Final[tuple[tuple[re.Pattern[bytes], str], ...]] = (
 
 
 def untouchable(facts: FileFacts, own: ProtectedPaths) -> str | None:
-    """Why nobody may read this file through us, as a sentence that begins with "it"; None where somebody may."""
+    """Why Douse never reads this file, as a sentence that begins with "it"; None where it may."""
     if facts.filesystem in KERNEL_FILESYSTEMS:
         return f"it is the kernel's ({facts.filesystem}), not a file of a disk"
-    return _placed(facts, own)
+    return _by_identity(facts, own)
 
 
 def secrecy(facts: FileFacts, path: bytes, secret: ProtectedPaths) -> str | None:
     """Why reading this file takes two people, as a sentence that begins with "it"; None where one is enough."""
-    reason = _placed(facts, secret) or _named(path)
+    reason = _by_identity(facts, secret) or _by_path(path)
     if reason is not None:
         return reason
     return next((f"it {why}" for pattern, why in _NAMES if pattern.search(path)), None)
 
 
-def _named(path: bytes) -> str | None:
-    """By the fixed places alone: those of a container are none of this host's files, and secret all the same."""
+def _by_path(path: bytes) -> str | None:
+    """By the fixed paths: inside a container they are not this host's files, and secret all the same."""
     name = path.decode("utf-8", "surrogateescape")
-    for glob, reason in _PLACED:
+    for glob, reason in _FIXED_PATHS:
         if glob.matches(name) and name.count("/") == glob.pattern.count("/"):
             return f"it {reason}"
     for tree, reason in SECRET_TREES.items():
         if name.startswith(f"{tree}/"):
-            return f"it lies in what {reason}"
+            return f"it lies in a directory that {reason}"
     return None
 
 
-def _placed(facts: FileFacts, places: ProtectedPaths) -> str | None:
-    if facts.identity in places.files:
-        return f"it {places.files[facts.identity]}"
+def _by_identity(facts: FileFacts, protected: ProtectedPaths) -> str | None:
+    if facts.identity in protected.files:
+        return f"it {protected.files[facts.identity]}"
     for directory in (facts.identity, *facts.ancestors):
-        if directory in places.trees:
-            return f"it lies in what {places.trees[directory]}"
+        if directory in protected.trees:
+            return f"it lies in a directory that {protected.trees[directory]}"
     return None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from workers.domain.errors import Indeterminate, PermanentFailure, TransientFailure
-from workers.domain.targets.container import TELLING_LABELS, WHOLE_ID, ContainerFacts, without
+from workers.domain.targets.container import DECISIVE_LABELS, WHOLE_ID, ContainerFacts, without
 from workers.host.containers.docker.facts import facts_of, image_id, labels_of_image
 from workers.host.containers.docker.log_lines import framed, raw
 from workers.host.containers.ports import Refusal
@@ -55,7 +55,7 @@ class Engine:
         if inspected is None:
             return None
         facts = facts_of(inspected, self.socket, unsettled=unsettled or self._unanswered.unsettled)
-        if not TELLING_LABELS & facts.labels.keys():
+        if not DECISIVE_LABELS & facts.labels.keys():
             return facts
         made_from = image_id(inspected)
         image = self._image(made_from) if made_from else None
