@@ -1,6 +1,6 @@
 """The three logs that the behaviour suite runs on: in memory, embedded, and a real Kafka, behind one face.
 
-Used by test_log_ports.py. A rig makes topics and ports and can hurt its log; what it cannot do it says as `cannot`.
+Used by test_log_ports.py. A rig makes topics and ports and can damage its log; what it cannot do it lists in `cannot`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Rig(ABC):
 
     @abstractmethod
     def append_at(self, topic: str, value: bytes, at_ns: int) -> None:
-        """One record that says it is of that time."""
+        """One record with that time."""
 
     @abstractmethod
     def expire(self, topic: str, below: int) -> None:
@@ -179,7 +179,7 @@ class EmbeddedRig(_KafkaRig):
     cannot: ClassVar[Mapping[str, str]] = {
         "find_by_time": "the mock cluster answers -1 to every look-up by time, which is read as earliest",
         "recreate": "the mock cluster cannot delete a topic",
-        "refuse_unknown_topics": "the mock cluster makes any topic that somebody writes to",
+        "refuse_unknown_topics": "the mock cluster creates any topic that is written to",
     }
 
     def __init__(self) -> None:

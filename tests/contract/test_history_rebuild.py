@@ -1,4 +1,4 @@
-"""A store made anew out of the log takes the live one's place, on every database: whole, in one step, nothing lost."""
+"""A store rebuilt from the log replaces the live one, on every database: whole, in one step, nothing lost."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def check(world: World) -> None:
 
 
 def beside(url: str) -> list[str]:
-    """What there is of other stores in the same place."""
+    """What there is of other stores beside it."""
     if url.startswith("sqlite"):
         path = Path(url.removeprefix("sqlite:///"))
         found = [each.name for each in path.parent.iterdir() if each != path]
@@ -100,7 +100,7 @@ def beside(url: str) -> list[str]:
     return found
 
 
-def test_a_rebuilt_store_holds_the_same_and_whoever_has_it_open_goes_on_in_it(lived: Lived) -> None:
+def test_a_rebuilt_store_holds_the_same_and_open_readers_continue_in_it(lived: Lived) -> None:
     url, world = lived()
     live(world, *range(6))
     projector = world.run()
@@ -129,7 +129,7 @@ def until_folded(world: World, projector: Projector) -> None:
     raise AssertionError("never folded")
 
 
-def test_only_compared_the_live_store_stays(lived: Lived) -> None:
+def test_a_comparison_leaves_the_live_store(lived: Lived) -> None:
     url, world = lived()
     live(world, 1, 2)
     world.run()
@@ -138,7 +138,7 @@ def test_only_compared_the_live_store_stays(lived: Lived) -> None:
 
 
 class Meddler:
-    """At every place that a rebuild passes, the projector of the live store gets more to fold, and tries to."""
+    """At every failpoint that a rebuild passes, the projector of the live store gets more to fold, and tries to."""
 
     def __init__(self, world: World, projector: Projector) -> None:
         self._world = world
@@ -155,7 +155,7 @@ class Meddler:
             self.refused.append(f"{name} {error.reason}")
 
 
-def test_what_a_projector_folds_meanwhile_is_not_lost_and_never_written_to_the_old_store(lived: Lived) -> None:
+def test_what_a_projector_folds_during_a_rebuild_is_not_lost_and_never_written_to_the_old_store(lived: Lived) -> None:
     url, world = lived()
     live(world, *range(6))
     projector = world.run()
@@ -165,7 +165,7 @@ def test_what_a_projector_folds_meanwhile_is_not_lost_and_never_written_to_the_o
 
     assert (made.equal, made.replaced) == (True, True)
     assert {*FAILPOINTS, HALF_WAY} == set(meddler.passed)
-    # A SQLite file is replaced at once, a schema when the transaction ends; until then nobody else writes.
+    # A SQLite file is replaced at once, a schema when the transaction ends; until then no other process writes.
     assert {refusal.split()[0] for refusal in meddler.refused} >= {HELD, SETTLED, HALF_WAY}
     assert not {refusal.split()[0] for refusal in meddler.refused} & {FOLDED, CARRIED, COMPARED, CAUGHT_UP}
     until_folded(world, projector)
@@ -204,7 +204,7 @@ def test_a_writer_that_waited_for_the_lock_does_not_write_to_the_store_that_was_
     world.run(projector)
 
 
-def test_what_is_older_than_the_log_is_carried_over(lived: Lived) -> None:
+def test_what_is_older_than_the_log_is_copied(lived: Lived) -> None:
     url, world = lived()
     live(world, *range(8))
     world.detect(event(3, message="another content"))
@@ -229,7 +229,7 @@ def test_what_is_older_than_the_log_is_carried_over(lived: Lived) -> None:
     assert (again.equal, again.carried.carried.steps) == (True, 8)
 
 
-def test_a_log_that_was_replaced_leaves_everything_to_be_carried_over(lived: Lived) -> None:
+def test_after_a_log_was_replaced_everything_is_copied(lived: Lived) -> None:
     url, world = lived()
     live(world, *range(4))
     world.run()
@@ -246,7 +246,7 @@ def test_a_log_that_was_replaced_leaves_everything_to_be_carried_over(lived: Liv
     assert world.store.execution(Story(9).id) is not None
 
 
-def test_what_the_log_should_have_and_has_not_is_left_and_the_old_store_stays_unless_told_otherwise(
+def test_what_the_log_should_have_and_lacks_is_not_copied_and_the_old_store_stays_unless_forced(
     lived: Lived,
 ) -> None:
     url, world = lived()

@@ -1,4 +1,4 @@
-"""What every history store forgets, and what it never does, in memory and in SQL."""
+"""What every history store forgets, and what it never does, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workers.domain.outcome import Outcome
 from workers.store.history.ports import HistoryStore
 
 LATE = START_NS + 1_000 * SECOND
-"""After everything that these stories tell."""
+"""After everything in these stories."""
 
 ALL = Cutoffs(LATE, LATE, LATE, LATE)
 RESULTS = LogPosition(LogId("log"), "response.results", 0)
@@ -63,7 +63,7 @@ def test_an_execution_whose_newest_step_is_young_stays_however_long_ago_it_was_a
     assert forget(store, Cutoffs(executions=Story(1).ended().at_ns + 1)).total == 1
 
 
-def test_what_has_not_ended_is_never_forgotten(store: HistoryStore) -> None:
+def test_an_open_execution_is_never_forgotten(store: HistoryStore) -> None:
     stories = [Story(number) for number in range(5)]
     put(store, stories[0].requested())
     put(store, stories[1].requested(), stories[1].held())
@@ -189,7 +189,7 @@ def test_the_audit_of_what_is_open_stays(store: HistoryStore) -> None:
     assert forget(store, ALL).audit == 3
 
 
-def test_a_node_goes_when_it_was_not_heard_for_long_unless_something_was_done_there(store: HistoryStore) -> None:
+def test_a_node_goes_when_it_was_silent_for_long_unless_it_ran_an_execution(store: HistoryStore) -> None:
     put_node(store, heartbeat(1))
     put_node(store, heartbeat(2, incarnation=REBORN))
     put_node(store, heartbeat(1, node_id=OTHER_NODE, name="db-1"))
@@ -204,7 +204,7 @@ def test_a_node_goes_when_it_was_not_heard_for_long_unless_something_was_done_th
     assert store.nodes() == []
 
 
-def test_what_was_put_aside_goes_with_the_audit(store: HistoryStore) -> None:
+def test_unverified_records_go_with_the_audit(store: HistoryStore) -> None:
     for number, at_ns in enumerate((START_NS, LATE + 1)):
         with store.begin() as tx:
             tx.put_unverified(RESULTS, number, value=b"x", reason="bad_signature", at_ns=at_ns)

@@ -112,7 +112,7 @@ def test_a_url_that_cannot_be_used_is_one_clear_line(url: str) -> None:
     assert "secret" not in str(refused.value)
 
 
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "h.sqlite"
     path.write_bytes(b"not a database at all " * 100)
     with pytest.raises(PermanentFailure) as refused:
@@ -134,7 +134,7 @@ def test_a_store_that_another_holds_is_a_transient_failure(tmp_path: Path) -> No
     store.close()
 
 
-def test_a_server_that_is_away_is_a_transient_failure_and_the_store_goes_on_when_it_is_back(
+def test_an_unreachable_server_is_a_transient_failure_and_the_store_works_again_when_it_is_back(
     postgresql: Cluster,
 ) -> None:
     store = open_history(postgresql.url(), CODEC)

@@ -96,7 +96,7 @@ def test_an_execution_is_read_back_with_its_steps_and_their_signed_bytes(store: 
     ]
 
 
-def test_an_execution_nobody_told_of_is_not_there(store: HistoryStore) -> None:
+def test_an_unknown_execution_is_none(store: HistoryStore) -> None:
     assert store.execution(Story().id) is None
 
 
@@ -193,7 +193,7 @@ def test_a_page_that_ends_with_the_last_row_has_no_cursor(store: HistoryStore) -
 
 
 @pytest.mark.parametrize("cursor", ["x", "!!", "MTIz", "MTIzIGE=", "\x00", "9" * 5000, "é"])
-def test_a_cursor_that_is_none_is_refused(store: HistoryStore, cursor: str) -> None:
+def test_a_malformed_cursor_is_refused(store: HistoryStore, cursor: str) -> None:
     with pytest.raises(ValueError, match="cursor"):
         store.executions(ExecutionQuery(cursor=cursor))
     with pytest.raises(ValueError, match="cursor"):
@@ -421,7 +421,7 @@ def test_an_audit_record_behind_a_missing_one_or_with_a_bad_signature_is_not_ver
     }
 
 
-def test_what_does_not_verify_and_gaps_are_counted_once(store: HistoryStore) -> None:
+def test_unverified_records_and_gaps_are_counted_once(store: HistoryStore) -> None:
     for _ in range(2):
         with store.begin() as tx:
             tx.put_unverified(RESULTS, 3, value=b"x" * 100_000, reason="bad_signature", at_ns=1)

@@ -307,6 +307,6 @@ def test_any_thread_may_write_and_no_number_is_given_twice(journal: Journal) -> 
     assert len(journal.entries(EntryState.RECEIVED)) == 80
 
 
-def test_closing_twice_is_closing_once(journal: Journal) -> None:
+def test_closing_twice_is_allowed(journal: Journal) -> None:
     journal.close()
     journal.close()

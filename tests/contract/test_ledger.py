@@ -101,7 +101,7 @@ def test_a_transaction_sees_what_it_wrote(ledger: Ledger) -> None:
         assert tx.get("node", "a") is None
 
 
-def test_kinds_are_apart(ledger: Ledger) -> None:
+def test_kinds_are_independent(ledger: Ledger) -> None:
     with ledger.begin() as tx:
         tx.put("node", "a", b"n", due_ns=1)
         tx.put("host", "a", b"h", due_ns=1)
@@ -172,6 +172,6 @@ def test_a_scan_finds_exactly_the_keys_with_the_prefix_in_order(opened: Opened, 
     assert list(found) == [(key, key.encode()) for key in sorted(keys) if key.startswith(prefix)]
 
 
-def test_closing_twice_is_closing_once(ledger: Ledger) -> None:
+def test_closing_twice_is_allowed(ledger: Ledger) -> None:
     ledger.close()
     ledger.close()

@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.slow]
 
 HOUR_NS = 3_600_000_000_000
 NOON_NS = (time.time_ns() - 12 * HOUR_NS) // 1_000_000 * 1_000_000
-"""In the past: a broker refuses records of the future, and takes old ones away."""
+"""In the past: a broker refuses records of the future, and removes old ones."""
 
 
 @pytest.fixture(params=["fake", "embedded", "kafka"])
@@ -112,7 +112,7 @@ def test_partitions_are_named_by_one_log(rig: Rig) -> None:
     assert rig.reader().partitions(topic) == found
 
 
-def test_a_topic_that_is_not_there_is_said_and_not_made(rig: Rig) -> None:
+def test_an_unknown_topic_is_reported_and_not_created(rig: Rig) -> None:
     reader = rig.reader()
     name = unique_topic("never-made")
     for _ in range(2):
@@ -248,7 +248,7 @@ def test_records_that_retention_took_are_a_gap(rig: Rig) -> None:
     assert first.offset == gap.resumed_at
 
 
-def test_a_reader_that_falls_behind_retention_is_told(rig: Rig) -> None:
+def test_a_reader_that_falls_behind_retention_gets_a_gap(rig: Rig) -> None:
     topic = rig.topic()
     write(rig.writer(), *numbered(topic, range(5)))
     reader = assigned(rig, topic, Earliest())
@@ -282,7 +282,7 @@ def test_a_gap_of_one_partition_costs_the_others_nothing(rig: Rig) -> None:
     assert values([record for record in records if record.position == whole]) == [b"%d" % n for n in range(50, 100)]
 
 
-def test_a_gap_that_is_found_while_the_log_goes_away_is_told_when_it_is_back(rig: Rig) -> None:
+def test_a_gap_found_while_the_log_becomes_unreachable_is_reported_when_it_is_back(rig: Rig) -> None:
     topic = rig.topic()
     write(rig.writer(), *numbered(topic, range(3)))
     reader = assigned(rig, topic, Offset(100))
@@ -295,7 +295,7 @@ def test_a_gap_that_is_found_while_the_log_goes_away_is_told_when_it_is_back(rig
     assert values(records) == [b"0", b"1", b"2"]
 
 
-def test_a_topic_made_anew_is_another_log_and_a_gap(rig: Rig, needs: Callable[[str], None]) -> None:
+def test_a_recreated_topic_is_another_log_and_a_gap(rig: Rig, needs: Callable[[str], None]) -> None:
     needs("recreate")
     topic = rig.topic()
     write(rig.writer(), *numbered(topic, range(3)))
@@ -312,7 +312,7 @@ def test_a_topic_made_anew_is_another_log_and_a_gap(rig: Rig, needs: Callable[[s
     assert {record.position for record in records} == {after}
 
 
-def test_every_partition_of_a_topic_made_anew_is_another_log_whatever_it_holds_by_then(
+def test_every_partition_of_a_recreated_topic_is_another_log_whatever_it_holds_by_then(
     rig: Rig, needs: Callable[[str], None]
 ) -> None:
     """One ends where the old one was read to, one grows past that, one was read and stays empty, one never held any."""
@@ -338,7 +338,7 @@ def test_every_partition_of_a_topic_made_anew_is_another_log_whatever_it_holds_b
                 came.add(found.value)
 
 
-def test_a_log_that_is_away_is_said_and_reading_goes_on_by_itself(rig: Rig) -> None:
+def test_an_unreachable_log_is_reported_and_reading_continues_by_itself(rig: Rig) -> None:
     topic = rig.topic()
     writer = rig.writer()
     write(writer, *numbered(topic, range(2)))
@@ -351,7 +351,7 @@ def test_a_log_that_is_away_is_said_and_reading_goes_on_by_itself(rig: Rig) -> N
     assert values(read_through_failures(reader, 2)) == [b"2", b"3"]
 
 
-def test_a_log_that_is_away_is_not_a_storm_of_log_lines(rig: Rig) -> None:
+def test_an_unreachable_log_does_not_flood_the_log_lines(rig: Rig) -> None:
     topic = rig.topic()
     reader = assigned(rig, topic, Earliest())
     reader.poll(0.2)
@@ -362,7 +362,7 @@ def test_a_log_that_is_away_is_not_a_storm_of_log_lines(rig: Rig) -> None:
     assert len(rig.telemetry.lines) <= 12, rig.telemetry.lines
 
 
-def test_questions_to_a_log_that_is_away_fail_as_transient(rig: Rig) -> None:
+def test_questions_to_an_unreachable_log_fail_as_transient(rig: Rig) -> None:
     topic = rig.topic()
     reader = rig.reader()
     positions = reader.partitions(topic)
@@ -384,7 +384,7 @@ def test_a_reader_can_be_closed_twice(rig: Rig) -> None:
 # --- LogWriter -------------------------------------------------------------------------------------------------------
 
 
-def test_an_ack_says_where_the_record_is(rig: Rig) -> None:
+def test_an_ack_holds_the_position_of_the_record(rig: Rig) -> None:
     topic = rig.topic(3)
     acks = write(rig.writer(), *numbered(topic, [1, 2], partition=2))
     assert all(ack.ok for ack in acks)
@@ -422,7 +422,7 @@ def test_flush_waits_until_all_is_acknowledged(rig: Rig) -> None:
     assert list(writer.acks(0.1)) == []
 
 
-def test_records_sent_while_the_log_is_away_arrive_once_and_in_order(rig: Rig) -> None:
+def test_records_sent_while_the_log_is_unreachable_arrive_once_and_in_order(rig: Rig) -> None:
     topic = rig.topic()
     writer = rig.writer()
     write(writer, *numbered(topic, range(2)))
@@ -437,7 +437,7 @@ def test_records_sent_while_the_log_is_away_arrive_once_and_in_order(rig: Rig) -
     assert values(read(assigned(rig, topic, Earliest()), 100)) == [b"%d" % number for number in range(100)]
 
 
-def test_a_record_for_a_topic_that_is_not_there_fails_and_says_so(rig: Rig, needs: Callable[[str], None]) -> None:
+def test_a_record_for_an_unknown_topic_fails_with_its_reason(rig: Rig, needs: Callable[[str], None]) -> None:
     needs("refuse_unknown_topics")
     (ack,) = write(rig.writer(), OutRecord(unique_topic("never-made"), b"k", b"v"))
     assert not ack.ok
@@ -453,7 +453,7 @@ def test_a_writer_can_be_closed_twice(rig: Rig) -> None:
 # --- GroupReader -----------------------------------------------------------------------------------------------------
 
 
-def test_a_new_group_starts_where_it_is_told(rig: Rig) -> None:
+def test_a_new_group_starts_at_the_given_start(rig: Rig) -> None:
     topic = rig.topic(2)
     write(rig.writer(), *numbered(topic, range(3)))
     reader = rig.group_reader(unique_topic("group"))
@@ -472,7 +472,7 @@ def test_a_new_group_can_start_with_what_is_new(rig: Rig) -> None:
     assert values(read(reader, 1)) == [b"3"]
 
 
-def test_a_group_goes_on_from_what_it_committed(rig: Rig) -> None:
+def test_a_group_continues_from_what_it_committed(rig: Rig) -> None:
     topic = rig.topic()
     group = unique_topic("group")
     write(rig.writer(), *numbered(topic, range(6)))
@@ -540,7 +540,7 @@ def test_a_committed_offset_that_retention_took_is_a_gap(rig: Rig) -> None:
     assert record.offset == gap.resumed_at
 
 
-def test_committing_to_a_log_that_is_away_fails_and_can_be_done_again(rig: Rig) -> None:
+def test_committing_to_an_unreachable_log_fails_and_can_be_repeated(rig: Rig) -> None:
     topic = rig.topic()
     write(rig.writer(), *numbered(topic, range(2)))
     reader = rig.group_reader(unique_topic("group"))

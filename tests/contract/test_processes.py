@@ -414,7 +414,7 @@ def test_a_snapshot_is_of_the_process_that_is_held(stage: Stage) -> None:
     again.close()
 
 
-def test_closing_twice_is_closing_once(stage: Stage) -> None:
+def test_closing_twice_is_allowed(stage: Stage) -> None:
     handle = _open(stage, stage.spawn())
     handle.close()
     handle.close()

@@ -1,7 +1,7 @@
 """The three ports of the log on a broker in memory: `FakeLog().reader()`, `.group_reader(group)`, `.writer()`.
 
     log = FakeBus({"response.results": 3})
-    room = Room(reader=log.reader(), writer=log.writer())
+    worker = Worker(reader=log.reader(), writer=log.writer())
 
 They return at once whatever time they are given, unless made with `waits=True` (for a test of a loop with threads).
 Must keep the behaviour suite in tests/contract/test_log_ports.py.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tests.fakes.log import FakeLog, Place
+from tests.fakes.log import FakeLog, TopicPartition
 from workers.domain.errors import MalformedMessage, TransientFailure
 from workers.domain.log.record import Delivery, LogPosition, Offset, OutRecord, Start
 from workers.log.ports import Ack
@@ -39,7 +39,7 @@ class FakeLogReader:
     def __init__(self, log: FakeLog, *, waits: bool) -> None:
         self._log = log
         self._waits = waits
-        self._cursors: dict[Place, tuple[LogPosition, int]] = {}
+        self._next_offsets: dict[TopicPartition, tuple[LogPosition, int]] = {}
         self.closed = False
 
     def partitions(self, topic: str) -> tuple[LogPosition, ...]:
@@ -48,7 +48,7 @@ class FakeLogReader:
     def assign(self, starts: Mapping[LogPosition, Start]) -> None:
         self._log.answer()
         with self._log.changed:
-            self._cursors = {
+            self._next_offsets = {
                 (position.topic, position.partition): (
                     position,
                     self._log.offset_of((position.topic, position.partition), start),
@@ -64,23 +64,23 @@ class FakeLogReader:
         return self._read(limit)
 
     def _is_behind(self) -> bool:
-        return self._log.is_down or any(self._log.read(*cursor, 1)[0] for cursor in self._cursors.values())
+        return self._log.is_down or any(self._log.read(*offset, 1)[0] for offset in self._next_offsets.values())
 
     def _read(self, limit: int) -> list[Delivery]:
         self._log.answer()
         found: list[Delivery] = []
         with self._log.changed:
-            for place, (position, offset) in self._cursors.items():
+            for key, (position, offset) in self._next_offsets.items():
                 if len(found) >= limit:
                     break
                 some, next_offset, now = self._log.read(position, offset, limit - len(found))
-                self._cursors[place] = (now, next_offset)
+                self._next_offsets[key] = (now, next_offset)
                 found += some
         return found
 
     def close(self) -> None:
         self.closed = True
-        self._cursors = {}
+        self._next_offsets = {}
 
 
 class FakeGroupReader:
@@ -110,7 +110,7 @@ class FakeGroupReader:
         with self._log.changed:
             if self._generation != self._log.generations.get(self._group):
                 return
-            for (topic, partition), (_, offset) in self._inner._cursors.items():
+            for (topic, partition), (_, offset) in self._inner._next_offsets.items():
                 self._log.committed[self._group, topic, partition] = offset
 
     def close(self) -> None:
@@ -154,7 +154,7 @@ class FakeLogWriter:
         self._waiting: list[tuple[OutRecord, int]] = []
         self._acks: list[Ack] = []
         self.sent: list[OutRecord] = []
-        """Everything ever handed to `send`, in order."""
+        """Everything ever passed to `send`, in order."""
 
     def send(self, record: OutRecord, *, token: int) -> None:
         size = len(record.key or b"") + len(record.value or b"")

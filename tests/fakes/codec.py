@@ -1,4 +1,4 @@
-"""A codec that remembers what it encoded: for tests of rooms that do not care about bytes."""
+"""A codec that remembers what it encoded: for tests that do not care about bytes."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from workers.domain.ids import LogId
 from workers.domain.log.record import Earliest, Gap, Latest, LogPosition, Offset, OutRecord, Record, Since, Start
 from workers.domain.log.routing import murmur2
 
-Place = tuple[str, int]
+TopicPartition = tuple[str, int]
 """Topic and partition."""
 
 
@@ -55,7 +55,7 @@ class FakeLog:
         self._clock = clock if clock is not None else FakeClock()
         self._log_id = log_id
         self._log_ids: dict[str, LogId] = {}
-        self._partitions: dict[Place, Partition] = {}
+        self._partitions: dict[TopicPartition, Partition] = {}
         self._unkeyed = 0
         for topic, partitions in (topics or {}).items():
             self.create_topic(topic, partitions)
@@ -67,16 +67,16 @@ class FakeLog:
         with self.changed:
             again = topic in self._log_ids
             self._log_ids[topic] = LogId(f"{self._log_ids[topic]}+" if again else self._log_id)
-            for place in [place for place in self._partitions if place[0] == topic]:
-                del self._partitions[place]
+            for key in [key for key in self._partitions if key[0] == topic]:
+                del self._partitions[key]
             self._partitions |= {(topic, number): Partition() for number in range(partitions)}
             self.changed.notify_all()
 
     def remove_topic(self, topic: str) -> None:
         """Delete it, and whatever it holds."""
         with self.changed:
-            for place in [place for place in self._partitions if place[0] == topic]:
-                del self._partitions[place]
+            for key in [key for key in self._partitions if key[0] == topic]:
+                del self._partitions[key]
 
     def add_partitions(self, topic: str, partitions: int) -> None:
         """Let the topic have so many partitions from now on."""
@@ -88,10 +88,10 @@ class FakeLog:
     def append(self, record: OutRecord) -> Record:
         """Write one record, as any producer could. Raises `KeyError` when the topic or partition is not there."""
         with self.changed:
-            place = (record.topic, self._partition_of(record))
-            partition = self._partitions[place]
+            key = (record.topic, self._partition_of(record))
+            partition = self._partitions[key]
             stored = Record(
-                self.position(*place), partition.high, record.key, record.value, record.headers, self._clock.now_ns()
+                self.position(*key), partition.high, record.key, record.value, record.headers, self._clock.now_ns()
             )
             partition.records.append(stored)
             self.changed.notify_all()
@@ -99,8 +99,8 @@ class FakeLog:
 
     def duplicate(self, record: Record) -> Record:
         """Write a record's bytes once more, as a producer does whose acknowledgement was lost."""
-        place = record.position
-        return self.append(OutRecord(place.topic, record.key, record.value, record.headers, place.partition))
+        key = record.position
+        return self.append(OutRecord(key.topic, record.key, record.value, record.headers, key.partition))
 
     def replay(self, topic: str) -> None:
         """Write everything that a topic holds once more, in order."""
@@ -136,9 +136,9 @@ class FakeLog:
         with self.changed:
             return [
                 record
-                for place in sorted(self._partitions)
-                if place[0] == topic
-                for record in self._partitions[place].records
+                for key in sorted(self._partitions)
+                if key[0] == topic
+                for record in self._partitions[key].records
             ]
 
     def values(self, topic: str) -> list[bytes | None]:
@@ -150,13 +150,13 @@ class FakeLog:
     def positions(self, topic: str) -> tuple[LogPosition, ...]:
         """Raises `TransientFailure` when the broker is down or the topic is not there (yet)."""
         self.answer()
-        found = tuple(self.position(*place) for place in sorted(self._partitions) if place[0] == topic)
+        found = tuple(self.position(*key) for key in sorted(self._partitions) if key[0] == topic)
         if not found:
             raise TransientFailure(f"the log has no topic {topic}", code="unknown_topic")
         return found
 
     def position(self, topic: str, partition: int) -> LogPosition:
-        """A place under its log's id."""
+        """A key under its log's id."""
         return LogPosition(self._log_ids[topic], topic, partition)
 
     def answer(self) -> None:
@@ -164,9 +164,9 @@ class FakeLog:
         if self.is_down:
             raise TransientFailure("the log does not answer", code="log_away")
 
-    def offset_of(self, place: Place, start: Start) -> int:
+    def offset_of(self, key: TopicPartition, start: Start) -> int:
         """Where reading begins."""
-        partition = self._partitions[place]
+        partition = self._partitions[key]
         match start:
             case Earliest():
                 return partition.low
@@ -180,11 +180,11 @@ class FakeLog:
 
     def read(self, position: LogPosition, offset: int, limit: int) -> tuple[list[Record | Gap], int, LogPosition]:
         """Deliveries from `offset` on, the next offset, and the position they are under."""
-        place = (position.topic, position.partition)
-        partition = self._partitions.get(place)
+        key = (position.topic, position.partition)
+        partition = self._partitions.get(key)
         if partition is None:
             raise TransientFailure(f"the log has no {position.topic}[{position.partition}]", code="unknown_topic")
-        now = self.position(*place)
+        now = self.position(*key)
         found: list[Record | Gap] = []
         if now.log_id != position.log_id or not partition.low <= offset <= partition.high:
             found.append(Gap(position, offset, partition.low, self._reason(now, position, offset, partition)))

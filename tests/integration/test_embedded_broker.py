@@ -1,4 +1,4 @@
-"""The embedded broker as a part of a process: others reach it, it keeps what it says, and it leaves quietly."""
+"""The embedded broker as a part of a process: other processes reach it, it keeps its promises, and it ends quietly."""
 
 from __future__ import annotations
 
@@ -85,19 +85,19 @@ def test_another_process_reads_what_this_one_wrote() -> None:
         writer = writer_on(broker)
         writer.send(OutRecord("a", None, b"across"), token=1)
         assert writer.flush(10) == 0
-        said = python(READ_ONE, broker.bootstrap_servers)
+        done = python(READ_ONE, broker.bootstrap_servers)
         writer.close()
-    assert (said.returncode, said.stdout.strip(), said.stderr) == (0, "across", "")
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "across", "")
 
 
-def test_a_process_that_leaves_it_open_ends_well_and_says_nothing() -> None:
-    said = python(LEAVE_IT_OPEN)
-    assert said.returncode == 0
-    assert said.stdout.startswith("127.0.0.1:")
-    assert said.stderr == ""
+def test_a_process_that_leaves_it_open_ends_well_and_prints_nothing() -> None:
+    done = python(LEAVE_IT_OPEN)
+    assert done.returncode == 0
+    assert done.stdout.startswith("127.0.0.1:")
+    assert done.stderr == ""
 
 
-def test_a_closed_broker_says_so_and_may_be_closed_again() -> None:
+def test_a_closed_broker_reports_that_and_may_be_closed_again() -> None:
     broker = EmbeddedBroker({"a": 1})
     broker.close()
     broker.close()
@@ -133,7 +133,7 @@ def test_two_brokers_share_nothing() -> None:
         writer.close()
 
 
-def test_ten_megabytes_in_one_partition_lose_the_oldest_and_a_reader_is_told() -> None:
+def test_ten_megabytes_in_one_partition_lose_the_oldest_and_a_reader_gets_a_gap() -> None:
     with EmbeddedBroker({"a": 1}) as broker:
         writer = writer_on(broker)
         for token in range(10_000):
@@ -205,7 +205,7 @@ def test_a_record_the_broker_finds_too_large_fails_as_oversize() -> None:
         writer.close()
 
 
-def test_a_header_name_that_is_no_text_costs_its_headers_and_stops_nobody() -> None:
+def test_a_header_name_that_is_not_text_costs_its_headers_and_stops_no_reader() -> None:
     names = [b"good", b"bad \xff\xfe name", b"\xc3\x28"]
     with EmbeddedBroker({"a": 1}) as broker:
         # Many, because the interpreter takes its fast path only once it has seen a call often.
@@ -218,7 +218,7 @@ def test_a_header_name_that_is_no_text_costs_its_headers_and_stops_nobody() -> N
 
 
 def produce_raw(broker: EmbeddedBroker, topic: str, *header_names: bytes) -> None:
-    """Write records with header names as bytes, which no Python producer lets anybody do."""
+    """Write records with header names as bytes, which no Python producer allows."""
     handle, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
     library = load_library(
         {

@@ -38,7 +38,7 @@ def commit(journal: SqliteJournal, number: int, *, size: int = 1000) -> None:
 
 
 def commit_until_killed(path: Path) -> None:
-    """The child's part of the kill test: says each number only after its commit returned."""
+    """The child's part of the kill test: prints each number only after its commit returned."""
     journal = open_journal(path)
     for number in count(len(journal.entries(EntryState.CLAIMED))):
         commit(journal, number)
@@ -59,8 +59,8 @@ def test_everything_reported_committed_survives_kill_9(tmp_path: Path, round_: i
         for _ in range(37 + 61 * round_ + life):
             reported = int(child.stdout.readline())
         child.send_signal(signal.SIGKILL)
-        said, _ = child.communicate()
-        reported = max([reported, *(int(line) for line in said.splitlines(keepends=True) if line.endswith("\n"))])
+        printed, _ = child.communicate()
+        reported = max([reported, *(int(line) for line in printed.splitlines(keepends=True) if line.endswith("\n"))])
     journal = open_journal(path)
     found = [entry.received_at_ns for entry in journal.entries(EntryState.CLAIMED)]
     assert found == list(range(len(found)))
@@ -146,7 +146,7 @@ def test_a_second_opening_is_refused_while_the_first_lives(tmp_path: Path) -> No
     open_journal(path).close()
 
 
-def test_the_node_id_is_the_one_it_was_born_with(tmp_path: Path) -> None:
+def test_the_node_id_is_the_one_it_was_created_with(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     open_journal(path).close()
     again = SqliteJournal(path, node_id=NodeId("b" * 32), randomness=FakeRandomness(5))
@@ -243,7 +243,7 @@ def test_without_a_reserve_a_full_disk_loses_nothing_and_mends_itself(small_disk
 
 
 def commit_past_a_failing_disk(path: Path) -> None:
-    """The child's part of the next test: goes on where a careless caller would, and says what it was told."""
+    """The child's part of the next test: continues where a careless caller would, and prints each answer."""
     journal = open_journal(path, reserve_bytes=0)
     print("opened", flush=True)
     for number in range(12):
@@ -262,15 +262,15 @@ def test_after_an_io_error_nothing_is_written_any_more(tmp_path: Path, call: str
     open_journal(path, reserve_bytes=0).close()
     child = [sys.executable, "-c", f"from {__name__} import *; commit_past_a_failing_disk(Path({str(path)!r}))"]
     inject = ["strace", "-f", "-qq", "-o", str(tmp_path / "trace"), "-e", f"inject={call}:error=EIO:when=9"]
-    said = subprocess.run([*inject, *child], capture_output=True, text=True, check=True).stdout.split()
-    assert said[0] == "opened"
-    reported = [int(word) for word in said[1:] if word.isdigit()]
-    failed = said[1 + len(reported) :]
+    printed = subprocess.run([*inject, *child], capture_output=True, text=True, check=True).stdout.split()
+    assert printed[0] == "opened"
+    reported = [int(word) for word in printed[1:] if word.isdigit()]
+    failed = printed[1 + len(reported) :]
     assert failed, "the disk never failed"
     assert failed == ["journal_io"] * len(failed)
     assert len(reported) + len(failed) == 12
     again = open_journal(path, reserve_bytes=0)
     found = [entry.received_at_ns for entry in again.entries(EntryState.CLAIMED)]
-    # The one commit that failed may be there or not: its caller was told to assume nothing.
+    # The one commit that failed may be there or not: its caller may assume nothing.
     assert found in (reported, [*reported, len(reported)])
     again.close()

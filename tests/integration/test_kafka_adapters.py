@@ -76,12 +76,12 @@ def test_the_cluster_names_its_brokers(kafka: KafkaTarget) -> None:
     assert all(host for host, _ in found)
 
 
-def test_a_cluster_that_is_away_names_no_brokers() -> None:
+def test_an_unreachable_cluster_names_no_brokers() -> None:
     with pytest.raises(TransientFailure):
         brokers(loopback("127.0.0.1:9"), telemetry=FakeTelemetry(), clock=SystemClock())
 
 
-def test_a_member_of_a_group_says_when_its_topic_is_not_there(kafka: KafkaTarget) -> None:
+def test_a_member_of_a_group_reports_an_unknown_topic(kafka: KafkaTarget) -> None:
     telemetry = FakeTelemetry()
     topic = unique_topic("late")
     reader = KafkaGroupReader(
@@ -112,7 +112,7 @@ def until_refused(*readers: KafkaGroupReader) -> tuple[KafkaGroupReader, Permane
     raise AssertionError("none refused")
 
 
-def test_of_two_members_with_one_name_one_gives_way_and_the_other_reads_on(
+def test_of_two_members_with_one_name_one_gives_up_and_the_other_reads_on(
     kafka: KafkaTarget, new_topic: Callable[..., str]
 ) -> None:
     """A responder that was killed takes its own place again so. Thrown out once, a member tries again: it may have been

@@ -43,7 +43,7 @@ def test_two_clusters_have_two_ids_and_a_restart_keeps_its_own(
     assert killable_kafka.cluster_id == before
 
 
-def test_an_unknown_topic_is_not_made_by_asking_for_it(kafka: KafkaTarget) -> None:
+def test_asking_for_an_unknown_topic_does_not_create_it(kafka: KafkaTarget) -> None:
     name = unique_topic("never-made")
     error = kafka.metadata(name).topics[name].error
     assert error is not None
@@ -103,7 +103,7 @@ def test_when_the_leader_is_killed_another_leads_and_has_every_acknowledged_reco
     assert read_all(cluster, topic) == acknowledged.values
 
 
-def test_a_cluster_that_is_not_ours_is_never_hurt(kafka: KafkaTarget) -> None:
+def test_a_cluster_that_the_tests_did_not_start_is_never_damaged(kafka: KafkaTarget) -> None:
     theirs = ExternalKafka(kafka.bootstrap_servers)
     assert theirs.cluster_id == kafka.cluster_id
     for violence in (theirs.kill, theirs.pause, theirs.resume, theirs.restart):

@@ -1,4 +1,4 @@
-"""A real cluster is made to match the catalogue, once, and says where it does not."""
+"""A real cluster is made to match the catalogue, once, and its differences are reported."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_whole_catalogue_is_made_once_and_then_differs_in_nothing(kafka: Kaf
             kafka.delete_topic(name)
 
 
-def test_what_differs_is_said_setting_by_setting_and_left_alone(kafka: KafkaTarget) -> None:
+def test_differences_are_reported_setting_by_setting_and_left_alone(kafka: KafkaTarget) -> None:
     admin = admin_of(kafka)
     spec = next(spec for spec in catalogue() if spec.retention_s is not None and "<zone>" not in spec.name)
     kafka.create_topic(spec.name, 3, retention_ms="1234567")

@@ -1,4 +1,4 @@
-"""The AsyncAPI document says what the catalogue and the schemas say, and every reference in it leads somewhere."""
+"""The AsyncAPI document holds what the catalogue and the schemas hold, and every reference in it leads somewhere."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_every_topic_is_a_channel_with_the_partitions_of_the_catalogue() -> None
     assert described == {topic.name: topic.partitions for topic in TOPICS}
 
 
-def test_who_sends_and_receives_is_who_the_access_rules_allow() -> None:
+def test_senders_and_receivers_are_those_the_access_rules_allow() -> None:
     words = {"send": Operation.WRITE, "receive": Operation.READ}
     described = {
         (name.split(".")[0], words[operation["action"]], operation["channel"]["$ref"].removeprefix("#/channels/"))

@@ -117,8 +117,8 @@ def test_junk_behind_a_genuine_prefix_never_does_worse_than_malformed(cls: type,
 @given(records, st.data())
 def test_a_damaged_record_never_does_worse_than_malformed(record: object, data: st.DataObject) -> None:
     value = bytearray(CODEC.encode(record))
-    place = data.draw(st.integers(0, len(value) - 1))
-    value[place] ^= data.draw(st.integers(1, 255))
+    at = data.draw(st.integers(0, len(value) - 1))
+    value[at] ^= data.draw(st.integers(1, 255))
     _survive(bytes(value), type(record))
 
 
@@ -140,7 +140,7 @@ def test_an_unknown_fingerprint_is_an_unknown_schema() -> None:
     assert _reason(MARKER + bytes(8) + b"\x00") == "unknown_schema"
 
 
-def test_more_than_a_worker_looks_at_is_oversize() -> None:
+def test_a_record_beyond_the_limit_is_oversize() -> None:
     assert _reason(_prefix(ActionCommand) + bytes(MAX_ENVELOPE_BYTES)) == "oversize"
 
 

@@ -1,4 +1,4 @@
-"""Nobody leaves a transaction, or gets away with what he read, before it is on the disk; threads share its syncs."""
+"""No thread leaves a transaction, or returns what it read, before it is on the disk; threads share its syncs."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ import pytest
 from workers.domain.errors import PermanentFailure
 from workers.store.sqlite.database import Database, Schema
 
-SCHEMA = Schema(application_id=0x446F7574, migrations=(("CREATE TABLE said (word TEXT)",),))
+SCHEMA = Schema(application_id=0x446F7574, migrations=(("CREATE TABLE words (word TEXT)",),))
 
 
 def opened(tmp_path: Path, sync: Callable[[int], None]) -> Database:
-    return Database(tmp_path / "data" / "said.sqlite", SCHEMA, reserve_bytes=0, sync=sync)
+    return Database(tmp_path / "data" / "words.sqlite", SCHEMA, reserve_bytes=0, sync=sync)
 
 
-def say(database: Database, word: str, *, durable: bool = True) -> None:
+def write(database: Database, word: str, *, durable: bool = True) -> None:
     with database.transaction(durable=durable) as connection:
-        connection.execute("INSERT INTO said VALUES (?)", (word,))
+        connection.execute("INSERT INTO words VALUES (?)", (word,))
 
 
-def said(database: Database) -> list[str]:
+def words(database: Database) -> list[str]:
     with database.reading() as connection:
-        return [row[0] for row in connection.execute("SELECT word FROM said")]
+        return [row[0] for row in connection.execute("SELECT word FROM words")]
 
 
 class SlowDisk:
@@ -53,21 +53,21 @@ class SlowDisk:
         return self.ended
 
 
-def test_who_reads_a_commit_that_is_on_its_way_to_the_disk_waits_with_it(tmp_path: Path) -> None:
+def test_a_reader_of_a_commit_that_is_on_its_way_to_the_disk_waits_with_it(tmp_path: Path) -> None:
     disk = SlowDisk()
     database = opened(tmp_path, disk.sync)
     before = disk.hold()
     with ThreadPoolExecutor(2) as pool:
-        writer = pool.submit(say, database, "killed")
+        writer = pool.submit(write, database, "killed")
         assert disk.began.wait(10)
-        reader = pool.submit(lambda: (said(database), disk.ended))
+        reader = pool.submit(lambda: (words(database), disk.ended))
         time.sleep(0.05)
         assert not writer.done()
         assert not reader.done()
         disk.go_on.set()
-        words, syncs = reader.result(10)
+        found, syncs = reader.result(10)
         writer.result(10)
-    assert words == ["killed"]
+    assert found == ["killed"]
     assert syncs > before
     database.close()
 
@@ -75,10 +75,10 @@ def test_who_reads_a_commit_that_is_on_its_way_to_the_disk_waits_with_it(tmp_pat
 def test_reading_what_is_durable_does_not_touch_the_disk(tmp_path: Path) -> None:
     disk = SlowDisk()
     database = opened(tmp_path, disk.sync)
-    say(database, "killed")
-    say(database, "acknowledged", durable=False)
+    write(database, "killed")
+    write(database, "acknowledged", durable=False)
     before = disk.ended
-    assert said(database) == ["killed", "acknowledged"]
+    assert words(database) == ["killed", "acknowledged"]
     assert disk.ended == before
     database.close()
 
@@ -94,9 +94,9 @@ def test_eight_threads_share_the_syncs_of_their_commits(tmp_path: Path) -> None:
     database = opened(tmp_path, sync)
     first = count
     with ThreadPoolExecutor(8) as pool:
-        for each in [pool.submit(say, database, str(number)) for number in range(200)]:
+        for each in [pool.submit(write, database, str(number)) for number in range(200)]:
             each.result(30)
-    assert len(said(database)) == 200
+    assert len(words(database)) == 200
     assert count - first <= 100
     database.close()
 
@@ -110,11 +110,11 @@ def test_a_sync_that_fails_once_ends_every_promise(tmp_path: Path) -> None:
         os.fdatasync(descriptor)
 
     database = opened(tmp_path, sync)
-    say(database, "killed")
+    write(database, "killed")
     broken = True
     for _ in range(2):
         with pytest.raises(PermanentFailure) as caught:
-            say(database, "lost")
+            write(database, "lost")
         assert caught.value.reason == "journal_io"
         broken = False
     database.close()

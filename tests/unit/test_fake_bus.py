@@ -45,7 +45,7 @@ def test_nothing_is_acknowledged_while_it_is_down_and_nothing_is_lost() -> None:
     assert len(reader.poll(0.0)) == 1
 
 
-def test_a_topic_made_again_is_another_log() -> None:
+def test_a_recreated_topic_is_another_log() -> None:
     bus = FakeBus({"a": 1})
     reader = bus.reader()
     (before,) = reader.partitions("a")
@@ -82,9 +82,7 @@ def test_since_counts_by_the_clock_it_was_given() -> None:
     assert [record.value for record in reader.poll(0.0) if isinstance(record, Record)] == [b"new"]
 
 
-def test_members_of_a_group_share_the_partitions_and_a_late_commit_of_the_one_who_lost_them_counts_for_nothing() -> (
-    None
-):
+def test_members_of_a_group_share_the_partitions_and_a_late_commit_of_revoked_ones_is_ignored() -> None:
     bus = FakeBus({"a": 2})
     first, second = bus.group_reader("g"), bus.group_reader("g")
     first.subscribe(["a"], fresh=Earliest())

@@ -1,4 +1,4 @@
-"""Who waits for the disk together: one sync for many commits, none too early, none after a failure."""
+"""Threads that wait for the disk together: one sync for many commits, none too early, none after a failure."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_what_is_durable_already_costs_nothing() -> None:
     assert disk.syncs == 1
 
 
-def test_after_a_failed_sync_nothing_is_ever_said_to_be_durable() -> None:
+def test_after_a_failed_sync_nothing_is_reported_durable_any_more() -> None:
     disk = Disk()
     disk.go_on.set()
     group = GroupSync(disk.sync, lambda: disk.written)

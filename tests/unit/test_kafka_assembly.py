@@ -1,4 +1,4 @@
-"""What is missing for a real Kafka is said by name, and never half assembled."""
+"""What is missing for a real Kafka is reported by name, and never half assembled."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_without_maven_the_reason_names_the_package(programs: Path, tmp_path: Pa
         assemble(tmp_path / "home")
 
 
-def test_when_maven_fails_its_words_are_shown_and_no_jars_are_left_behind(programs: Path, tmp_path: Path) -> None:
+def test_when_maven_fails_its_output_is_shown_and_no_jars_are_left_behind(programs: Path, tmp_path: Path) -> None:
     program(programs, "java", """echo 'openjdk version "17.0.1"' >&2""")
     program(programs, "mvn", "echo '[ERROR] Unknown host repo.example'; exit 1")
     with pytest.raises(KafkaUnavailable, match=r"could not fetch Kafka: \[ERROR\] Unknown host repo\.example"):

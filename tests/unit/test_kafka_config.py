@@ -1,4 +1,4 @@
-"""Settings in librdkafka's words: what must be there, what must never be, and faults said in one line each."""
+"""Settings as librdkafka names them: what must be there, what must never be, and faults reported in one line each."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_writer_is_idempotent_and_waits_for_all_replicas() -> None:
     assert (config["acks"], config["enable.idempotence"], config["message.timeout.ms"]) == ("all", True, 0)
 
 
-def test_librdkafka_takes_every_word_of_it() -> None:
+def test_librdkafka_accepts_every_setting() -> None:
     events = ClientEvents(FakeTelemetry(), FakeClock())
     Producer(writer_config(LOOPBACK), logger=events)
     Producer(admin_config(LOOPBACK), logger=events)
@@ -73,7 +73,7 @@ def test_the_password_is_read_from_its_file_without_the_line_end(tmp_path: Path)
         ({"protocol": "SSL", "key_file": "missing"}, "kafka.security.key_file"),
     ],
 )
-def test_what_is_missing_is_said_by_its_path(tmp_path: Path, security: dict[str, str], path: str) -> None:
+def test_what_is_missing_is_named_by_its_path(tmp_path: Path, security: dict[str, str], path: str) -> None:
     (tmp_path / "there").write_text("x")
     placed = {key: str(tmp_path / value) if key.endswith("_file") else value for key, value in security.items()}
     settings = KafkaSettings.model_validate({"bootstrap_servers": "kafka:9093", "security": placed})
@@ -84,7 +84,7 @@ def test_what_is_missing_is_said_by_its_path(tmp_path: Path, security: dict[str,
     assert "\n" not in str(problem)
 
 
-def test_a_file_that_is_no_certificate_is_one_line_and_no_traceback_of_the_client(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_certificate_is_one_line_and_no_traceback_of_the_client(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("not a certificate")
     security = KafkaSecurity(protocol="SSL", ca_file=tmp_path / "ca.pem")
     settings = KafkaSettings(bootstrap_servers="kafka:9093", security=security)
@@ -93,7 +93,7 @@ def test_a_file_that_is_no_certificate_is_one_line_and_no_traceback_of_the_clien
     assert str(caught.value).startswith("kafka: ")
 
 
-def test_a_client_that_repeats_itself_is_heard_once_a_minute() -> None:
+def test_a_client_that_repeats_itself_is_logged_once_a_minute() -> None:
     clock, telemetry = FakeClock(), FakeTelemetry()
     events = ClientEvents(telemetry, clock)
     for _ in range(100):

@@ -89,7 +89,7 @@ def test_a_name_is_not_a_node_id(tmp_path: Path, node_id: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError) as caught:
         init_keys(tmp_path / "file" / "keys", now_ns=START_NS, nodes={})
@@ -118,7 +118,7 @@ def test_ensuring_adds_a_node_that_has_no_key_yet(keys: Path) -> None:
     assert keyset.keys[load_private_key(keys / "node-2.key").key_id].owner == OTHER
 
 
-def test_a_key_that_a_crash_left_unpinned_is_taken_up(keys: Path) -> None:
+def test_a_key_that_a_crash_left_unpinned_is_used(keys: Path) -> None:
     orphan = PrivateKey.generate()
     (keys / "node-2.key").touch(mode=0o600)
     (keys / "node-2.key").write_bytes(orphan.pem())
@@ -157,7 +157,7 @@ def test_an_older_keyset_than_the_one_in_force_is_refused(keys: Path) -> None:
     assert "older than version 2" in _line(caught)
 
 
-# Believing
+# Trusting
 
 
 OPERATORS = [PrivateKey.generate() for _ in range(3)]
@@ -168,11 +168,11 @@ def _keyset(version: int, *, threshold: int = 1, operators: list[PrivateKey] = O
     return Keyset(version, START_NS, keys, threshold, **more)
 
 
-def test_what_operators_signed_is_believed() -> None:
+def test_a_keyset_signed_by_its_operators_is_trusted() -> None:
     assert verified(signed(_keyset(1), OPERATORS[:1])) == _keyset(1)
 
 
-def test_one_operator_signing_twice_is_one() -> None:
+def test_one_operator_that_signs_twice_counts_once() -> None:
     document = signed(_keyset(1, threshold=2), [OPERATORS[0], OPERATORS[0]])
     with pytest.raises(KeysetFault, match="signed by 1 of its operators, 2"):
         verified(document)
@@ -199,7 +199,7 @@ def test_a_new_version_needs_operators_of_the_old_and_of_the_new() -> None:
 
 
 @pytest.mark.parametrize("change", [{"revoked": True}, {"role": KeyRole.DISPATCHER}, {"role": KeyRole.WORKER}])
-def test_a_key_that_is_no_operator_s_signs_no_keyset(change: dict[str, Any]) -> None:
+def test_only_operators_sign_a_keyset(change: dict[str, Any]) -> None:
     key = OPERATORS[0]
     plain = _keyset(1, operators=[key])
     keyset = dataclasses.replace(plain, keys={key.key_id: dataclasses.replace(plain.keys[key.key_id], **change)})
@@ -210,17 +210,17 @@ def test_a_key_that_is_no_operator_s_signs_no_keyset(change: dict[str, Any]) -> 
 @given(st.data())
 def test_a_keyset_with_one_byte_changed_is_another_or_none(data: st.DataObject) -> None:
     document = bytearray(signed(_keyset(1), OPERATORS[:1]))
-    place = data.draw(st.integers(0, len(document) - 1))
-    document[place] ^= data.draw(st.integers(1, 255))
+    at = data.draw(st.integers(0, len(document) - 1))
+    document[at] ^= data.draw(st.integers(1, 255))
     try:
-        # JSON has room for harmless changes (white space, unknown members); never for another meaning.
+        # JSON allows harmless changes (white space, unknown members); never for another meaning.
         assert verified(bytes(document)) == _keyset(1)
     except KeysetFault:
         return
 
 
 @given(st.binary(max_size=100) | st.text(max_size=100).map(lambda text: json.dumps(text).encode()))
-def test_junk_is_no_keyset(junk: bytes) -> None:
+def test_junk_is_not_a_keyset(junk: bytes) -> None:
     with pytest.raises(KeysetFault):
         verified(junk)
 
@@ -229,7 +229,7 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambd
 
 
 @given(st.dictionaries(st.sampled_from(["version", "threshold", "expires_at", "keys"]), JSON))
-def test_signed_junk_is_no_keyset(content: dict[str, Any]) -> None:
+def test_signed_junk_is_not_a_keyset(content: dict[str, Any]) -> None:
     with pytest.raises(KeysetFault):
         verified(_document(json.dumps(content).encode()))
 
@@ -265,7 +265,7 @@ def test_a_signed_keyset_that_makes_no_sense_is_refused(change: Callable[[dict[s
         verified(_edited(change))
 
 
-def test_a_document_of_another_type_is_no_keyset() -> None:
+def test_a_document_of_another_type_is_not_a_keyset() -> None:
     document = json.loads(signed(_keyset(1), OPERATORS))
     document["payloadType"] = PayloadType.MANIFEST.value
     with pytest.raises(KeysetFault, match="another type"):

@@ -73,7 +73,7 @@ def test_a_row_is_sent_once_however_often_the_relay_steps() -> None:
     assert bench.bus.values("out") == [b"1"]
 
 
-def test_nothing_leaves_the_outbox_while_the_log_is_away() -> None:
+def test_nothing_leaves_the_outbox_while_the_log_is_unreachable() -> None:
     bench = Bench()
     bench.bus.down()
     bench.publish(b"1", b"2")
@@ -121,7 +121,7 @@ def test_a_record_that_failed_but_is_in_the_log_arrives_twice_rather_than_never(
     assert bench.bus.values("out") == [b"1", b"1"]
 
 
-def test_between_two_tries_it_pauses() -> None:
+def test_between_two_attempts_it_pauses() -> None:
     bench = Bench()
     bench.bus.fail_next.append(("unknown_topic", False))
     bench.publish(b"1")
@@ -133,7 +133,7 @@ def test_between_two_tries_it_pauses() -> None:
     assert bench.left() == []
 
 
-def test_a_record_too_large_for_the_log_is_set_aside_and_blocks_nobody() -> None:
+def test_a_record_too_large_for_the_log_is_set_aside_and_blocks_no_other() -> None:
     bench = Bench()
     bench.bus.max_bytes = 10
     bench.publish(b"1", bytes(11), b"2")
@@ -143,18 +143,18 @@ def test_a_record_too_large_for_the_log_is_set_aside_and_blocks_nobody() -> None
     assert bench.telemetry.events("error") == ["relay_refused"]
 
 
-def test_what_the_log_will_never_take_is_handed_over_and_then_acknowledged() -> None:
-    handed: list[tuple[bytes | None, str]] = []
-    bench = Bench(refused=lambda row, reason: handed.append((row.record.value, reason)))
+def test_a_record_the_log_will_never_take_is_passed_on_and_then_acknowledged() -> None:
+    passed: list[tuple[bytes | None, str]] = []
+    bench = Bench(refused=lambda row, reason: passed.append((row.record.value, reason)))
     bench.bus.max_bytes = 10
     bench.publish(bytes(11), b"2")
     bench.bus.fail_next.append(("invalid_record", False))
     assert bench.relay.drain(10) == 0
-    assert handed == [(bytes(11), "oversize"), (b"2", "invalid_record")]
+    assert passed == [(bytes(11), "oversize"), (b"2", "invalid_record")]
     assert bench.bus.values("out") == []
 
 
-def test_a_row_stays_when_handing_it_over_fails() -> None:
+def test_a_row_stays_when_passing_it_on_fails() -> None:
     def fails(row: OutboxRow, reason: str) -> None:
         raise RuntimeError("the journal is full")
 
@@ -167,7 +167,7 @@ def test_a_row_stays_when_handing_it_over_fails() -> None:
     assert bench.left() == [bytes(11)]
 
 
-def test_an_outbox_that_cannot_acknowledge_is_asked_again() -> None:
+def test_an_outbox_that_cannot_acknowledge_is_tried_again() -> None:
     bench = Bench()
     bench.publish(b"1")
     bench.failpoints.arm("relay.before_acknowledge", error=RuntimeError("the disk is full"))

@@ -219,7 +219,9 @@ def test_an_older_and_a_newer_version_are_read_as_the_current_one(command: Actio
 
 @settings(max_examples=20)
 @given(node_states)
-def test_a_heartbeat_of_an_older_or_newer_node_is_read_and_an_older_reader_reads_ours(state: NodeState) -> None:
+def test_a_heartbeat_of_an_older_or_newer_node_is_read_and_an_older_reader_reads_the_current_one(
+    state: NodeState,
+) -> None:
     """By the very schema of the first release, which knows nothing of uploads and of runtimes."""
     others = [schema for schema in SCHEMAS.current.values() if schema is not STATE]
     (released,) = (each for each in SCHEMAS.frozen if each.file == "frozen/node_state.0.1.0.avsc")
@@ -240,7 +242,7 @@ def test_a_heartbeat_of_an_older_or_newer_node_is_read_and_an_older_reader_reads
 @pytest.mark.parametrize(
     "text", ["{", "[]", '{"type": "record"}', '{"type": "record", "name": "A", "fields": [1]}', "3"]
 )
-def test_a_file_that_is_no_schema_is_a_configuration_error_naming_it(text: str) -> None:
+def test_a_file_that_is_not_a_schema_is_a_configuration_error_naming_it(text: str) -> None:
     with pytest.raises(ConfigError, match=r"schemas/broken\.avsc"):
         read_schema(text, "broken.avsc")
 

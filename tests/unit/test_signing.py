@@ -63,8 +63,8 @@ def _refusal(value: bytes, **more: Any) -> str:
 def test_an_envelope_with_any_one_byte_changed_is_refused(command: ActionCommand, mask: int) -> None:
     value = _seal(command)
     assert _open(value).record == command
-    for place in range(len(value)):
-        forged = value[:place] + bytes([value[place] ^ mask]) + value[place + 1 :]
+    for at in range(len(value)):
+        forged = value[:at] + bytes([value[at] ^ mask]) + value[at + 1 :]
         _refusal(forged)
 
 
@@ -73,18 +73,18 @@ def test_an_envelope_with_any_one_byte_changed_is_refused(command: ActionCommand
 @given(commands)
 def test_an_envelope_with_any_one_bit_changed_is_refused(command: ActionCommand) -> None:
     value = _seal(command)
-    for place in range(len(value)):
+    for at in range(len(value)):
         for bit in range(8):
-            _refusal(value[:place] + bytes([value[place] ^ 1 << bit]) + value[place + 1 :])
+            _refusal(value[:at] + bytes([value[at] ^ 1 << bit]) + value[at + 1 :])
 
 
 @settings(max_examples=20)
 @given(commands, st.data())
 def test_a_payload_whose_signature_does_not_hold_is_never_decoded(command: ActionCommand, data: st.DataObject) -> None:
     envelope = CODEC.decode(_seal(command), Envelope)
-    place = data.draw(st.integers(0, 63))
+    at = data.draw(st.integers(0, 63))
     forged = bytearray(envelope.signature)
-    forged[place] ^= data.draw(st.integers(1, 255))
+    forged[at] ^= data.draw(st.integers(1, 255))
     codec = CountingCodec()
     assert _refusal(_wrap(envelope, signature=bytes(forged)), codec=codec) == "bad_signature"
     assert codec.payloads == 0

@@ -1,4 +1,4 @@
-"""The topic catalogue: the names the code uses, who may write what, and files that cannot be wrong quietly."""
+"""The topic catalogue: the names the code uses, the access rules, and files whose faults are all reported."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def test_every_record_that_travels_is_on_some_topic() -> None:
     assert {record for topic in TOPICS for record in topic.records} == travelling
 
 
-def test_an_avro_topic_says_what_is_on_it() -> None:
+def test_an_avro_topic_names_its_records() -> None:
     assert [topic.name for topic in TOPICS if (topic.format is Format.AVRO) != bool(topic.records)] == []
 
 
-# Who may do what
+# Access rules
 
 
 @pytest.mark.parametrize("zone", ZONES)
@@ -79,11 +79,11 @@ def test_a_rule_for_generations_holds_for_those_of_its_own_zone_alone(zone: str,
     assert not [name for name in foreign if name.startswith(rule)]
 
 
-def test_nobody_but_nodes_reads_commands() -> None:
+def test_only_nodes_read_commands() -> None:
     assert _readers(command_topic("default")) == {"node/default"}
 
 
-def test_requests_say_by_their_topic_who_asked() -> None:
+def test_the_topic_of_a_request_shows_its_origin() -> None:
     assert _writers(names.REQUESTS_PEOPLE) == {"gateway"}
     assert _writers(names.REQUESTS_RULES) == {"responder"}
     assert _readers(names.REQUESTS_PEOPLE) | _readers(names.REQUESTS_RULES) == {"dispatcher"}

@@ -1,4 +1,5 @@
-"""Generations of a zone's command topic: every node has one place in each, and records are followed in order only."""
+"""Generations of a zone's command topic: every node has one partition in each, and records are followed in order
+only."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ def chain_of(zone: str, doublings: list[int], partitions: int = 64) -> list[Topo
 
 
 @given(zones, node_ids, growths)
-def test_every_node_has_one_place_in_every_generation(zone: str, node_id: NodeId, doublings: list[int]) -> None:
+def test_every_node_has_one_partition_in_every_generation(zone: str, node_id: NodeId, doublings: list[int]) -> None:
     chain = chain_of(zone, doublings)
     places = [topology.place_of(node_id) for topology in chain]
     assert len({topic for topic, _ in places}) == len(chain)
@@ -43,7 +44,7 @@ def test_every_node_has_one_place_in_every_generation(zone: str, node_id: NodeId
 
 @given(node_ids, growths)
 def test_nodes_that_share_no_partition_never_share_one_after_a_doubling(node_id: NodeId, doublings: list[int]) -> None:
-    """Growth by doubling only ever splits a partition's nodes: nobody gets new neighbours."""
+    """Growth by doubling only ever splits a partition's nodes: no node gets new neighbours."""
     chain = chain_of("default", doublings)
     for older, newer in itertools.pairwise(chain):
         if newer.partitions % older.partitions == 0:
@@ -58,7 +59,7 @@ def test_a_topic_s_generation_is_read_off_its_name_in_its_own_zone_alone(zone: s
 
 
 @given(zones, st.text("0123456789g.-²", max_size=12))
-def test_what_is_no_name_of_ours_is_no_generation(zone: str, tail: str) -> None:
+def test_a_name_of_another_form_is_not_a_generation(zone: str, tail: str) -> None:
     topic = f"{command_topic(zone)}{tail}"
     number = generation_of(topic, zone)
     assert number == 0 or topic == command_topic(zone, number)
@@ -70,17 +71,17 @@ def test_records_in_any_order_and_number_are_followed_one_by_one_and_never_back(
 ) -> None:
     chain = chain_of("default", doublings)
     newest, expected = chain[0], 1
-    for told in data.draw(st.lists(st.sampled_from(chain), max_size=12)):
-        fault = objection(told, OPERATOR, newest)
-        follows = told.generation == expected + 1
+    for record in data.draw(st.lists(st.sampled_from(chain), max_size=12)):
+        fault = objection(record, OPERATOR, newest)
+        follows = record.generation == expected + 1
         assert (fault == "") is follows
         if follows:
-            newest, expected = told, told.generation
+            newest, expected = record, record.generation
     assert newest.generation == expected
 
 
 @given(st.sampled_from([role for role in KeyRole if role is not KeyRole.OPERATOR]))
-def test_nobody_but_an_operator_is_followed(role: KeyRole) -> None:
+def test_only_an_operator_is_followed(role: KeyRole) -> None:
     one = first("default", 64)
     assert objection(one.grown(256, at_ns=1), replace(OPERATOR, role=role), one) == "not_an_operator"
 

@@ -1,4 +1,4 @@
-"""A record that the log will never take: it blocks nobody, it is said once, and the saying never answers itself."""
+"""A record that the log will never take blocks no other, is reported once, and the report never causes another."""
 
 from __future__ import annotations
 
@@ -52,21 +52,21 @@ class Bench:
 
 def test_a_record_too_large_leaves_the_outbox_and_one_audit_record_that_names_it() -> None:
     bench = Bench(max_bytes=100_000)
-    (said,) = bench.through(OutRecord(DEAD_LETTERS, b"k", bytes(100_001)))
+    (notice,) = bench.through(OutRecord(DEAD_LETTERS, b"k", bytes(100_001)))
     assert bench.bus.values(DEAD_LETTERS) == []
-    assert len(said) < LONGEST_NOTICE
+    assert len(notice) < LONGEST_NOTICE
     assert [event for _, event, _ in bench.telemetry.lines] == ["relay_refused"]
 
 
-def test_an_audit_record_too_large_is_followed_by_one_that_says_so() -> None:
+def test_an_audit_record_too_large_is_followed_by_one_that_reports_it() -> None:
     bench = Bench(max_bytes=100_000)
     small = OutRecord(AUDIT, b"k", b"small")
-    before, said = bench.through(small, OutRecord(AUDIT, b"k", bytes(100_001)))
+    before, notice = bench.through(small, OutRecord(AUDIT, b"k", bytes(100_001)))
     assert before == b"small"
-    assert len(said) < LONGEST_NOTICE
+    assert len(notice) < LONGEST_NOTICE
 
 
-def test_a_topic_that_refuses_even_the_saying_ends_in_a_log_line_and_not_in_a_loop() -> None:
+def test_a_topic_that_refuses_even_the_notice_ends_in_a_log_line_and_not_in_a_loop() -> None:
     bench = Bench(max_bytes=4)
     assert bench.through(OutRecord(DEAD_LETTERS, b"k", bytes(5_000)), OutRecord(AUDIT, b"k", bytes(10))) == []
     assert bench.outbox.outbox() == []
@@ -75,7 +75,7 @@ def test_a_topic_that_refuses_even_the_saying_ends_in_a_log_line_and_not_in_a_lo
 
 
 @pytest.mark.parametrize("reason", ["invalid_record", "oversize"])
-def test_a_full_outbox_is_said_in_the_log(reason: str) -> None:
+def test_a_full_outbox_is_logged(reason: str) -> None:
     bench = Bench(max_bytes=100_000, most=1)
     bench.outbox.publish(OutRecord(AUDIT, b"k", b"v"))
     bench.refused(OutboxRow(7, OutRecord(DEAD_LETTERS, b"k", bytes(9))), reason)

@@ -101,7 +101,7 @@ class Rebuild:
         with self._twin.frozen() as live:
             behind = self._follow(live.positions)
             self._reach(FOLDED)
-            carried = live.carry(self._upto.reach())
+            carried = live.copy_missing(self._upto.reach())
             self._finish(live)
             self._reach(CARRIED)
             made = Rebuilt(self._records, behind, carried, self._twin.fresh.digest(), live.digest())
@@ -109,7 +109,7 @@ class Rebuild:
         return made
 
     def _finish(self, live: LiveHistory) -> None:
-        live.settle(self._upto.reach())
+        live.copy_state(self._upto.reach())
         forget_all(self._twin.fresh, live.forgotten)
 
     def _catch_up(self) -> None:

@@ -1,4 +1,4 @@
-"""The node's journal on SQLite: every command's way from intent to published outcome, the log of truth for effects.
+"""The node's journal on SQLite: every command from intent to published outcome, the log of truth for effects.
 
 Made by ``wiring``, used by the node worker through ``ports.Journal``. Never lets a state, an offset or the time
 floor go back.
@@ -66,7 +66,6 @@ class SqliteJournalTx(StoredTx):
         self._observed: set[ExecutionId] = set()
 
     def entry(self, execution_id: ExecutionId) -> JournalEntry | None:
-        """The entry, as this transaction sees it."""
         return _one(self._connection, execution_id)
 
     def put(self, entry: JournalEntry) -> None:
@@ -106,7 +105,7 @@ class SqliteJournal(Store):
     def __init__(
         self, path: Path, *, node_id: NodeId, randomness: Randomness, reserve_bytes: int = RESERVE_BYTES
     ) -> None:
-        """Open, or bear, the journal; ``node_id`` counts only at its birth: see the property.
+        """Open or create the journal; ``node_id`` counts only when it is created: see the property.
 
         Raises:
             ConfigError, LimitExceeded, PermanentFailure: see ``Database``.
@@ -122,29 +121,26 @@ class SqliteJournal(Store):
 
     @property
     def incarnation(self) -> Incarnation:
-        """Born with the journal."""
+        """Created with the journal."""
         return self._incarnation
 
     @property
     def node_id(self) -> NodeId:
-        """The node this journal was born for; it wins over whatever is configured later."""
+        """The node this journal was created for, whatever is configured later."""
         return self._node_id
 
     @contextmanager
     def begin(self) -> Iterator[SqliteJournalTx]:
-        """A transaction: see ``ports.Journal.begin``."""
         with self._database.transaction() as connection:
             tx = SqliteJournalTx(connection)
             yield tx
             tx.finish()
 
     def entry(self, execution_id: ExecutionId) -> JournalEntry | None:
-        """One entry."""
         with self._database.reading() as connection:
             return _one(connection, execution_id)
 
     def entries(self, *states: EntryState) -> Sequence[JournalEntry]:
-        """All entries in these states, oldest first."""
         marks = ", ".join("?" * len(states))
         with self._database.reading() as connection:
             rows = connection.execute(
@@ -153,12 +149,10 @@ class SqliteJournal(Store):
         return [_entry(row) for row in rows]
 
     def floor_ns(self) -> int:
-        """The least that time can be."""
         with self._database.reading() as connection:
             return int(connection.execute("SELECT floor_ns FROM producer").fetchone()[0])
 
     def prune(self, *, ended_before_ns: int) -> int:
-        """Forget PUBLISHED entries whose expiry lies before that; how many."""
         with self._database.transaction() as connection:
             return connection.execute(
                 "DELETE FROM entries WHERE state = ? AND expires_at_ns < ?", (EntryState.PUBLISHED, ended_before_ns)

@@ -37,12 +37,10 @@ class SqliteLedgerTx(StoredTx):
     """One ledger transaction."""
 
     def get(self, kind: str, key: str) -> bytes | None:
-        """A row."""
         row = self._connection.execute("SELECT value FROM rows WHERE kind = ? AND key = ?", (kind, key)).fetchone()
         return row[0] if row is not None else None
 
     def put(self, kind: str, key: str, value: bytes, *, due_ns: int = 0) -> None:
-        """Insert or replace; ``due_ns`` puts it on the timer list, 0 takes it off."""
         self._connection.execute(
             """INSERT INTO rows VALUES (?, ?, ?, ?)
                ON CONFLICT DO UPDATE SET value = excluded.value, due_ns = excluded.due_ns""",
@@ -50,11 +48,9 @@ class SqliteLedgerTx(StoredTx):
         )
 
     def delete(self, kind: str, key: str) -> None:
-        """Idempotent."""
         self._connection.execute("DELETE FROM rows WHERE kind = ? AND key = ?", (kind, key))
 
     def due(self, kind: str, now_ns: int, *, limit: int = 500) -> Sequence[tuple[str, bytes]]:
-        """Rows whose time has come, earliest first."""
         return self._connection.execute(
             """SELECT key, value FROM rows WHERE kind = ? AND due_ns > 0 AND due_ns <= ?
                ORDER BY due_ns, key LIMIT ?""",
@@ -62,7 +58,6 @@ class SqliteLedgerTx(StoredTx):
         ).fetchall()
 
     def scan(self, kind: str, prefix: str = "") -> Sequence[tuple[str, bytes]]:
-        """Rows of a kind whose key begins so, in key order."""
         return self._connection.execute(
             "SELECT key, value FROM rows WHERE kind = ? AND key >= ? AND key < ? ORDER BY key",
             (kind, prefix, prefix + _LAST),
@@ -73,7 +68,7 @@ class SqliteLedger(Store):
     """``ports.Ledger`` on one file."""
 
     def __init__(self, path: Path, *, randomness: Randomness, reserve_bytes: int = RESERVE_BYTES) -> None:
-        """Open, or bear, the ledger.
+        """Open or create the ledger.
 
         Raises:
             ConfigError, LimitExceeded, PermanentFailure: see ``Database``.
@@ -88,7 +83,6 @@ class SqliteLedger(Store):
 
     @contextmanager
     def begin(self) -> Iterator[SqliteLedgerTx]:
-        """A transaction: see ``ports.Journal.begin``."""
         with self._database.transaction() as connection:
             tx = SqliteLedgerTx(connection)
             yield tx

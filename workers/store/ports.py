@@ -40,7 +40,7 @@ class Journal(Outbox, Protocol):
 
     @property
     def incarnation(self) -> Incarnation:
-        """Born with the journal."""
+        """Created with the journal."""
 
     def begin(self) -> AbstractContextManager[JournalTx]:
         """A transaction: commits with an fsync on leaving, rolls back on an exception.
@@ -55,13 +55,13 @@ class Journal(Outbox, Protocol):
         """All entries in these states, oldest first."""
 
     def next_offset(self, position: LogPosition) -> int | None:
-        """Where to read on, if this log was ever read."""
+        """The offset to read next, if this log was ever read."""
 
     def positions(self) -> Mapping[LogPosition, int]:
         """Every log ever read, and its next offset."""
 
     def floor_ns(self) -> int:
-        """The least that time can be."""
+        """The lower bound of the present time."""
 
     def prune(self, *, ended_before_ns: int) -> int:
         """Forget PUBLISHED entries whose expiry lies before that; how many."""
@@ -71,7 +71,7 @@ class Journal(Outbox, Protocol):
 
 
 class LedgerTx(RecordTx, Protocol):
-    """One ledger transaction. The dispatcher's own rows are defined by its room; see ``dispatcher.ledger_rows``."""
+    """One ledger transaction. What its rows mean is defined in ``dispatcher.rows``."""
 
     def advance(self, position: LogPosition, next_offset: int) -> None:
         """Everything below ``next_offset`` is taken in."""
@@ -96,10 +96,10 @@ class Ledger(Outbox, Protocol):
     """The dispatcher's durable memory: intake offsets, state and outbox in one transaction."""
 
     def begin(self) -> AbstractContextManager[LedgerTx]:
-        """As ``Journal.begin``."""
+        """A transaction, as ``Journal.begin``."""
 
     def next_offset(self, position: LogPosition) -> int | None:
-        """Where to read on."""
+        """The offset to read next, if this log was ever read."""
 
     def close(self) -> None:
         """Idempotent."""

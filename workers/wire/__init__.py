@@ -1,1 +1,1 @@
-"""Records as bytes, and who signed them: Avro, envelopes, keys, and the events that detectors write."""
+"""Records as bytes, and their signatures: Avro, envelopes, keys, and the events that detectors write."""

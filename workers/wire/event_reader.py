@@ -30,10 +30,9 @@ class DetectorEvents:
         self._codec = codec
 
     def read(self, record: Record) -> RuntimeEvent:
-        """See ``ports.EventReader``."""
         if record.value is None:
             raise MalformedMessage("an event record without a value", code="no_value")
-        # No JSON begins with Avro's marker: a record of ours on Falco's topic is named as one, not called broken JSON.
+        # No JSON begins with Avro's marker: a Douse record on Falco's topic is reported as one, not as broken JSON.
         if record.position.topic == topics.RUNTIME_EVENTS or record.value.startswith(_AVRO):
             return bounded(self._codec.decode(record.value, RuntimeEvent))
         return event_from(decoded(record.value))

@@ -3,7 +3,7 @@
 A record travels in an envelope: its kind, its exact Avro bytes, and one worker's signature over them. Writing goes
 through ``Recorder``, which numbers, signs and chains a record inside the caller's transaction, so that a record exists
 exactly if its cause does. Reading goes through ``RecordVerifier``, which checks the signature over the bytes before it
-decodes them. Whether a genuine signatory may say what it says is decided in ``domain.trust.authority``, not here.
+decodes them. Whether a genuine signatory has the right to a record is decided in ``domain.trust.authority``.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Codec(Protocol):
 
 
 class EventReader(Protocol):
-    """Detectors' records to events: Falco's JSON and Avro, told apart by the topic."""
+    """Detectors' records to events: Falco's JSON and Avro, distinguished by the topic."""
 
     def read(self, record: Record) -> RuntimeEvent:
         """The event, bounded and normalised; the same bytes always give the same event. Does not block.
@@ -81,7 +81,7 @@ class RecordVerifier(Protocol):
 
         Raises ``MalformedMessage``: ``oversize``, ``not_an_envelope``, ``wrong_type``, ``keyset_expired``,
         ``unknown_key``, ``revoked_key``, ``bad_signature``, and what ``Codec.decode`` raises. Whether that signatory
-        may say this is the caller's question.
+        has the right to this record is for the caller to decide.
         """
 
 
@@ -124,4 +124,4 @@ class Recorder(Protocol):
         """A heartbeat; ``record_no`` is filled in here."""
 
     def dead_letter(self, tx: RecordTx, record: Record, *, reason: str, message: str, at_ns: int) -> None:
-        """The original bytes to the dead letters, and one audit record that says so."""
+        """The original bytes to the dead letters, and one audit record about it."""

@@ -1,6 +1,6 @@
 """The port ``Recorder``: signed results, audit records, heartbeats and dead letters, written into a transaction.
 
-Made by wiring with a worker's sealer and codec; used by the step functions of node and dispatcher, and by every
+Made by wiring with a worker's signer and codec; used by the step functions of node and dispatcher, and by every
 worker for its audit chain. Nothing here reaches Kafka: a record is in the worker's own outbox when its transaction is
 durable, or it never existed.
 
@@ -23,10 +23,10 @@ from workers.domain.trust.envelope import PayloadType
 from workers.wire.ports import Codec, RecordSigner, RecordTx
 
 KEPT_BYTES: Final = 64 * 1024
-"""Of a dead letter's value: enough to look into, and far below a broker's bound of 1 MiB."""
+"""Of a dead letter's value: enough to inspect, and far below a broker's bound of 1 MiB."""
 
 KEPT_KEY_BYTES: Final = 1024
-"""Of a dead letter's key, which travels twice; our own keys are at most 200 bytes."""
+"""Of a dead letter's key, which travels twice; Douse's own keys are at most 200 bytes."""
 
 KEPT_HEADER_BYTES: Final = 16 * 1024
 """Of a dead letter's headers, all together."""
@@ -54,9 +54,9 @@ class ChainRecorder:
             configuration=legible_values(result.configuration),
             post_condition=_legible_condition(result.post_condition),
         )
-        sealed = self._signer.sign(PayloadType.RESULT, numbered)
+        signed = self._signer.sign(PayloadType.RESULT, numbered)
         key = result.node_id or result.execution_id
-        tx.publish(OutRecord(RESULTS, key.encode(), sealed.value, trace))
+        tx.publish(OutRecord(RESULTS, key.encode(), signed.value, trace))
 
     def audit(
         self,
@@ -82,17 +82,17 @@ class ChainRecorder:
             actor=legible(actor),
             detail=legible_values(detail),
         )
-        sealed = self._signer.sign(PayloadType.AUDIT, record)
-        tx.publish(OutRecord(AUDIT, head.chain_id.encode(), sealed.value, trace))
-        tx.set_chain_head(advance(head, sealed.payload))
+        signed = self._signer.sign(PayloadType.AUDIT, record)
+        tx.publish(OutRecord(AUDIT, head.chain_id.encode(), signed.value, trace))
+        tx.set_chain_head(advance(head, signed.payload))
 
     def node_state(self, tx: RecordTx, state: NodeState) -> None:
         """A heartbeat, keyed by node."""
-        sealed = self._signer.sign(PayloadType.NODE_STATE, replace(state, record_no=tx.next_record_no()))
-        tx.publish(OutRecord(NODES, state.node_id.encode(), sealed.value))
+        signed = self._signer.sign(PayloadType.NODE_STATE, replace(state, record_no=tx.next_record_no()))
+        tx.publish(OutRecord(NODES, state.node_id.encode(), signed.value))
 
     def dead_letter(self, tx: RecordTx, record: Record, *, reason: str, message: str, at_ns: int) -> None:
-        """The original bytes under their original key, and one audit record that says so."""
+        """The original bytes under their original key, and one audit record about it."""
         value = record.value if record.value is not None else b""
         digest = hashlib.sha256(value).hexdigest()
         key = record.key[:KEPT_KEY_BYTES] if record.key is not None else None
@@ -152,15 +152,15 @@ def _legible_condition(condition: PostCondition | None) -> PostCondition | None:
 def _bounded(headers: Headers) -> Headers:
     """As many of the first headers as fit; one that does not fit ends the list."""
     kept: list[tuple[str, bytes]] = []
-    room = KEPT_HEADER_BYTES
+    free = KEPT_HEADER_BYTES
     for name, value in headers:
-        room -= len(name.encode("utf-8", "backslashreplace")) + len(value)
-        if room < 0:
+        free -= len(name.encode("utf-8", "backslashreplace")) + len(value)
+        if free < 0:
             break
         kept.append((legible(name), value))
     return tuple(kept)
 
 
 def _trace(headers: Headers) -> Headers:
-    """The trace context alone: a stranger's other headers do not travel on."""
+    """The trace context alone: other headers of the original record are dropped."""
     return tuple((name, value) for name, value in headers if name == "traceparent" and len(value) <= 64)

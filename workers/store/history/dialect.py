@@ -1,7 +1,7 @@
-"""What differs between databases, seen from outside: which one a URL names, the upserts, and errors as ours.
+"""What differs between databases: which one a URL names, the upserts, snapshots, and the translation of errors.
 
-Called by ``store``, ``writing``, ``schema`` and ``rebuilding``. How a database is connected to, and how one store there
-takes the place of another, stands in ``sqlite_home`` and ``postgresql_home``; a third would be a third module.
+Called by the other modules of this package. How a database is connected to, and how one store replaces another, stands
+in ``sqlite_home`` and ``postgresql_home``; a third database would be a third module.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,7 @@ _INSERT: Final[dict[str, Callable[[Table], Any]]] = {"sqlite": sqlite.insert, "p
 
 
 def home_of(url: str, *, busy_s: float = BUSY_S) -> Home:
-    """Where a store's URL says it lives: ``sqlite:////absolute/path`` or ``postgresql+psycopg://…``.
+    """The home that a store's URL names: ``sqlite:////absolute/path`` or ``postgresql+psycopg://…``.
 
     Raises:
         ConfigError: not such a URL, or its driver is not installed.
@@ -46,7 +46,7 @@ def home_of(url: str, *, busy_s: float = BUSY_S) -> Home:
 
 @contextmanager
 def snapshot(engine: Engine) -> Iterator[Connection]:
-    """A connection whose every answer is of one moment."""
+    """A connection on which all answers are of the same moment."""
     with engine.connect() as plain:
         chosen = plain.execution_options(**SNAPSHOT[plain.dialect.name])
         with chosen.begin():
@@ -76,10 +76,10 @@ def insert_or_replace(
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """SQLAlchemy's errors as ours.
+    """SQLAlchemy's errors as those of ``domain.errors``.
 
     Raises:
-        TransientFailure: the database is away or busy.
+        TransientFailure: the database is unreachable or busy.
         PermanentFailure: ``history_io``: it refuses, or its file is damaged.
     """
     try:

@@ -1,7 +1,7 @@
 """Where a history store lives, as all databases have it in common: what ``sqlite_home`` and ``postgresql_home`` offer.
 
-Called by ``store``, ``schema`` and ``rebuilding``. A home knows how its store is connected to, how a new one is made
-beside it, and how the new one takes its place in one step that a kill cannot halve.
+Called by ``store``, ``schema`` and ``rebuild``. A home knows how its store is connected to, how a new one is made
+beside it, and how the new one replaces it in one step that a kill cannot halve.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ SNAPSHOT: Final[Mapping[str, Mapping[str, Any]]] = {
 
 
 class Home(Protocol):
-    """One place, one live store, at most one store in the making."""
+    """One database: one live store, at most one store in the making."""
 
     @property
     def name(self) -> str:
@@ -46,10 +46,10 @@ class Home(Protocol):
     def beside(self) -> "Home":
         """The home of the store in the making: nothing is there yet. Only after ``claim``."""
 
-    def replace(self, connection: Connection, *, keep: bool, passing: Callable[[str], None]) -> str:
-        """Let the store in the making, which nobody has open any more, take the live one's place. ``connection`` is in
+    def replace(self, connection: Connection, *, keep: bool, reach: Callable[[str], None]) -> str:
+        """Let the store in the making, which no process has open any more, replace the live one. ``connection`` is in
         a ``WRITE`` transaction of the live store; the change is made when that transaction ends, if not before. Where
-        the old store was kept, if ``keep``; else empty. ``passing`` is told the failpoints on the way."""
+        the old store was kept, if ``keep``; else empty. ``reach`` is called with the failpoints on the way."""
 
     def release(self) -> None:
         """Remove what is not live any more; let the next rebuild in. Idempotent."""

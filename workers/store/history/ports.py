@@ -2,7 +2,7 @@
 
 Rows and offsets share one transaction, and moving an offset names where it was expected to be: a second projector
 fails there instead of folding twice. Everything written is idempotent, so the log may be read again at any time. A
-rebuild folds the log into a new store beside the live one and takes its place in one step.
+rebuild folds the log into a new store beside the live one and replaces it in one step.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -56,12 +56,12 @@ class HistoryTx(Protocol):
         """Idempotent by (chain, number, content). ``signed`` is the envelope that ``payload`` came in."""
 
     def senders(self, names: Iterable[str]) -> Mapping[str, Ranges]:
-        """Which record numbers were seen of each sender; a sender never seen is missing."""
+        """The record numbers received of each sender; a sender without any is missing."""
 
-    def put_sender(self, name: str, seen: Ranges) -> None:
-        """Replace what was seen of a sender."""
+    def put_sender(self, name: str, received: Ranges) -> None:
+        """Replace the record numbers of a sender."""
 
-    def record_digests(self, places: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], frozenset[str]]:
+    def record_digests(self, numbers: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], frozenset[str]]:
         """The digests of the steps that carry these record numbers, by (sender, number): more than one is a clone."""
 
     def put_unverified(self, position: LogPosition, offset: int, *, value: bytes, reason: str, at_ns: int) -> None:
@@ -75,14 +75,15 @@ class HistoryTx(Protocol):
 
     def forget(self, cutoffs: Cutoffs, *, limit: int) -> Forgotten:
         """Move retention on (it never goes back) and forget at most ``limit`` rows of each kind that are older and
-        that nobody needs any more, as ``domain.history.retention`` says. Call again until nothing went."""
+        that nothing refers to any more, as ``domain.history.retention`` defines. Call again until nothing goes."""
 
 
 class HistoryStore(Protocol):
     """The queryable store. Readers may run in other processes than the one writer."""
 
     def begin(self) -> AbstractContextManager[HistoryTx]:
-        """Commits on leaving, rolls back on an exception. Raises ``TransientFailure`` when the database is away."""
+        """Commits on leaving, rolls back on an exception. Raises ``TransientFailure`` when the database is
+        unreachable."""
 
     def next_offset(self, position: LogPosition) -> int | None:
         """Where to read on."""
@@ -106,7 +107,7 @@ class HistoryStore(Protocol):
         """Newest first."""
 
     def nodes(self) -> Sequence[StoredNode]:
-        """Every node ever heard, by node id."""
+        """Every node that ever reported, by node id."""
 
     def audit(self, *, execution_id: str = "", chain_id: str = "", limit: int = 200) -> Sequence[StoredAudit]:
         """Audit records, newest first."""
@@ -123,7 +124,7 @@ class HistoryStore(Protocol):
 
 
 class LiveHistory(Protocol):
-    """The live store, of one moment, beside the one that is to take its place."""
+    """The live store, of one moment, beside the one that is to replace it."""
 
     @property
     def positions(self) -> Mapping[LogPosition, int]:
@@ -136,15 +137,15 @@ class LiveHistory(Protocol):
     def digest(self) -> str:
         """As ``HistoryStore.digest``."""
 
-    def carry(self, reach: Reach) -> Carried:
+    def copy_missing(self, reach: Reach) -> Carried:
         """Copy into the new store what only this one has, as far as it is older than the log reaches. Idempotent."""
 
-    def settle(self, reach: Reach) -> None:
-        """Let the new store go on where this one stands: offsets, what was seen of each sender, how far retention has
-        come, and what was put aside that no log has any more. Idempotent."""
+    def copy_state(self, reach: Reach) -> None:
+        """Let the new store continue where this one stands: offsets, the record numbers of each sender, how far
+        retention has come, and unverified records that no log has any more. Idempotent."""
 
     def replace(self, *, keep: bool) -> str:
-        """Let the new store take this one's place, in one step; only inside ``Rebuilding.held``, at its end. Where the
+        """Let the new store replace this one in one step; only inside ``Rebuilding.held``, at its end. Where the
         old one was kept, if ``keep``."""
 
 
@@ -164,7 +165,7 @@ class Rebuilding(Protocol):
         """The live store as it is now, whatever its projector goes on to write."""
 
     def held(self) -> AbstractContextManager[LiveHistory]:
-        """The live store while nobody can write to it. Raises ``TransientFailure`` when another writer keeps it."""
+        """The live store while no process can write to it. Raises ``TransientFailure`` when another writer holds it."""
 
     def close(self) -> None:
         """Remove what is not live. Idempotent."""

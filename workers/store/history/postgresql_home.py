@@ -1,7 +1,7 @@
-"""A history store in a schema of a PostgreSQL database: ``douse``, or what ``schema=`` in the URL says.
+"""A history store in a schema of a PostgreSQL database: ``douse``, or the one that ``schema=`` in the URL names.
 
 Called by ``dialect.home_of``. Every connection finds its tables by the schema's name, so that one ``ALTER SCHEMA``
-commits another store into its place, for readers that are connected already too. Every write transaction first takes a
+commits another store in its stead, for readers that are connected already too. Every write transaction first takes a
 lock that is named after the schema, and finds its tables only then.
 """
 
@@ -20,7 +20,7 @@ _NAME: Final = re.compile(r"[a-z_][a-z0-9_]*")
 """Nothing in it that SQL would have to quote."""
 
 _LONGEST: Final = 40
-"""Leaves room for what a rebuild appends, under PostgreSQL's 63 bytes."""
+"""Short enough for what a rebuild appends, within PostgreSQL's 63 bytes."""
 
 _CONNECT_S: Final = 5
 
@@ -38,7 +38,7 @@ class PostgresqlHome:
         self._busy_ms = round(busy_s * 1000)
         self._claimed: Connection | None = None
         self._driver_url = url.difference_update_query(["schema"])
-        create_engine(self._driver_url).dispose()  # says here and now that there is no driver
+        create_engine(self._driver_url).dispose()  # reports a missing driver here and now
 
     @property
     def name(self) -> str:
@@ -46,7 +46,6 @@ class PostgresqlHome:
         return self._url.render_as_string()
 
     def engine(self) -> Engine:
-        """As ``Home.engine``."""
         given = self._driver_url.query.get("options", "")
         options = f"{given} -csearch_path={self._schema}".strip()
         engine = create_engine(
@@ -70,7 +69,6 @@ class PostgresqlHome:
             connection.execute(text(f"CREATE SCHEMA {self._schema}"))
 
     def claim(self) -> None:
-        """As ``Home.claim``."""
         # The lock lives and dies with this one connection.
         engine = create_engine(
             self._driver_url,
@@ -87,22 +85,20 @@ class PostgresqlHome:
         self._sweep(connection)
 
     def beside(self) -> "PostgresqlHome":
-        """As ``Home.beside``."""
         return PostgresqlHome(self._url.update_query_dict({"schema": self._new}), self._busy_ms / 1000, 63)
 
-    def replace(self, connection: Connection, *, keep: bool, passing: Callable[[str], None]) -> str:
-        """As ``Home.replace``: done when the transaction of ``connection`` commits."""
+    def replace(self, connection: Connection, *, keep: bool, reach: Callable[[str], None]) -> str:
+        """Done when the transaction of ``connection`` commits."""
         old = self._kept if keep else self._old
         connection.execute(text(f"DROP SCHEMA IF EXISTS {old} CASCADE"))
         for grant in self._grants(connection):
             connection.execute(text(grant))
         connection.execute(text(f"ALTER SCHEMA {self._schema} RENAME TO {old}"))
-        passing(HALF_WAY)
+        reach(HALF_WAY)
         connection.execute(text(f"ALTER SCHEMA {self._new} RENAME TO {self._schema}"))
         return old if keep else ""
 
     def release(self) -> None:
-        """As ``Home.release``."""
         if self._claimed is not None:
             self._sweep(self._claimed)
             self._claimed.close()
@@ -126,7 +122,7 @@ class PostgresqlHome:
                 connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
 
     def _grants(self, connection: Connection) -> Iterator[str]:
-        """What others may do with the live store, said of the new one: its readers need not be its owner."""
+        """The privileges of others on the live store, as grants on the new one: its readers need not be its owner."""
         found = connection.execute(
             text(
                 "SELECT format('GRANT %s ON SCHEMA %I TO %I', a.privilege_type, CAST(:new AS text), r.rolname)"

@@ -1,4 +1,4 @@
-"""The questions that people ask of history, as SQL: what to select, never how to connect.
+"""The queries of the history store, as SQL: what to select, never how to connect.
 
 Called by ``store``. Every page is cut by key (time, id), never by counting rows, so that a page deep in the past costs
 what the first one does.
@@ -139,7 +139,7 @@ def chosen_audit(execution_id: str, chain_id: str, limit: int) -> Select[bytes, 
 
 
 def newest_heartbeats() -> Select[bytes, bool, int, str]:
-    """(state, verified, folded at, digest) of every node's incarnation that was heard last, by node id."""
+    """(state, verified, folded at, digest) of the incarnation of every node that reported last, by node id."""
     columns, other = tables.nodes.c, tables.nodes.alias("other")
     later = exists().where(
         other.c.node_id == columns.node_id,

@@ -1,4 +1,4 @@
-"""A store in the making beside the live one, and the step in which it takes that one's place.
+"""A store in the making beside the live one, and the step in which it replaces that one.
 
 Made by wiring for ``douse history rebuild``; implements ``Rebuilding``. Never writes to the live store.
 """
@@ -14,10 +14,10 @@ from workers.domain.history.sequence import Ranges
 from workers.domain.ids import LogId
 from workers.domain.log.record import LogPosition
 from workers.store.history import tables
-from workers.store.history.carry_over import Carrying
 from workers.store.history.dialect import home_of, insert_new, snapshot, translated
 from workers.store.history.digest import digest_of
 from workers.store.history.home import BUSY_S, WRITE, Home
+from workers.store.history.missing_rows import MissingRows
 from workers.store.history.retention import cutoffs_of, set_cutoffs
 from workers.store.history.store import SqlHistoryStore, opened
 from workers.system.ports import Failpoints
@@ -29,7 +29,7 @@ def open_rebuilding(url: str, codec: Codec, failpoints: Failpoints, *, busy_s: f
 
     Raises:
         ConfigError: the URL cannot be used, or another rebuild is at work there.
-        TransientFailure: the database is away or busy.
+        TransientFailure: the database is unreachable or busy.
     """
     home = home_of(url, busy_s=busy_s)
     live = opened(home, codec)
@@ -57,20 +57,17 @@ class SqlRebuilding:
 
     @contextmanager
     def frozen(self) -> Iterator["SqlLiveHistory"]:
-        """As the port says."""
         with translated(), snapshot(self.live.engine) as connection:
             yield self._of(connection)
 
     @contextmanager
     def held(self) -> Iterator["SqlLiveHistory"]:
-        """As the port says."""
         with translated(), self.live.engine.connect() as plain:
             connection = plain.execution_options(**{WRITE: True})
             with connection.begin():
                 yield self._of(connection)
 
     def close(self) -> None:
-        """As the port says."""
         self.fresh.close()
         self.live.close()
         with translated():
@@ -93,20 +90,17 @@ class SqlLiveHistory:
         self._codec = codec
         self._failpoints = failpoints
         self.positions: Mapping[LogPosition, int] = {
-            _place(row): row["next_offset"] for row in connection.execute(select(tables.offsets)).mappings()
+            _position(row): row["next_offset"] for row in connection.execute(select(tables.offsets)).mappings()
         }
         self.forgotten: Cutoffs = cutoffs_of(connection)
 
     def digest(self) -> str:
-        """As the port says."""
         return digest_of(self._connection)
 
-    def carry(self, reach: Reach) -> Carried:
-        """As the port says."""
-        return Carrying(self._connection, self._fresh, self._codec).carry(reach)
+    def copy_missing(self, reach: Reach) -> Carried:
+        return MissingRows(self._connection, self._fresh, self._codec).copy(reach)
 
-    def settle(self, reach: Reach) -> None:
-        """As the port says."""
+    def copy_state(self, reach: Reach) -> None:
         old = self._connection
         with self._fresh.writing() as new:
             new.execute(delete(tables.offsets))
@@ -119,31 +113,30 @@ class SqlLiveHistory:
             set_cutoffs(new, cutoffs_of(new).with_later(self.forgotten))
 
     def replace(self, *, keep: bool) -> str:
-        """As the port says."""
         self._fresh.close()
-        return self._home.replace(self._connection, keep=keep, passing=self._failpoints.reach)
+        return self._home.replace(self._connection, keep=keep, reach=self._failpoints.reach)
 
     def _senders(self, new: Connection) -> None:
-        """Together: the log no longer has all that was seen."""
-        ours = {row.name: Ranges.parse(row.seen) for row in new.execute(select(tables.senders))}
-        theirs = {row.name: Ranges.parse(row.seen) for row in self._connection.execute(select(tables.senders))}
+        """The union of both: the log no longer has all records."""
+        folded = {row.name: Ranges.parse(row.seen) for row in new.execute(select(tables.senders))}
+        live = {row.name: Ranges.parse(row.seen) for row in self._connection.execute(select(tables.senders))}
         new.execute(delete(tables.senders))
         rows = [
-            {"name": name, "seen": ours.get(name, Ranges()).merged(theirs.get(name, Ranges())).text()}
-            for name in sorted({*ours, *theirs})
+            {"name": name, "seen": folded.get(name, Ranges()).merged(live.get(name, Ranges())).text()}
+            for name in sorted({*folded, *live})
         ]
         if rows:
             new.execute(insert(tables.senders), rows)
 
     def _put_aside(self, new: Connection, reach: Reach) -> None:
-        """What lies before the beginning of what is left of its log, or in a log that is no more."""
+        """What lies before the first record that is left of its log, or in a log that no longer exists."""
         for rows in self._connection.execute(select(tables.unverified)).mappings().partitions(100):
-            gone = [dict(row) for row in rows if row["at_offset"] < reach.starts.get(_place(row), FOREVER_NS)]
+            gone = [dict(row) for row in rows if row["at_offset"] < reach.starts.get(_position(row), FOREVER_NS)]
             if gone:
                 new.execute(insert_new(new, tables.unverified), gone)
 
 
-def _place(row: RowMapping) -> LogPosition:
+def _position(row: RowMapping) -> LogPosition:
     return LogPosition(LogId(row["log_id"]), row["topic"], row["partition"])
 
 

@@ -1,7 +1,6 @@
 """Retention in SQL: which rows may go, and their going, a bounded number at a time.
 
-Called by ``writing`` inside a transaction. The rules are those of ``domain.history.retention``; the behaviour suite
-holds the two equal. Whatever is still open keeps itself, its undo, its audit, its event and its node."""
+Called by ``transaction``. Whatever is still open keeps itself, its undo, its audit, its event and its node."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -38,7 +37,7 @@ def cutoffs_of(connection: Connection) -> Cutoffs:
 
 
 def set_cutoffs(connection: Connection, cutoffs: Cutoffs) -> None:
-    """Say how far it has come."""
+    """Record how far retention has come."""
     kinds = ("events", "executions", "audit", "nodes")
     values = [{"kind": kind, "before_ns": getattr(cutoffs, kind)} for kind in kinds]
     connection.execute(insert_or_replace(connection, tables.forgotten), values)

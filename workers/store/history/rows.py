@@ -1,6 +1,6 @@
-"""Our values as rows of the tables, and rows as our values. Pure but for the codec it is handed.
+"""Domain values as rows of the tables, and rows as domain values. Pure but for the codec it is given.
 
-Called by ``writing`` and ``reading``.
+Called by ``store``, ``transaction`` and ``queries``.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ def indexed(text: str) -> str:
     return clean[: INDEXED - 65] + "#" + hashlib.sha256(clean.encode()).hexdigest()
 
 
-def place_row(position: LogPosition) -> Values:
+def position_row(position: LogPosition) -> Values:
     """The columns of a log position."""
     return {"log_id": position.log_id, "topic": position.topic, "partition": position.partition}
 
@@ -114,7 +114,7 @@ def audit_row(record: AuditRecord, payload: bytes, signed: bytes, *, verified: b
 def unverified_row(position: LogPosition, offset: int, value: bytes, *, reason: str, at_ns: int) -> Values:
     """A record that does not verify."""
     return {
-        **place_row(position),
+        **position_row(position),
         "at_offset": offset,
         "reason": reason,
         "at_ns": at_ns,

@@ -1,4 +1,4 @@
-"""Brings a store's schema to this version, or says that it belongs to a newer one.
+"""Brings a store's schema to this version, or reports that it belongs to a newer one.
 
 Called by ``store`` at opening. Alembic is imported here and in ``migrations`` only, and only when there is work to do.
 """
@@ -23,7 +23,7 @@ def migrate(home: Home, engine: Engine) -> None:
 
     Raises:
         ConfigError: a newer Douse wrote this store.
-        TransientFailure: the database is away or busy.
+        TransientFailure: the database is unreachable or busy.
     """
     with translated():
         with engine.connect() as connection:

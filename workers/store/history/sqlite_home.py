@@ -44,19 +44,18 @@ class SqliteHome:
         return str(self._path)
 
     def engine(self) -> Engine:
-        """As ``Home.engine``."""
         engine = create_engine(self._url, connect_args={"timeout": self._busy_s, "uri": True})
 
         @event.listens_for(engine, "do_connect")
         def _find(_dialect: Any, record: Any, arguments: list[Any], _named: Any) -> None:
-            # By its own name and never made anew: the file that the link named a moment ago may be gone by now.
+            # By its own name and never created: the file that the link named a moment ago may be gone by now.
             live = os.path.realpath(self._path)
             record.info[_FILE] = _identity(live)
             arguments[0] = f"file:{quote(live)}?mode=rw"
 
         @event.listens_for(engine, "connect")
         def _prepare(connection: Any, _record: Any) -> None:
-            # The driver's own transactions begin late and never IMMEDIATE; ours begin in _begin.
+            # The driver's own transactions begin late and never IMMEDIATE: _begin begins them instead.
             connection.isolation_level = None
             for pragma in _PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}")
@@ -71,10 +70,10 @@ class SqliteHome:
             # A deferred transaction that turns into a writer fails at once when another wrote in between.
             writes = connection.get_execution_options().get(WRITE, False)
             connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-            # Whoever replaces a store holds its write lock meanwhile, so this look never comes too early.
+            # A rebuild that replaces a store holds its write lock meanwhile, so this check never comes too early.
             if writes and connection.info[_FILE] != _identity(self._path):
                 connection.exec_driver_sql("ROLLBACK")
-                raise TransientFailure("a rebuilt history store took this one's place", code="store_replaced")
+                raise TransientFailure("a rebuilt history store has replaced this one", code="store_replaced")
 
         return engine
 
@@ -82,31 +81,28 @@ class SqliteHome:
         """Nothing: the file is there."""
 
     def claim(self) -> None:
-        """As ``Home.claim``."""
         self._claimed = LockFile(self._path.with_name(f"{self._path.name}.rebuild.lock"))
         self._sweep()
 
     def beside(self) -> "SqliteHome":
-        """As ``Home.beside``."""
         live = Path(os.path.realpath(self._path))
         number = max((number for number, _ in self._numbered()), default=0) + 1
         new = live.with_name(f"{self._path.name}.rebuilt-{number}")
         return SqliteHome(self._url.set(database=str(new)), self._busy_s)
 
-    def replace(self, connection: Connection, *, keep: bool, passing: Callable[[str], None]) -> str:
-        """As ``Home.replace``: done when it returns."""
+    def replace(self, connection: Connection, *, keep: bool, reach: Callable[[str], None]) -> str:
+        """Done when it returns."""
         _number, new = max(self._numbered())
         kept = self._keep() if keep else ""
         link = self._path.with_name(f"{self._path.name}.link")
         link.unlink(missing_ok=True)
         link.symlink_to(os.path.relpath(new, self._path.parent))
-        passing(HALF_WAY)
+        reach(HALF_WAY)
         link.rename(self._path)
         _sync(self._path.parent)
         return kept
 
     def release(self) -> None:
-        """As ``Home.release``."""
         if self._claimed is not None:
             self._sweep()
             self._claimed.release()
@@ -133,7 +129,7 @@ class SqliteHome:
                 yield int(found[1]), path
 
     def _sweep(self) -> None:
-        """Remove what is not live. Those who still have it open keep it until they close it."""
+        """Remove what is not live. A process that still has it open keeps it until it closes it."""
         live = Path(os.path.realpath(self._path))
         dead = [path for _, path in self._numbered() if path != live]
         for path in dead:
@@ -144,7 +140,7 @@ class SqliteHome:
 
 
 def _identity(path: str | Path) -> tuple[int, int]:
-    """Which file it is; no name can be trusted to say that."""
+    """Which file it is; a name does not prove that."""
     try:
         found = os.stat(path)  # noqa: PTH116 - asked at every transaction
     except OSError:

@@ -1,7 +1,7 @@
-"""The history store: opens it, hands out the projector's transactions, answers the gateway's questions.
+"""The history store: opens it, begins the projector's transactions, answers the gateway's queries.
 
-VerifiedRecord by bootstrap. Any number of processes may read while the one projector writes. Every answer is folded
-from the steps at the moment it is asked, so that there is one truth and nothing to keep in step with it."""
+Opened by wiring. Any number of processes may read while the one projector writes. Every answer is folded
+from the steps when it is asked for, so that there is one truth and nothing to keep in step with it."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -39,7 +39,7 @@ def open_history(url: str, codec: Codec, *, busy_s: float = BUSY_S) -> "SqlHisto
 
     Raises:
         ConfigError: the URL cannot be used, or a newer Douse wrote the store.
-        TransientFailure: the database is away or busy.
+        TransientFailure: the database is unreachable or busy.
     """
     return opened(home_of(url, busy_s=busy_s), codec)
 
@@ -61,12 +61,11 @@ class SqlHistoryStore:
     def __init__(self, engine: Engine, codec: Codec) -> None:
         """Use ``open_history``."""
         self.engine = engine
-        """For this room alone."""
+        """For this package alone."""
         self._codec = codec
 
     @contextmanager
     def begin(self) -> Iterator[SqlHistoryTx]:
-        """As the port says."""
         with self.writing() as connection:
             tx = SqlHistoryTx(connection, self._codec)
             yield tx
@@ -74,7 +73,7 @@ class SqlHistoryStore:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A write transaction, for this room alone."""
+        """A write transaction, for this package alone."""
         with translated(), self.engine.connect() as plain:
             connection = plain.execution_options(**{WRITE: True})
             with connection.begin():
@@ -86,21 +85,18 @@ class SqlHistoryStore:
             yield connection
 
     def next_offset(self, position: LogPosition) -> int | None:
-        """Where to read on."""
         columns = tables.offsets.c
-        place = rows.place_row(position)
-        chosen = select(columns.next_offset).where(*(columns[name] == value for name, value in place.items()))
+        key = rows.position_row(position)
+        chosen = select(columns.next_offset).where(*(columns[name] == value for name, value in key.items()))
         with self._reading() as connection:
             return connection.execute(chosen).scalar_one_or_none()
 
     def execution(self, execution_id: ExecutionId) -> Execution | None:
-        """One, with its steps."""
         with self._reading() as connection:
             found = self._folded(connection, [execution_id], whole=True)
         return found[0] if found else None
 
     def executions(self, query: ExecutionQuery) -> Page[Execution]:
-        """A page."""
         with self._reading() as connection:
             found = connection.execute(queries.chosen_executions(connection, query)).all()
             page = found[: query.limit]
@@ -108,25 +104,21 @@ class SqlHistoryStore:
             return Page(tuple(self._folded(connection, [row.execution_id for row in page], whole=False)), more)
 
     def undone_by(self, execution_id: ExecutionId) -> Execution | None:
-        """The completed undo."""
         with self._reading() as connection:
             found = connection.execute(queries.completed_undo(execution_id)).scalar_one_or_none()
             return self._folded(connection, [found], whole=True)[0] if found is not None else None
 
     def contained(self) -> Sequence[Execution]:
-        """What holds right now."""
         with self._reading() as connection:
             holding = connection.execute(queries.holding()).scalars().all()
             return self._folded(connection, holding, whole=False)
 
     def event(self, event_id: EventId) -> StoredEvent | None:
-        """One event."""
         with self._reading() as connection:
             value = connection.execute(queries.chosen_event(event_id)).scalar_one_or_none()
             return self._events(connection, [value])[0] if value is not None else None
 
     def events(self, query: EventQuery) -> Page[StoredEvent]:
-        """A page."""
         with self._reading() as connection:
             found = connection.execute(queries.chosen_events(connection, query)).all()
             page = found[: query.limit]
@@ -134,7 +126,6 @@ class SqlHistoryStore:
             return Page(tuple(self._events(connection, [row.value for row in page])), more)
 
     def nodes(self) -> Sequence[StoredNode]:
-        """Every node."""
         with self._reading() as connection:
             found = connection.execute(queries.newest_heartbeats()).all()
         return [
@@ -154,7 +145,6 @@ class SqlHistoryStore:
         return answers
 
     def health(self) -> StoreHealth:
-        """How far it has come."""
         with self._reading() as connection:
             # A topic that was read under two log ids shows the newest log's offset: it is last.
             offsets = connection.execute(select(tables.offsets).order_by(tables.offsets.c.born)).all()
@@ -163,12 +153,10 @@ class SqlHistoryStore:
         return StoreHealth(next_offsets, *counted)
 
     def digest(self) -> str:
-        """As the port says."""
         with translated(), snapshot(self.engine) as connection:
             return digest_of(connection)
 
     def close(self) -> None:
-        """Idempotent."""
         self.engine.dispose()
 
     def _folded(self, connection: Connection, ids: Sequence[str], *, whole: bool) -> list[Execution]:

@@ -53,20 +53,20 @@ class SqlHistoryTx:
         self._put: dict[ExecutionId, dict[StepKey, FoldedStep]] = defaultdict(dict)
 
     def advance(self, position: LogPosition, *, expected: int | None, next_offset: int) -> None:
-        """As the port says: the fence against a second owner."""
-        place = rows.place_row(position)
+        """The fence against a second owner."""
+        key = rows.position_row(position)
         if expected is None:
             born = select(func.coalesce(func.max(tables.offsets.c.born), 0) + 1).scalar_subquery()
             done = self._connection.execute(
                 insert_new(self._connection, tables.offsets)
-                .values(**place, next_offset=next_offset, born=born)
+                .values(**key, next_offset=next_offset, born=born)
                 .execution_options(preserve_rowcount=True)
             )
         else:
             columns = tables.offsets.c
             done = self._connection.execute(
                 update(tables.offsets)
-                .where(*(columns[name] == value for name, value in place.items()), columns.next_offset == expected)
+                .where(*(columns[name] == value for name, value in key.items()), columns.next_offset == expected)
                 .values(next_offset=next_offset)
             )
         if done.rowcount != 1:
@@ -91,17 +91,15 @@ class SqlHistoryTx:
         return {execution_id: list(steps.values()) for execution_id, steps in found.items()}
 
     def put_steps(self, steps: Iterable[FoldedStep]) -> None:
-        """Idempotent."""
         for step in steps:
             self._put[step.result.execution_id].setdefault(step.key, step)
             self._waiting[tables.steps].append(rows.step_row(step))
 
     def put_execution(self, execution: Execution) -> None:
-        """The row that the execution is searched by; what it says comes from its steps."""
+        """Only the row that the execution is searched by: everything else is read from its steps."""
         self._waiting[tables.executions].append(rows.search_values(search_row(execution)))
 
     def put_event(self, event: RuntimeEvent, *, payload: bytes) -> None:
-        """Idempotent."""
         self._waiting[tables.events].append(rows.event_row(event, payload))
 
     def put_node(self, state: NodeState, *, payload: bytes, verified: bool, folded_at_ns: int) -> None:
@@ -113,11 +111,9 @@ class SqlHistoryTx:
         )
 
     def put_audit(self, record: AuditRecord, *, payload: bytes, signed: bytes, verified: bool) -> None:
-        """Idempotent."""
         self._waiting[tables.audit].append(rows.audit_row(record, payload, signed, verified=verified))
 
     def senders(self, names: Iterable[str]) -> Mapping[str, Ranges]:
-        """What was seen of each sender."""
         self.flush()
         wanted = {rows.indexed(name): name for name in names}
         found = {}
@@ -126,39 +122,35 @@ class SqlHistoryTx:
             found.update({wanted[row.name]: Ranges.parse(row.seen) for row in self._connection.execute(chosen)})
         return found
 
-    def put_sender(self, name: str, seen: Ranges) -> None:
-        """Replaces."""
-        self._waiting[tables.senders].append({"name": rows.indexed(name), "seen": seen.text()})
+    def put_sender(self, name: str, received: Ranges) -> None:
+        self._waiting[tables.senders].append({"name": rows.indexed(name), "seen": received.text()})
 
-    def record_digests(self, places: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], frozenset[str]]:
-        """The digests under each record number."""
+    def record_digests(self, numbers: Iterable[tuple[str, int]]) -> Mapping[tuple[str, int], frozenset[str]]:
         self.flush()
         wanted: dict[str, set[int]] = defaultdict(set)
-        for sender, number in places:
+        for sender, number in numbers:
             wanted[sender].add(number)
         found: dict[tuple[str, int], set[str]] = defaultdict(set)
         columns = tables.steps.c
         # Sender by sender: SQLite reads the whole table to find a list of pairs.
-        for sender, numbers in wanted.items():
-            for chunk in _chunks(numbers):
+        for sender, wanted_numbers in wanted.items():
+            for chunk in _chunks(wanted_numbers):
                 chosen = select(columns.record_no, columns.digest).where(
                     columns.sender == rows.indexed(sender), columns.record_no.in_(chunk)
                 )
                 for record_no, digest in self._connection.execute(chosen):
                     found[sender, record_no].add(digest)
-        return {place: frozenset(digests) for place, digests in found.items()}
+        return {key: frozenset(digests) for key, digests in found.items()}
 
     def put_unverified(self, position: LogPosition, offset: int, *, value: bytes, reason: str, at_ns: int) -> None:
-        """Idempotent."""
         self._waiting[tables.unverified].append(
             rows.unverified_row(position, offset, value, reason=reason, at_ns=at_ns)
         )
 
     def put_gap(self, position: LogPosition, *, expected: int, resumed_at: int, reason: str, at_ns: int) -> None:
-        """Idempotent."""
         self._waiting[tables.gaps].append(
             {
-                **rows.place_row(position),
+                **rows.position_row(position),
                 "expected": expected,
                 "resumed_at": resumed_at,
                 "reason": rows.indexed(reason),
@@ -167,11 +159,9 @@ class SqlHistoryTx:
         )
 
     def forgotten(self) -> Cutoffs:
-        """How far retention has come."""
         return cutoffs_of(self._connection)
 
     def forget(self, cutoffs: Cutoffs, *, limit: int) -> Forgotten:
-        """As the port says."""
         self.flush()
         before = self.forgotten()
         now = before.with_later(cutoffs)

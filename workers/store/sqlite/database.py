@@ -1,8 +1,8 @@
 """One SQLite file that survives a crash at any instant: opened by one process, written by one thread at a time.
 
 Called by ``store.journal`` and ``store.ledger``. Threads write one after the other and wait for the disk together
-(``group_sync``): SQLite is told to leave its log unsynced, and nobody gets out of a transaction, or away with what he
-read, before the log is on the disk. Translates SQLite's errors; never retries, never loses a commit it reported, never
+(``group_sync``): SQLite leaves its log unsynced, and no thread leaves a transaction, or returns what it read, before
+the log is on the disk. Translates SQLite's errors; never retries, never loses a commit it reported, never
 goes on after an I/O error.
 """
 
@@ -25,7 +25,7 @@ RESERVE_BYTES: Final = 4 << 20
 """Space kept free inside the file: some 400 executions at 10 KiB each, their records still waiting for the broker."""
 
 TOP_UP_EVERY: Final = 64
-"""Commits between two looks at the reserve."""
+"""Commits between two checks of the reserve."""
 
 _TRANSLATED: Final = (sqlite3.OperationalError, sqlite3.DatabaseError)
 
@@ -64,7 +64,7 @@ class Database:
         self._broken: WorkerError | None = None
         self._commits = 0
         self._promised = 0
-        """The newest commit that somebody may rely on."""
+        """The newest commit that a caller may rely on."""
         files.prepare(path)
         self._connection = self._connect()
         self._log = files.open_log(path)
@@ -81,7 +81,7 @@ class Database:
     @contextmanager
     def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
         """Exclusive; on leaving commits, and waits for the disk; rolls back on an exception. Not ``durable`` leaves
-        the wait to the next commit: for work whose loss only repeats something harmless.
+        the wait to the next commit: if losing the work only repeats something harmless.
 
         Raises:
             LimitExceeded: ``journal_full``; nothing was changed, and later transactions may succeed.
@@ -109,8 +109,8 @@ class Database:
         """
         with self._lock, self._translating():
             yield self._connection
-            seen = 0 if self._writing else self._promised
-        self._make_durable(seen)
+            read_up_to = 0 if self._writing else self._promised
+        self._make_durable(read_up_to)
 
     def close(self) -> None:
         """Idempotent."""
@@ -145,10 +145,10 @@ class Database:
                 connection.execute("COMMIT")
         finally:
             self._writing = False
-            self._settle()
+            self._roll_back()
 
-    def _settle(self) -> None:
-        """Nothing of a transaction outlives it, however it ended."""
+    def _roll_back(self) -> None:
+        """Nothing of a transaction remains, however it ended."""
         with suppress(sqlite3.OperationalError):  # the failure that led here is on its way to the caller already
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
@@ -171,7 +171,7 @@ class Database:
         try:
             connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # before WAL: a second process is refused at once
             connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")  # syncs at checkpoints; the log is synced by us
+            connection.execute("PRAGMA synchronous=NORMAL")  # syncs at checkpoints; GroupSync syncs the log
             connection.execute("PRAGMA temp_store=MEMORY")
             connection.execute(f"PRAGMA wal_autocheckpoint={self._checkpoint_pages():d}")
             connection.execute("BEGIN IMMEDIATE")

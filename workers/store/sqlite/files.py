@@ -21,14 +21,14 @@ def prepare(path: Path) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.parent.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise _refused(path.parent, "others may write to this directory; say chmod go-w")
+            raise _refused(path.parent, "others may write to this directory; run chmod go-w")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             facts = os.fstat(descriptor)
         finally:
             os.close(descriptor)
         if not stat.S_ISREG(facts.st_mode) or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise _refused(path, "must be a regular file that only its owner may write to; say chmod 600")
+            raise _refused(path, "must be a regular file that only its owner may write to; run chmod 600")
         _sync_directory(path.parent)
     except OSError as error:
         raise _refused(path, f"cannot be used: {error.strerror}") from error

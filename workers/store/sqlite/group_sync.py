@@ -1,4 +1,4 @@
-"""One wait for the disk for everybody who waits at the same time.
+"""One sync of the disk for all threads that wait at the same time.
 
 Made by ``store.sqlite.database``, which numbers its commits. On a disk that takes 10 ms a sync, eight threads that
 sync one after the other share a hundred commits a second; here they share syncs.
@@ -22,7 +22,7 @@ class GroupSync:
 
     def reach(self, number: int) -> None:
         """Return once the commit of this number, and all before it, are durable. Blocks on the disk: for the sync
-        that is under way, which began too early to count, and for one more that everybody who waits shares.
+        that is under way, which began too early to count, and for one more that all waiting threads share.
 
         Raises:
             OSError: the disk failed, now or ever before: what it dropped then, no later sync brings back.

@@ -65,7 +65,6 @@ class StoredTx:
         self._positions[position] = max(next_offset, self._positions.get(position, 0))
 
     def publish(self, record: OutRecord) -> None:
-        """Put a record into the outbox."""
         self._connection.execute(
             "INSERT INTO outbox (topic, partition, key, value, headers) VALUES (?, ?, ?, ?, ?)",
             (record.topic, record.partition, record.key, record.value, HEADERS.text(record.headers)),
@@ -77,7 +76,6 @@ class StoredTx:
         return int(self._record_no) - 1
 
     def chain_head(self) -> ChainHead:
-        """Where the chain stands."""
         return self._head
 
     def set_chain_head(self, head: ChainHead) -> None:
@@ -108,7 +106,6 @@ class Store:
         self._database = database
 
     def outbox(self, *, after: int = 0, limit: int = 500) -> Sequence[OutboxRow]:
-        """Waiting records with ``row_id`` above ``after``, in order."""
         with self._database.reading() as connection:
             rows = connection.execute(
                 """SELECT row_id, topic, key, value, headers, partition FROM outbox
@@ -119,13 +116,12 @@ class Store:
             return [OutboxRow(r[0], OutRecord(r[1], r[2], r[3], HEADERS.read(r[4]), r[5])) for r in rows]
 
     def acknowledge(self, row_ids: Iterable[int]) -> None:
-        """Kafka has them. Idempotent. Not synced by itself: losing it sends a record once more, which is allowed."""
+        """Not synced by itself: losing it sends a record once more, which is allowed."""
         with self._database.transaction(durable=False) as connection:
             connection.executemany("DELETE FROM outbox WHERE row_id = ?", ((row_id,) for row_id in row_ids))
             self._acknowledged(connection)
 
     def next_offset(self, position: LogPosition) -> int | None:
-        """Where to read on."""
         with self._database.reading() as connection:
             row = connection.execute(
                 "SELECT next_offset FROM offsets WHERE log_id = ? AND topic = ? AND partition = ?",
@@ -134,13 +130,11 @@ class Store:
         return row[0] if row is not None else None
 
     def positions(self) -> Mapping[LogPosition, int]:
-        """Every log ever read, and its next offset."""
         with self._database.reading() as connection:
             rows = connection.execute("SELECT log_id, topic, partition, next_offset FROM offsets").fetchall()
         return {LogPosition(LogId(row[0]), row[1], row[2]): row[3] for row in rows}
 
     def close(self) -> None:
-        """Idempotent."""
         self._database.close()
 
     def _acknowledged(self, connection: sqlite3.Connection) -> None:
@@ -158,8 +152,8 @@ def checked_columns() -> Iterator[None]:
 
 
 def identity(database: Database, *, born: str, owner: str, chain: str) -> tuple[str, str]:
-    """The file's identity and owner, as they were at its birth; ``born``, ``owner`` and ``chain`` (with ``{owner}``
-    and ``{identity}`` to fill in) count only when this call is its birth."""
+    """The file's identity and owner, as they were when it was created; ``born``, ``owner`` and ``chain`` (with
+    ``{owner}`` and ``{identity}`` to fill in) count only when this call creates it."""
     with database.transaction() as connection:
         connection.execute(
             "INSERT OR IGNORE INTO producer (one, identity, owner, chain_id, chain_hash) VALUES (1, ?, ?, ?, ?)",

@@ -1,8 +1,8 @@
 """The port ``Codec``: Avro's single-object encoding, ``C3 01``, the schema's fingerprint, the body.
 
-Made by wiring, used by every room. A body is read with the schema it was written with, found by fingerprint among
+Made by wiring, used by every worker. A body is read with the schema it was written with, found by fingerprint among
 those that ship with Douse, and resolved to the current one. Whatever the bytes are, reading them ends in a record or in
-``MalformedMessage``: no length inside them is believed beyond the bytes that are there.
+``MalformedMessage``: no length inside them is trusted beyond the bytes that are there.
 """
 
 import struct

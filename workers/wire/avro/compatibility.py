@@ -1,7 +1,7 @@
 """Whether what one schema version wrote, another can read: Avro's resolution rules, checked before release.
 
 Called by ``douse schemas check`` and the tests. Judges schema files alone, pure; stricter than Avro in one point: no
-promotion between number types, since no record of ours needs one.
+promotion between number types, since no Douse record needs one.
 """
 
 from collections.abc import Iterator, Mapping

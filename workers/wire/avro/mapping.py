@@ -1,7 +1,7 @@
-"""Records of ``core`` to the dictionaries that Avro writes, and back.
+"""Records of ``domain`` to the dictionaries that Avro writes, and back.
 
-Called by the codec alone. Everything is told by the dataclasses' own field types; what differs on the wire is here, one
-hook each: the target's union, flat values, headers, and 64-bit numbers without a sign.
+Called by the codec alone. Everything follows from the dataclasses' own field types; what differs on the wire is here,
+one hook each: the target's union, flat values, headers, and 64-bit numbers without a sign.
 """
 
 from collections.abc import Callable, Mapping
@@ -55,7 +55,7 @@ _TARGETS: Final[Mapping[str, type[Target]]] = {kind.kind: kind for kind in KINDS
 _UNSIGNED: Final = 1 << 64
 
 _Named: TypeAlias = tuple[str, dict[str, Any]]
-"""How fastavro is told which branch of a union is meant."""
+"""Names for fastavro which branch of a union is meant."""
 
 
 def to_wire(record: Any) -> dict[str, Any]:

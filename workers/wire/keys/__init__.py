@@ -1,4 +1,4 @@
-"""Keys on disk: private keys, and the signed keyset that says who is trusted.
+"""Keys on disk: private keys, and the signed keyset of the trusted ones.
 
 ``files`` reads and writes with care for permissions and crashes; ``keyset_document`` is the signed form;
 ``installation`` makes and changes what lies in a key directory.

@@ -1,6 +1,6 @@
-"""Reading and writing key files: nobody else may read a private key or write a keyset, no crash leaves half of one.
+"""Reads and writes key files: no other user may read a private key or write a keyset, and no crash leaves half of one.
 
-Called by the other modules of this package and by bootstrap. Every fault is one ``ConfigError`` line that names the
+Called by the other modules of this package and by wiring. Every fault is one ``ConfigError`` line that names the
 file and what to do; no message ever quotes a file's content.
 """
 
@@ -25,11 +25,11 @@ def load_private_key(path: Path) -> PrivateKey:
     Raises:
         ConfigError: missing, unreadable, readable by others, or not such a key.
     """
-    content = _read(path, limit=MAX_KEY_BYTES, forbidden=0o077, remedy=f"say chmod 600 {path}")
+    content = _read(path, limit=MAX_KEY_BYTES, forbidden=0o077, remedy=f"run chmod 600 {path}")
     try:
         return PrivateKey.from_pem(content)
     except ValueError as error:
-        raise fault(path, f"{error}; Ed25519 in PKCS8 PEM is wanted") from None
+        raise fault(path, f"{error}; it must be Ed25519 in PKCS8 PEM") from None
 
 
 def read_keyset(path: Path) -> bytes:
@@ -38,7 +38,7 @@ def read_keyset(path: Path) -> bytes:
     Raises:
         ConfigError: missing, unreadable, too large, or writable by others.
     """
-    return _read(path, limit=MAX_KEYSET_BYTES, forbidden=0o022, remedy=f"say chmod go-w {path}")
+    return _read(path, limit=MAX_KEYSET_BYTES, forbidden=0o022, remedy=f"run chmod go-w {path}")
 
 
 def write_new(path: Path, content: bytes, *, mode: int) -> None:
@@ -59,7 +59,7 @@ def write_new(path: Path, content: bytes, *, mode: int) -> None:
 
 
 def replace(path: Path, content: bytes, *, mode: int) -> None:
-    """Put ``content`` in the place of ``path`` in one step, durable on return.
+    """Replace ``path`` by ``content`` in one step, durable on return.
 
     Raises:
         ConfigError: it cannot be written; the old file is untouched.
@@ -90,12 +90,12 @@ def fault(path: Path, reason: str) -> ConfigError:
 
 
 def _read(path: Path, *, limit: int, forbidden: int, remedy: str) -> bytes:
-    """Judged and read through one descriptor, so that nothing changes between the two. O_NONBLOCK: a FIFO planted at
+    """Checked and read through one descriptor, so that nothing changes between the two. O_NONBLOCK: a FIFO planted at
     the path must not hang the start."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise fault(path, "does not exist; say douse keys init to make keys") from None
+        raise fault(path, "does not exist; run douse keys init to make keys") from None
     except OSError as error:
         raise fault(path, f"cannot be opened: {error.strerror}") from error
     facts = os.fstat(descriptor)

@@ -1,6 +1,6 @@
-"""Making and changing a key directory: ``operator.key``, one key a worker, one a node, and ``keyset.json``.
+"""Makes and changes a key directory: ``operator.key``, one key a worker, one a node, and ``keyset.json``.
 
-Called by ``douse keys`` and ``douse up``. Every change is a new keyset version, signed, put in place in one step; a
+Called by ``douse keys`` and ``douse up``. Every change is a new keyset version, signed, written in one step; a
 crash leaves the old directory or the new one, never a mixture. The operator's key is needed for changes only: move it
 away from a machine that others can reach.
 """
@@ -96,7 +96,7 @@ def renew(directory: Path, *, now_ns: int, valid_days: int = VALID_DAYS) -> Keys
 
 
 def add_node(directory: Path, *, name: str, node_id: NodeId) -> Keyset:
-    """Make a key for a node, pin the node id to it. A key that a crash left unpinned is taken up again.
+    """Make a key for a node, pin the node id to it. A key that a crash left unpinned is used.
 
     Raises:
         ConfigError: ``<name>.key`` is pinned already, the node id is none, or as ``renew``.
@@ -114,7 +114,7 @@ def add_node(directory: Path, *, name: str, node_id: NodeId) -> Keyset:
 
 
 def revoke(directory: Path, key_id: KeyId) -> Keyset:
-    """Trust a key no more. The key stays listed, so that everyone learns of it.
+    """No longer trust a key. It stays listed, so that every worker learns of it.
 
     Raises:
         ConfigError: no such key, it is the last operator's, or as ``renew``.

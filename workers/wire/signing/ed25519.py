@@ -74,6 +74,6 @@ def verify(public: bytes, signature: bytes, data: bytes) -> bool:
     return True
 
 
-@lru_cache(maxsize=16_384)  # a projector hears a whole zone: loading a key costs a third of a verification
+@lru_cache(maxsize=16_384)  # a projector reads a whole zone: loading a key costs a third of a verification
 def _public(raw: bytes) -> Ed25519PublicKey:
     return Ed25519PublicKey.from_public_bytes(raw)

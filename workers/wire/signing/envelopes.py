@@ -1,7 +1,7 @@
-"""The ports ``RecordSigner`` and ``RecordVerifier``: records into signed envelopes, and out of them only when the
-signature holds.
+"""The ports ``RecordSigner`` and ``RecordVerifier``: records into signed envelopes, and out of them if the signature
+holds.
 
-Made by wiring with the codec and, for opening, a verified keyset. The payload's bytes are verified exactly as they
+Made by wiring with the codec and, for verifying, a verified keyset. The payload's bytes are verified exactly as they
 arrived, before a single one of them is decoded.
 """
 
@@ -54,7 +54,7 @@ class EnvelopeVerifier:
     """Verifies against one keyset."""
 
     def __init__(self, keyset: Keyset, codec: Codec, *, clock: Clock) -> None:
-        """``clock`` tells when the keyset expires: a keyset that nobody renewed vouches for nobody."""
+        """``clock`` decides whether the keyset has expired: one that was not renewed vouches for no key."""
         self._keyset = keyset
         self._codec = codec
         self._clock = clock

@@ -29,8 +29,8 @@ from workers.wire.signing import EnvelopeSigner, EnvelopeVerifier, PrivateKey
 CODEC = AvroCodec()
 KEY = PrivateKey.generate()
 TRUST = Keyset(1, 1 << 62, {KEY.key_id: PublicKey(KEY.key_id, KEY.public, KeyRole.NODE, "a" * 32)})
-OPENER = EnvelopeVerifier(TRUST, CODEC, clock=FakeClock())
-SCRIBE = ChainRecorder("node", signer=EnvelopeSigner(KEY, CODEC), codec=CODEC)
+VERIFIER = EnvelopeVerifier(TRUST, CODEC, clock=FakeClock())
+RECORDER = ChainRecorder("node", signer=EnvelopeSigner(KEY, CODEC), codec=CODEC)
 TRACE = (("traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01"),)
 POSITION = LogPosition(LogId("log"), "response.commands.default", 3)
 
@@ -41,8 +41,8 @@ def _bytes(record: OutRecord) -> bytes:
 
 
 def _audit(tx: RecordedOutbox) -> list[tuple[AuditRecord, bytes]]:
-    opened = [OPENER.verify(_bytes(record), PayloadType.AUDIT, AuditRecord) for record in tx.on(AUDIT)]
-    return [(each.record, each.payload) for each in opened]
+    verified = [VERIFIER.verify(_bytes(record), PayloadType.AUDIT, AuditRecord) for record in tx.on(AUDIT)]
+    return [(each.record, each.payload) for each in verified]
 
 
 @settings(max_examples=25)
@@ -50,10 +50,10 @@ def _audit(tx: RecordedOutbox) -> list[tuple[AuditRecord, bytes]]:
 def test_results_are_signed_and_numbered_without_a_gap(steps: list[ActionResult]) -> None:
     tx = RecordedOutbox()
     for step in steps:
-        SCRIBE.result(tx, step, trace=TRACE)
+        RECORDER.result(tx, step, trace=TRACE)
     for number, (step, out) in enumerate(zip(steps, tx.published, strict=True)):
-        opened = OPENER.verify(_bytes(out), PayloadType.RESULT, ActionResult)
-        assert opened.record == dataclasses.replace(step, record_no=number)
+        verified = VERIFIER.verify(_bytes(out), PayloadType.RESULT, ActionResult)
+        assert verified.record == dataclasses.replace(step, record_no=number)
         assert out.topic == RESULTS
         assert out.key == (step.node_id or step.execution_id).encode()
         assert out.headers == TRACE
@@ -63,12 +63,12 @@ def test_results_are_signed_and_numbered_without_a_gap(steps: list[ActionResult]
 @given(node_states)
 def test_a_heartbeat_takes_its_number_from_the_same_count(state: NodeState) -> None:
     tx = RecordedOutbox()
-    SCRIBE.result(tx, _result())
-    SCRIBE.node_state(tx, state)
+    RECORDER.result(tx, _result())
+    RECORDER.node_state(tx, state)
     out = tx.published[1]
     assert (out.topic, out.key) == (NODES, state.node_id.encode())
-    opened = OPENER.verify(_bytes(out), PayloadType.NODE_STATE, NodeState)
-    assert opened.record == dataclasses.replace(state, record_no=1)
+    verified = VERIFIER.verify(_bytes(out), PayloadType.NODE_STATE, NodeState)
+    assert verified.record == dataclasses.replace(state, record_no=1)
 
 
 @settings(max_examples=30)
@@ -76,7 +76,7 @@ def test_a_heartbeat_takes_its_number_from_the_same_count(state: NodeState) -> N
 def test_audit_records_form_one_unbroken_chain(entries: list[tuple[str, Values]]) -> None:
     tx = RecordedOutbox("node/a/1")
     for kind, detail in entries:
-        SCRIBE.audit(tx, kind, at_ns=5, detail=detail)
+        RECORDER.audit(tx, kind, at_ns=5, detail=detail)
     before = GENESIS
     for number, (record, payload) in enumerate(_audit(tx)):
         assert (record.chain_id, record.record_no, record.previous) == ("node/a/1", number, before)
@@ -86,9 +86,9 @@ def test_audit_records_form_one_unbroken_chain(entries: list[tuple[str, Values]]
     assert {record.key for record in tx.published} == {b"node/a/1"}
 
 
-def test_an_audit_record_says_who_and_about_what() -> None:
+def test_an_audit_record_names_its_worker_actor_and_subject() -> None:
     tx = RecordedOutbox()
-    SCRIBE.audit(tx, "intent", at_ns=9, execution_id=ExecutionId("e"), actor="ada", detail={"pid": 1}, trace=TRACE)
+    RECORDER.audit(tx, "intent", at_ns=9, execution_id=ExecutionId("e"), actor="ada", detail={"pid": 1}, trace=TRACE)
     ((record, _),) = _audit(tx)
     assert record == AuditRecord(
         ChainId("test/1"), 0, GENESIS, 9, "node", "intent", ExecutionId("e"), "ada", {"pid": 1}
@@ -96,10 +96,10 @@ def test_an_audit_record_says_who_and_about_what() -> None:
     assert tx.published[0].headers == TRACE
 
 
-def test_a_dead_letter_keeps_the_bytes_the_place_and_the_reason() -> None:
+def test_a_dead_letter_keeps_the_bytes_the_position_and_the_reason() -> None:
     tx = RecordedOutbox()
     record = Record(POSITION, 41, b"key", b"junk", (("traceparent", TRACE[0][1]), ("x", b"y")))
-    SCRIBE.dead_letter(tx, record, reason="bad_signature", message="no", at_ns=7)
+    RECORDER.dead_letter(tx, record, reason="bad_signature", message="no", at_ns=7)
     (out,) = tx.on(DEAD_LETTERS)
     assert (out.key, out.headers) == (b"key", TRACE)
     assert CODEC.decode(_bytes(out), DeadLetter) == DeadLetter(
@@ -123,11 +123,11 @@ def test_a_dead_letter_keeps_the_bytes_the_place_and_the_reason() -> None:
     assert audit.detail["offset"] == 41
 
 
-def test_a_tombstone_is_told_from_an_empty_value() -> None:
+def test_a_tombstone_differs_from_an_empty_value() -> None:
     letters = []
     for value in (None, b""):
         tx = RecordedOutbox()
-        SCRIBE.dead_letter(tx, Record(POSITION, 1, None, value), reason="tombstone", message="", at_ns=7)
+        RECORDER.dead_letter(tx, Record(POSITION, 1, None, value), reason="tombstone", message="", at_ns=7)
         letters.append(CODEC.decode(_bytes(tx.on(DEAD_LETTERS)[0]), DeadLetter))
     assert [(letter.key, letter.value, letter.size) for letter in letters] == [(None, None, 0), (None, b"", 0)]
 
@@ -136,7 +136,7 @@ def test_a_tombstone_is_told_from_an_empty_value() -> None:
 def test_a_large_value_is_cut_and_its_size_and_digest_are_of_the_whole(size: int) -> None:
     tx = RecordedOutbox()
     value = b"v" * size
-    SCRIBE.dead_letter(tx, Record(POSITION, 1, None, value), reason="oversize", message="", at_ns=7)
+    RECORDER.dead_letter(tx, Record(POSITION, 1, None, value), reason="oversize", message="", at_ns=7)
     letter = CODEC.decode(_bytes(tx.on(DEAD_LETTERS)[0]), DeadLetter)
     assert letter.value == value[:KEPT_BYTES]
     assert (letter.size, letter.sha256) == (size, hashlib.sha256(value).hexdigest())
@@ -152,7 +152,7 @@ def test_whatever_arrives_makes_a_dead_letter_that_kafka_takes(
     key: Any, value: Any, headers: Any, message: str
 ) -> None:
     tx = RecordedOutbox()
-    SCRIBE.dead_letter(tx, Record(POSITION, 1, key, value, headers), reason="r", message=message, at_ns=7)
+    RECORDER.dead_letter(tx, Record(POSITION, 1, key, value, headers), reason="r", message=message, at_ns=7)
     for out in tx.published:
         carried = sum(len(name) + len(content) for name, content in out.headers)
         assert len(out.key or b"") + len(_bytes(out)) + carried < 200_000
@@ -160,11 +160,11 @@ def test_whatever_arrives_makes_a_dead_letter_that_kafka_takes(
 
 
 @pytest.mark.parametrize("text", ["\udcff/tmp/\ud800", "x" * 100_000, "🜄" * 5000, "plain"], ids=len)
-def test_text_that_is_no_unicode_or_endless_is_written_legibly(text: str) -> None:
+def test_text_that_is_not_unicode_or_too_long_is_written_legibly(text: str) -> None:
     tx = RecordedOutbox()
-    SCRIBE.result(tx, _result(message=text, outputs={"exe": text, "big": 1 << 70, "yes": True}))
-    SCRIBE.audit(tx, "intent", at_ns=1, actor=text, detail={"exe": text})
-    result = OPENER.verify(_bytes(tx.published[0]), PayloadType.RESULT, ActionResult).record
+    RECORDER.result(tx, _result(message=text, outputs={"exe": text, "big": 1 << 70, "yes": True}))
+    RECORDER.audit(tx, "intent", at_ns=1, actor=text, detail={"exe": text})
+    result = VERIFIER.verify(_bytes(tx.published[0]), PayloadType.RESULT, ActionResult).record
     assert len(result.message) <= LONGEST_TEXT
     assert result.outputs == {"exe": result.message, "big": str(1 << 70), "yes": True}
     assert result.outputs["yes"] is True

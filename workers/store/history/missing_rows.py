@@ -1,6 +1,6 @@
-"""What only the old store has, into the new one: found by going through both in the order of their keys.
+"""Copies into the new store what only the old one has, found by reading both in the order of their keys.
 
-Called by ``rebuilding``. Steps are folded again, as the projector would; everything else is copied as it stands.
+Called by ``rebuild``. Steps are folded again, as the projector would; everything else is copied as it stands.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -23,12 +23,12 @@ _CHUNK: Final = 500
 """Rows of one transaction."""
 
 _BEFORE_ALL: Final = 1 << 40
-"""Taken off the arrival of a carried event: it came before everything that the log still has."""
+"""Taken off the arrival of a copied event: it came before everything that the log still has."""
 
 Key = tuple[Any, ...]
 
 
-class Carrying:
+class MissingRows:
     """Between two stores."""
 
     def __init__(self, old: Connection, fresh: SqlHistoryStore, codec: Codec) -> None:
@@ -37,8 +37,8 @@ class Carrying:
         self._fresh = fresh
         self._codec = codec
 
-    def carry(self, reach: Reach) -> Carried:
-        """As ``LiveHistory.carry``."""
+    def copy(self, reach: Reach) -> Carried:
+        """As ``LiveHistory.copy_missing``."""
         steps, audit, events, nodes = tables.steps.c, tables.audit.c, tables.events.c, tables.nodes.c
         with snapshot(self._fresh.engine) as new:
             counts = (
@@ -47,13 +47,13 @@ class Carrying:
                     new, (audit.chain_id, audit.record_no, audit.digest), lambda row: row["at_ns"] < reach.audit_ns
                 ),
                 self._plain(new, (events.event_id, events.digest), lambda row: row["occurred_at_ns"] < reach.events_ns),
-                # The log keeps the newest heartbeat alone, and not for a node that was taken off it.
+                # The log keeps the newest heartbeat alone, and none for a node that was removed from it.
                 self._plain(new, (nodes.node_id, nodes.incarnation), lambda _: True),
             )
-        return Carried(Tally(*(carried for carried, _ in counts)), Tally(*(left for _, left in counts)))
+        return Carried(Tally(*(copied for copied, _ in counts)), Tally(*(left for _, left in counts)))
 
     def _steps(self, new: Connection, key: Sequence[Column[Any]], reach: Reach) -> tuple[int, int]:
-        carried = left = 0
+        copied = left = 0
         for chunk in self._missing(new, key):
             found = [
                 FoldedStep(
@@ -62,30 +62,30 @@ class Carrying:
                 for row in self._rows(key, chunk)
             ]
             older = [step for step in found if step.result.at_ns < reach.steps_ns]
-            carried, left = carried + len(older), left + len(found) - len(older)
+            copied, left = copied + len(older), left + len(found) - len(older)
             with self._fresh.begin() as tx:
                 tx.put_steps(older)
                 for execution_id, all_steps in tx.steps({step.result.execution_id for step in older}).items():
                     tx.put_execution(fold(execution_id, all_steps))
-        return carried, left
+        return copied, left
 
     def _plain(
         self, new: Connection, key: Sequence[Column[Any]], is_older: Callable[[RowMapping], bool]
     ) -> tuple[int, int]:
-        carried = left = 0
+        copied = left = 0
         table = key[0].table
         assert isinstance(table, Table)
         for chunk in self._missing(new, key):
             found = self._rows(key, chunk)
             older = [dict(row) for row in found if is_older(row)]
-            carried, left = carried + len(older), left + len(found) - len(older)
+            copied, left = copied + len(older), left + len(found) - len(older)
             if not older:
                 continue
             if table is tables.events:
                 older = [{**row, "arrival": row["arrival"] - _BEFORE_ALL} for row in older]
             with self._fresh.writing() as writing:
                 writing.execute(insert_new(writing, table), older)
-        return carried, left
+        return copied, left
 
     def _missing(self, new: Connection, key: Sequence[Column[Any]]) -> Iterator[list[Key]]:
         """Keys that the old store has and the new one has not, in order, some at a time."""
