@@ -68,6 +68,8 @@ class World:
     effects: list[Effect] = field(default_factory=list)
     touched: int = 0
     """Calls of execute, whatever they did."""
+    probed: int = 0
+    """Calls of probe."""
     intended: Callable[[ExecutionId], bool] = lambda _: True
     """Whether the journal holds a durable intent for an execution at this very moment."""
     during: Callable[[str], None] = lambda _: None
@@ -153,6 +155,7 @@ class _Scripted(Action[ScriptedParameters, ScriptedClaim]):
         return self._ended()
 
     def probe(self, job: Job[ScriptedParameters], claim: ScriptedClaim, host: Host) -> Probe:
+        self.world.probed += 1
         if claim.number in self.world.unsure:
             return Pending(self.report(Outcome.UNKNOWN, "pending", "not settled yet"))
         return NotDone() if self._there(claim) else Done(self._ended())

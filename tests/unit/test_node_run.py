@@ -299,6 +299,16 @@ def test_a_command_that_expires_in_the_queue_never_starts(bench: NodeBench) -> N
     check_all(bench.observation())
 
 
+def test_every_failed_attempt_is_probed_once(bench: NodeBench) -> None:
+    bench.world.scripts[1] = ["transient"] * 1000
+    command = bench.command()
+    bench.send(command)
+    bench.settle()
+    assert bench.results(command.command_id)[-1].outcome is Outcome.FAILED
+    assert bench.world.touched > 1
+    assert bench.world.probed == bench.world.touched
+
+
 def test_a_command_that_expires_while_a_runtime_is_asked_never_starts(
     bench: NodeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ a failure that the adapter declared transient, and a probe that is sure that the
 
 from dataclasses import replace
 
-from workers.actions.base import Begun, Done, NotDone, Pending
+from workers.actions.base import Begun, Done, NotDone, Pending, Probe
 from workers.domain.errors import Indeterminate, TransientFailure
 from workers.domain.journal_entry import EntryState, JournalEntry
 from workers.domain.log.record import Headers
@@ -45,9 +45,9 @@ class Attempts:
 
         def attempt(number: int) -> Report:
             if number > first:
-                settled = self._settled(bound)
-                if settled is not None:
-                    return settled
+                found = self._probe(bound)
+                if isinstance(found, Done | Pending):
+                    return found.report
             if not begun and self._services.time.now_ns() > command.expires_at_ns:
                 return bound.action.report(Outcome.EXPIRED, "expired", "expired before this attempt; nothing is done")
             if number > first or not claimed:
@@ -58,21 +58,19 @@ class Attempts:
             deadline_ns = job.deadline_ns if begun else min(job.deadline_ns, command.expires_at_ns)
             return self._services.retrying.run(attempt, first=first, deadline_ns=deadline_ns)
         except TransientFailure as error:
-            settled = self._settled(bound)
-            if settled is not None:
-                return settled
-            if isinstance(bound.action.probe(bound.job, bound.claim, self._services.host), Begun):
-                raise Indeterminate(f"half done, and not to be left so: {error.message}", code="half_done") from error
-            raise
+            match self._probe(bound):
+                case Done(report=report) | Pending(report=report):
+                    return report
+                case Begun():
+                    raise Indeterminate(
+                        f"half done, and not to be left so: {error.message}", code="half_done"
+                    ) from error
+                case NotDone():
+                    raise
 
-    def _settled(self, bound: Bound) -> Report | None:
-        """What a probe says after a failed attempt; None when it is sure that nothing happened, or sure what is half
-        made, so that another attempt may be made."""
-        match bound.action.probe(bound.job, bound.claim, self._services.host):
-            case Done(report=report) | Pending(report=report):
-                return report
-            case NotDone() | Begun():
-                return None
+    def _probe(self, bound: Bound) -> Probe:
+        """After a failed attempt: another one may be made where the effect is surely not in place, or half made."""
+        return bound.action.probe(bound.job, bound.claim, self._services.host)
 
     def _claim(self, entry: JournalEntry, bound: Bound, number: int, trace: Headers) -> None:
         command = bound.job.command
