@@ -4,15 +4,23 @@
 what to do; an unknown key is a fault, because a misspelt safety switch that is silently ignored is worse than none.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
 from workers.domain.errors import ConfigError, Problem
 from workers.domain.history.retention import Retention
-from workers.domain.targets.network import MOST_ALLOWED, Lifelines, allowed
 
 
 class _Frozen(BaseModel):
@@ -136,49 +144,26 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
-class ActionSwitch(_Frozen):
-    """The node's switch for one action."""
+class ActionSettings(_Frozen):
+    """One action's section of a node's settings: its switch. An action with more to set declares a subclass beside
+    itself, with fields made by ``setting``."""
 
     trigger: Annotated[Literal["ALL", "NONE"], BeforeValidator(_upper)] = "ALL"
 
 
-class FileLimits(ActionSwitch):
-    """A switch, and the largest file it touches."""
-
-    max_file_size_mb: int = Field(default=50, ge=1, le=1_048_576)
-
-
-class Acquire(FileLimits):
-    """A switch, a limit, and what a copy must leave free."""
-
-    reserve_mb: int = Field(default=256, ge=0, le=1_073_741_824)
-    """What must stay free on the data directory's filesystem beside the copy that waits there for its upload."""
+def setting(default: Any, *, minimum: int | None = None, maximum: int | None = None, longest: int | None = None) -> Any:
+    """A field of an action's section: a number's bounds, or how many entries a list may have."""
+    return Field(default=default, ge=minimum, le=maximum, max_length=longest)
 
 
-class Quarantine(FileLimits):
-    """A switch, a limit and the vault."""
+def checked(check: Callable[[str], object]) -> AfterValidator:
+    """For ``Annotated[str, checked(check)]``: a text that ``check`` accepts; else it raises ``ValueError``."""
 
-    quarantine_path: Path = Path("/var/lib/douse/quarantine")
-    quota_mb: int = Field(default=1024, ge=1, le=1_073_741_824)
-    """Of all objects together."""
-    reserve_mb: int = Field(default=256, ge=0, le=1_073_741_824)
-    """What must stay free on the vault's filesystem beside a file that comes in."""
+    def checked_text(text: str) -> str:
+        check(text)
+        return text
 
-
-def _allowed(entry: str) -> str:
-    allowed(entry)
-    return entry
-
-
-class Isolate(ActionSwitch):
-    """A switch, and what an isolated network may reach beside what this node cannot live without."""
-
-    allow: tuple[Annotated[str, AfterValidator(_allowed)], ...] = Field(default=(), max_length=MOST_ALLOWED)
-    """``CIDR`` is everything there, both ways; ``CIDR:PORT`` connections to that port; IPv6 with a port in brackets."""
-
-    def lifelines(self) -> Lifelines:
-        """In the core's words."""
-        return tuple(each for entry in self.allow for each in allowed(entry))
+    return AfterValidator(checked_text)
 
 
 class Sockets(_Frozen):
@@ -187,8 +172,12 @@ class Sockets(_Frozen):
     socket_path: tuple[str, ...]
 
 
+Section = TypeVar("Section", bound=ActionSettings)
+
+
 class ResponseActions(_Frozen):
-    """``features.respond.response_actions``: the keys operators already know."""
+    """``features.respond.response_actions``: the keys operators already know. Beside these it has one key for each
+    action of the catalogue (``features_with``)."""
 
     enabled: bool = True
     timeout: int = Field(default=60, ge=1, le=65_535)
@@ -207,30 +196,22 @@ class ResponseActions(_Frozen):
             "/var/run/**/crio.sock",
         )
     )
-    kill_process: ActionSwitch = ActionSwitch()
-    suspend_process: ActionSwitch = ActionSwitch()
-    resume_process: ActionSwitch = ActionSwitch()
-    kill_container: ActionSwitch = ActionSwitch()
-    stop_container: ActionSwitch = ActionSwitch()
-    start_container: ActionSwitch = ActionSwitch()
-    pause_container: ActionSwitch = ActionSwitch()
-    unpause_container: ActionSwitch = ActionSwitch()
-    file_quarantine: Quarantine = Quarantine()
-    file_unquarantine: ActionSwitch = ActionSwitch()
-    file_acquire: Acquire = Acquire()
-    snapshot_process: ActionSwitch = ActionSwitch()
-    get_logs: ActionSwitch = ActionSwitch()
-    isolate_network: Isolate = Isolate()
-    release_network: ActionSwitch = ActionSwitch()
 
-    def switch(self, action: str) -> ActionSwitch:
-        """The switch of an action by name; an action without a key of its own follows ``enabled``."""
+    def of(self, action: str) -> ActionSettings:
+        """The section of an action by name; an action without one follows ``enabled``."""
         found = getattr(self, action, None)
-        return found if isinstance(found, ActionSwitch) else ActionSwitch()
+        return found if isinstance(found, ActionSettings) else ActionSettings()
+
+    def section(self, action: str, kind: type[Section]) -> Section:
+        """The section of an action that declares more than a switch."""
+        found = self.of(action)
+        if not isinstance(found, kind):
+            raise TypeError(f"these settings were read without the section of {action}")
+        return found
 
     def allows(self, action: str) -> bool:
         """Whether this node runs the action at all."""
-        return self.enabled and self.switch(action).trigger == "ALL"
+        return self.enabled and self.of(action).trigger == "ALL"
 
 
 class Respond(_Frozen):
@@ -263,7 +244,7 @@ class NodeIdentity(_Frozen):
 
 
 class NodeSettings(WorkerSettings):
-    """A node worker."""
+    """A node worker. Read with ``node_settings_with``, which adds the actions' keys."""
 
     node: NodeIdentity = NodeIdentity()
     features: Features = Features()
@@ -273,6 +254,20 @@ class NodeSettings(WorkerSettings):
     def actions(self) -> ResponseActions:
         """The response actions' part."""
         return self.features.respond.response_actions
+
+
+def features_with(sections: Mapping[str, type[ActionSettings]]) -> type[Features]:
+    """``features`` of a node that has these actions: name to section."""
+    keys: dict[str, Any] = {name: (section, section()) for name, section in sections.items()}
+    actions = create_model("ResponseActions", __base__=ResponseActions, **keys)
+    respond = create_model("Respond", __base__=Respond, response_actions=(actions, actions()))
+    return create_model("Features", __base__=Features, respond=(respond, respond()))
+
+
+def node_settings_with(sections: Mapping[str, type[ActionSettings]]) -> type[NodeSettings]:
+    """The settings of a node that has these actions: name to section."""
+    features = features_with(sections)
+    return create_model("NodeSettings", __base__=NodeSettings, features=(features, features()))
 
 
 class DispatcherSettings(WorkerSettings):

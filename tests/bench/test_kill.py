@@ -34,8 +34,9 @@ from workers.node.binding import Binder
 from workers.node.deadline_watch import DeadlineWatch
 from workers.node.gate import Gate
 from workers.node.transitions import Transitions
-from workers.settings import NodeSettings, parse
+from workers.settings import parse
 from workers.system import yaml_files
+from workers.wiring.actions import node_settings
 from workers.wiring.kit import Kit
 from workers.wiring.node import node_services
 
@@ -112,7 +113,7 @@ def test_bind_and_kill_against_pidfd_and_fsync(started: Victims, tmp_path: Path,
 def test_claim_to_confirmed_death_against_pidfd_and_one_commit(started: Victims, tmp_path: Path, board: Board) -> None:
     """The node's own way, with its journal, its signed intent and its audit record; bound before, as the node does."""
     with Fleet(DataDir(tmp_path / "data"), "127.0.0.1:9") as fleet, ExitStack() as stack:
-        settings = parse(NodeSettings, yaml_files.read_mapping(fleet.data.config("node")))
+        settings = parse(node_settings(), yaml_files.read_mapping(fleet.data.config("node")))
         fork_server = start_fork_server()
         stack.callback(fork_server.close)
         at = node_services(settings, Kit("node", settings, stack), fork_server)

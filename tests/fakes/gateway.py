@@ -26,6 +26,7 @@ from tests.fakes.signing import FakeSigner, fake_key
 from tests.fakes.stores import MemoryHistory
 from tests.fakes.telemetry import FakeTelemetry
 from workers.actions import CATALOGUE
+from workers.actions.base import AnyAction
 from workers.domain.errors import TransientFailure
 from workers.domain.event import RuntimeEvent
 from workers.domain.log import topics
@@ -60,6 +61,7 @@ class FakeGateway:
         token: str = TOKEN,
         person: Principal = ADMIN,
         stores: bool = True,
+        catalogue: Sequence[AnyAction] = CATALOGUE,
     ) -> None:
         self.clock = FakeClock()
         self.telemetry = FakeTelemetry()
@@ -74,7 +76,7 @@ class FakeGateway:
         self.trail = Trail(ChainRecorder("gateway", signer=signer, codec=FakeCodec()), self.outbox.begin, self.clock)
         self.intake = Intake(
             history=self.history,
-            catalogue={action.name: action for action in CATALOGUE},
+            catalogue={action.name: action for action in catalogue},
             append=self.append,
             split=alerts_in,
             codec=self.codec,

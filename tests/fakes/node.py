@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,12 +23,12 @@ from tests.fakes.failpoints import FakeFailpoints
 from tests.fakes.outbox import RecordedOutbox
 from tests.fakes.processes import FakeProcesses
 from tests.fakes.retrying import FakeRetrying
-from tests.fakes.scripted import World, catalogue, target
+from tests.fakes.scripted import KINDS, World, catalogue, target
 from tests.fakes.signing import FakeSigner, FakeVerifier, fake_key, fake_keyset
 from tests.fakes.stores import MemoryJournal
 from tests.fakes.telemetry import FakeTelemetry
 from tests.guarantees.observation import Observation
-from workers.actions.base import Lane
+from workers.actions.base import AnyAction, Lane
 from workers.domain.command import ActionCommand, parameters_digest
 from workers.domain.errors import LimitExceeded, MalformedMessage, PermanentFailure, TransientFailure
 from workers.domain.ids import ExecutionId, InstanceId, NodeId, uuid7
@@ -62,7 +62,7 @@ from workers.node.services import Identity, Services
 from workers.node.time_floor import TimeFloor
 from workers.node.transitions import Transitions
 from workers.node.uploads import Uploads
-from workers.settings import ResponseActions
+from workers.settings import ResponseActions, features_with
 from workers.wire.recorder import ChainRecorder
 
 NODE = NodeId("a1" * 16)
@@ -76,6 +76,12 @@ KEYSET = fake_keyset(
 )
 
 
+def response_actions(**keys: Any) -> ResponseActions:
+    """A node's settings of the scripted actions, out of what its settings file would have."""
+    sections = {name: kind.settings for name, kind in KINDS.items()}
+    return features_with(sections).model_validate({"respond": {"response_actions": keys}}).respond.response_actions
+
+
 class NodeBench:
     """A bus, a world, a journal, and a worker on them."""
 
@@ -86,13 +92,16 @@ class NodeBench:
         seed: int = 0,
         lane_signals: LaneSignals | None = None,
         waits: bool = False,
+        catalogue: Sequence[AnyAction] | None = None,
     ) -> None:
-        """`lane_signals` and `waits` are for tests that run the loop's threads."""
+        """`lane_signals` and `waits` are for tests that run the loop's threads; without `catalogue` the node has the
+        scripted actions."""
+        self._catalogue = catalogue
         self.lane_signals, self._waits = lane_signals, waits
         self.clock = FakeClock()
         self.randomness = FakeRandomness(seed)
         self.world = World(self.clock.now_ns)
-        self.settings = settings if settings is not None else ResponseActions()
+        self.settings = settings if settings is not None else response_actions()
         self.telemetry = FakeTelemetry()
         self.failpoints = FakeFailpoints()
         self.bus = FakeBus(
@@ -133,7 +142,9 @@ class NodeBench:
             failpoints=self.failpoints,
             retrying=FakeRetrying(self.clock),
             host=Host(FakeProcesses(self.clock), self.clock, self.failpoints, progress=uploads),
-            catalogue=catalogue(self.world),
+            catalogue=catalogue(self.world)
+            if self._catalogue is None
+            else {action.name: action for action in self._catalogue},
             settings=self.settings,
             health=Health(self.clock),
             uploads=uploads,

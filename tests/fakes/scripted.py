@@ -244,10 +244,15 @@ class ScriptedCopy(_Scripted):
     lane = Lane.GATHERING
 
 
+KINDS: Mapping[str, Any] = {
+    kind.name: kind for kind in (ScriptedKill, QuickKill, ScriptedStop, ScriptedStart, ScriptedCopy)
+}
+"""The classes, by the name of the action."""
+
+
 def catalogue(world: World) -> Mapping[str, AnyAction]:
     """Every scripted action by name."""
-    kinds = (ScriptedKill, QuickKill, ScriptedStop, ScriptedStart, ScriptedCopy)
-    return {kind.name: kind(world) for kind in kinds}
+    return {name: kind(world) for name, kind in KINDS.items()}
 
 
 def target(number: int) -> ProcessTarget:

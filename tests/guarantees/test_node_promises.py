@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.fakes.node import NodeBench
+from tests.fakes.node import NodeBench, response_actions
 from tests.guarantees.node import (
     ALWAYS,
     AtMostOneEffectPerTargetIncarnation,
@@ -22,7 +22,6 @@ from tests.guarantees.observation import Effect, Observation
 from workers.actions.base import Lane
 from workers.domain.ids import ExecutionId
 from workers.domain.outcome import Outcome
-from workers.settings import ActionSwitch, ResponseActions
 
 ALIEN = ExecutionId("01890000-0000-7000-8000-0000000000ee")
 
@@ -96,8 +95,7 @@ def test_containment_ends_while_every_gathering_hand_is_busy_for_ever() -> None:
 
 
 def test_the_nodes_own_settings_beat_every_signature() -> None:
-    switches = ResponseActions(enabled=False, kill_process=ActionSwitch(trigger="ALL"))
-    bench = NodeBench(settings=switches)
+    bench = NodeBench(settings=response_actions(enabled=False, scripted_kill={"trigger": "ALL"}))
     bench.world.spawn(1)
     for name in bench.services.catalogue:
         bench.send(bench.command(name))

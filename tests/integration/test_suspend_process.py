@@ -82,7 +82,7 @@ def test_a_suspended_process_stands_still_and_goes_on_where_it_stood(
     undone = _undo(order, report).run()
     assert (undone.outcome, undone.code) == (Outcome.COMPLETED, "resume_process_success_resumed")
     wait_until(lambda: int(counter.read_text("ascii") or 0) > int(stood or 0))
-    assert "go on" in _lost(order, report)
+    assert "was continued" in _lost(order, report)
 
 
 def test_all_threads_are_stopped(host: Host, started: Victims) -> None:

@@ -35,9 +35,10 @@ from workers.domain.outcome import Outcome, Report, Scalar, Values, code
 from workers.domain.request import Actor, ActorKind, Causation
 from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget, Target
 from workers.host.ports import Host
-from workers.settings import ActionSwitch, NodeSettings, ResponseActions, parse
+from workers.settings import ActionSettings, parse
 from workers.system.yaml_files import read_mapping
 from workers.wire.avro import AvroCodec
+from workers.wiring.actions import node_features, node_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS: Mapping[str, type] = {"string": str, "integer": int, "boolean": bool}
@@ -177,8 +178,11 @@ def test_every_file_is_in_the_catalogue_and_an_undo_is_in_the_file_of_its_action
 @each_action
 def test_its_name_is_its_settings_key_and_the_lower_case_of_its_api_type(action: AnyAction) -> None:
     assert re.fullmatch(r"[a-z]+(?:_[a-z]+)+", action.name)
-    assert action.name in ResponseActions.model_fields
-    assert isinstance(getattr(ResponseActions(), action.name), ActionSwitch)
+    for trigger, allowed in (("none", False), ("ALL", True)):
+        features = parse(node_features(), {"respond": {"response_actions": {action.name: {"trigger": trigger}}}})
+        assert features.respond.response_actions.allows(action.name) is allowed
+        assert type(features.respond.response_actions.of(action.name)) is action.settings
+    assert issubclass(action.settings, ActionSettings)
     assert action.api_type == action.name.upper()
     assert len(action.api_type) <= 32
 
@@ -224,7 +228,7 @@ def test_its_privileges_are_capabilities_that_the_deployment_grants(action: AnyA
     assert set(action.privileges) <= CAPABILITIES
     compose = read_mapping(ROOT / "docker-compose.yml")
     granted = set(compose["services"]["node"]["cap_add"])
-    switched_on = parse(NodeSettings, read_mapping(ROOT / "deploy/compose/node.yaml")).actions.allows(action.name)
+    switched_on = parse(node_settings(), read_mapping(ROOT / "deploy/compose/node.yaml")).actions.allows(action.name)
     assert set(action.privileges) <= granted or not switched_on, "docker-compose.yml, service node"
     for unit in (ROOT / "deploy").rglob("*node*.service"):
         bounding = re.search(r"^CapabilityBoundingSet=(.*)$", unit.read_text(encoding="utf-8"), re.MULTILINE)

@@ -12,7 +12,8 @@ import pytest
 from workers.cli import main
 from workers.system.rule_files import parse_rules, rules_document
 from workers.system.yaml_files import read_text
-from workers.wiring.rules import action_shapes, load_rules
+from workers.wiring.actions import action_shapes
+from workers.wiring.rules import load_rules
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = sorted((ROOT / "deploy" / "rules").glob("*.yaml"))

@@ -21,19 +21,19 @@ from workers.cli import app
 from workers.settings import (
     DispatcherSettings,
     GatewaySettings,
-    NodeSettings,
     ProjectorSettings,
     ResponderSettings,
     WorkerSettings,
     parse,
 )
 from workers.system.yaml_files import read_mapping
+from workers.wiring.actions import node_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = ROOT / "deploy" / "compose"
 
 ROLES: Mapping[str, type[WorkerSettings]] = {
-    "node": NodeSettings,
+    "node": node_settings(),
     "dispatcher": DispatcherSettings,
     "responder": ResponderSettings,
     "projector": ProjectorSettings,
@@ -99,7 +99,7 @@ def test_every_path_that_settings_name_is_in_a_volume(role: str, services: Mappi
 
 
 def test_both_ends_agree_on_the_command_partitions() -> None:
-    node = parse(NodeSettings, read_mapping(SETTINGS / "node.yaml")).node
+    node = parse(node_settings(), read_mapping(SETTINGS / "node.yaml")).node
     dispatcher = parse(DispatcherSettings, read_mapping(SETTINGS / "dispatcher.yaml"))
     assert dispatcher.zones == {node.zone: node.command_partitions}
 
@@ -195,7 +195,7 @@ def test_only_the_node_worker_is_privileged(services: Mapping[str, Service]) -> 
             assert "pid" not in service, name
     assert services["node"]["pid"] == "host"
     granted = set(services["node"]["cap_add"])
-    actions = parse(NodeSettings, read_mapping(ROOT / "deploy/compose/node.yaml")).actions
+    actions = parse(node_settings(), read_mapping(ROOT / "deploy/compose/node.yaml")).actions
     assert granted <= {name for action in CATALOGUE for name in action.privileges}
     assert granted >= {name for action in CATALOGUE if actions.allows(action.name) for name in action.privileges}
     assert actions.allows("isolate_network") or not granted & {"NET_ADMIN", "SYS_ADMIN"}

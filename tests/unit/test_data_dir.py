@@ -9,16 +9,16 @@ from workers.domain.errors import ConfigError
 from workers.settings import (
     DispatcherSettings,
     GatewaySettings,
-    NodeSettings,
     ProjectorSettings,
     ResponderSettings,
     WorkerSettings,
     parse,
 )
 from workers.system import yaml_files
+from workers.wiring.actions import node_settings
 
 _KINDS: dict[str, type[WorkerSettings]] = {
-    "node": NodeSettings,
+    "node": node_settings(),
     "dispatcher": DispatcherSettings,
     "responder": ResponderSettings,
     "projector": ProjectorSettings,
@@ -48,7 +48,7 @@ def test_the_next_start_keeps_what_a_person_edited_and_renews_what_a_start_decid
         edited["features"]["respond"]["response_actions"]["kill_process"] = {"trigger": "NONE"}
         yaml_files.write(data.config("node"), edited)
         data.write(_start(2))
-    settings = parse(NodeSettings, yaml_files.read_mapping(data.config("node")))
+    settings = parse(node_settings(), yaml_files.read_mapping(data.config("node")))
     assert not settings.actions.allows("kill_process")
     assert settings.kafka.bootstrap_servers == "127.0.0.1:9002"
 

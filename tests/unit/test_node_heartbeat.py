@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fakes.node import NODE, NodeBench
+from tests.fakes.node import NODE, NodeBench, response_actions
 from workers.domain.admission import MEMORY_NS
 from workers.domain.errors import LimitExceeded, PermanentFailure
 from workers.domain.node_state import Progress
-from workers.settings import ActionSwitch, ResponseActions
 
 
 def test_it_names_the_node_its_actions_and_how_far_it_has_read() -> None:
-    bench = NodeBench(settings=ResponseActions(kill_process=ActionSwitch(trigger="NONE")))
+    bench = NodeBench(settings=response_actions(scripted_copy={"trigger": "NONE"}))
     bench.world.spawn(1)
     bench.send(bench.command())
     bench.settle()
@@ -23,6 +22,7 @@ def test_it_names_the_node_its_actions_and_how_far_it_has_read() -> None:
     assert state.incarnation == bench.journal.incarnation
     assert state.node_key == bench.services.identity.key_id
     assert "scripted_kill" in state.actions
+    assert "scripted_copy" not in state.actions
     assert [position.next_offset for position in state.positions] == [1]
     assert (state.queued, state.running, state.unpublished, state.health) == (0, 0, 0, "ok")
 

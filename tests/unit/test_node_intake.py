@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.failpoints import Crash
-from tests.fakes.node import DISPATCHER_KEY, NODE, TOPIC, NodeBench
+from tests.fakes.node import DISPATCHER_KEY, NODE, TOPIC, NodeBench, response_actions
 from tests.fakes.signing import FakeSigner, fake_key
 from tests.guarantees.node import check_all
 from workers.domain.errors import LimitExceeded, MalformedMessage, PermanentFailure, TransientFailure
@@ -21,7 +21,6 @@ from workers.domain.log.routing import partition_for
 from workers.domain.outcome import Outcome, Stage
 from workers.domain.trust.envelope import PayloadType
 from workers.domain.trust.keyset import KeyRole
-from workers.settings import ResponseActions
 
 
 @pytest.fixture
@@ -180,7 +179,7 @@ def test_an_expired_command_is_expired_and_not_rejected(bench: NodeBench) -> Non
 
 
 def test_an_action_whose_trigger_is_none_is_rejected_whoever_signs() -> None:
-    bench = NodeBench(settings=ResponseActions(enabled=False))
+    bench = NodeBench(settings=response_actions(enabled=False))
     bench.world.spawn(1)
     bench.send(bench.command())
     bench.settle()
@@ -189,7 +188,7 @@ def test_an_action_whose_trigger_is_none_is_rejected_whoever_signs() -> None:
 
 
 def test_a_full_gathering_lane_answers_queue_full_and_containment_still_has_room() -> None:
-    bench = NodeBench(settings=ResponseActions(queue_length=2))
+    bench = NodeBench(settings=response_actions(queue_length=2))
     for number in range(1, 6):
         bench.world.spawn(number)
     copies = [bench.command("scripted_copy", number) for number in range(1, 5)]

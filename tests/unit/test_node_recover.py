@@ -7,13 +7,12 @@ from dataclasses import replace
 import pytest
 
 from tests.fakes.failpoints import Crash
-from tests.fakes.node import NodeBench
+from tests.fakes.node import NodeBench, response_actions
 from tests.guarantees.node import check_all
 from workers.domain.command import ActionCommand
 from workers.domain.errors import JournalAway, LimitExceeded
 from workers.domain.journal_entry import EntryState
 from workers.domain.outcome import Outcome, Stage
-from workers.settings import ResponseActions
 
 
 @pytest.fixture
@@ -82,7 +81,7 @@ def test_a_claimed_command_is_not_run_again_when_the_action_was_switched_off(ben
     command = bench.command()
     bench.send(command)
     crash_at(bench, "node.execute.before")
-    bench.settings = ResponseActions(enabled=False)
+    bench.settings = response_actions(enabled=False)
     bench.restart()
     bench.settle()
     assert bench.results(command.command_id)[-1].code == "scripted_kill_error_disabled"

@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from workers.actions import CATALOGUE
+from workers.actions.isolate_network import IsolateSettings
 from workers.domain.errors import ConfigError
 from workers.settings import (
     DispatcherSettings,
@@ -20,9 +22,9 @@ from workers.settings import (
     NodeSettings,
     ProjectorSettings,
     ResponderSettings,
-    ResponseActions,
     parse,
 )
+from workers.wiring.actions import node_settings
 
 BASE: Mapping[str, Any] = {
     "kafka": {"bootstrap_servers": "kafka-1:9093"},
@@ -39,18 +41,18 @@ def _faults(kind: Any, raw: Any) -> dict[str, str]:
 
 def _node(**response_actions: Any) -> NodeSettings:
     raw = {**BASE, "features": {"respond": {"response_actions": response_actions}}}
-    return parse(NodeSettings, raw)
+    return parse(node_settings(), raw)
 
 
 def test_the_least_that_a_worker_needs_is_broker_and_keys() -> None:
-    settings = parse(NodeSettings, BASE)
+    settings = parse(node_settings(), BASE)
     assert settings.keys.private_key == Path("/etc/douse/node.key")
     assert settings.kafka.security.protocol == "SASL_SSL"
     assert settings.actions.timeout == 60
 
 
 @pytest.mark.parametrize(
-    "kind", [NodeSettings, DispatcherSettings, ResponderSettings, ProjectorSettings, GatewaySettings]
+    "kind", [node_settings(), DispatcherSettings, ResponderSettings, ProjectorSettings, GatewaySettings]
 )
 @pytest.mark.parametrize("raw", [None, {}])
 def test_an_empty_file_names_everything_that_is_missing(kind: Any, raw: Any) -> None:
@@ -61,7 +63,7 @@ def test_an_empty_file_names_everything_that_is_missing(kind: Any, raw: Any) -> 
 
 def test_every_fault_comes_at_once_each_with_its_path() -> None:
     faults = _faults(
-        NodeSettings,
+        node_settings(),
         {
             "kafka": {"bootstrap_servers": "kafka:9093", "fetch_wait_ms": 0},
             "keys": {"private_key": "/k"},
@@ -88,7 +90,7 @@ def test_every_fault_comes_at_once_each_with_its_path() -> None:
     ],
 )
 def test_an_unknown_key_is_a_fault_wherever_it_is(raw: Any, path: str | None) -> None:
-    (found,) = _faults(NodeSettings, raw).items()
+    (found,) = _faults(node_settings(), raw).items()
     assert "unknown key" in found[1]
     assert found[0] == (path or "features.respond.response_actions.kill_process.triger")
 
@@ -97,7 +99,7 @@ def test_an_unknown_key_is_a_fault_wherever_it_is(raw: Any, path: str | None) ->
 def test_junk_only_ever_makes_a_configuration_error(junk: Any) -> None:
     for raw in ({"kafka": junk, "keys": junk}, {**BASE, "node": junk, "features": junk}):
         with contextlib.suppress(ConfigError):
-            parse(NodeSettings, raw)
+            parse(node_settings(), raw)
 
 
 # Plain text
@@ -144,12 +146,12 @@ def test_a_trigger_is_read_in_any_case(word: str) -> None:
 
 def test_a_trigger_is_all_or_none() -> None:
     raw = {**BASE, "features": {"respond": {"response_actions": {"kill_process": {"trigger": "SOME"}}}}}
-    assert list(_faults(NodeSettings, raw)) == ["features.respond.response_actions.kill_process.trigger"]
+    assert list(_faults(node_settings(), raw)) == ["features.respond.response_actions.kill_process.trigger"]
 
 
 def test_switched_off_as_a_whole_allows_nothing() -> None:
     actions = _node(enabled=False).actions
-    assert not any(actions.allows(name) for name in ResponseActions.model_fields)
+    assert not any(actions.allows(action.name) for action in CATALOGUE)
 
 
 @pytest.mark.parametrize(("timeout", "fits"), [(1, True), (65_535, True), (0, False), (65_536, False)])
@@ -162,7 +164,7 @@ def test_a_timeout_is_1_to_65535_seconds(timeout: int, fits: bool) -> None:
 
 
 def test_settings_never_change() -> None:
-    settings = parse(NodeSettings, BASE)
+    settings = parse(node_settings(), BASE)
     with pytest.raises(ValidationError):
         settings.kafka = KafkaSettings(bootstrap_servers="x:1")
 
@@ -175,7 +177,9 @@ def test_a_token_is_kept_as_its_digest_only() -> None:
 
 
 def test_the_operator_s_list_is_read_into_lifelines() -> None:
-    isolate = _node(isolate_network={"allow": ["10.1.2.0/24", "[fd00::5]:443"]}).actions.isolate_network
+    isolate = _node(isolate_network={"allow": ["10.1.2.0/24", "[fd00::5]:443"]}).actions.section(
+        "isolate_network", IsolateSettings
+    )
     assert [str(each) for each in isolate.lifelines()] == [
         "operator any 10.1.2.0/24 0",
         "operator tcp fd00::5/128 443",
@@ -186,7 +190,7 @@ def test_the_operator_s_list_is_read_into_lifelines() -> None:
 def test_each_fault_of_the_operator_s_list_has_its_place() -> None:
     listed = {"allow": ["10.1.2.0/24", "jump.example.org:22", "0.0.0.0/0"]}
     raw = {**BASE, "features": {"respond": {"response_actions": {"isolate_network": listed}}}}
-    faults = _faults(NodeSettings, raw)
+    faults = _faults(node_settings(), raw)
     place = "features.respond.response_actions.isolate_network.allow"
     assert set(faults) == {f"{place}.1", f"{place}.2"}
     assert "every address" in faults[f"{place}.2"]

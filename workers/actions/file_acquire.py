@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from workers.actions.base import FieldSpec, Job, parameter
-from workers.actions.base.container_files import CONTAINER, MOUNTS, FileClaim, PathClaim, container_fields, signed
+from workers.actions.base.files import CONTAINER, MOUNTS, FileClaim, FileSettings, PathClaim, container_fields, signed
 from workers.actions.base.gathering import OBJECT, GatheringAction, failpoints_of, stores
 from workers.domain.errors import CommandRejected, PermanentFailure
 from workers.domain.outcome import Outcome, Report, Values
@@ -20,6 +20,7 @@ from workers.domain.targets.protected_files import is_remote
 from workers.domain.targets.secret_files import secrecy, untouchable
 from workers.host.evidence.ports import Spool
 from workers.host.ports import Host
+from workers.settings import setting
 
 _TWO: Final = "two"
 
@@ -29,6 +30,13 @@ class AcquireParameters:
     """Its parameters."""
 
     allow_remote: bool = parameter("Also on network and FUSE filesystems, which may never answer", default=False)
+
+
+class AcquireSettings(FileSettings):
+    """A switch, a limit, and what a copy must leave free."""
+
+    reserve_mb: int = setting(256, minimum=0, maximum=1_073_741_824)
+    """What must stay free on the data directory's filesystem beside the copy that waits there for its upload."""
 
 
 class FileAcquire(GatheringAction[AcquireParameters, FileClaim]):
@@ -44,6 +52,7 @@ class FileAcquire(GatheringAction[AcquireParameters, FileClaim]):
     target = FileTarget
     parameters = AcquireParameters
     claims = (FileClaim,)
+    settings = AcquireSettings
     failpoints = failpoints_of("file_acquire")
     outputs = (
         FieldSpec("path", "string", "Where the content was read"),

@@ -14,7 +14,7 @@ is tested there is that this worker still reaches them (the container may be the
 from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Annotated, Final
 
 from workers.actions.base import Begun, Done, Effect, FieldSpec, Job, NoParameters, NotDone, Pending, Probe
 from workers.actions.base.claims import claim_with
@@ -24,9 +24,20 @@ from workers.domain.ids import ExecutionId
 from workers.domain.outcome import Outcome, PostCondition, Report
 from workers.domain.target import NetworkTarget
 from workers.domain.targets.container import ContainerFacts
-from workers.domain.targets.network import Barrier, Isolation, Lifeline, Lifelines, Purpose, from_text, to_text
+from workers.domain.targets.network import (
+    MOST_ALLOWED,
+    Barrier,
+    Isolation,
+    Lifeline,
+    Lifelines,
+    Purpose,
+    allowed,
+    from_text,
+    to_text,
+)
 from workers.host.network.ports import NetworkNamespace
 from workers.host.ports import Host
+from workers.settings import ActionSettings, checked, setting
 
 _TESTED: Final = frozenset({Purpose.KAFKA, Purpose.STORE})
 
@@ -51,6 +62,17 @@ class ReleaseClaim(NetworkClaim):
     """The isolation was in namespace."""
 
 
+class IsolateSettings(ActionSettings):
+    """A switch, and what an isolated network may reach beside what this node cannot do without."""
+
+    allow: tuple[Annotated[str, checked(allowed)], ...] = setting((), longest=MOST_ALLOWED)
+    """``CIDR`` is everything there, both ways; ``CIDR:PORT`` connections to that port; IPv6 with a port in brackets."""
+
+    def lifelines(self) -> Lifelines:
+        """The list as lifelines."""
+        return tuple(each for entry in self.allow for each in allowed(entry))
+
+
 class IsolateNetwork(NetworkAction[NoParameters, IsolateClaim]):
     """Isolates one network."""
 
@@ -65,6 +87,7 @@ class IsolateNetwork(NetworkAction[NoParameters, IsolateClaim]):
     )
     parameters = NoParameters
     claims = (IsolateClaim,)
+    settings = IsolateSettings
     failpoints = (
         "isolate_network.begun",
         "isolate_network.tested",

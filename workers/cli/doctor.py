@@ -19,7 +19,8 @@ from workers.domain.machine import Finding, Level, examine
 from workers.host.machine_facts import read_facts
 from workers.system import yaml_files
 from workers.system.clock import SystemClock
-from workers.wiring.rules import action_shapes, partitions_of, privileges_and_mounts
+from workers.wiring.actions import action_shapes, node_features, privileges_and_mounts
+from workers.wiring.rules import partitions_of
 from workers.wiring.storage_check import gateway_findings, node_findings, node_id_of
 
 if TYPE_CHECKING:
@@ -55,10 +56,10 @@ def doctor(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Say what works here, what does not, and what to do."""
-    from workers.settings import Features, KafkaSettings
+    from workers.settings import KafkaSettings
 
     settings = yaml_files.read_mapping(config) if config is not None else {}
-    actions = _part(settings, "features", Features).respond.response_actions
+    actions = _part(settings, "features", node_features()).respond.response_actions
     if privileges:
         rows = [
             {"action": name, "capabilities": list(needed), "mounts": list(mounts)}

@@ -77,9 +77,9 @@ class Gate:
 
     def configuration(self, command: ActionCommand) -> Values:
         """This node's own settings of the action, as they are while it runs."""
-        switch = self._services.settings.switch(command.action).model_dump()
+        section = self._services.settings.of(command.action).model_dump()
         return {
-            **{name: value if isinstance(value, (int, bool)) else str(value) for name, value in switch.items()},
+            **{name: value if isinstance(value, (int, bool)) else str(value) for name, value in section.items()},
             "timeout": self._services.settings.timeout,
             "queue_length": self._services.settings.queue_length,
             "version": self._services.identity.version,

@@ -39,10 +39,10 @@ class Role:
 
 
 def _node() -> Parts:
-    from workers.settings import NodeSettings
+    from workers.wiring.actions import node_settings
     from workers.wiring.node import node
 
-    return NodeSettings, node
+    return node_settings(), node
 
 
 def _dispatcher() -> Parts:

@@ -6,6 +6,9 @@ Called by ``wiring.node``, after the fork server was started.
 from collections.abc import Mapping
 from pathlib import Path
 
+from workers.actions.file_acquire import AcquireSettings, FileAcquire
+from workers.actions.file_quarantine import FileQuarantine, QuarantineSettings
+from workers.actions.isolate_network import IsolateNetwork, IsolateSettings
 from workers.domain.ids import NodeId
 from workers.host.evidence.fork_server import ForkServer
 from workers.host.evidence.isolated_reader import IsolatedFileReader
@@ -48,7 +51,9 @@ def node_host(
         ConfigError: a directory, a secret or a certificate authority cannot be used.
     """
     containers = host_containers(settings.actions, kit.clock, own_line=processes.own_line)
-    quarantine, acquire = settings.actions.file_quarantine, settings.actions.file_acquire
+    quarantine = settings.actions.section(FileQuarantine.name, QuarantineSettings)
+    acquire = settings.actions.section(FileAcquire.name, AcquireSettings)
+    isolate = settings.actions.section(IsolateNetwork.name, IsolateSettings)
     protected = _own_directories(settings)
     vault = SystemVault(
         quarantine.quarantine_path,
@@ -78,7 +83,7 @@ def node_host(
         bootstrap_servers=settings.kafka.bootstrap_servers,
         brokers=lambda: brokers(settings.kafka, telemetry=kit.telemetry, clock=kit.clock),
         store_url=settings.storage.s3.endpoint if settings.storage.s3 is not None else "",
-        operators=settings.actions.isolate_network.lifelines(),
+        operators=isolate.lifelines(),
         own_ids=containers.own_ids,
     )
     return Host(

@@ -9,32 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workers.domain.errors import ConfigError, Problem
-from workers.domain.rules.rules import Actions, ActionShape, Rules
+from workers.domain.rules.rules import Rules
+from workers.wiring.actions import action_shapes
 
 if TYPE_CHECKING:
     from workers.settings import KafkaSettings
-
-
-def action_shapes() -> Actions:
-    """The catalogue as rules see it."""
-    from workers.actions import CATALOGUE
-
-    return {
-        action.name: ActionShape(
-            target=action.target,
-            parse=action.parse,
-            reversible=action.reversible_by is not None,
-            undo_only=action.undo_only,
-        )
-        for action in CATALOGUE
-    }
-
-
-def privileges_and_mounts() -> Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]:
-    """What each action needs to act on others' objects: capabilities without ``CAP_``, and host paths."""
-    from workers.actions import CATALOGUE
-
-    return {action.name: (action.privileges, action.mounts) for action in CATALOGUE}
 
 
 def partitions_of(settings: "KafkaSettings", topic: str) -> int:

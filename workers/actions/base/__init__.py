@@ -17,6 +17,7 @@ from workers.domain.errors import CommandRejected
 from workers.domain.outcome import NOTHING, Outcome, Report, Scalar, Values, code
 from workers.domain.target import Target
 from workers.host.ports import Host
+from workers.settings import ActionSettings
 
 __all__ = [
     "Action",
@@ -132,6 +133,8 @@ class Action(ABC, Generic[P, C]):
     """Linux capabilities needed to act on other users' objects, without ``CAP_``."""
     mounts: ClassVar[tuple[str, ...]]
     """Host paths that a containerised worker needs for it."""
+    settings: ClassVar[type[ActionSettings]] = ActionSettings
+    """Its section in a node's settings, under its name."""
     failpoints: ClassVar[tuple[str, ...]] = ()
     """Every point inside ``execute`` where a fault test may end the worker."""
     reversible_by: ClassVar[str | None] = None

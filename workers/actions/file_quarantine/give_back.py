@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 from workers.actions.base import Action, Begun, Done, FieldSpec, Job, Lane, NoParameters, NotDone, Permission, Probe
-from workers.actions.base.container_files import CONTAINER, MOUNTS, present_run
+from workers.actions.base.files import CONTAINER, MOUNTS, present_run
 from workers.domain.errors import CommandRejected, Indeterminate, PermanentFailure, WorkerError
 from workers.domain.ids import NO_EXECUTION
 from workers.domain.outcome import Outcome, PostCondition, Report

@@ -1,23 +1,36 @@
-"""Which files are taken into the vault at all, and which only with a parameter that allows it.
+"""Parameters and settings of a quarantine, and which files are refused.
 
 Called by ``take`` before a claim, and once more before its first step; knows the domain and ports only. Touches
 nothing.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from workers.actions.base import parameter
+from workers.actions.base.files import FileSettings
 from workers.domain.errors import CommandRejected
 from workers.domain.target import FileTarget, ReviewedFile
 from workers.domain.targets.file import FileFacts, FileKind
 from workers.domain.targets.protected_files import is_remote, kernels_own, protection
 from workers.host.files.ports import Vault
+from workers.settings import setting
 
 _IMMUTABLE: Final = 0x10
 _APPEND_ONLY: Final = 0x20
 _LARGEST_ATTRIBUTES: Final = 512 * 1024
 """A signed manifest has at most 1 MB (``domain.trust.envelope``)."""
+
+
+class QuarantineSettings(FileSettings):
+    """A switch, a limit, and the vault."""
+
+    quarantine_path: Path = Path("/var/lib/douse/quarantine")
+    quota_mb: int = setting(1024, minimum=1, maximum=1_073_741_824)
+    """Of all objects together."""
+    reserve_mb: int = setting(256, minimum=0, maximum=1_073_741_824)
+    """What must stay free on the vault's filesystem beside a file that comes in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from workers.actions.base import Job
-from workers.actions.base.container_files import FileClaim
+from workers.actions.base.files import FileClaim
 from workers.actions.file_quarantine.limits import QuarantineParameters
 from workers.domain.errors import Indeterminate, PermanentFailure, WorkerError, reason_of
 from workers.domain.outcome import Report

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from workers.actions.base import Action, Begun, Done, FieldSpec, Job, Lane, NotDone, Permission, Probe
-from workers.actions.base.container_files import (
+from workers.actions.base.files import (
     CONTAINER,
     MOUNTS,
     PathClaim,
@@ -19,7 +19,7 @@ from workers.actions.base.container_files import (
     present_run,
     signed,
 )
-from workers.actions.file_quarantine.limits import QuarantineParameters, differs, is_fixed, refuse
+from workers.actions.file_quarantine.limits import QuarantineParameters, QuarantineSettings, differs, is_fixed, refuse
 from workers.actions.file_quarantine.steps import FAILPOINTS, QuarantineClaim, Steps
 from workers.domain.errors import (
     CommandRejected,
@@ -59,6 +59,7 @@ class FileQuarantine(Action[QuarantineParameters, QuarantineClaim | AbsentFile])
     target = FileTarget
     parameters = QuarantineParameters
     claims = (QuarantineClaim, AbsentFile)
+    settings = QuarantineSettings
     failpoints = FAILPOINTS
     outputs = (
         FieldSpec("path", "string", "Where the file was"),

@@ -14,6 +14,7 @@ from workers.domain.target import FileTarget
 from workers.domain.targets.container import ContainerFacts, ContainerRef, choose, protection
 from workers.domain.targets.file import Enclosure, FileFacts, FileIdentity
 from workers.host.ports import Host
+from workers.settings import ActionSettings, setting
 
 MOUNTS: Final = ("/var/run/docker.sock", "/run/podman/podman.sock")
 """Sockets of the runtimes, which know the run that a container has."""
@@ -22,6 +23,12 @@ CONTAINER: Final = (
     FieldSpec("container_id", "string", "The container whose path it is, its whole id; empty for the host's"),
     FieldSpec("container_started_at", "integer", "When the run of it that was meant started; 0 for the host's"),
 )
+
+
+class FileSettings(ActionSettings):
+    """A switch, and the largest file that is taken."""
+
+    max_file_size_mb: int = setting(50, minimum=1, maximum=1_048_576)
 
 
 class ContainerFields(TypedDict):
