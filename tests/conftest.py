@@ -33,7 +33,38 @@ settings.register_profile("douse", deadline=None, suppress_health_check=[HealthC
 settings.register_profile("quick", settings.get_profile("douse"), max_examples=20)
 settings.load_profile(os.environ.get("DOUSE_EXAMPLES", "douse"))
 
-_BENCH = Path(__file__).parent / "bench"
+_TESTS = Path(__file__).parent
+_LONGEST = (
+    "contract/test_log_ports.py",
+    "e2e/test_broker_faults.py",
+    "e2e/test_crashes.py",
+    "integration/test_docker_files.py",
+    "integration/test_node_worker.py",
+    "integration/test_isolate_network.py",
+    "integration/test_responder_process.py",
+    "integration/test_dispatcher.py",
+    "e2e/test_replay.py",
+    "integration/test_quarantine_sweep.py",
+    "integration/test_projector_process.py",
+    "e2e/test_demo.py",
+    "integration/test_container_files.py",
+    "integration/test_compose_system.py",
+    "integration/test_network_rules.py",
+    "integration/test_stuck_filesystem.py",
+    "contract/test_container_logs.py",
+    "integration/test_node_disk.py",
+    "integration/test_wheel.py",
+    "integration/test_container_actions.py",
+    "integration/test_process_actions.py",
+    "e2e/test_evidence.py",
+    "integration/test_cri_actions.py",
+    "e2e/test_poison.py",
+    "integration/test_kafka_adapters.py",
+    "integration/test_real_kafka.py",
+    "integration/test_gateway_process.py",
+    "contract/test_containers.py",
+)
+"""Files of more than 20 s, the longest first (`pytest --durations=0`)."""
 
 
 @pytest.fixture
@@ -75,8 +106,12 @@ def containerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContainerdR
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything under tests/bench is a measurement and never runs by accident."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark everything under tests/bench as a measurement. With several workers, start the longest files first: one that
+    starts last would keep its worker busy when the others have nothing left to do."""
     for item in items:
-        if item.path.is_relative_to(_BENCH):
+        if item.path.is_relative_to(_TESTS / "bench"):
             item.add_marker(pytest.mark.bench)
+    if hasattr(config, "workerinput"):
+        order = {_TESTS / name: position for position, name in enumerate(_LONGEST)}
+        items.sort(key=lambda item: order.get(item.path, len(order)))

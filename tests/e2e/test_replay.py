@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Final
 
@@ -76,9 +77,13 @@ def test_the_whole_log_ten_times_changes_nothing_and_a_rebuild_equals_the_store(
     for place in PROJECTOR_FAILPOINTS:
         fleet.stop("projector")
         fleet.spawn("projector", f"{place}=kill:3")
-        ledger.mixed(30, randomness=random.Random(3))
-        until_dead(ledger, "projector")
-        fleet.spawn("projector")
+        with ThreadPoolExecutor(1) as client_thread:
+            mixed = client_thread.submit(ledger.mixed, 30, randomness=random.Random(3))
+            while not (mixed.done() or fleet.died_at_failpoint("projector")):
+                time.sleep(0.02)
+            until_dead(ledger, "projector")
+            fleet.spawn("projector")  # at once: without it, the gateway waits 2 s for history at each request
+            mixed.result()
         ledger.settled()
     before = ledger.judge()
     assert before.taken, "no quarantine in it"
