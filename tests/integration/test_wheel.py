@@ -8,9 +8,12 @@ import sys
 import time
 import venv
 import zipfile
+from importlib.metadata import Distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from workers.system.data_files import schema_files, topic_files
 
@@ -29,12 +32,46 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment that holds the wheel and its dependencies, nothing else."""
+    """The interpreter of an environment that holds the wheel and what its metadata requires, nothing else."""
     home = tmp_path_factory.mktemp("empty") / "venv"
-    venv.create(home, with_pip=True)
+    venv.create(home)
     interpreter = home / "bin" / "python"
-    _run(str(interpreter), "-m", "pip", "install", "-q", "-c", str(_ROOT / "constraints.txt"), str(wheel))
+    install = ("install", "-q", "--no-deps", "--no-index", "--disable-pip-version-check", str(wheel))
+    _run(sys.executable, "-m", "pip", "--python", str(interpreter), *install)
+    (packages,) = home.glob("lib/python*/site-packages")
+    (metadata,) = packages.glob("douse-*.dist-info")
+    for each in _required(Distribution.at(metadata)):
+        _link(each, packages)
     return interpreter
+
+
+def _required(of: Distribution) -> list[Distribution]:
+    """Everything that a distribution requires, and what that requires: already installed, in a version that satisfies
+    the requirement, so that nothing has to be fetched."""
+    found: dict[tuple[str, frozenset[str]], Distribution] = {}
+    waiting = [(of, frozenset({""}))]
+    while waiting:
+        distribution, extras = waiting.pop()
+        for requirement in map(Requirement, distribution.requires or ()):
+            marker = requirement.marker
+            if marker is not None and not any(marker.evaluate({"extra": extra}) for extra in extras):
+                continue
+            key = (canonicalize_name(requirement.name), frozenset({"", *requirement.extras}))
+            if key not in found:
+                found[key] = Distribution.from_name(requirement.name)
+                waiting.append((found[key], key[1]))
+            version = found[key].version
+            assert requirement.specifier.contains(version, prereleases=True), f"{requirement}: {version} is installed"
+    return list(found.values())
+
+
+def _link(distribution: Distribution, packages: Path) -> None:
+    """Make each of its files, and no other of the same namespace package, importable from another environment."""
+    for file in distribution.files or ():
+        link = packages / file
+        if ".." not in file.parts and not link.exists():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(Path(str(distribution.locate_file(file))).resolve())
 
 
 def test_the_wheel_holds_every_schema_and_topic_and_nothing_of_the_tests(wheel: Path) -> None:
