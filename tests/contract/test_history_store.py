@@ -286,12 +286,12 @@ def test_what_holds_is_contained_until_an_undo_completes(store: HistoryStore) ->
     put(store, *pause.whole(effect_holds=True), *kill.whole())
     assert [row.execution_id for row in store.contained()] == [pause.id]
 
-    for number, outcome in enumerate([Outcome.FAILED, Outcome.NO_ACTION, Outcome.UNKNOWN], start=3):
+    for number, outcome in enumerate((each for each in Outcome if each is not Outcome.COMPLETED), start=3):
         put(store, *Story(number, action="unpause_container", undo_of=pause.id).whole(outcome))
     assert [row.execution_id for row in store.contained()] == [pause.id]
     assert store.undone_by(pause.id) is None
 
-    undo = Story(9, action="unpause_container", undo_of=pause.id)
+    undo = Story(99, action="unpause_container", undo_of=pause.id)
     put(store, *undo.whole())
     assert store.contained() == []
     undone = store.undone_by(pause.id)

@@ -1,15 +1,11 @@
-"""How long history keeps what: from which moment on rows may be forgotten, and which of them never are.
+"""How long history keeps its rows: the moments before which each kind may be forgotten.
 
-Pure. Called by the projector (``Retention.cutoffs``) and by every implementation of ``HistoryStore``. What may be
-forgotten depends on nothing but what the store holds and the cutoffs, so that forgetting and folding may come in any
-order. Whatever is still open keeps itself, its undo, its audit, its event and its node.
+Pure. Called by the projector (``Retention.cutoffs``) and by ``store.history``, which decides by these moments and by
+what it holds. Whatever is still open keeps itself, its undo, its audit, its event and its node.
 """
 
 from dataclasses import dataclass, fields
 from typing import Final
-
-from workers.domain.history.search import SearchRow
-from workers.domain.outcome import Outcome, Stage
 
 DAY_NS: Final = 86_400_000_000_000
 
@@ -67,22 +63,3 @@ class Forgotten:
     def total(self) -> int:
         """All kinds."""
         return sum(getattr(self, each.name) for each in fields(self))
-
-
-def is_settled(row: SearchRow) -> bool:
-    """Whether the execution came to an end that stays."""
-    return row.stage == Stage.ENDED and row.outcome not in ("", Outcome.UNKNOWN)
-
-
-# What keeps an execution in a store: it has not settled, or was heard of since the cutoff; its effect holds and no undo
-# of it that is old took effect; or it is an undo of one that is still there, which would seem to hold again without it.
-
-
-def is_old(row: SearchRow, before_ns: int) -> bool:
-    """Whether nothing was heard of it since, and it ended for good."""
-    return is_settled(row) and row.updated_at_ns < before_ns and row.requested_at_ns < before_ns
-
-
-def is_open(row: SearchRow, *, lifted: bool) -> bool:
-    """Whether somebody still has to look after it: it has not ended, or its effect is in place and can be undone."""
-    return not is_settled(row) or (row.effect_holds and not lifted)

@@ -10,7 +10,6 @@ from typing import Final
 
 from workers.domain.history.execution import Execution
 from workers.domain.ids import EventId, ExecutionId, NodeId
-from workers.domain.outcome import Outcome
 
 SHORT_CONTAINER: Final = 12
 """Hex digits of a container id that detectors send (Falco's ``container.id``); ids are compared by these."""
@@ -75,11 +74,6 @@ def search_row(execution: Execution) -> SearchRow:
 def short_container(container_id: str) -> str:
     """The form in which a container id is searched, however long it was written."""
     return container_id[:SHORT_CONTAINER].lower()
-
-
-def lifts(row: SearchRow) -> bool:
-    """Whether this execution is an undo that took effect. ``NO_ACTION`` is not: it may have come before the action."""
-    return bool(row.undo_of) and row.outcome == Outcome.COMPLETED
 
 
 class HistoryDigest:

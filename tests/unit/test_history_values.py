@@ -1,4 +1,4 @@
-"""Cursors, record numbers and digests: the small words that history is searched, checked and compared by."""
+"""Cursors, record numbers and digests: the values by which history is searched, checked and compared."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.stories import BORN, NODE, Story, step_of
-from workers.domain.history.execution import fold
+from tests.stories import BORN, NODE, Story
 from workers.domain.history.queries import checked_limit, cursor_after, position_of
-from workers.domain.history.search import HistoryDigest, lifts, search_row, short_container
+from workers.domain.history.search import HistoryDigest, short_container
 from workers.domain.history.sequence import MAX_SPANS, Ranges, sender_of
-from workers.domain.outcome import Outcome
 
 NUMBERS = st.lists(st.integers(0, 60), max_size=40)
 
@@ -65,14 +63,6 @@ def test_a_sender_full_of_holes_keeps_its_newest() -> None:
 def test_a_node_counts_for_each_incarnation_and_the_dispatcher_for_itself() -> None:
     assert sender_of(Story().claimed()) == f"node/{NODE}/{BORN}"
     assert sender_of(Story().requested()) == "dispatcher"
-
-
-def test_only_a_completed_undo_lifts() -> None:
-    undo = Story(2, undo_of=Story(1).id)
-    for outcome in Outcome:
-        row = search_row(fold(undo.id, map(step_of, undo.whole(outcome))))
-        assert lifts(row) == (outcome is Outcome.COMPLETED)
-    assert not lifts(search_row(fold(Story(1).id, map(step_of, Story(1).whole()))))
 
 
 def test_a_container_is_found_by_its_first_twelve_digits_in_any_case() -> None:
