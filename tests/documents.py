@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 from tests.action_document import actions_document
@@ -23,6 +24,12 @@ DOCUMENTS: Mapping[str, Callable[[], str]] = {
 }
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_DEFINED = re.compile(r"^ *(?:class|def) (\w+)", re.MULTILINE)
+_QUOTED = re.compile(r"`([^`]+)`")
+_PATH = re.compile(r"[\w.-][\w./-]*(\.(py|toml|md|yaml)|/)")
+_NAME = re.compile(r"[A-Z]\w*[a-z]\w*|\w+\(\)")
+_FILE_THEN_NAMES = re.compile(r"`([\w./]+\.py)` \(((?:`[^`]+`(?:, )?)+)\)")
+_NAME_THEN_FILE = re.compile(r"`([A-Z]\w+)` (?:\(|in )`([\w./]+\.py)`")
 
 
 def write() -> None:
@@ -76,6 +83,51 @@ def _anchors(text: str) -> set[str]:
     """The headings, as GitHub makes anchors of them."""
     titles = (line.lstrip("#").strip().lower() for _, line in prose(text) if line.startswith("#"))
     return {re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in titles}
+
+
+def wrong_names(name: str, text: str, root: Path = ROOT) -> list[str]:
+    """What a document says of the code that is not so: a path that does not exist, a class or function of a table that
+    is defined nowhere, or not in the file that stands beside it. A path starts at the root, at ``workers/``, or beside
+    the document; a bare file name may be anywhere below ``workers/``."""
+    lines = [line for _, line in prose(text)]
+    starts = (root, root / "workers", (root / name).parent)
+    paths = {quoted for line in lines for quoted in _QUOTED.findall(line) if _PATH.fullmatch(quoted)}
+    wrong = [path for path in sorted(paths) if not _files(path, starts)]
+    quoted_in_tables = {quoted for line in lines if line.startswith("|") for quoted in _QUOTED.findall(line)}
+    everywhere = {
+        each for folder in ("workers", "tests") for file in (root / folder).rglob("*.py") for each in _defined(file)
+    }
+    wrong += sorted(
+        each for each in quoted_in_tables if _NAME.fullmatch(each) and each.removesuffix("()") not in everywhere
+    )
+    for path, defined in sorted(_beside(lines)):
+        files = _files(path, starts)
+        if files and not any(defined.removesuffix("()") in _defined(file) for file in files):
+            wrong.append(f"{path} has no {defined}")
+    return wrong
+
+
+def _beside(lines: list[str]) -> set[tuple[str, str]]:
+    """Each name that stands beside a file, with that file."""
+    found = {
+        (path, defined)
+        for line in lines
+        for path, names in _FILE_THEN_NAMES.findall(line)
+        for defined in _QUOTED.findall(names)
+    }
+    found |= {(path, defined) for line in lines for defined, path in _NAME_THEN_FILE.findall(line)}
+    return {(path, defined) for path, defined in found if _NAME.fullmatch(defined)}
+
+
+def _files(path: str, starts: tuple[Path, ...]) -> list[Path]:
+    exact = [start / path for start in starts if (start / path).exists()]
+    return exact or ([] if "/" in path else sorted(starts[1].rglob(path)))
+
+
+@cache
+def _defined(file: Path) -> frozenset[str]:
+    """The classes and functions of a source file."""
+    return frozenset(_DEFINED.findall(file.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Generated documents are never stale; those written by hand are wrapped and their links lead somewhere."""
+"""Generated documents are never stale; those written by hand are wrapped, and their links and names exist."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import DOCUMENTS, ROOT, broken_links, hand_written, too_wide
+from tests.documents import DOCUMENTS, ROOT, broken_links, hand_written, too_wide, wrong_names
 
 
 def _text(name: str) -> str:
@@ -24,9 +24,18 @@ def test_every_link_of_a_document_resolves(name: str) -> None:
     assert broken_links(name, _text(name)) == []
 
 
-@pytest.mark.parametrize("name", sorted(set(hand_written()) - {"ARCHITECTURE.md"}))
+@pytest.mark.parametrize("name", hand_written())
 def test_a_document_is_wrapped_at_100_columns(name: str) -> None:
     assert too_wide(_text(name)) == [], f"lines of {name} that are wider than 100 columns"
+
+
+def test_the_architecture_names_only_what_exists() -> None:
+    assert wrong_names("ARCHITECTURE.md", _text("ARCHITECTURE.md")) == []
+
+
+@pytest.mark.parametrize("name", [each for each in hand_written() if each != "CHANGELOG.md"])
+def test_every_path_in_a_document_exists(name: str) -> None:
+    assert [wrong for wrong in wrong_names(name, _text(name)) if "/" in wrong] == []
 
 
 def test_the_documents_of_this_repository_are_found() -> None:
@@ -57,3 +66,32 @@ def test_a_link_without_a_target_is_reported(tmp_path: Path, target: str, broken
     (tmp_path / "a.md").write_text(text, encoding="utf-8")
     (tmp_path / "b.md").write_text("## The `second` one\n", encoding="utf-8")
     assert bool(broken_links("a.md", text, tmp_path)) is broken
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("`node/gate.py` decides, as `tests/README.md` and `node/` do.", []),
+        ("| `node/gate.py` (`Gate`, `rank()`) | |", []),
+        ("| a `Gate` | |", []),
+        ("| a `Gate` in `node/gate.py` and `actions/<name>.py` | |", []),
+        ("| `COMPLETED`, `node.claim.after_commit`, `Gate.judge` | |", []),
+        ("Each has a `gate.py`.", []),
+        ("`node/door.py` decides.", ["node/door.py"]),
+        ("Each has a `door.py`.", ["door.py"]),
+        ("| a `Door` | |", ["Door"]),
+        ("| `open_door()` | |", ["open_door()"]),
+        ("| `node/gate.py` (`Lanes`) | |", ["node/gate.py has no Lanes"]),
+        ("| `Lanes` (`node/gate.py`) | |", ["node/gate.py has no Lanes"]),
+    ],
+)
+def test_a_name_that_does_not_exist_is_reported(tmp_path: Path, line: str, wrong: list[str]) -> None:
+    files = {
+        "workers/node/gate.py": "class Gate: ...\ndef rank(): ...\n",
+        "workers/node/lanes.py": "class Lanes: ...\n",
+        "tests/README.md": "",
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    assert wrong_names("a.md", f"{line}\n", tmp_path) == wrong
