@@ -292,7 +292,7 @@ def test_a_link_in_place_of_a_log_is_not_followed(cri: CriStage) -> None:
     path = cri.rig.log(ref.id)
     path.rename(path.with_name("away"))
     path.symlink_to(path.with_name("away"))
-    with pytest.raises(PermanentFailure, match="no regular file") as caught:
+    with pytest.raises(PermanentFailure, match="not a regular file") as caught:
         log(cri.containers, ref)
     assert caught.value.reason == "logs_unavailable"
 

@@ -18,7 +18,7 @@ from tests.fakes.processes import FakeProcess, FakeProcesses
 from tests.victims import Freezer, Victims, await_state, in_a_child, wait_until
 from workers.domain.targets.halting import Halt, ThreadFacts, all_stopped, halt_of, none_stopped
 from workers.domain.targets.process import ProcessFacts
-from workers.host.processes import descriptors, kin
+from workers.host.processes import pidfd, tasks
 from workers.host.processes.ports import Processes, ProcessHandle
 from workers.host.processes.system import SystemProcesses
 
@@ -393,7 +393,7 @@ def test_who_has_ended_has_neither_threads_nor_children(stage: Stage) -> None:
 
 
 def test_without_the_kernels_list_of_children_everyone_is_asked() -> None:
-    assert set(kin.children_by_asking(os.getppid())) >= {os.getpid()}
+    assert set(tasks.children_by_parent(os.getppid())) >= {os.getpid()}
 
 
 def test_a_snapshot_is_of_the_process_that_is_held(stage: Stage) -> None:
@@ -439,9 +439,9 @@ def test_the_real_line_is_ours_and_what_our_supervisor_adds() -> None:
 def test_a_worker_may_hold_as_many_processes_as_it_is_permitted() -> None:
     def raise_it() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, 2048))
-        assert descriptors.allow_many() == 2048
+        assert pidfd.allow_descriptors() == 2048
         resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
-        assert descriptors.allow_many() == 1024
+        assert pidfd.allow_descriptors() == 1024
 
     assert in_a_child(raise_it) == 0
 

@@ -157,7 +157,7 @@ def replaced(request: pytest.FixtureRequest, log: Path) -> Path:
 def test_only_a_regular_file_is_opened(replaced: Path) -> None:
     refused = refusal(replaced)
     assert refused.reason == "logs_unavailable"
-    assert "no regular file" in refused.message
+    assert "not a regular file" in refused.message
 
 
 def test_the_same_holds_for_rotated_ones(log: Path) -> None:

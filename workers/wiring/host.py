@@ -18,7 +18,7 @@ from workers.host.files.ports import VaultLimits
 from workers.host.files.quarantine.vault import SystemVault
 from workers.host.network.system import SystemNetwork
 from workers.host.ports import Host
-from workers.host.processes.descriptors import allow_many
+from workers.host.processes.pidfd import allow_descriptors
 from workers.host.processes.system import SystemProcesses
 from workers.log.cluster_facts import brokers
 from workers.settings import NodeSettings
@@ -31,7 +31,7 @@ from workers.wiring.kit import Kit
 
 def own_processes(fork_server: ForkServer) -> SystemProcesses:
     """The processes of this host, protecting Douse's own and the fork server's."""
-    allow_many()
+    allow_descriptors()
     return SystemProcesses(siblings=lambda: (*siblings(), fork_server.pid))
 
 

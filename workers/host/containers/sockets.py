@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from workers.domain.targets.cgroup_names import ids_in
-from workers.host.processes.holding import ended as has_ended
+from workers.host.processes.pidfd import ended as has_ended
 
 _PEER: Final = struct.Struct("3i")
 """SO_PEERCRED: pid, uid, gid."""

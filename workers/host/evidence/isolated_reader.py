@@ -18,7 +18,7 @@ from workers.host.evidence import reader_messages
 from workers.host.evidence.file_reader import EXAMINE_NS
 from workers.host.evidence.fork_server import ForkServer
 from workers.host.evidence.ports import Copy
-from workers.host.processes.holding import ended
+from workers.host.processes.pidfd import ended
 from workers.system.ports import Clock
 
 _PART: Final = 1 << 16

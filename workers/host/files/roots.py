@@ -14,9 +14,9 @@ from typing import Final
 from workers.domain.errors import CommandRejected
 from workers.domain.targets.file import Enclosure
 from workers.host.files.mounts import MountTable, mount_id
-from workers.host.processes import procfs, texts
+from workers.host.processes import proc_files, procfs
 from workers.host.processes.boot import Boot
-from workers.host.processes.holding import ended
+from workers.host.processes.pidfd import ended
 from workers.system.os_errors import translated
 
 DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -91,9 +91,9 @@ def _check_init(inside: Enclosure, held: int) -> None:
 def _is_init(inside: Enclosure) -> bool:
     """Whether the holder of the pid is in the container's cgroup, or has had its pid since the run began."""
     try:
-        if inside.container_id.encode() in texts.contents(f"/proc/{inside.pid}/cgroup"):
+        if inside.container_id.encode() in proc_files.contents(f"/proc/{inside.pid}/cgroup"):
             return True
-        stat = procfs.parse_stat(texts.contents(f"/proc/{inside.pid}/stat"))
+        stat = procfs.parse_stat(proc_files.contents(f"/proc/{inside.pid}/stat"))
     except (OSError, ValueError):
         return False
     boot = _boot()

@@ -1,6 +1,6 @@
-"""What a process's cgroup tells: whether it is frozen, and who else is in it. Versions 1 and 2, and both at once.
+"""A process's cgroup: whether it is frozen, and which processes are in it. Versions 1 and 2, and both at once.
 
-Called by ``system``. Reads only; an unreadable hierarchy tells nothing and stops nothing.
+Called by ``facts_reader`` and ``system``. Reads only; an unreadable hierarchy counts as empty, and stops nothing.
 """
 
 import os
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from workers.host.processes import texts
+from workers.host.processes import proc_files
 
 _MOST_BYTES: Final = 16 << 20
 """Of one file: a unit may have as many members as there are pids."""
@@ -62,7 +62,7 @@ def in_container(namespace_link: str) -> bool:
 
 
 def is_unit(path: str) -> bool:
-    """Whether systemd made this cgroup for one service of the system; a user's service may be his terminal."""
+    """Whether systemd made this cgroup for one service of the system; a user's service may be a terminal."""
     return path.startswith("/system.slice/") and path.endswith(".service")
 
 
@@ -88,6 +88,6 @@ def _mounts(mountinfo: str) -> Mapping[str, _Mount]:
 
 def _text(path: str) -> str:
     try:
-        return os.fsdecode(texts.contents(path, most=_MOST_BYTES))
+        return os.fsdecode(proc_files.contents(path, most=_MOST_BYTES))
     except OSError:
         return ""

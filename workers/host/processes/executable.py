@@ -1,7 +1,7 @@
-"""A process's executable: its path, its inode, and whether the host itself vouches for it.
+"""A process's executable: its path, its inode, and whether it is the host's own.
 
-Called by ``system``. Trust is a matter of the file and of the directories above it, never of the path's text: inside a
-mount namespace of his own anyone may have an ``/usr/sbin/sshd``.
+Called by ``system``. Trust depends on the file and the directories above it, never on the path's text: inside an own
+mount namespace any user may have an ``/usr/sbin/sshd``.
 """
 
 import os
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from workers.host.processes import texts
+from workers.host.processes import proc_files
 
 _DELETED: Final = " (deleted)"
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 _ROOTS: Final = ("", "/proc/1/root")
-"""Where the host's files are: our own root, or init's when we run in a container that shares the host's pids."""
+"""The host's root: the worker's own, or init's where the worker runs in a container that shares the host's pids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Executable:
 
 def executable(pid: int) -> Executable:
     """Read while the process is held. Empty for kernel threads, for a main thread that has ended before the others, and
-    where we may not look (CAP_SYS_PTRACE)."""
+    where it may not be read (CAP_SYS_PTRACE)."""
     link = Path(f"/proc/{pid}/exe")
     try:
         path = str(link.readlink())
@@ -41,10 +41,10 @@ def executable(pid: int) -> Executable:
 
 
 def _trusted(pid: int, path: str, found: os.stat_result) -> bool:
-    """Root's, writable by nobody else, and the very file that the host has under this path.
+    """Root's, writable by no other user, and the very file that the host has under this path.
 
     An upgrade replaces the file under a running service: then the inode has no name any more, and instead the process
-    must live in the host's own mount namespace, where the path meant what it says.
+    must be in the host's own mount namespace, where the path named the host's file.
     """
     if found.st_uid != 0 or found.st_mode & _OTHERS_WRITE or not stat.S_ISREG(found.st_mode):
         return False
@@ -70,6 +70,6 @@ def _is_hosts_own(root: str, name: PurePosixPath, found: os.stat_result | None) 
 
 
 def _in_hosts_mounts(pid: int) -> bool:
-    """In init's mount namespace, or in ours: not even root may look at init's everywhere."""
-    namespace = texts.link(f"/proc/{pid}/ns/mnt")
-    return bool(namespace) and namespace in {texts.link("/proc/1/ns/mnt"), texts.link("/proc/self/ns/mnt")}
+    """In init's mount namespace, or in the worker's: not even root may read init's everywhere."""
+    namespace = proc_files.link(f"/proc/{pid}/ns/mnt")
+    return bool(namespace) and namespace in {proc_files.link("/proc/1/ns/mnt"), proc_files.link("/proc/self/ns/mnt")}

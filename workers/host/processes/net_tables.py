@@ -38,9 +38,9 @@ def _unix(protocol: str, line: bytes) -> OpenSocket | None:
     if len(words) < 7 or not words[0].endswith(b":"):
         return None
     flags, kind, state = (word.decode("ascii", "replace") for word in words[3:6])
-    said = "LISTEN" if int(flags, 16) & _LISTENS else _UNIX_STATES.get(state, state)
+    shown = "LISTEN" if int(flags, 16) & _LISTENS else _UNIX_STATES.get(state, state)
     path = readable(words[7]) if len(words) > 7 else ""
-    return OpenSocket(int(words[6]), f"{protocol} {_UNIX_TYPES.get(kind, kind)}", said, path, "")
+    return OpenSocket(int(words[6]), f"{protocol} {_UNIX_TYPES.get(kind, kind)}", shown, path, "")
 
 
 def _packet(protocol: str, line: bytes) -> OpenSocket | None:
@@ -63,7 +63,7 @@ TABLES: Final[Mapping[str, Parse]] = {
     "packet": _packet,
     "netlink": _netlink,
 }
-"""The tables that are looked through, in this order."""
+"""The tables that are searched, in this order."""
 
 
 def parsed(table: str, line: bytes) -> OpenSocket | None:

@@ -33,16 +33,16 @@ class HeldProcess(Protocol):
     def wait_threads(
         self, settled: Callable[[Sequence[ThreadFacts]], bool], timeout_s: float
     ) -> Sequence[ThreadFacts] | None:
-        """Blocks until ``settled`` says so of its threads, or the time is over; what was seen last, None when it has
+        """Blocks until ``settled`` is true of its threads, or the time is over; the last ones read, None when it has
         ended. Raises as ``threads``."""
 
     def children(self) -> Sequence[int] | None:
-        """The pids of its children; None when it has ended. Complete only while none of its threads runs: who is told
-        must hold each and look whether it is a child of this one. Raises as ``threads``."""
+        """The pids of its children; None when it has ended. Complete only while none of its threads runs: the
+        caller must hold each and check that it is a child of this one. Raises as ``threads``."""
 
     def snapshot(self, *, timeout_s: float) -> ProcessSnapshot | None:
         """Everything the kernel shows of it, read while it is held; None when it has ended. Touches nothing. What takes
-        longer, or cannot be read, is left out and said. Raises ``PermanentFailure`` (``facts_hidden``)."""
+        longer, or cannot be read, is left out and listed as missing. Raises ``PermanentFailure`` (``facts_hidden``)."""
 
     def wait_gone(self, timeout_s: float) -> bool:
         """Blocks until it has ended, or the time is over."""
@@ -52,7 +52,7 @@ class HeldProcess(Protocol):
 
 
 class ProcessHandle(HeldProcess, Protocol):
-    """A held process of which is known what it is."""
+    """A held process with its facts."""
 
     @property
     def facts(self) -> ProcessFacts:
@@ -64,12 +64,12 @@ class Processes(Protocol):
 
     def open(self, pid: int) -> ProcessHandle | None:
         """Hold the present holder of ``pid``; None when there is none, or only a zombie. Raises ``PermanentFailure``
-        (``no_pidfd``, ``facts_hidden``) where the kernel has no pidfd or shows us nothing of it, ``TransientFailure``
+        (``no_pidfd``, ``facts_hidden``) where the kernel has no pidfd or hides it, ``TransientFailure``
         when descriptors are short."""
 
     def reopen(self, pid: int, claimed: ProcessIdentity) -> HeldProcess | None:
-        """Hold the process that was bound earlier; None when it has ended, whoever has its pid now. Reads no more than
-        what tells the two apart: it is called between a claim and its signal. Raises as ``open``."""
+        """Hold the process that was bound earlier; None when it has ended, whatever has its pid now. Reads no more than
+        what distinguishes the two: it is called between a claim and its signal. Raises as ``open``."""
 
     def child(self, pid: int, *, of: int) -> HeldProcess | None:
         """Hold the present holder of ``pid`` where its parent is the holder of ``of``; None where it is not. Reads no

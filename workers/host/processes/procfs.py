@@ -1,6 +1,7 @@
 """Reads /proc/<pid>'s text safely: every byte of it may have been chosen by the process.
 
-Called by ``system``. Pure parsing; the caller makes sure that the process was held while the text was read.
+Called by ``facts_reader`` and others. Pure parsing; the caller makes sure that the process was held while the text was
+read.
 """
 
 import os
@@ -20,7 +21,7 @@ _CONTAINER_ID: Final = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What /proc/<pid>/stat says."""
+    """/proc/<pid>/stat."""
 
     name: str
     state: str
@@ -31,7 +32,7 @@ class Stat:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What /proc/<pid>/status says."""
+    """/proc/<pid>/status."""
 
     uid: int
     namespace_pid: int
@@ -109,7 +110,7 @@ def parse_cgroups(text: bytes) -> dict[str, str]:
 
 
 def one_cgroup(paths: dict[str, str]) -> str:
-    """The one path that says most: v2's, else systemd's, else one that names a container, else any but the root."""
+    """The path that identifies most: v2's, else systemd's, else one that names a container, else any but the root."""
     for name in ("", "name=systemd"):
         if paths.get(name, "/") != "/":
             return paths[name]

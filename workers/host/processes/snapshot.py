@@ -1,8 +1,8 @@
 """Reads everything a snapshot shows of a process while a pidfd holds it: bounded in time, in bytes and in counts.
 
-Called by the handle. Everything is read through a descriptor of /proc/<pid> that was opened while the pidfd said that
-the process lives: what is opened under it is this process's, or fails, whoever gets the pid. So what was read of one
-that ends meanwhile stays evidence. What can wait for a stuck process or filesystem is read last.
+Called by the handle. Everything is read through a descriptor of /proc/<pid> that was opened while the pidfd proved
+that the process lives: what is opened below it is this process's, or fails, whatever gets the pid. So what was read of
+one that ends meanwhile stays evidence. What can wait for a stuck process or filesystem is read last.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from workers.domain.targets.process_snapshot import (
 from workers.domain.targets.protected_files import is_remote
 from workers.domain.targets.redaction import shown_variable
 from workers.host.processes import net_tables, procfs, tables
-from workers.host.processes.holding import ended
+from workers.host.processes.pidfd import ended
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ _ROWS: Final = 1_000_000
 _HASHED: Final = 64 << 20
 """Bytes of an executable whose digest is taken."""
 _CHUNK: Final = 1 << 20
-_OVER: Final = "the time for the snapshot was over"
+_TIME_OVER: Final = "the time for the snapshot was over"
 
 
 class SnapshotReader:
@@ -55,19 +55,19 @@ class SnapshotReader:
         self._pid = pid
         self._pidfd = descriptor
         self._until = time.monotonic() + timeout_s
-        self._at = -1
+        self._directory_fd = -1
         self._missing: dict[str, str] = {}
 
     def take(self, facts: ProcessFacts) -> ProcessSnapshot | None:
         """``facts`` were read before, of the same process; None when it has ended."""
         try:
-            self._at = os.open(f"/proc/{self._pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._directory_fd = os.open(f"/proc/{self._pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except (FileNotFoundError, ProcessLookupError):
             return None
         try:
             return None if ended(self._pidfd) else self._taken(facts)
         finally:
-            os.close(self._at)
+            os.close(self._directory_fd)
 
     def _taken(self, facts: ProcessFacts) -> ProcessSnapshot:
         """In the order of the arguments: what may have to wait comes late."""
@@ -97,7 +97,7 @@ class SnapshotReader:
     def _part(self, name: str, read: Callable[[], T]) -> T | None:
         """One part; where it cannot be read, the others are read all the same."""
         if self._late():
-            self._missing[name] = _OVER
+            self._missing[name] = _TIME_OVER
             return None
         try:
             return read()
@@ -122,14 +122,14 @@ class SnapshotReader:
         return self._each("task", each)
 
     def _children(self) -> Listed[ChildShown]:
-        """As each of its threads tells; a child that ends meanwhile is left out."""
+        """As each of its threads lists them; a child that ends meanwhile is left out."""
         pids: list[int] = []
         whole = True
         with self._directory("task") as threads:
             for number in threads:
                 with suppress(ProcessLookupError):
-                    told, complete = self._whole(f"task/{number}/children", _CHILDREN)
-                    pids += map(int, told.split() if complete else told.split()[:-1])
+                    text, complete = self._whole(f"task/{number}/children", _CHILDREN)
+                    pids += map(int, text.split() if complete else text.split()[:-1])
                     whole = whole and complete
                 if len(pids) > MOST or self._late():
                     whole = False
@@ -171,13 +171,13 @@ class SnapshotReader:
         return Listed(tuple(sorted(found, key=lambda row: row.inode)), truncated=not whole)
 
     def _maps(self) -> Listed[Mapped]:
-        told, whole = self._whole("maps", _MAPS)
-        listed = _listed(tables.maps(told if whole else told[: told.rfind(b"\n") + 1]))
+        text, whole = self._whole("maps", _MAPS)
+        listed = _listed(tables.maps(text if whole else text[: text.rfind(b"\n") + 1]))
         return Listed(listed.items, truncated=listed.truncated or not whole)
 
     def _environment(self) -> Listed[Variable]:
-        told, whole = self._whole("environ", _ENVIRONMENT)
-        entries = told.rstrip(b"\0").split(b"\0") if told.strip(b"\0") else []
+        text, whole = self._whole("environ", _ENVIRONMENT)
+        entries = text.rstrip(b"\0").split(b"\0") if text.strip(b"\0") else []
         if not whole:
             entries = entries[:-1]
         shown = (Variable(*shown_variable(procfs.readable(entry))) for entry in entries)
@@ -187,7 +187,7 @@ class SnapshotReader:
     def _executable(self) -> ExecutableFile:
         """By a descriptor that opens nothing first: a filesystem that need not answer is not asked for content."""
         path = self._link("exe")
-        held = os.open("exe", os.O_PATH | os.O_CLOEXEC, dir_fd=self._at)
+        held = os.open("exe", os.O_PATH | os.O_CLOEXEC, dir_fd=self._directory_fd)
         try:
             found = os.fstat(held)
             mount = _number(_contents(f"/proc/self/fdinfo/{held}", None, _TEXT)[0], b"mnt_id:")
@@ -200,7 +200,7 @@ class SnapshotReader:
                 except OSError as error:
                     unread = (error.strerror or "cannot be read").lower()
                 else:
-                    unread = "" if sha256 else _OVER
+                    unread = "" if sha256 else _TIME_OVER
         finally:
             os.close(held)
         return ExecutableFile(
@@ -219,7 +219,7 @@ class SnapshotReader:
     def _digest(self) -> str:
         """Of the executable's content; empty where the time was over."""
         digest, left = hashlib.sha256(), _HASHED
-        descriptor = os.open("exe", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._at)
+        descriptor = os.open("exe", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory_fd)
         try:
             while left > 0 and (chunk := os.read(descriptor, min(left, _CHUNK))):
                 if self._late():
@@ -231,7 +231,7 @@ class SnapshotReader:
         return digest.hexdigest()
 
     def _each(self, directory: str, read: Callable[[int], T]) -> Listed[T]:
-        """What is told of each number in a directory; one that goes meanwhile is left out."""
+        """What is read of each number in a directory; one that ends meanwhile is left out."""
         found: list[T] = []
         with self._directory(directory) as names:
             for name in names:
@@ -243,7 +243,7 @@ class SnapshotReader:
 
     @contextmanager
     def _directory(self, name: str) -> Iterator[Iterator[str]]:
-        descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._at)
+        descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._directory_fd)
         try:
             with os.scandir(descriptor) as entries:
                 yield (entry.name for entry in entries)
@@ -252,19 +252,19 @@ class SnapshotReader:
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[Iterator[bytes]]:
-        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._at)
+        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory_fd)
         with os.fdopen(descriptor, "rb") as file:
             yield file
 
     def _link(self, name: str) -> str:
-        return procfs.readable(os.fsencode(os.readlink(name, dir_fd=self._at)))
+        return procfs.readable(os.fsencode(os.readlink(name, dir_fd=self._directory_fd)))
 
     def _text(self, name: str) -> bytes:
         return self._whole(name, _TEXT)[0]
 
     def _whole(self, name: str, most: int) -> tuple[bytes, bool]:
         """Content, and whether it is all of it."""
-        return _contents(name, self._at, most)
+        return _contents(name, self._directory_fd, most)
 
 
 def _contents(name: str, directory: int | None, most: int) -> tuple[bytes, bool]:
@@ -305,7 +305,7 @@ def _number(text: bytes, key: bytes) -> int:
 
 def _why_unread(found: os.stat_result, filesystem: str) -> str:
     if not modes.S_ISREG(found.st_mode):
-        return "it is no regular file"
+        return "it is not a regular file"
     if not filesystem or is_remote(filesystem):
         return f"it is on {filesystem or 'an unknown filesystem'}, which may never answer"
     return f"it has more than {_HASHED} bytes" if found.st_size > _HASHED else ""

@@ -1,7 +1,7 @@
-"""/proc/<pid>'s tables as a snapshot shows them: status, stat, limits, maps, and what fdinfo tells of an open file.
+"""/proc/<pid>'s tables as a snapshot shows them: status, stat, limits, maps, and the fdinfo of an open file.
 
-Called by ``snapshot``. Pure parsing; every byte of it may have been chosen by the process, so that a line that is none
-is left out, and none raises.
+Called by ``snapshot``. Pure parsing; every byte of it may have been chosen by the process, so that a line of another
+form is left out, and none raises.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def stat(text: bytes) -> dict[str, int]:
 
 
 def status(text: bytes) -> dict[str, str]:
-    """Every line, as the kernel words it."""
+    """Every line, as the kernel writes it."""
     lines = (line.partition(b":") for line in text.split(b"\n"))
     return {readable(key): readable(b" ".join(value.split())) for key, found, value in lines if found}
 

@@ -1,9 +1,9 @@
-"""The files that a CRI runtime writes a container's log to: found, opened and read as what others may tamper with.
+"""The files that a CRI runtime writes a container's log to: found, opened and read as files that can be tampered with.
 
-Called by ``runtime`` with the path that its runtime told. Whoever may write to a node's /var/log (a pod with that
-directory of the host, say) can put links, FIFOs and whatever else in their place: no link is followed on the whole way,
-nothing but a regular file is opened, no remote filesystem is asked, and what holds other lines than a CRI runtime's is
-not handed out. Beside the present file lie those that the kubelet rotated away; compressed ones are left out.
+Called by ``container`` with the path that its runtime named. A pod that may write to a node's /var/log can replace them
+by links, FIFOs or other files: no link is followed on the whole path, only a regular file is opened, no remote
+filesystem is read, and a file with lines that no CRI runtime writes is not returned. Beside the present file are those
+that the kubelet rotated; compressed ones are left out.
 """
 
 import os
@@ -23,8 +23,8 @@ from workers.host.files.roots import Root, open_root
 from workers.system.os_errors import translated
 
 FARTHEST: Final = 1 << 29
-"""Bytes that are looked through in one go without a line to hand out; nobody asks for the time meanwhile. Less than a
-second for the tail, 5 s to pass over lines of 100 bytes, 13 s over empty ones. 10,000 lines of containerd's longest are
+"""Bytes that are read in one go without a line to return; the deadline is not checked meanwhile. Less than a second for
+the tail, 5 s to skip lines of 100 bytes, 13 s to skip empty ones. 10,000 lines of containerd's longest are
 160 MiB; by default the kubelet rotates at 10."""
 _CHUNK: Final = 1 << 16
 _ROTATED: Final = re.compile(rb"\.\d{8}-\d{6}")
@@ -35,7 +35,7 @@ _MOST_NAMES: Final = 10_000
 
 @dataclass(slots=True)
 class _LogFile:
-    """One that is open; what it grows by afterwards is not read."""
+    """An open one; what is appended afterwards is not read."""
 
     descriptor: int
     identity: tuple[int, int]
@@ -59,23 +59,23 @@ def read_log(path: bytes, *, tail: int, since_ns: int, farthest: int = FARTHEST)
 
     Raises:
         TransientFailure: it is not there just now, or was cut while it was read.
-        PermanentFailure: ``logs_unavailable``: it cannot be reached safely, or is too long to be looked through;
+        PermanentFailure: ``logs_unavailable``: it cannot be reached safely, or is too long to be searched;
             ``logs_unreadable``: it is no CRI log; as ``faults``.
     """
     with ExitStack() as opened, translated(f"reading the log {shown(path)}"):
         files = _files(path, opened)
         try:
             left = farthest
-            for each in _begun(files, tail, farthest):
-                in_vain = True
+            for each in _chosen(files, tail, farthest):
+                skipped = True
                 for line in _lines(each, path, since_ns, left):
-                    in_vain = False
+                    skipped = False
                     yield line
-                left = left - (each.size - each.start) if in_vain else farthest
+                left = left - (each.size - each.start) if skipped else farthest
         except EOFError:
             raise PermanentFailure(
-                f"the log {shown(path)} is too long to be looked through: more than {farthest >> 20} MiB of it would "
-                "have to be read first; ask for fewer lines (tail), or for less far back",
+                f"the log {shown(path)} is too long to be searched: more than {farthest >> 20} MiB of it would "
+                "have to be read first; ask for fewer lines (tail), or for a shorter time",
                 code="logs_unavailable",
             ) from None
 
@@ -97,7 +97,7 @@ def _check_uncut(file: _LogFile, path: bytes) -> None:
         raise TransientFailure(f"the log {shown(path)} was cut while it was read")
 
 
-def _begun(files: list[_LogFile], tail: int, farthest: int) -> list[_LogFile]:
+def _chosen(files: list[_LogFile], tail: int, farthest: int) -> list[_LogFile]:
     """Oldest first, those that the last ``tail`` lines are in, each from where they begin."""
     if not tail:
         return files
@@ -127,10 +127,10 @@ def _files(path: bytes, opened: ExitStack) -> list[_LogFile]:
         opened.callback(os.close, directory)
         present = _open(directory, name, root, opened)
         if present is None:
-            raise TransientFailure(f"the log {shown(path)} is not there: just rotated, removed, or never begun")
+            raise TransientFailure(f"the log {shown(path)} is not there: just rotated, removed, or never written")
         older = (_open(directory, each, root, opened) for each in _rotated(directory, name))
         return [*(each for each in older if each is not None and each.identity != present.identity), present]
-    except CommandRejected as refused:  # in words for a person's own path
+    except CommandRejected as refused:  # its message is about a path that a person named
         raise PermanentFailure(
             f"its log cannot be reached safely: {refused.message}", code="logs_unavailable"
         ) from None
@@ -158,7 +158,7 @@ def _open(directory: int, name: bytes, root: Root, opened: ExitStack) -> _LogFil
         found = os.fstat(held)
         if not stat.S_ISREG(found.st_mode):
             raise PermanentFailure(
-                f"the log {shown(name)} is no regular file: somebody put something else in its place",
+                f"the log {shown(name)} is not a regular file: it was replaced",
                 code="logs_unavailable",
             )
         descriptor = facts.reopen(held)

@@ -1,8 +1,8 @@
-"""An engine's stream of a container's log to lines that keep what it told: when, which stream, whether the line ended.
+"""An engine's stream of a container's log to lines that keep time, stream, and whether the line ended.
 
 Called by ``engine``. Pure. A line is ``<time> <stdout|stderr> <F|P> <text>``, as containers' runtimes under Kubernetes
-write them to disk: P is a part of a line that its next one goes on with. What the container wrote stays as it was, byte
-for byte; it cannot forge a line of ours, for a newline of its own begins the next one.
+write them to disk: P is a part of a line that the next one continues. What the container wrote stays as it was, byte
+for byte; it cannot forge a line of this form, because a newline of its own begins the next one.
 """
 
 import re
@@ -17,7 +17,7 @@ _STREAMS: Final = {0: b"stdout", 1: b"stdout", 2: b"stderr"}
 _LONGEST: Final = 16 << 20
 _TIME: Final = re.compile(rb"\d{4}-\d\d-\d\dT\S{6,40} ")
 _UNTIMED: Final = b"-"
-"""Where its runtime told no time."""
+"""Where its runtime gave no time."""
 
 
 def framed(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -60,16 +60,16 @@ def raw(chunks: Iterable[bytes]) -> Iterator[bytes]:
 def _lines(text: bytes, stream: bytes) -> Iterator[bytes]:
     time = _UNTIMED
     for line in _split(text):
-        told = _TIME.match(line)
+        timed = _TIME.match(line)
         content = line
-        if told is not None:
-            time, content = told[0][:-1], line[told.end() :]
+        if timed is not None:
+            time, content = timed[0][:-1], line[timed.end() :]
         ended = content.endswith(b"\n")
         yield b"%b %b %b %b\n" % (time, stream, b"F" if ended else b"P", content[:-1] if ended else content)
 
 
 def _split(text: bytes) -> Iterator[bytes]:
-    """At newlines alone: a carriage return is a character like others."""
+    """At newlines alone: a carriage return is a character like any other."""
     *whole, rest = text.split(b"\n")
     yield from (line + b"\n" for line in whole)
     if rest:

@@ -16,7 +16,7 @@ from workers.host.containers.kernel import cgroup
 from workers.host.containers.kernel.members import KernelView, hold
 from workers.host.containers.kernel.run_name import run_name
 from workers.host.containers.ports import Refusal
-from workers.host.processes.holding import ended
+from workers.host.processes.pidfd import ended
 
 if TYPE_CHECKING:
     from workers.host.containers.kernel.containers import KernelContainers

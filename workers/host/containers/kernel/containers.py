@@ -17,7 +17,7 @@ from workers.host.containers.cgroup_hierarchies import Hierarchies
 from workers.host.containers.kernel.container import KernelContainer, is_frozen, same_run
 from workers.host.containers.kernel.members import KernelView, cgroups_of, views
 from workers.host.containers.kernel.run_name import RunName, run_name
-from workers.host.processes import texts
+from workers.host.processes import proc_files
 from workers.host.processes.boot import Boot
 from workers.host.processes.procfs import parse_cgroups
 from workers.system.ports import Clock
@@ -78,13 +78,13 @@ class KernelContainers:
 
     def facts(self, view: KernelView, digits: int, *, claimed: ContainerRef | None = None) -> ContainerFacts:
         """What the kernel shows of it; as the run of ``claimed`` where it still is that."""
-        oldest = min(view.pids, key=lambda pid: (texts.start_ticks(pid), pid))
+        oldest = min(view.pids, key=lambda pid: (proc_files.start_ticks(pid), pid))
         name = RunName(view.by_system, digits, view.cgroups[0].inode, oldest)
         ref, started_at_ns = ContainerRef(str(name), view.id), 0
         if claimed is not None and same_run(view, claimed):
             ref, oldest = claimed, run_name(claimed).pid if run_name(claimed).pid in view.pids else 0
         elif claimed is not None:
-            started_at_ns = self._boot.time_ns() + texts.start_ticks(oldest) * self._boot.tick_ns
+            started_at_ns = self._boot.time_ns() + proc_files.start_ticks(oldest) * self._boot.tick_ns
         return ContainerFacts(
             ref=ref,
             state=ContainerState.PAUSED if is_frozen(view) else ContainerState.RUNNING,
@@ -106,6 +106,6 @@ def _owner(view: KernelView) -> int:
 
 def _text(path: str) -> str:
     try:
-        return texts.contents(path, most=1 << 20).decode("utf-8", "replace")
+        return proc_files.contents(path, most=1 << 20).decode("utf-8", "replace")
     except OSError:
         return ""

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workers.host.containers.cgroup_hierarchies import ContainerCgroup, Hierarchies
-from workers.host.processes.holding import ended as has_ended
+from workers.host.processes.pidfd import ended as has_ended
+from workers.host.processes.proc_files import contents
 from workers.host.processes.procfs import parse_cgroups
-from workers.host.processes.texts import contents
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""Reads what a process is while a pidfd holds it.
+"""Reads the facts of a process while a pidfd holds it.
 
-Called by ``system`` at opening and by the handle when asked again. That what is read by pid was read of the process
-that is held, ``holding`` sees to.
+Called by ``system`` at opening and by the handle at a refresh. ``pidfd.while_held`` proves that what is read by pid was
+read of the process that is held.
 """
 
 import os
@@ -10,18 +10,18 @@ from typing import Final
 from workers.domain.targets.process import ProcessFacts, ProcessIdentity
 from workers.host.containers.bundles import BUNDLES, is_sandbox
 from workers.host.containers.cgroup_hierarchies import Hierarchies
-from workers.host.processes import cgroups, procfs, texts
+from workers.host.processes import cgroups, proc_files, procfs
 from workers.host.processes.boot import Boot
 from workers.host.processes.executable import Executable, executable
 from workers.host.processes.fine_start import FineStart
-from workers.host.processes.holding import while_held
+from workers.host.processes.pidfd import while_held
 
 
-class Reader:
-    """Knows the boot, the cgroup hierarchies and whether the kernel tells fine start times."""
+class FactsReader:
+    """Knows the boot, the cgroup hierarchies and whether the kernel shows fine start times."""
 
     def __init__(self, boot: Boot, *, fine_start: bool, bundles: tuple[str, ...] = BUNDLES) -> None:
-        """Looks at this machine once. ``bundles`` are where runtimes keep what they know of a container."""
+        """Inspects this machine once. ``bundles`` are where runtimes keep what they know of a container."""
         self._boot: Final = boot
         self._cgroups: Final = cgroups.Cgroups()
         self._fine: Final = FineStart() if fine_start else None
@@ -34,22 +34,22 @@ class Reader:
         return while_held(pid, descriptor, lambda: self._read(pid, descriptor))
 
     def identity_held(self, pid: int, descriptor: int, *, with_ticks: bool) -> ProcessIdentity | None:
-        """What tells the process that ``descriptor`` holds from others; None when it has ended. Its start is read
+        """What identifies the process that ``descriptor`` holds; None when it has ended. Its start is read
         ``with_ticks``, or where the kernel numbers no processes."""
 
         def read() -> ProcessIdentity:
             serial = self._serial(descriptor)
-            ticks = (
-                0 if serial and not with_ticks else procfs.parse_stat(texts.contents(f"/proc/{pid}/stat")).start_ticks
-            )
+            ticks = 0
+            if with_ticks or not serial:
+                ticks = procfs.parse_stat(proc_files.contents(f"/proc/{pid}/stat")).start_ticks
             return ProcessIdentity(self._boot.id, ticks, serial)
 
         return while_held(pid, descriptor, read)
 
     def _read(self, pid: int, descriptor: int) -> ProcessFacts:
-        stat = procfs.parse_stat(texts.contents(f"/proc/{pid}/stat"))
-        status = procfs.parse_status(texts.contents(f"/proc/{pid}/status"))
-        paths = procfs.parse_cgroups(texts.contents(f"/proc/{pid}/cgroup"))
+        stat = procfs.parse_stat(proc_files.contents(f"/proc/{pid}/stat"))
+        status = procfs.parse_status(proc_files.contents(f"/proc/{pid}/status"))
+        paths = procfs.parse_cgroups(proc_files.contents(f"/proc/{pid}/cgroup"))
         exe = executable(pid)
         since_boot, grain = stat.start_ticks * self._boot.tick_ns, self._boot.tick_ns
         if self._fine is not None:
@@ -66,7 +66,7 @@ class Reader:
             exe_inode=exe.inode,
             exe_trusted=exe.trusted,
             name=stat.name,
-            command_line=texts.command_line(pid),
+            command_line=proc_files.command_line(pid),
             state=stat.state,
             cgroup=procfs.readable(os.fsencode(cgroup)),
             uid=status.uid,
@@ -98,7 +98,7 @@ class Reader:
         members = self._cgroups.members(paths)
         if pid not in members or stat.parent_pid in members:
             return False
-        return all(texts.start_ticks(other) >= stat.start_ticks for other in members if other != pid)
+        return all(proc_files.start_ticks(other) >= stat.start_ticks for other in members if other != pid)
 
 
 def _has_serials() -> bool:

@@ -1,7 +1,7 @@
 """A process's threads and its children, by number.
 
 Called by the handle, which holds the process and checks afterwards that it still lived. Threads and children that come
-and go meanwhile are no error: whoever needs a complete answer stops the process first.
+and go meanwhile are no error: a caller that needs a complete answer stops the process first.
 """
 
 import os
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from workers.domain.targets.halting import ThreadFacts
-from workers.host.processes import procfs, texts
-from workers.host.processes.holding import ended
+from workers.host.processes import proc_files, procfs
+from workers.host.processes.pidfd import ended
 
 _PIDFD_THREAD: Final = os.O_EXCL
 """Linux 6.9: a pidfd of one thread, which never becomes another's."""
@@ -25,11 +25,11 @@ _LONGEST: Final = 36 << 20
 
 
 def threads(pid: int) -> tuple[ThreadFacts, ...]:
-    """The threads of a process. Raises ``OSError`` where there is no such process or we may not look."""
+    """The threads of a process. Raises ``OSError`` where there is no such process or it may not be read."""
     found = []
     for number in _numbers(pid):
         with suppress(*_GONE):
-            found.append(procfs.parse_thread(texts.contents(f"/proc/{pid}/task/{number}/status")))
+            found.append(procfs.parse_thread(proc_files.contents(f"/proc/{pid}/task/{number}/status")))
     return tuple(found)
 
 
@@ -57,21 +57,21 @@ def children(pid: int) -> tuple[int, ...]:
     found: list[int] = []
     for number in _numbers(pid):
         try:
-            found += map(int, texts.contents(f"/proc/{pid}/task/{number}/children", most=_LONGEST).split())
+            found += map(int, proc_files.contents(f"/proc/{pid}/task/{number}/children", most=_LONGEST).split())
         except _GONE:
             if Path(f"/proc/{pid}/task/{number}/status").exists():  # a kernel without CONFIG_PROC_CHILDREN
-                return children_by_asking(pid)
+                return children_by_parent(pid)
     return tuple(found)
 
 
-def children_by_asking(pid: int) -> tuple[int, ...]:
-    """The same from every process's own word: as many reads as there are processes."""
-    return tuple(other for other in _everyone() if texts.parent(other) == pid)
+def children_by_parent(pid: int) -> tuple[int, ...]:
+    """The same from the parent that every process names: as many reads as there are processes."""
+    return tuple(other for other in _all_pids() if proc_files.parent(other) == pid)
 
 
 def _numbers(pid: int) -> list[int]:
     return [int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir()]
 
 
-def _everyone() -> Iterator[int]:
+def _all_pids() -> Iterator[int]:
     return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())

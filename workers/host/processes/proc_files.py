@@ -1,7 +1,6 @@
-"""The single files of /proc that more than one place reads. A file that cannot be read tells nothing and stops nothing,
-except where its name says otherwise.
+"""The single files of /proc that several modules read. One that cannot be read counts as empty, but where stated.
 
-Called by ``reader`` and ``system``.
+Called by ``facts_reader``, ``system`` and others.
 """
 
 import os
@@ -21,14 +20,14 @@ def contents(path: str, *, most: int = _MOST_BYTES) -> bytes:
     try:
         whole = b""
         while len(whole) < most and (part := os.read(descriptor, most - len(whole))):
-            whole += part  # the kernel hands out a page at a time
+            whole += part  # the kernel returns a page at a time
         return whole
     finally:
         os.close(descriptor)
 
 
 def link(path: str) -> str:
-    """Where a symbolic link leads; empty where that cannot be seen."""
+    """Where a symbolic link leads; empty where that cannot be read."""
     try:
         return str(Path(path).readlink())
     except OSError:
@@ -52,7 +51,7 @@ def start_ticks(pid: int) -> int:
 
 
 def cgroup(pid: int) -> str:
-    """The cgroup, empty where it cannot be seen."""
+    """The cgroup, empty where it cannot be read."""
     try:
         return procfs.one_cgroup(procfs.parse_cgroups(contents(f"/proc/{pid}/cgroup")))
     except OSError:
@@ -60,7 +59,7 @@ def cgroup(pid: int) -> str:
 
 
 def command_line(pid: int) -> str:
-    """Masked; empty where it cannot be read: it is evidence, and the process itself may have taken it away."""
+    """Masked; empty where it cannot be read: it is evidence, and the process itself may have erased it."""
     try:
         return mask_arguments(procfs.parse_command_line(contents(f"/proc/{pid}/cmdline")))
     except OSError:
