@@ -1,6 +1,6 @@
 """Retention: a pass every ten minutes, in small steps between the batches of the fold, told once it took something.
 
-Called by ``loop``; calls the store. What may go is the store's to say (``domain.history.retention``); from when on is
+Called by ``loop``; calls the store. What may go is decided by the store (``store.history.retention``); from when on is
 said here, by the earlier of two clocks: a projector whose own clock runs ahead must not forget what is young."""
 
 from typing import Final

@@ -75,7 +75,7 @@ class HistoryTx(Protocol):
 
     def forget(self, cutoffs: Cutoffs, *, limit: int) -> Forgotten:
         """Move retention on (it never goes back) and forget at most ``limit`` rows of each kind that are older and
-        that nothing refers to any more, as ``domain.history.retention`` defines. Call again until nothing goes."""
+        that nothing refers to any more, as ``retention`` defines. Call again until nothing goes."""
 
 
 class HistoryStore(Protocol):

@@ -90,7 +90,7 @@ def led_to(event_ids: Iterable[str]) -> Select[str, str]:
 
 
 def completed_undo(execution_id: str) -> Select[str]:
-    """The undo of an execution that took effect."""
+    """The undo of an execution that took effect. ``NO_ACTION`` is none: it may have come before the action."""
     columns = tables.executions.c
     return (
         select(columns.execution_id)

@@ -1,6 +1,9 @@
 """Retention in SQL: which rows may go, and their going, a bounded number at a time.
 
-Called by ``transaction``. Whatever is still open keeps itself, its undo, its audit, its event and its node."""
+Called by ``transaction``. Whatever is still open keeps itself, its undo, its audit, its event and its node. An
+execution goes once it has ended for good and its newest step is older than the cutoff, if its effect no longer holds or
+an undo of it that is old too took effect; an undo goes after what it undid, which would seem to hold again without it.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Final
