@@ -45,8 +45,8 @@ class FileAcquire(GatheringAction[AcquireParameters, FileClaim]):
     name = "file_acquire"
     summary = "Copy a file to the object store, with a signed record of where it came from"
     drawbacks = (
-        "Its content leaves the machine: whoever may download acquired files can read it.",
-        "Of a file that is being written to, what could be read is kept.",
+        "Its content leaves the machine: anyone who may download acquired files can read it.",
+        "Of a file that is being written to, the copy has what could be read.",
         "It costs disk, network and time; nothing is contained by it.",
     )
     target = FileTarget
@@ -58,11 +58,11 @@ class FileAcquire(GatheringAction[AcquireParameters, FileClaim]):
         FieldSpec("path", "string", "Where the content was read"),
         *OBJECT,
         FieldSpec("mode", "integer", "Permission bits"),
-        FieldSpec("user_id", "integer", "Whose it is"),
-        FieldSpec("group_id", "integer", "Its group"),
+        FieldSpec("user_id", "integer", "Its owner's user id"),
+        FieldSpec("group_id", "integer", "Its group id"),
         FieldSpec("modified_at", "integer", "When it was last written to, nanoseconds since the epoch"),
         FieldSpec("links", "integer", "Hard links it has"),
-        FieldSpec("identity", "string", "By what it was recognised: reviewed or path_at_intake"),
+        FieldSpec("identity", "string", "How it was identified: reviewed or path_at_intake"),
         FieldSpec("content_changed", "boolean", "It was written to between intake and copy; it was taken as found"),
         *CONTAINER,
     )
@@ -89,7 +89,7 @@ class FileAcquire(GatheringAction[AcquireParameters, FileClaim]):
         _refuse(facts, target.path, job, spool)
         if target.reviewed is not None and (changed := _differs(facts, target.reviewed)):
             raise CommandRejected(
-                f"its {changed} is not what was reviewed; look at it again and ask again", code="target_changed"
+                f"its {changed} is not what was reviewed; review it again and send a new request", code="target_changed"
             )
         return FileClaim(
             path=path.path,

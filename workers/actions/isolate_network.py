@@ -79,11 +79,11 @@ class IsolateNetwork(NetworkAction[NoParameters, IsolateClaim]):
     name = "isolate_network"
     summary = "Cut a host or a container off from the network, but for what the node lives by"
     drawbacks = (
-        "Whoever uses the host or container loses it; connections that are open are cut too.",
+        "Users of the host or container lose it; open connections are cut too.",
         "On a host its containers' traffic is cut with it; under Kubernetes a container's is its pod's.",
         "Brokers, object store, API server, DNS servers (where names need them), DHCP and loopback stay reachable.",
         "Addresses are those of this moment: a broker that moves is lost unless its network is on the allow list.",
-        "Root in there may undo it, or send raw frames past it; the node tells when the rules are changed.",
+        "Root inside may undo it, or send raw frames past it; the node reports changed rules.",
     )
     parameters = NoParameters
     claims = (IsolateClaim,)
@@ -290,7 +290,7 @@ def _refuse_bypassed(namespace: NetworkNamespace, claim: IsolateClaim) -> None:
     """Refuse a network on which the rules would cut off the host, or would not count."""
     if not claim.of_host and namespace.own:
         raise CommandRejected(
-            f"{claim} is the host's, or this worker's own: isolate the host's network if that is meant",
+            f"{claim} is the host's, or this worker's own: isolate the host's network instead",
             code="shares_host_network",
         )
     bypass = namespace.bypass()
@@ -311,7 +311,7 @@ class ReleaseNetwork(NetworkAction[NoParameters, ReleaseClaim]):
     name = "release_network"
     summary = "Let an isolated host or container reach the network again"
     drawbacks = (
-        "Whoever was cut off may come back.",
+        "An intruder that was cut off may come back.",
         "Connections that were cut stay broken.",
     )
     parameters = NoParameters

@@ -21,7 +21,7 @@ from workers.actions.base.process import (
     claim_on_process,
     short,
 )
-from workers.actions.base.process_tree import MOST_HELD, Fate, Tree, waiting_for
+from workers.actions.base.process_tree import MOST_HELD, Tree, TreeResult, waiting_for
 from workers.domain.outcome import Outcome, PostCondition, Report, Scalar
 from workers.domain.targets.process import ProcessFacts
 from workers.host.ports import Host
@@ -48,7 +48,7 @@ class KillProcess(EventProcessAction[KillParameters, ProcessClaim]):
     drawbacks = (
         "The process gets no chance to save, flush or clean up.",
         "Its memory is lost as evidence; its children live on, unless tree is chosen.",
-        "With tree, all are stopped for a moment before any dies; who was handed to init is no descendant any more.",
+        "With tree, all are stopped for a moment before any dies; a process that init took over is no descendant.",
         "A supervisor (systemd, a container runtime, a cron job) may start it again.",
         "Killing a container's init ends the container, and its restart policy may bring it back.",
         "Seen within 20 ms of its start, it is left alone unless the detector prints that start (deploy/falco does).",
@@ -58,7 +58,7 @@ class KillProcess(EventProcessAction[KillParameters, ProcessClaim]):
     outputs: ClassVar[tuple[FieldSpec, ...]] = (
         *FACTS,
         FieldSpec("killed", "integer", "How many processes ended"),
-        FieldSpec("left", "integer", "How many of those that were meant had not ended"),
+        FieldSpec("left", "integer", "How many of the processes to kill had not ended"),
         FieldSpec("others", "string", "Pid and name of the descendants that ended, as many as fit"),
     )
     failpoints = ("kill_process.stopped", "kill_process.at_rest", "kill_process.begun", "kill_process.signalled")
@@ -93,11 +93,11 @@ class KillProcess(EventProcessAction[KillParameters, ProcessClaim]):
             return Done(self.gone(claim))
         living = list(_living(claim, host))
         if not living:
-            fate = Fate(killed=[str(claim.pid), *map(str, _named(claim))])
-            return Done(self._killed(claim, "it is no longer there", cause="unproven", fate=fate))
+            result = TreeResult(killed=[str(claim.pid), *map(str, _named(claim))])
+            return Done(self._killed(claim, "it is no longer there", cause="unproven", result=result))
         if all(_dies_when_it_wakes(facts) for facts, _ in living):
             return Pending(self._pending(claim, living[0][0], left=len(living)))
-        half_done = isinstance(claim, TreeClaim) and _stopped_by_us(living)
+        half_done = isinstance(claim, TreeClaim) and _stopped_by_an_attempt(living)
         return Begun() if half_done else NotDone()
 
     def dry_run_report(self, job: Job[KillParameters], claim: ProcessClaim | GoneProcess, host: Host) -> Report:
@@ -122,30 +122,32 @@ class KillProcess(EventProcessAction[KillParameters, ProcessClaim]):
         return self._killed(claim, "it ended") if facts is None else self._pending(claim, facts)
 
     def _kill_tree(self, job: Job[KillParameters], claim: TreeClaim, host: Host, root: HeldProcess | None) -> Report:
-        begun = _stopped_by_us(_living(claim, host))
+        begun = _stopped_by_an_attempt(_living(claim, host))
         tree = Tree(claim, root, host, begun=begun, most=self.most_held)
         now_ns = host.clock.now_ns()
         spare_ns = min(_SPARE_NS, (job.deadline_ns - now_ns) // 2)
-        fate = tree.kill(deadline_ns=job.deadline_ns - spare_ns, wait_s=min(WAIT_S, spare_ns / 1e9))
-        if fate.protected:
-            return self._spared(claim, fate)
-        if not fate.killed and not fate.left:
+        result = tree.kill(deadline_ns=job.deadline_ns - spare_ns, wait_s=min(WAIT_S, spare_ns / 1e9))
+        if result.protected:
+            return self._spared(claim, result)
+        if not result.killed and not result.left:
             return self.gone(claim, _BY_ITSELF)
-        untouched = root is not None and len(fate.left) > len(claim.named())
-        if not fate.killed and fate.denied is not None and untouched:
-            raise fate.denied
-        if fate.left or not fate.whole:
-            return self._partly(claim, fate)
-        return self._killed(claim, f"all of its tree have ended ({len(fate.killed)} processes)", fate=fate)
+        untouched = root is not None and len(result.left) > len(claim.named())
+        if not result.killed and result.denied is not None and untouched:
+            raise result.denied
+        if result.left or not result.complete:
+            return self._partly(claim, result)
+        return self._killed(claim, f"all of its tree have ended ({len(result.killed)} processes)", result=result)
 
-    def _outputs(self, claim: ProcessClaim, fate: Fate) -> dict[str, Scalar]:
-        others = [each for each in fate.killed if each.partition(" ")[0] != str(claim.pid)]
-        counts = {"killed": len(fate.killed), "left": len(fate.left)}
+    def _outputs(self, claim: ProcessClaim, result: TreeResult) -> dict[str, Scalar]:
+        others = [each for each in result.killed if each.partition(" ")[0] != str(claim.pid)]
+        counts = {"killed": len(result.killed), "left": len(result.left)}
         return self.outputs_of(claim) | counts | {"others": short(", ".join(others))}
 
-    def _killed(self, claim: ProcessClaim, detail: str, *, cause: str = "action", fate: Fate | None = None) -> Report:
+    def _killed(
+        self, claim: ProcessClaim, detail: str, *, cause: str = "action", result: TreeResult | None = None
+    ) -> Report:
         more = (
-            "; it was a container's init, so the container has ended and its restart policy may bring it back"
+            "; it was a container's init, so the container has ended and its restart policy may start it again"
             if claim.container_init
             else ""
         )
@@ -153,38 +155,40 @@ class KillProcess(EventProcessAction[KillParameters, ProcessClaim]):
             Outcome.COMPLETED,
             "killed",
             f"{claim} was killed: {detail}{more}",
-            outputs=self._outputs(claim, fate or Fate(killed=[str(claim.pid)])),
+            outputs=self._outputs(claim, result or TreeResult(killed=[str(claim.pid)])),
             post_condition=PostCondition(self.post_condition, holds=True, detail=detail),
             cause=cause,
         )
 
-    def _partly(self, claim: ProcessClaim, fate: Fate) -> Report:
-        """Some are left, or nobody can say that none is."""
-        if fate.left:
-            why = f"{len(fate.left)} of {len(fate.left) + len(fate.killed)} are left, first {fate.left[0]}: {fate.why}"
+    def _partly(self, claim: ProcessClaim, result: TreeResult) -> Report:
+        """Some are left, or some may be."""
+        if result.left:
+            left, total = len(result.left), len(result.left) + len(result.killed)
+            why = f"{left} of {total} are left, first {result.left[0]}: {result.why}"
         else:
             why = "its tree grew faster than it could be stopped, or was too large to be held; some may have escaped"
-        outcome, reason = (Outcome.UNKNOWN, "kill_pending") if fate.pending else (Outcome.PARTIAL, "partly_killed")
+        outcome, reason = (Outcome.UNKNOWN, "kill_pending") if result.pending else (Outcome.PARTIAL, "partly_killed")
         return self.report(
             outcome,
             reason,
             f"{claim} and its descendants were sent SIGKILL, but {why}",
-            outputs=self._outputs(claim, fate),
+            outputs=self._outputs(claim, result),
             post_condition=PostCondition(self.post_condition, holds=False, detail=why),
         )
 
-    def _spared(self, claim: ProcessClaim, fate: Fate) -> Report:
-        """One that came to light only when the tree was stopped is protected."""
-        why = f"of its tree {fate.protected}, and so it is protected on this node"
-        if fate.killed:
-            told, outcome = f"{len(fate.killed)} were killed before that was found; the rest goes on", Outcome.PARTIAL
+    def _spared(self, claim: ProcessClaim, result: TreeResult) -> Report:
+        """One that was found only when the tree was stopped is protected."""
+        why = f"of its tree {result.protected}, and so it is protected on this node"
+        if result.killed:
+            consequence = f"{len(result.killed)} were killed before that was found; the rest runs on"
+            outcome = Outcome.PARTIAL
         else:
-            told, outcome = "none was killed, and whoever was stopped goes on", Outcome.FAILED
+            consequence, outcome = "none was killed, and those that were stopped run on", Outcome.FAILED
         return self.report(
             outcome,
             "protected_target",
-            f"{claim} was not killed: {why}; {told}. Kill the one process alone, or a smaller tree",
-            outputs=self._outputs(claim, fate),
+            f"{claim} was not killed: {why}; {consequence}. Kill the one process alone, or a smaller tree",
+            outputs=self._outputs(claim, result),
             post_condition=PostCondition(self.post_condition, holds=False, detail=why),
         )
 
@@ -194,17 +198,17 @@ class KillProcess(EventProcessAction[KillParameters, ProcessClaim]):
             Outcome.UNKNOWN,
             "kill_pending",
             f"SIGKILL was sent to {claim}, but {waits}",
-            outputs=self._outputs(claim, Fate(left=[str(claim.pid)] * left)),
+            outputs=self._outputs(claim, TreeResult(left=[str(claim.pid)] * left)),
             post_condition=PostCondition(self.post_condition, holds=False, detail=waits),
         )
 
 
 _SPARE_NS: Final = 6_000_000_000
-"""Of a run's time, what is left for the deaths after everybody was stopped: ``WAIT_S`` and a little, or half of it."""
+"""Of a run's time, what is reserved for the kills after all were stopped: ``WAIT_S`` and a little, or half of it."""
 
 
 def _living(claim: ProcessClaim, host: Host) -> Iterator[tuple[ProcessFacts, bool]]:
-    """Everybody that the claim names and that has not ended, and whether somebody else had stopped it before."""
+    """Each process that the claim names and that has not ended, and whether it was stopped before the claim."""
     for handle, stopped_before in _held(claim, host):
         facts = handle.refresh() if handle is not None else None
         if handle is not None:
@@ -228,6 +232,6 @@ def _dies_when_it_wakes(facts: ProcessFacts) -> bool:
     return facts.kill_pending and (facts.frozen or facts.state == "D")
 
 
-def _stopped_by_us(living: Iterable[tuple[ProcessFacts, bool]]) -> bool:
-    """Whether an attempt before this one began to bring them to rest."""
+def _stopped_by_an_attempt(living: Iterable[tuple[ProcessFacts, bool]]) -> bool:
+    """Whether an earlier attempt began to stop them."""
     return any(facts.state == "T" and not stopped_before for facts, stopped_before in living)

@@ -1,9 +1,8 @@
-"""snapshot_process: what the kernel shows of one process, as a document in the object store.
+"""snapshot_process: store what the kernel shows of one process as a document in the object store.
 
-Run by the node worker in the gathering lane. Which process is meant is told as for a kill, and everything is read
-while a pidfd holds it (``domain.targets.process_snapshot``); nothing is sent to it, and nothing of it stops. The way
-from the spool to the store is ``actions.base.gathering``'s. Must never keep a value of its environment that is not
-known to be harmless."""
+Run by the node worker in the gathering lane. The process is identified as for a kill, and everything is read while a
+pidfd holds it (``domain.targets.process_snapshot``); nothing is sent to it, and it runs on. The upload is in
+``base.gathering``. Must never keep a value of its environment that is not known to be harmless."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
@@ -49,7 +48,7 @@ class SnapshotProcess(GatheringAction[AncestorParameters, ProcessClaim | GonePro
     outputs = (
         *(spec for spec in FACTS if spec.name != "container_init"),
         *OBJECT,
-        FieldSpec("truncated", "boolean", "It has more of something than is kept; the document says of what"),
+        FieldSpec("truncated", "boolean", "It has more of something than is kept; the document names it"),
     )
     privileges = ("DAC_READ_SEARCH", "SYS_PTRACE")
     mounts = ()
@@ -57,7 +56,7 @@ class SnapshotProcess(GatheringAction[AncestorParameters, ProcessClaim | GonePro
     example: ClassVar[Mapping[str, Any]] = EXAMPLE
 
     def admit(self, job: Job[AncestorParameters], host: Host) -> None:
-        """Refuse what needs no look at the process."""
+        """Refuse what can be refused without reading the process."""
         named_process(job.command, job.parameters.ancestor)
         stores(host)
 
@@ -98,7 +97,7 @@ class SnapshotProcess(GatheringAction[AncestorParameters, ProcessClaim | GonePro
         return self.custody(job, host, size=kept.size, sha256=kept.sha256, **more)
 
     def dry_run_report(self, job: Job[AncestorParameters], claim: ProcessClaim | GoneProcess, host: Host) -> Report:
-        """What would be looked at."""
+        """What would be read."""
         message = (
             f"would do nothing: {claim.gone}"
             if isinstance(claim, GoneProcess)

@@ -49,7 +49,7 @@ class SuspendClaim(ProcessClaim):
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Observed:
     """The threads of the process, and whether any of them can run."""
 
     halt: Halt
@@ -63,11 +63,11 @@ class SuspendProcess(EventProcessAction[AncestorParameters, SuspendClaim]):
     name = "suspend_process"
     summary = "Stop the event's process, or one of its ancestors, with SIGSTOP, and keep its memory"
     drawbacks = (
-        "Whoever needs the process waits for it, and may time out.",
+        "Programs and users that need the process wait for it, and may time out.",
         "Its children run on.",
-        "Whoever may signal it (its own user, root, its tracer) can let it go on; that is reported, not prevented.",
-        "Its parent is told that it was stopped; a supervisor or a watchdog may kill it and start another.",
-        "A process that somebody else has stopped already is only looked after: they can let it go on, an undo can't.",
+        "Its own user, root and its tracer can continue it; that is reported, not prevented.",
+        "Its parent is notified of the stop; a supervisor or a watchdog may kill it and start another.",
+        "A process that was stopped already is only watched: an undo does not resume it.",
         "Seen within 20 ms of its start, it is left alone unless the detector prints that start (deploy/falco does).",
     )
     parameters = AncestorParameters
@@ -105,10 +105,10 @@ class SuspendProcess(EventProcessAction[AncestorParameters, SuspendClaim]):
             return Done(self.gone(claim))
         if claim.stopped_before:
             return Done(self._already(claim))
-        look = _look_again(claim, host)
-        if look is None:
+        now = _observe_claimed(claim, host)
+        if now is None:
             return Done(self.gone(claim, "it has ended"))
-        return NotDone() if look.halt is Halt.RUNNING else Done(self._suspended(claim, look, cause="unproven"))
+        return NotDone() if now.halt is Halt.RUNNING else Done(self._suspended(claim, now, cause="unproven"))
 
     def dry_run_report(self, job: Job[AncestorParameters], claim: SuspendClaim | GoneProcess, host: Host) -> Report:
         """What would be stopped."""
@@ -121,12 +121,12 @@ class SuspendProcess(EventProcessAction[AncestorParameters, SuspendClaim]):
         """It was continued, or it has ended."""
         if isinstance(effect.claim, GoneProcess):
             return effect.claim.gone
-        look = _look_again(effect.claim, host)
-        if look is None:
+        now = _observe_claimed(effect.claim, host)
+        if now is None:
             return f"{effect.claim} has ended"
-        running = [thread for thread in look.threads if thread.state not in "TtZ"]
+        running = [thread for thread in now.threads if thread.state not in "TtZ"]
         states = ", ".join(sorted({thread.state for thread in running}))
-        return f"{effect.claim} was continued by another process (state {states})" if look.halt is Halt.RUNNING else ""
+        return f"{effect.claim} was continued by another process (state {states})" if now.halt is Halt.RUNNING else ""
 
     def _stop(self, claim: SuspendClaim, host: Host, handle: HeldProcess) -> Report:
         if not handle.signal(signal.SIGSTOP):
@@ -137,19 +137,19 @@ class SuspendProcess(EventProcessAction[AncestorParameters, SuspendClaim]):
             if threads is None or all_stopped(threads) or not handle.signal(signal.SIGSTOP):
                 break
             handle.signal_each(signal.SIGSTOP)
-        look = _look(handle)
-        if look is None:
+        now = _observe(handle)
+        if now is None:
             return self.gone(claim, _BY_ITSELF)
-        if look.halt is Halt.RUNNING:
+        if now.halt is Halt.RUNNING:
             raise TransientFailure(
                 f"SIGSTOP was sent to {claim}, and it runs on: another process continues it (SIGCONT), or its tracer "
                 "keeps the signal from it. Suspend that process first, or kill this one",
                 code="runs_on",
             )
-        return self._suspended(claim, look)
+        return self._suspended(claim, now)
 
-    def _suspended(self, claim: SuspendClaim, look: _Look, *, cause: str = "action") -> Report:
-        detail = _how_still(look)
+    def _suspended(self, claim: SuspendClaim, now: _Observed, *, cause: str = "action") -> Report:
+        detail = _describe(now)
         return self.report(
             Outcome.COMPLETED,
             "suspended",
@@ -163,47 +163,47 @@ class SuspendProcess(EventProcessAction[AncestorParameters, SuspendClaim]):
     def _already(self, claim: SuspendClaim) -> Report:
         why = "it was stopped already by another process, which can continue it"
         report = self.no_action(claim, "already_suspended", f"{claim}: {why}; that would be reported", why)
-        # Watched like one of ours: a process may stop itself just for the moment of our look.
+        # Watched all the same: a process may stop itself just while it is read.
         return replace(report, effect_holds=True)
 
 
 _BY_ITSELF: Final = "it ended by itself before it had stopped"
 
 
-def _look_again(claim: ProcessClaim, host: Host) -> _Look | None:
+def _observe_claimed(claim: ProcessClaim, host: Host) -> _Observed | None:
     """The claimed process as it is now; None when it has ended."""
     handle = claim.hold(host)
     if handle is None:
         return None
     try:
-        return _look(handle)
+        return _observe(handle)
     finally:
         handle.close()
 
 
-def _look(handle: HeldProcess) -> _Look | None:
+def _observe(handle: HeldProcess) -> _Observed | None:
     """None when it has ended."""
     facts, threads = handle.refresh(), handle.threads()
     if facts is None or threads is None:
         return None
-    return _Look(halt_of(threads, frozen=facts.frozen), threads, facts.frozen)
+    return _Observed(halt_of(threads, frozen=facts.frozen), threads, facts.frozen)
 
 
-def _how_still(look: _Look) -> str:
+def _describe(now: _Observed) -> str:
     """One line about a process of which nothing runs."""
-    living = [thread for thread in look.threads if thread.state != "Z"]
+    living = [thread for thread in now.threads if thread.state != "Z"]
     held = sum(thread.state not in "Tt" for thread in living)
     traced = sum(thread.state == "t" for thread in living)
-    if look.halt is Halt.STOPPED:
+    if now.halt is Halt.STOPPED:
         return f"all of it is stopped (threads in state T: {len(living)})"
     notes = []
     if held:
-        where = "its frozen cgroup" if look.frozen else "a call that nothing interrupts (state D)"
+        where = "its frozen cgroup" if now.frozen else "a call that nothing interrupts (state D)"
         notes.append(f"{held} of {len(living)} threads are held in {where}, and stop before they run again")
     if traced:
         notes.append(
-            f"{traced} of {len(living)} threads are stopped by the process that traces them (state t), which can let "
-            "them go on at any time"
+            f"{traced} of {len(living)} threads are stopped by the process that traces them (state t), which can "
+            "continue them at any time"
         )
     return "; ".join(notes)
 
@@ -212,9 +212,9 @@ class ResumeProcess(ProcessAction[NoParameters, SuspendClaim]):
     """Resumes one process."""
 
     name = "resume_process"
-    summary = "Let a suspended process go on where it stood"
+    summary = "Resume a suspended process where it was stopped"
     drawbacks = (
-        "What made it dangerous goes on with it.",
+        "What made it dangerous resumes with it.",
         "Connections that timed out meanwhile stay broken.",
     )
     parameters = NoParameters

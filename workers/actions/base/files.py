@@ -20,8 +20,8 @@ MOUNTS: Final = ("/var/run/docker.sock", "/run/podman/podman.sock")
 """Sockets of the runtimes, which know the run that a container has."""
 
 CONTAINER: Final = (
-    FieldSpec("container_id", "string", "The container whose path it is, its whole id; empty for the host's"),
-    FieldSpec("container_started_at", "integer", "When the run of it that was meant started; 0 for the host's"),
+    FieldSpec("container_id", "string", "Id of the container that the path is in; empty for a path of the host"),
+    FieldSpec("container_started_at", "integer", "When the container's run started; 0 for a path of the host"),
 )
 
 
@@ -102,7 +102,7 @@ def container_fields(target: FileTarget, host: Host, *, spare_protected: bool) -
         raise CommandRejected(
             f"container {facts.ref.id[:12]} is protected on this node: {reason}", code="protected_target"
         )
-    if facts.owner != 0:  # whose init it is would be that user's word alone
+    if facts.owner != 0:  # which process is its init, only that user's runtime states
         raise CommandRejected(
             f"container {facts.ref.id[:12]} is one of user {facts.owner}'s own runtime; ask for its files by their "
             "path on the host",
@@ -112,7 +112,7 @@ def container_fields(target: FileTarget, host: Host, *, spare_protected: bool) -
 
 
 def present_run(container_id: str, runtime: str, host: Host) -> Enclosure:
-    """The run that a container has now, whichever that is.
+    """The run that a container has now, also if it is a later one.
 
     Raises:
         CommandRejected: ``container_gone``, ``container_not_running``.

@@ -106,7 +106,7 @@ def _judge(
     ahead_ns = observed_at_ns - host.clock.now_ns()
     if ahead_ns > MOST_AHEAD_NS:
         raise CommandRejected(
-            f"process {ref.pid} was seen {ahead_ns / 1e9:.1f} s in this machine's future, so it is unknown which "
+            f"process {ref.pid} was observed {ahead_ns / 1e9:.1f} s in this machine's future, so it is unknown which "
             "process held the pid then. Set the clocks right, and restart a detector that ran while its clock was set",
             code="identity_unclear",
         )
@@ -114,7 +114,7 @@ def _judge(
         return judge_review(facts, requested_at_ns=observed_at_ns, named_start_ns=ref.started_at_ns, tick_ns=tick_ns)
     if observed_at_ns <= 0:
         raise CommandRejected(
-            f"process {ref.pid} is named without the time it was seen at, so its identity is unknown",
+            f"process {ref.pid} is named without the time of its observation, so its identity is unknown",
             code="identity_missing",
         )
     return judge_event(facts, observed_at_ns=observed_at_ns, named_start_ns=ref.started_at_ns, tick_ns=tick_ns)
@@ -128,7 +128,7 @@ def _gone_or_refused(judgement: Judgement, target: ProcessTarget, ref: ProcessRe
         case Verdict.GONE:
             return (
                 f"it has ended, and its pid belongs to a process that started at {facts.started_at_ns} ns, "
-                f"after it was seen ({target.observed_at_ns} ns)"
+                f"after the event ({target.observed_at_ns} ns)"
             )
         case Verdict.UNCLEAR:
             raise CommandRejected(
@@ -139,6 +139,6 @@ def _gone_or_refused(judgement: Judgement, target: ProcessTarget, ref: ProcessRe
         case Verdict.CONTRADICTED:
             raise CommandRejected(
                 f"process {ref.pid} started at {facts.started_at_ns} ns, not at the {ref.started_at_ns} ns that was "
-                "asked for; look at it again and send its own start time, or -1 for whichever holds the pid",
+                "requested; read it again and send its own start time, or -1 for the present holder of the pid",
                 code="start_time_mismatch",
             )

@@ -1,10 +1,11 @@
-"""What all actions that gather evidence share: the way from the spool to the object store, its probe, and its reports.
+"""What all actions that gather evidence share: the upload from the spool to the object store, its probe, its reports.
 
-Subclassed by the gathering actions; knows core and ports only. An action puts what it gathers on this node's spool and
-says what it is; from there on all is one way: sealed, so that what it is, signed, is durable before the first byte
-leaves; then one object, whose name follows from node and execution alone, where nothing has that name; then its custody
-record beside it. After a crash the same copy goes to the same name: whatever the source does meanwhile, there is one
-object, and its digest is the one that was sealed (SAFETY D22 to D24).
+Subclassed by the gathering actions; knows the domain and ports only. An action copies what it gathers onto this node's
+spool and describes it in a custody record; the rest is the same for all of them. The copy is sealed, so that its signed
+record is durable before the first byte leaves; it becomes one object, whose name follows from node and execution alone,
+where nothing has that name; then its custody record is stored beside it. After a crash the same copy goes to the same
+name: whatever happens to the source meanwhile, there is one object, and its digest is the one that was sealed (SAFETY
+D22 to D24).
 """
 
 import contextlib
@@ -26,7 +27,7 @@ P = TypeVar("P")
 C = TypeVar("C")
 
 KEPT_NS: Final = 3_600_000_000_000
-"""How long after the command's expiry a sealed copy waits for a store that is away: evidence is not given up for a
+"""How long after the command's expiry a sealed copy waits for an unavailable store: evidence is not given up for a
 short outage, and a spool is not filled by a long one."""
 
 OBJECT: Final = (
@@ -36,12 +37,12 @@ OBJECT: Final = (
     FieldSpec("size", "integer", "Bytes; holes count"),
     FieldSpec("acquired_at", "integer", "When its last byte had been read, nanoseconds since the epoch"),
 )
-"""What every gathering action says of its object; the gateway finds it by these."""
+"""Outputs of every gathering action; the gateway finds the object by these."""
 
 
 def failpoints_of(action: str) -> tuple[str, ...]:
-    """Right after: a0 the copy is durable, a1 it is sealed, a2 the object is in the store, a3 it was looked at, a4 its
-    custody record is in the store, a5 the copy is gone."""
+    """Right after: a0 the copy is durable, a1 it is sealed, a2 the object is in the store, a3 it was compared, a4 its
+    custody record is in the store, a5 the copy is deleted."""
     return tuple(f"{action}.a{step}" for step in range(6))
 
 
@@ -55,12 +56,12 @@ class GatheringAction(Action[P, C]):
     success_reason: ClassVar[str] = "acquired"
     """The reason in the code of success."""
     suffix: ClassVar[str] = ""
-    """What a download's name ends with: content that is ours to name, never what a file was called."""
+    """The file name extension of a download, where this action decides the format; never a gathered file's own."""
 
     @abstractmethod
     def take(self, job: Job[P], claim: C, host: Host, spool: Spool) -> Custody | Report:
-        """Put what the claim names on the spool, durably, and say what it is; or the report of why there is nothing to
-        take. Raises as ``execute``."""
+        """Copy what the claim names onto the spool, durably, and return its custody record; or the report of why there
+        is nothing to copy. Raises as ``execute``."""
 
     @abstractmethod
     def subject(self, claim: C) -> str:
@@ -71,7 +72,7 @@ class GatheringAction(Action[P, C]):
         """The outputs beside ``OBJECT``'s."""
 
     def execute(self, job: Job[P], claim: C, host: Host) -> Report:
-        """Take and seal unless that was done before; then put, look, and let the copy go."""
+        """Copy and seal unless that was done before; then upload, compare, and delete the copy."""
         spool, store = stores(host)
         run = _Run(self, job, claim, host, spool, store)
         sealed = _sealed(job, spool)
@@ -89,22 +90,22 @@ class GatheringAction(Action[P, C]):
             raise
 
     def probe(self, job: Job[P], claim: C, host: Host) -> Probe:
-        """By the sealed copy: while there is one, ``execute`` goes on with it, as soon as the store answers."""
+        """By the sealed copy: while there is one, ``execute`` resumes with it, as soon as the store answers."""
         spool, store = stores(host)
         sealed = _sealed(job, spool)
         if sealed is None:
             return NotDone()
         if spool.delivered(sealed.execution_id):
-            return Done(self.done(claim, sealed, looked=False))
+            return Done(self.done(claim, sealed, compared=False))
         if host.clock.now_ns() > job.command.expires_at_ns + KEPT_NS:
-            why = "the object store did not take the copy in all this time; it is given up"
+            why = "the object store did not accept the copy in all this time; the copy is given up"
             return Done(self.report(Outcome.FAILED, "store_unavailable", why, outputs=self.outputs_of(claim)))
         if store.answers():
             return Begun()
         why = f"{self.subject(claim)} is copied and sealed on this node; the object store does not answer yet"
         return Pending(self.report(Outcome.UNKNOWN, "upload_pending", why, outputs=self.outputs_of(claim)))
 
-    def done(self, claim: C, custody: Custody, *, looked: bool) -> Report:
+    def done(self, claim: C, custody: Custody, *, compared: bool) -> Report:
         """The report of what is in the store."""
         message = f"{self.subject(claim)} ({custody.size} bytes) is in the object store"
         if custody.content_changed:
@@ -116,7 +117,7 @@ class GatheringAction(Action[P, C]):
             self.success_reason,
             message,
             outputs=self._outputs(claim, custody),
-            post_condition=_stored_condition(custody, looked=looked),
+            post_condition=_stored_condition(custody, compared=compared),
         )
 
     def already(self, claim: C, custody: Custody) -> Report:
@@ -126,7 +127,7 @@ class GatheringAction(Action[P, C]):
             "already_stored",
             "the store has the object of this execution already, and it is this very content",
             outputs=self._outputs(claim, custody),
-            post_condition=_stored_condition(custody, looked=True),
+            post_condition=_stored_condition(custody, compared=True),
         )
 
     def custody(self, job: Job[P], host: Host, *, size: int, sha256: str, **more: Any) -> Custody:
@@ -174,14 +175,14 @@ class _Run(Generic[P, C]):
     store: ObjectStore
 
     def sealed_and_stored(self, custody: Custody) -> Report:
-        """What was taken just now: what it is, signed and durable; then the rest of the way."""
+        """Seal what was just copied, and store it."""
         self._reach(0)
         self.spool.seal(custody)
         self._reach(1)
         return self.stored(custody, resumed=False)
 
     def stored(self, custody: Custody, *, resumed: bool) -> Report:
-        """Object first, custody record second. ``resumed``: the copy may have been sent before."""
+        """Store the object first, its custody record second. ``resumed``: the copy may have been sent before."""
         board = self.host.progress
         board.update(custody.execution_id, done=0, size=custody.size)
         try:
@@ -194,8 +195,8 @@ class _Run(Generic[P, C]):
         key, deadline_ns = object_key(custody.node_id, custody.execution_id), self.job.deadline_ns
         source = self.spool.object(custody.execution_id)
         try:
-            told = ProgressSource(source, custody.execution_id, board)
-            written = self.store.put(key, told, deadline_ns=deadline_ns)
+            reporting = ProgressSource(source, custody.execution_id, board)
+            written = self.store.put(key, reporting, deadline_ns=deadline_ns)
             board.update(custody.execution_id, done=custody.size, size=custody.size)
             self._reach(2)
             same = self.store.holds(key, source, deadline_ns=deadline_ns)
@@ -203,7 +204,7 @@ class _Run(Generic[P, C]):
             source.close()
         self._reach(3)
         if written is Written.THERE and not resumed:
-            return self._met_another(custody, same=same)
+            return self._found_another(custody, same=same)
         if same is False:
             raise PermanentFailure(
                 "what the store has under the object's name is not the object", code="object_differs"
@@ -216,24 +217,24 @@ class _Run(Generic[P, C]):
         self._reach(4)
         self.spool.release(custody.execution_id)
         self._reach(5)
-        return self.action.done(self.claim, custody, looked=same is True)
+        return self.action.done(self.claim, custody, compared=same is True)
 
     def forget(self) -> None:
-        """After a failure for good: no copy and no half upload stays; what cannot be cleared now is the janitor's."""
+        """After a permanent failure: remove the copy and the half upload; what remains is left to the janitor."""
         command = self.job.command
         with contextlib.suppress(WorkerError):
             self.spool.discard(command.command_id)
         with contextlib.suppress(WorkerError):
             self.store.give_up(object_key(command.node_id, command.command_id))
 
-    def _met_another(self, custody: Custody, *, same: bool | None) -> Report:
-        """An object was there before this copy was ever sent: one of a life that the spool does not remember."""
+    def _found_another(self, custody: Custody, *, same: bool | None) -> Report:
+        """An object was there before this copy was ever sent: it is of an earlier run whose copy is lost."""
         if same:
             self.spool.release(custody.execution_id)
             return self.action.already(self.claim, custody)
         raise PermanentFailure(
-            "the store has an object of this execution, but the copy that it was made of is lost here, so that nobody "
-            "can say what it holds; nothing was overwritten",
+            "the store has an object of this execution, but the copy that it was made of is lost here, so its "
+            "content cannot be verified; nothing was overwritten",
             code="spool_lost",
         )
 
@@ -242,7 +243,7 @@ class _Run(Generic[P, C]):
 
 
 def stores(host: Host) -> tuple[Spool, ObjectStore]:
-    """Where evidence waits, and where it goes.
+    """This node's spool and its object store.
 
     Raises:
         CommandRejected: this node has no store (``no_store``).
@@ -255,7 +256,7 @@ def stores(host: Host) -> tuple[Spool, ObjectStore]:
 
 
 def _sealed(job: Job[Any], spool: Spool) -> Custody | None:
-    """What is known of a complete copy; a record that is not to be trusted is none, and it is taken anew."""
+    """The custody record of a complete copy; a damaged one counts as none, and the copy is made anew."""
     try:
         return spool.custody(job.command.command_id)
     except PermanentFailure as error:
@@ -264,7 +265,7 @@ def _sealed(job: Job[Any], spool: Spool) -> Custody | None:
         return None
 
 
-def _stored_condition(custody: Custody, *, looked: bool) -> PostCondition:
-    """A node that may not read back has the store's acknowledgement of bytes that it hashed itself, and says so."""
-    proof = "as the store has it" if looked else "as sent and acknowledged; this node may not read it back"
+def _stored_condition(custody: Custody, *, compared: bool) -> PostCondition:
+    """A node that may not read back has only the store's acknowledgement of bytes that it hashed itself."""
+    proof = "as the store has it" if compared else "as sent and acknowledged; this node may not read it back"
     return PostCondition("object_stored", holds=True, detail=f"SHA-256 {custody.sha256}, {proof}")

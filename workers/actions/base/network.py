@@ -26,9 +26,9 @@ FACTS: Final = (
     FieldSpec("isolation", "string", "The execution that isolated it, as it stands in the rules"),
     FieldSpec("scope", "string", "host or container"),
     FieldSpec("container_id", "string", "The container's whole id; empty for the host's network"),
-    FieldSpec("name", "string", "What the container is called"),
+    FieldSpec("name", "string", "The container's name"),
     FieldSpec("runtime", "string", "The socket of the runtime that has it"),
-    FieldSpec("started_at", "integer", "When its run that was meant started, nanoseconds since the epoch"),
+    FieldSpec("started_at", "integer", "When the container's run started, nanoseconds since the epoch"),
     FieldSpec("pid", "integer", "Its init on this host"),
     FieldSpec("namespace", "integer", "The network namespace's inode; 0 where there was none"),
     FieldSpec("interfaces", "string", "Its interfaces but loopback"),
@@ -98,7 +98,7 @@ class NetworkAction(Action[P, C]):
         """The container whose network the target names; None for the host's.
 
         Raises:
-            CommandRejected: unknown, ambiguous, protected, or not the one that was seen.
+            CommandRejected: unknown, ambiguous, protected, or not the one that was observed.
             TransientFailure: a runtime does not answer.
         """
         if not target.container_id:
@@ -169,14 +169,16 @@ def networks(host: Host) -> Network:
 
 
 def _check_same_boot(observed_at_ns: int, host: Host) -> None:
-    """A host is the one that was seen as long as it has not rebooted."""
+    """A host that has rebooted is not the one that was observed."""
     if observed_at_ns <= 0:
-        raise CommandRejected("the host's network is named without the time it was seen at", code="identity_missing")
+        raise CommandRejected(
+            "the host's network is named without the time of its observation", code="identity_missing"
+        )
     if observed_at_ns - host.clock.now_ns() > MOST_AHEAD_NS:
-        raise CommandRejected("the host was seen in its own future; set the clocks right", code="identity_unclear")
+        raise CommandRejected("the host was observed in its own future; set the clocks right", code="identity_unclear")
     if observed_at_ns < host.processes.boot_time_ns():
         raise CommandRejected(
-            "this host rebooted after it was seen; ask for it as it is now if that is meant",
+            "this host rebooted after it was observed; send a new request if the host as it is now is meant",
             code="started_after",
         )
 

@@ -22,11 +22,11 @@ FACTS: Final = (
     FieldSpec("pid", "integer", "The process id on this host"),
     FieldSpec("started_at", "integer", "When it started, nanoseconds since the epoch"),
     FieldSpec("exe", "string", "Its executable"),
-    FieldSpec("name", "string", "What it called itself"),
+    FieldSpec("name", "string", "Its name, which it sets itself"),
     FieldSpec("command_line", "string", "Its command line, secrets masked"),
-    FieldSpec("user_id", "integer", "Whose it was"),
+    FieldSpec("user_id", "integer", "Its real user id"),
     FieldSpec("container_init", "boolean", "It was a container's init: the container ends, and may be restarted"),
-    FieldSpec("identity", "string", "By what it was recognised: start_time, pid_before_event or pid_at_intake"),
+    FieldSpec("identity", "string", "How it was identified: start_time, pid_before_event or pid_at_intake"),
 )
 
 LONGEST: Final = 512
@@ -141,7 +141,7 @@ class EventProcessAction(ProcessAction[A, K | GoneProcess], Generic[A, K]):
     """``killed``."""
 
     def serial_key(self, job: Job[A]) -> str:
-        """One at a time for each pid, whichever event named it."""
+        """One at a time for each pid, also where several events name it."""
         line = job.target.line if isinstance(job.target, ProcessTarget) else ()
         return f"process:{line[job.parameters.ancestor].pid if job.parameters.ancestor < len(line) else 0}"
 

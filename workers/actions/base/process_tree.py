@@ -1,13 +1,13 @@
-"""A process and all its descendants, brought to rest, held, and then killed: the doing behind ``tree``.
+"""Kill a process and all its descendants: stop them all, hold them, and then kill them. This is what ``tree`` does.
 
-Called by ``kill_process`` after its claim; calls ``kinship``; knows core and ports only. Who forks while it is looked
-for must be stopped before it is counted: the root is stopped first, then each child that is found, until a look at all
-of them finds nobody new. What is stopped cannot fork, so that set is whole.
+Called by ``kill_process`` after its claim; calls ``descendants``; knows the domain and ports only. A process that may
+fork must be stopped before its children are counted: the root is stopped first, then each child that is found, until a
+pass over all of them finds no new one. What is stopped cannot fork, so that set is complete.
 
-**Stopping is an effect**: who is stopped misses what it was there for, and if this worker died now it would be stopped
-for ever. So nobody is stopped before the claim is durable; whoever this worker stopped is killed or let go on; and
-after a crash the next attempt goes on from where this one was. For that the root dies last: as long as it is there the
-rest hangs together under it (children die before their parents, so that nobody is handed to init), and is found again.
+**Stopping is an effect**: a stopped process does not do its work, and if this worker died now it would stay stopped for
+ever. So nothing is stopped before the claim is durable; what this worker stopped is killed or continued; and after a
+crash the next attempt continues from where this one was. For that the root is killed last: as long as it exists the
+rest is connected under it (children die before their parents, so that none is handed to init), and is found again.
 """
 
 import signal
@@ -28,57 +28,57 @@ from workers.host.processes.ports import HeldProcess
 MOST_HELD: Final = 2048
 """Processes that are held at once, each a descriptor and 1 KiB; of a larger tree as many at a time."""
 
-_ROOM: Final = 16
-"""Descriptors that looking takes, and other threads meanwhile."""
+_SPARE_DESCRIPTORS: Final = 16
+"""Descriptors that the search takes, and other threads meanwhile."""
 
 PROMPT_S: Final = 0.02
 ROUNDS: Final = 10
-"""How long one process may take to stop, and how often it is told again, and each of its threads by itself: one that
-executes another program just then may lose a stop. What has not arrived by then is let go on by somebody, or its tracer
-keeps the stop from it; it is killed all the same."""
+"""How long one process may take to stop, and how often the signal is sent again, also to each of its threads: one that
+executes another program just then may lose a stop. A process that runs after that is continued by another one, or its
+tracer keeps the stop from it; it is killed all the same."""
 
-REST_S: Final = 10.0
-"""How long one round may take to bring everybody to rest: 2,048 processes take two."""
+STOP_ALL_S: Final = 10.0
+"""How long one round may take to stop all processes: 2,048 take two seconds."""
 
 
 @dataclass(slots=True)
 class Member:
-    """One process of the set."""
+    """One process of the tree."""
 
     pid: int
     parent: int
     """The pid of its parent, as it was found."""
     name: str
-    """Empty until it was judged."""
+    """Empty until it was read."""
     handle: HeldProcess
     named: bool
     """The claim names it."""
-    ours: bool
-    """It runs unless we stopped it: to be let go on if nobody is killed."""
+    ran_before: bool
+    """It ran before this worker stopped it, and is continued if it is not killed."""
     denied: str = ""
     """Why it cannot be signalled."""
     finished: bool = False
     """All its children are in the set."""
-    rested: bool = False
-    """It was waited for."""
+    awaited: bool = False
+    """Its stop was waited for."""
 
 
 @dataclass(slots=True)
-class Fate:
-    """What became of a tree."""
+class TreeResult:
+    """Which processes of a tree were killed, and why the others were not."""
 
     killed: list[str] = field(default_factory=list)
-    """Pid and name of everybody who has ended."""
+    """Pid and name of each process that has ended."""
     left: list[str] = field(default_factory=list)
-    """The same of everybody who has not."""
+    """Pid and name of each that has not."""
     why: str = ""
-    """Why not, of the first."""
+    """Why the first of these has not."""
     pending: bool = False
-    """All who are left only have to wake to die, and a later look at what the claim names tells whether they have."""
+    """All that are left die when they wake, and a later probe of what the claim names shows whether they have."""
     protected: str = ""
-    """Who of them must not be killed, and why: then nobody of this round was."""
-    whole: bool = True
-    """Nobody can have escaped."""
+    """Which of them must not be killed, and why: then none of this round was."""
+    complete: bool = True
+    """None can have escaped."""
     denied: PermanentFailure | None = None
 
 
@@ -86,7 +86,7 @@ class Tree:
     """One run over one tree."""
 
     def __init__(self, claim: TreeClaim, root: HeldProcess | None, host: Host, *, begun: bool, most: int) -> None:
-        """``root`` is held, by the caller; None where it has ended and only those whom the claim names may be left.
+        """``root`` is held by the caller; None where it has ended and only processes that the claim names may be left.
         ``begun``: an earlier attempt has stopped some of them."""
         self._claim = claim
         self._root = root
@@ -97,11 +97,11 @@ class Tree:
         self._own_line = frozenset(host.processes.own_line())
         self._members: dict[int, Member] = {}
         self._given_up: set[int] = set()
-        """Who got SIGKILL, or could not be sent it, in an earlier round and is still there."""
-        self._fate = Fate()
+        """Processes that got SIGKILL, or could not be sent it, in an earlier round and still exist."""
+        self._result = TreeResult()
 
-    def kill(self, *, deadline_ns: int, wait_s: float) -> Fate:
-        """Bring to rest, look who it is, kill. Blocks. What was stopped and not killed goes on again.
+    def kill(self, *, deadline_ns: int, wait_s: float) -> TreeResult:
+        """Stop all, check protection, kill. Blocks. What was stopped and not killed is continued.
 
         Raises:
             PermanentFailure, TransientFailure: as ``HeldProcess``.
@@ -109,35 +109,35 @@ class Tree:
         try:
             self._kill(deadline_ns, wait_s)
         except Exception:
-            self._let_go()
+            self._release_all()
             raise
-        self._let_go()
-        return self._fate
+        self._release_all()
+        return self._result
 
     def _kill(self, deadline_ns: int, wait_s: float) -> None:
         """In rounds, where the tree is larger than what is held at once; the root is in the last one."""
         self._begin()
-        while not self._gather(deadline_ns):
-            if self._fate.protected:
+        while not self._stop_tree(deadline_ns):
+            if self._result.protected:
                 return
-            some = self._closed()
-            if not some:  # whoever is killed before all its children are known leaves them to init
+            some = self._complete_subtrees()
+            if not some:  # one that is killed before all its children are known leaves them to init
                 some = [each for each in self._members.values() if each.pid != self._claim.pid]
-                self._fate.whole = False
+                self._result.complete = False
             if not some or self._host.clock.now_ns() >= deadline_ns:
-                self._fate.whole = False
+                self._result.complete = False
                 break
-            self._end(some, wait_s)
+            self._kill_members(some, wait_s)
         self._host.failpoints.reach("kill_process.at_rest")
-        self._end(list(self._members.values()), wait_s)
+        self._kill_members(list(self._members.values()), wait_s)
 
-    # --- bringing to rest -----------------------------------------------------------------------------------------
+    # --- stopping -------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """Stop the root, and whom the claim names: they may have lost their parents since."""
+        """Stop the root, and what the claim names: these may have lost their parents since."""
         if self._root is not None:
             pid, name = self._claim.pid, self._claim.name or "?"
-            self._stop(Member(pid, 0, name, self._root, named=True, ours=not self._claim.stopped_before))
+            self._stop(Member(pid, 0, name, self._root, named=True, ran_before=not self._claim.stopped_before))
             self._host.failpoints.reach("kill_process.stopped")
         for one in self._claim.named().values():
             try:
@@ -146,39 +146,40 @@ class Tree:
                 self._check_capacity()
                 return
             if handle is not None:
-                ours = not one.stopped_before
-                self._stop(Member(one.pid, one.parent, "", handle, named=True, ours=ours))
+                ran_before = not one.stopped_before
+                self._stop(Member(one.pid, one.parent, "", handle, named=True, ran_before=ran_before))
 
-    def _gather(self, deadline_ns: int) -> bool:
-        """Everybody, stopped; False when the set is not whole for want of time or room, or one must not be touched."""
-        until_ns = min(deadline_ns, self._host.clock.now_ns() + round(REST_S * 1e9))
-        whole = False
-        while not whole and not self._fate.protected and self._host.clock.now_ns() < until_ns:
-            self._flood(until_ns)
+    def _stop_tree(self, deadline_ns: int) -> bool:
+        """Stop all of them; False when the set is not complete for lack of time or descriptors, or when one must not be
+        touched."""
+        until_ns = min(deadline_ns, self._host.clock.now_ns() + round(STOP_ALL_S * 1e9))
+        complete = False
+        while not complete and not self._result.protected and self._host.clock.now_ns() < until_ns:
+            self._stop_found(until_ns)
             for member in self._members.values():
                 if self._host.clock.now_ns() < until_ns:
-                    self._await_rest(member)
+                    self._await_stop(member)
             known = len(self._members)
             for member in list(self._members.values()):
                 before = len(self._members)
-                self._adopt(member)
-                member.rested = member.rested and len(self._members) == before  # or somebody let it go on meanwhile
-            whole = len(self._members) == known
-            if whole and not all(each.finished for each in self._members.values()):
-                break  # no room
-        self._judge()
-        return whole and not self._fate.protected and all(each.finished for each in self._members.values())
+                self._stop_children(member)
+                member.awaited = member.awaited and len(self._members) == before  # or it was continued meanwhile
+            complete = len(self._members) == known
+            if complete and not all(each.finished for each in self._members.values()):
+                break  # no descriptors
+        self._check_protection()
+        return complete and not self._result.protected and all(each.finished for each in self._members.values())
 
-    def _flood(self, until_ns: int) -> None:
-        """Stop whoever can be found, without waiting for anybody to arrive: who is told to stop forks no more soon."""
+    def _stop_found(self, until_ns: int) -> None:
+        """Stop all that can be found, without waiting for each stop: a process that is stopping soon forks no more."""
         waiting = deque(self._members.values())
-        while waiting and not self._fate.protected and self._host.clock.now_ns() < until_ns:
-            waiting.extend(self._adopt(waiting.popleft()))
+        while waiting and not self._result.protected and self._host.clock.now_ns() < until_ns:
+            waiting.extend(self._stop_children(waiting.popleft()))
 
-    def _adopt(self, parent: Member) -> list[Member]:
-        """Stop the children that are not known yet; all of them, unless one is of our own or there is no room."""
+    def _stop_children(self, parent: Member) -> list[Member]:
+        """Stop the children that are not known yet; all of them, unless one is Douse's own or descriptors run out."""
         found: list[Member] = []
-        if parent.pid not in self._members:  # let go again for want of room
+        if parent.pid not in self._members:  # released again for lack of descriptors
             return found
         parent.finished = False
         try:
@@ -186,13 +187,13 @@ class Tree:
                 if pid in self._members or pid in self._given_up:
                     child.close()
                     continue
-                if pid in self._own_line:  # to stop oneself is to stay so
-                    self._fate.protected = f"process {pid}: it is this worker, one of its ancestors, or one beside it"
+                if pid in self._own_line:  # a worker that stops itself stays stopped
+                    self._result.protected = f"process {pid}: it is this worker, one of its ancestors, or one beside it"
                 if pid in self._own_line or len(self._members) >= self._most:
                     child.close()
                     return found
-                ours = self._begun or not all_stopped(child.threads() or ())
-                found.append(self._stop(Member(pid, parent.pid, "", child, named=False, ours=ours)))
+                ran_before = self._begun or not all_stopped(child.threads() or ())
+                found.append(self._stop(Member(pid, parent.pid, "", child, named=False, ran_before=ran_before)))
         except TransientFailure:
             self._check_capacity()
             return [each for each in found if each.pid in self._members]
@@ -200,8 +201,8 @@ class Tree:
         return found
 
     def _check_capacity(self) -> None:
-        """No descriptors are left, not even to look with: the last that were found go on, until a later round."""
-        for member in list(self._members.values())[-_ROOM:]:
+        """No descriptors are left, not even to search with: the last that were found run on, until a later round."""
+        for member in list(self._members.values())[-_SPARE_DESCRIPTORS:]:
             if member.pid == self._claim.pid:
                 continue
             self._release(member)
@@ -210,23 +211,23 @@ class Tree:
                 self._members[member.parent].finished = False
         self._most = len(self._members)
 
-    def _judge(self) -> None:
-        """Who they are, now that it is quiet; but for the root, which was judged before the claim."""
+    def _check_protection(self) -> None:
+        """Check names and protection, now that all are stopped; the root's was checked before the claim."""
         for member in self._members.values():
             facts = member.handle.refresh() if not member.name else None
             if facts is None:
                 continue
             member.name = facts.name or "?"
             reason = self._guard(facts)
-            if reason is not None and not self._fate.protected:
-                self._fate.protected = f"process {member.pid}: {reason}"
+            if reason is not None and not self._result.protected:
+                self._result.protected = f"process {member.pid}: {reason}"
 
-    def _closed(self) -> list[Member]:
-        """All descendants under whom nobody can be that is not held."""
+    def _complete_subtrees(self) -> list[Member]:
+        """All descendants of which no further descendant can exist that is not held."""
         open_pids: set[int] = set()
         closed = []
         for member in reversed(self._members.values()):  # children come after their parents
-            if member.finished and member.rested and member.pid not in {*open_pids, self._claim.pid}:
+            if member.finished and member.awaited and member.pid not in {*open_pids, self._claim.pid}:
                 closed.append(member)
             else:
                 open_pids.add(member.parent)
@@ -237,18 +238,18 @@ class Tree:
         try:
             member.handle.signal(signal.SIGSTOP)
         except PermanentFailure as error:
-            member.denied, self._fate.denied = error.message, error
+            member.denied, self._result.denied = error.message, error
         return member
 
-    def _await_rest(self, member: Member) -> None:
-        """Until no thread of it can run, if that is to be had."""
-        if member.denied or member.rested:
+    def _await_stop(self, member: Member) -> None:
+        """Wait until no thread of it can run, if that can be reached."""
+        if member.denied or member.awaited:
             return
-        member.rested = True
+        member.awaited = True
         member.handle.signal(signal.SIGSTOP)
         for _ in range(ROUNDS):
-            threads = member.handle.wait_threads(_at_rest, PROMPT_S)
-            if threads is None or _at_rest(threads):
+            threads = member.handle.wait_threads(_is_stopped, PROMPT_S)
+            if threads is None or _is_stopped(threads):
                 return
             facts = member.handle.refresh()
             if facts is None or facts.frozen or not member.handle.signal(signal.SIGSTOP):
@@ -257,8 +258,8 @@ class Tree:
 
     # --- killing --------------------------------------------------------------------------------------------------
 
-    def _end(self, members: Sequence[Member], wait_s: float) -> None:
-        """SIGKILL to all, children before parents, and what came of it; they are held no longer."""
+    def _kill_members(self, members: Sequence[Member], wait_s: float) -> None:
+        """SIGKILL to all, children before parents, and record which ended; release them."""
         for count, member in enumerate(reversed(members)):
             if not member.denied:
                 member.handle.signal(signal.SIGKILL)
@@ -269,32 +270,32 @@ class Tree:
         for member in members:
             left_s = (give_up_ns - self._host.clock.monotonic_ns()) / 1e9
             if member.denied or not member.handle.wait_gone(max(0.0, left_s)):
-                self._is_left(member)
+                self._record_left(member)
             else:
-                self._fate.killed.append(f"{member.pid} {member.name}")
+                self._result.killed.append(f"{member.pid} {member.name}")
             self._members.pop(member.pid)
             if member.handle is not self._root:
                 member.handle.close()
 
-    def _is_left(self, member: Member) -> None:
+    def _record_left(self, member: Member) -> None:
         facts = member.handle.refresh()
         if facts is None:
-            self._fate.killed.append(f"{member.pid} {member.name}")
+            self._result.killed.append(f"{member.pid} {member.name}")
             return
         self._given_up.add(member.pid)
         dies_later = member.named and not member.denied
-        self._fate.pending = dies_later and (self._fate.pending or not self._fate.left)
-        self._fate.left.append(f"{member.pid} {member.name}")
-        self._fate.why = self._fate.why or member.denied or waiting_for(facts)
+        self._result.pending = dies_later and (self._result.pending or not self._result.left)
+        self._result.left.append(f"{member.pid} {member.name}")
+        self._result.why = self._result.why or member.denied or waiting_for(facts)
 
-    def _let_go(self) -> None:
-        """Whoever is still held was not killed: what we stopped goes on, and nobody is held any more."""
+    def _release_all(self) -> None:
+        """What is still held was not killed: continue what this worker stopped, and release all."""
         for member in self._members.values():
             self._release(member)
         self._members.clear()
 
     def _release(self, member: Member) -> None:
-        if member.ours and not member.denied:
+        if member.ran_before and not member.denied:
             with suppress(PermanentFailure):
                 member.handle.signal(signal.SIGCONT)
         if member.handle is not self._root:
@@ -310,5 +311,5 @@ def waiting_for(facts: ProcessFacts) -> str:
     return f"it has not ended yet (state {facts.state})"
 
 
-def _at_rest(threads: Sequence[ThreadFacts]) -> bool:
+def _is_stopped(threads: Sequence[ThreadFacts]) -> bool:
     return all_stopped(threads) or halt_of(threads) is not Halt.RUNNING

@@ -1,8 +1,8 @@
-"""A source of bytes that tells how far its reader has come.
+"""A source of bytes that reports how much of it was read.
 
-Made by ``gathering`` around what it hands to the object store. A store asks for the next bytes once it has those before
-them, so what lies before a read is done; an upload that is gone on with is read from its beginning, and told from there
-within the time that reading takes. Must never keep a read from happening.
+Made by ``gathering`` around the copy that it uploads. A store asks for the next bytes once it has those before them, so
+what precedes a read is uploaded; an upload that is resumed is read from its beginning, and its progress starts there
+again for as long as that takes. Must never prevent a read.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from workers.store.objects.ports import ObjectSource
 
 @dataclass(frozen=True, slots=True)
 class ProgressSource:
-    """``ports.ObjectSource``, the wrapped one in all but what it tells."""
+    """An ``ObjectSource`` that reports each read of the one it wraps to a ``ProgressBoard``."""
 
     source: ObjectSource
     execution_id: ExecutionId
@@ -22,23 +22,18 @@ class ProgressSource:
 
     @property
     def size(self) -> int:
-        """As the port says."""
         return self.source.size
 
     @property
     def sha256(self) -> str:
-        """As the port says."""
         return self.source.sha256
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """As the port says."""
         self.board.update(self.execution_id, done=offset, size=self.source.size)
         return self.source.read_at(offset, length)
 
     def link(self, directory: int, name: str) -> bool:
-        """As the port says."""
         return self.source.link(directory, name)
 
     def close(self) -> None:
-        """As the port says."""
         self.source.close()

@@ -47,7 +47,7 @@ class FileUnquarantine(Action[NoParameters, RestoreClaim]):
     """Restores one quarantined file."""
 
     name = "file_unquarantine"
-    summary = "Put a quarantined file back where it was, with everything it had"
+    summary = "Restore a quarantined file to its path, with all its metadata"
     drawbacks = (
         "If it was malware, it is back.",
         "Its inode number and change time are new; programs that go by those take it for another file.",
@@ -67,8 +67,8 @@ class FileUnquarantine(Action[NoParameters, RestoreClaim]):
         FieldSpec("sha256", "string", "SHA-256 of the content, in hex"),
         FieldSpec("size", "integer", "Bytes; holes count"),
         FieldSpec("mode", "integer", "Permission bits"),
-        FieldSpec("user_id", "integer", "Whose it is"),
-        FieldSpec("group_id", "integer", "Its group"),
+        FieldSpec("user_id", "integer", "Its owner's user id"),
+        FieldSpec("group_id", "integer", "Its group id"),
         FieldSpec("modified_at", "integer", "When it was last written to, nanoseconds since the epoch"),
         *CONTAINER,
     )
@@ -264,7 +264,8 @@ def _manifest(job: Job[NoParameters], vault: Vault) -> Manifest:
 
 
 def _inside(manifest: Manifest, vault: Vault, host: Host) -> Enclosure | None:
-    """The run that its container has now: the files of a container outlive its runs, and ``place`` compares the root.
+    """The run that its container has now: the files of a container outlive its runs, and ``hold_for_restore`` compares
+    the root.
 
     Raises:
         CommandRejected: ``restore_container_gone``.

@@ -46,10 +46,10 @@ class FileQuarantine(Action[QuarantineParameters, QuarantineClaim | AbsentFile])
     """Quarantines one file."""
 
     name = "file_quarantine"
-    summary = "Take a file away and keep it, compressed and unreadable, until it is restored"
+    summary = "Move a file into the vault, compressed and unreadable, until it is restored"
     drawbacks = (
-        "Whoever needs the file misses it: a program, a service, a user.",
-        "A process that runs it or has it open goes on; kill that process too.",
+        "Programs, services and users that need the file no longer find it.",
+        "A process that runs it or has it open runs on; kill that process too.",
         "A container that is made anew from its image has the file again.",
         "Of a file with further hard links only the named one goes.",
         "What is written to the open file after it was copied is lost.",
@@ -67,15 +67,15 @@ class FileQuarantine(Action[QuarantineParameters, QuarantineClaim | AbsentFile])
         FieldSpec("sha256", "string", "SHA-256 of the content, in hex"),
         FieldSpec("size", "integer", "Bytes; holes count"),
         FieldSpec("mode", "integer", "Permission bits"),
-        FieldSpec("user_id", "integer", "Whose it was"),
-        FieldSpec("group_id", "integer", "Its group"),
+        FieldSpec("user_id", "integer", "Its owner's user id"),
+        FieldSpec("group_id", "integer", "Its group id"),
         FieldSpec("modified_at", "integer", "When it was last written to, nanoseconds since the epoch"),
         FieldSpec("links", "integer", "Hard links it had"),
-        FieldSpec("identity", "string", "By what it was recognised: reviewed or path_at_intake"),
+        FieldSpec("identity", "string", "How it was identified: reviewed or path_at_intake"),
         FieldSpec("content_changed", "boolean", "The content changed between intake and copy; it was taken as found"),
-        FieldSpec("open_handles", "integer", "How often others had it open"),
-        FieldSpec("mappings", "integer", "How often it was in others' memory; a program that runs is"),
-        FieldSpec("open_by", "string", "Process ids of those others, at most 32"),
+        FieldSpec("open_handles", "integer", "How often other processes had it open"),
+        FieldSpec("mappings", "integer", "How often other processes had it mapped, as a running program is"),
+        FieldSpec("open_by", "string", "Ids of those processes, at most 32"),
         *CONTAINER,
     )
     privileges = (
@@ -113,7 +113,7 @@ class FileQuarantine(Action[QuarantineParameters, QuarantineClaim | AbsentFile])
         refuse(facts, target, job.parameters, vault)
         if target.reviewed is not None and (changed := differs(facts, target.reviewed)):
             raise CommandRejected(
-                f"its {changed} is not what was reviewed; look at it again and ask again", code="target_changed"
+                f"its {changed} is not what was reviewed; review it again and send a new request", code="target_changed"
             )
         return QuarantineClaim(
             path=absent.path,
@@ -298,7 +298,7 @@ def _location(job: Job[QuarantineParameters], target: FileTarget, claim: PathCla
 
 
 def _hold(manifest: Manifest, vault: Vault, host: Host) -> QuarantineHandle | CommandRejected:
-    """The file's directory, open, or why it cannot be; a link that was put in its place is not followed."""
+    """The file's directory, open, or why it cannot be; a link in its path is not followed."""
     try:
         return _open(manifest, vault, host)
     except CommandRejected as error:
