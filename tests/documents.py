@@ -29,7 +29,7 @@ _QUOTED = re.compile(r"`([^`]+)`")
 _PATH = re.compile(r"[\w.-][\w./-]*(\.(py|toml|md|yaml)|/)")
 _NAME = re.compile(r"[A-Z]\w*[a-z]\w*|\w+\(\)")
 _FILE_THEN_NAMES = re.compile(r"`([\w./]+\.py)` \(((?:`[^`]+`(?:, )?)+)\)")
-_NAME_THEN_FILE = re.compile(r"`([A-Z]\w+)` (?:\(|in )`([\w./]+\.py)`")
+_NAME_THEN_FILE = re.compile(r"`([A-Z]\w+|\w+\(\))` (?:\(|in )`([\w./]+\.py)`")
 
 
 def write() -> None:

@@ -83,6 +83,7 @@ def test_a_link_without_a_target_is_reported(tmp_path: Path, target: str, broken
         ("| `open_door()` | |", ["open_door()"]),
         ("| `node/gate.py` (`Lanes`) | |", ["node/gate.py has no Lanes"]),
         ("| `Lanes` (`node/gate.py`) | |", ["node/gate.py has no Lanes"]),
+        ("`gate()` in `node/gate.py`", ["node/gate.py has no gate()"]),
     ],
 )
 def test_a_name_that_does_not_exist_is_reported(tmp_path: Path, line: str, wrong: list[str]) -> None:
