@@ -43,7 +43,7 @@ _Sentence = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1
 
 
 class _Value(BaseModel):
-    """What the file says of a record's value."""
+    """The form of a record's value."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -158,7 +158,7 @@ def readme(topics: Sequence[TopicSpec]) -> str:
             "Avro values are in single-object encoding; a signed value is an `Envelope` around the record.",
             f"In production: replication {REPLICATION}, `min.insync.replicas={MIN_IN_SYNC}`, unclean election off.",
             "",
-            "## Who may do what",
+            "## Access rules",
             "",
             "Derived from the same files; what is not here is denied. `node/<zone>` is a node in its own zone;",
             "`*` stands for the generations that `douse topics grow` makes of a zone's command topic.",
