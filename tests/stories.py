@@ -1,4 +1,4 @@
-"""What happens to one execution, told step by step as dispatcher and node would: the words that history tests use.
+"""What happens to one execution, step by step, as dispatcher and node would report it: the records of history tests.
 
 story = Story(1)
 story.requested(), story.dispatched(), story.claimed(), story.ended(Outcome.COMPLETED)
@@ -168,7 +168,7 @@ def event(number: int = 0, *, host: str = "web-1", container: str = "", **texts:
 
 
 def heartbeat(record_no: int, *, node_id: NodeId = NODE, incarnation: Incarnation = BORN, **texts: str) -> NodeState:
-    """A node's word about itself; `texts` may be `cluster` and `name`."""
+    """A node's heartbeat; `texts` may be `cluster` and `name`."""
     return NodeState(
         node_id=node_id,
         record_no=record_no,

@@ -1,6 +1,6 @@
-"""Hypothesis strategies for every record that travels, and for the words they are made of.
+"""Hypothesis strategies for every record that travels, and for the values they are made of.
 
-The records are valid in shape (what the types say), not in sense: any text, any number that fits the wire.
+The records are valid in type, not in meaning: any text, any number that fits the wire.
 """
 
 from __future__ import annotations

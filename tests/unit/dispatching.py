@@ -193,10 +193,10 @@ class World:
             silent_after_s=60,
             decide=policy.decide,
         )
-        self.dispatcher = self.a_desk()
+        self.dispatcher = self.another_dispatcher()
         self.numbers = 0
 
-    def a_desk(self, **rules: Any) -> Dispatcher:
+    def another_dispatcher(self, **rules: Any) -> Dispatcher:
         return Dispatcher(replace(self.services, **rules), self.ledger, clock=self.clock, failpoints=self.failpoints)
 
     def restarted(self) -> "World":
@@ -247,7 +247,7 @@ class World:
     def beat(self, node: NodeId = NODE, **more: Any) -> None:
         self.dispatcher.take([self.heartbeat_record(node, **more)])
 
-    def said_record(
+    def result_record(
         self,
         execution_id: ExecutionId,
         outcome: Outcome | None = Outcome.COMPLETED,
@@ -272,14 +272,14 @@ class World:
         sealed = FakeSigner(NODE_KEYS[signed_by], self.codec).sign(PayloadType.RESULT, replace(result, **more))
         return self.record(topics.RESULTS, sealed.value, key=NODE.encode())
 
-    def node_says(self, execution_id: ExecutionId, outcome: Outcome | None = Outcome.COMPLETED, **more: Any) -> None:
-        self.dispatcher.take([self.said_record(execution_id, outcome, **more)])
+    def node_reports(self, execution_id: ExecutionId, outcome: Outcome | None = Outcome.COMPLETED, **more: Any) -> None:
+        self.dispatcher.take([self.result_record(execution_id, outcome, **more)])
 
     def topology_record(self, topology: Topology, *, signed_by: PublicKey = OPERATOR_KEY) -> Record:
         value = FakeSigner(signed_by, self.codec).sign(PayloadType.TOPOLOGY, topology).value
         return self.record(topics.TOPOLOGY, value, key=topology.key)
 
-    def tell(self, topology: Topology, *, signed_by: PublicKey = OPERATOR_KEY) -> None:
+    def announce(self, topology: Topology, *, signed_by: PublicKey = OPERATOR_KEY) -> None:
         self.dispatcher.take([self.topology_record(topology, signed_by=signed_by)])
 
     # --- out ---
@@ -318,7 +318,7 @@ class World:
 
 
 def position(next_offset: int, *, log_id: LogId = LOG) -> CommandPosition:
-    """What a node says of its command partition."""
+    """A node's position in its command partition."""
     return CommandPosition(log_id, COMMANDS, PARTITION, next_offset)
 
 

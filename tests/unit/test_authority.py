@@ -1,4 +1,4 @@
-"""Who may say what, once the signature itself is genuine."""
+"""Which signatory may sign what, once the signature itself is genuine."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_node_may_raise_its_own_alarms(alarm: str) -> None:
 @pytest.mark.parametrize(
     "signatory", [OTHER_KEY, DISPATCHER, GATEWAY, OPERATOR, replace(NODE_KEY, role=KeyRole.WORKER)]
 )
-def test_nobody_else_speaks_for_a_node(signatory: Signatory) -> None:
+def test_no_other_signatory_may_report_for_a_node(signatory: Signatory) -> None:
     assert result_objection(STORY.ended(), signatory) == "not_its_node"
 
 
@@ -51,7 +51,7 @@ def test_nobody_else_speaks_for_a_node(signatory: Signatory) -> None:
         replace(STORY.claimed(), alarm="node_silent"),
     ],
 )
-def test_a_node_says_nothing_that_is_the_dispatchers_to_say(result: ActionResult) -> None:
+def test_a_node_may_not_report_what_only_the_dispatcher_may(result: ActionResult) -> None:
     assert result_objection(result, NODE_KEY) == "not_a_nodes_word"
 
 
@@ -68,7 +68,7 @@ def test_a_node_says_nothing_that_is_the_dispatchers_to_say(result: ActionResult
         STORY.lost(),
     ],
 )
-def test_the_dispatcher_speaks_for_what_it_decides_itself(result: ActionResult) -> None:
+def test_the_dispatcher_may_report_its_own_decisions(result: ActionResult) -> None:
     assert result_objection(result, DISPATCHER) == ""
     for signatory in (NODE_KEY, GATEWAY, OPERATOR):
         assert result_objection(result, signatory) == "not_the_dispatcher"
@@ -83,7 +83,7 @@ def test_the_dispatcher_speaks_for_what_it_decides_itself(result: ActionResult) 
         replace(STORY.claimed(), producer="dispatcher"),
     ],
 )
-def test_the_dispatcher_never_tells_what_only_a_node_can_know(result: ActionResult) -> None:
+def test_the_dispatcher_may_not_report_what_only_a_node_can_know(result: ActionResult) -> None:
     assert result_objection(result, DISPATCHER) == "not_the_dispatchers_word"
 
 

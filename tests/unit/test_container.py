@@ -1,4 +1,4 @@
-"""What follows from what is known of a container: which one an id means, who protects it, who brings it back."""
+"""What follows from facts about a container: which one an id means, what protects it, what starts it again."""
 
 from __future__ import annotations
 
@@ -114,10 +114,10 @@ def test_a_users_labels_protect_nothing() -> None:
     assert protection(facts(labels={"douse.protected": "true"}, owner=1000), own_ids=(), own_line=()) is None
 
 
-def test_what_the_image_says_counts_for_nothing() -> None:
-    told = facts(labels={"douse.protected": "true", "app": "web"})
-    assert without(told, {"douse.protected": "true"}).labels == {"app": "web"}
-    assert without(told, {"douse.protected": "false"}).labels == told.labels
+def test_labels_of_the_image_are_ignored() -> None:
+    labelled = facts(labels={"douse.protected": "true", "app": "web"})
+    assert without(labelled, {"douse.protected": "true"}).labels == {"app": "web"}
+    assert without(labelled, {"douse.protected": "false"}).labels == labelled.labels
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What nodes say moves executions on, and nothing else does: verified words only, from the right key only."""
+"""Only verified results and heartbeats, signed by the right key, move executions on."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ def ids(world: World) -> list[ExecutionId]:
 def test_a_success_releases_the_next_step(world: World, outcome: Outcome) -> None:
     world.ask(execute("one", "kill", "halt"))
     assert ids(world) == [ONE]
-    world.node_says(ONE, None)
+    world.node_reports(ONE, None)
     assert ids(world) == [ONE]
-    world.node_says(ONE, outcome)
+    world.node_reports(ONE, outcome)
     assert ids(world) == [ONE, TWO]
-    world.node_says(TWO)
+    world.node_reports(TWO)
     assert world.ends() == {}
 
 
@@ -73,7 +73,7 @@ def test_a_success_releases_the_next_step(world: World, outcome: Outcome) -> Non
 )
 def test_anything_else_ends_the_steps_behind_it(world: World, outcome: Outcome) -> None:
     world.ask(execute("one", "kill", "halt", "kill"))
-    world.node_says(ONE, outcome)
+    world.node_reports(ONE, outcome)
     assert ids(world) == [ONE]
     assert world.ends() == {
         TWO: (Outcome.CANCELED, "halt_error_step_not_reached"),
@@ -85,37 +85,37 @@ def test_a_step_may_wait_for_a_failure(world: World) -> None:
     first, second = steps("one", "kill", "halt")
     on_failure = type(second)(second.execution_id, second.action, second.target, on=("FAILED", "PARTIAL"))
     world.ask(execute(steps=(first, on_failure)))
-    world.node_says(ONE, Outcome.FAILED)
+    world.node_reports(ONE, Outcome.FAILED)
     assert ids(world) == [ONE, TWO]
 
 
 def test_a_later_step_lives_from_its_release(world: World) -> None:
     world.ask(execute("one", "kill", "kill"))
     world.clock.advance(250)
-    world.node_says(ONE)
+    world.node_reports(ONE)
     assert world.commands()[1].expires_at_ns == world.clock.now_ns() + 300 * SECOND
 
 
 def test_unknown_is_waited_for(world: World) -> None:
     world.ask(execute("one", "kill", "kill"))
-    world.node_says(ONE, Outcome.UNKNOWN)
+    world.node_reports(ONE, Outcome.UNKNOWN)
     assert ids(world) == [ONE]
-    world.node_says(ONE, Outcome.COMPLETED)
+    world.node_reports(ONE, Outcome.COMPLETED)
     assert ids(world) == [ONE, TWO]
 
 
 def test_a_result_read_twice_moves_nothing_twice(world: World) -> None:
     world.ask(execute("one", "kill", "kill", "kill"))
-    said = world.said_record(ONE)
-    world.dispatcher.take([said])
-    world.dispatcher.take([said, world.said_record(ONE), world.said_record(ONE, Outcome.FAILED)])
+    record = world.result_record(ONE)
+    world.dispatcher.take([record])
+    world.dispatcher.take([record, world.result_record(ONE), world.result_record(ONE, Outcome.FAILED)])
     assert ids(world) == [ONE, TWO]
 
 
-def test_a_nodes_first_final_word_stands(world: World) -> None:
+def test_a_nodes_first_final_outcome_stands(world: World) -> None:
     halted(world)
-    world.node_says(ONE, Outcome.FAILED)
-    world.node_says(ONE, None)
+    world.node_reports(ONE, Outcome.FAILED)
+    world.node_reports(ONE, None)
     world.ask(about(Verb.UNDO, ONE))
     assert ids(world) == [ONE, an_id("undo", ONE)]
 
@@ -128,10 +128,10 @@ def test_a_nodes_first_final_word_stands(world: World) -> None:
         {"producer": "dispatcher"},
     ],
 )
-def test_another_nodes_word_on_an_execution_means_nothing(world: World, forged: dict[str, Any]) -> None:
+def test_another_nodes_result_on_an_execution_is_ignored(world: World, forged: dict[str, Any]) -> None:
     world.beat(OTHER)
     world.ask(execute("one", "kill", "kill"))
-    world.node_says(ONE, **forged)
+    world.node_reports(ONE, **forged)
     assert ids(world) == [ONE]
 
 
@@ -151,11 +151,11 @@ def test_while_the_keyset_has_expired_nothing_is_passed_by(world: World) -> None
             raise MalformedMessage("expired", code="keyset_expired")
 
     world.ask(execute("one", "kill", "kill"))
-    said = world.said_record(ONE)
+    record = world.result_record(ONE)
     with pytest.raises(TransientFailure):
-        world.a_desk(verifier=Expired(KEYSET)).take([said])
-    assert world.ledger.next_offset(said.position) is None
-    world.dispatcher.take([said])
+        world.another_dispatcher(verifier=Expired(KEYSET)).take([record])
+    assert world.ledger.next_offset(record.position) is None
+    world.dispatcher.take([record])
     assert ids(world) == [ONE, TWO]
 
 
@@ -243,7 +243,7 @@ def test_a_command_that_its_node_never_took_in_expires_undelivered(world: World)
 
 
 @pytest.mark.parametrize(
-    ("after_s", "places"),
+    ("after_s", "positions"),
     [
         (LATE_S - 1, (position(10),)),
         (LATE_S, ()),
@@ -251,27 +251,29 @@ def test_a_command_that_its_node_never_took_in_expires_undelivered(world: World)
         (LATE_S, (position(10, log_id=LogId("another")), position(10, log_id=LogId("")))),
     ],
 )
-def test_without_proof_a_dispatched_command_is_not_ended(world: World, after_s: int, places: tuple[Any, ...]) -> None:
+def test_without_proof_a_dispatched_command_is_not_ended(
+    world: World, after_s: int, positions: tuple[Any, ...]
+) -> None:
     world.tails.note(LogPosition(LOG, COMMANDS, PARTITION), 10)
     world.ask(execute())
     world.clock.advance(after_s)
-    world.beat(positions=places)
+    world.beat(positions=positions)
     assert world.ends() == {}
 
 
 def test_what_its_node_has_claimed_is_never_undelivered(world: World) -> None:
     world.ask(execute())
-    world.node_says(ONE, None)
+    world.node_reports(ONE, None)
     world.clock.advance(LATE_S)
     world.beat(positions=(position(0),))
     assert world.ends() == {}
 
 
 def test_a_bound_never_shrinks(world: World) -> None:
-    place = LogPosition(LOG, COMMANDS, PARTITION)
-    world.tails.note(place, 10)
-    world.tails.note(place, 0)
-    assert world.tails.of(COMMANDS, PARTITION) == Tail(place, 10)
+    partition = LogPosition(LOG, COMMANDS, PARTITION)
+    world.tails.note(partition, 10)
+    world.tails.note(partition, 0)
+    assert world.tails.of(COMMANDS, PARTITION) == Tail(partition, 10)
 
 
 def sent(world: World, count: int = 1) -> None:
@@ -325,7 +327,7 @@ def test_an_expired_command_behind_which_its_node_has_read_is_sent_once_more_byt
     assert again == first
     assert world.ends() == {}
     assert [record.kind for record in world.audit()].count("asked_again") == 1
-    world.node_says(ONE, Outcome.EXPIRED)
+    world.node_reports(ONE, Outcome.EXPIRED)
     world.clock.advance(3600)
     world.beat(positions=(position(51),))
     assert copies(world) == 2
@@ -353,8 +355,8 @@ def test_before_its_expiry_by_its_nodes_own_time_nothing_is_asked(world: World) 
     assert copies(world) == 1
 
 
-def test_an_old_heartbeat_makes_nobody_ask(world: World) -> None:
-    """As a dispatcher reads them that was away, before the results beside them."""
+def test_an_old_heartbeat_sends_no_command_again(world: World) -> None:
+    """A dispatcher that was down reads them before the results of the same time."""
     world.ask(execute())
     world.clock.advance(LATE_S)
     old = world.heartbeat_record(positions=(position(50),))
@@ -379,9 +381,9 @@ def test_what_was_claimed_is_asked_for_and_what_is_looked_into_is_not(
 ) -> None:
     """A claim without an end: the answer may have been lost. UNKNOWN: the node looks by itself."""
     world.ask(execute())
-    world.node_says(ONE, None)
+    world.node_reports(ONE, None)
     if outcome is not None:
-        world.node_says(ONE, outcome)
+        world.node_reports(ONE, outcome)
     world.clock.advance(LATE_S)
     world.beat(positions=(position(50),))
     assert copies(world) == 1 + times
@@ -416,7 +418,7 @@ def test_a_silent_node_raises_one_alarm_and_no_end(world: World) -> None:
     world.clock.advance(3600)
     world.dispatcher.tick()
     assert world.ends() == {}
-    world.node_says(ONE)
+    world.node_reports(ONE)
     world.dispatcher.tick()
     assert len(world.results(ONE)) == 3
 
@@ -424,18 +426,18 @@ def test_a_silent_node_raises_one_alarm_and_no_end(world: World) -> None:
 @pytest.mark.parametrize("outcome", [None, Outcome.UNKNOWN])
 def test_a_node_that_claimed_and_fell_silent_raises_the_alarm_too(world: World, outcome: Outcome | None) -> None:
     world.ask(execute())
-    world.node_says(ONE, outcome)
+    world.node_reports(ONE, outcome)
     world.clock.advance(300 + 60 + 60)
     world.dispatcher.tick()
     world.dispatcher.tick()
     assert [result.alarm for result in world.results(ONE)] == ["", "", "node_silent"]
 
 
-def test_a_claim_after_the_alarm_rings_no_second_one(world: World) -> None:
+def test_a_claim_after_the_alarm_raises_no_second_one(world: World) -> None:
     world.ask(execute())
     world.clock.advance(300 + 60 + 60)
     world.dispatcher.tick()
-    world.node_says(ONE, None)
+    world.node_reports(ONE, None)
     world.clock.advance(3600)
     world.dispatcher.tick()
     assert [result.alarm for result in world.results(ONE)] == ["", "", "node_silent"]
@@ -451,8 +453,8 @@ def test_an_end_after_an_alarm_is_another_step(world: World) -> None:
 
 def test_an_ended_execution_is_forgotten_in_time_and_nothing_is_left_of_it(world: World) -> None:
     world.ask(execute("one", "kill", "kill"))
-    world.node_says(ONE)
-    world.node_says(TWO, Outcome.FAILED)
+    world.node_reports(ONE)
+    world.node_reports(TWO, Outcome.FAILED)
     world.clock.advance(8 * 86_400 + 1)
     world.dispatcher.tick()
     with world.ledger.begin() as tx:
@@ -464,7 +466,7 @@ def test_an_ended_execution_is_forgotten_in_time_and_nothing_is_left_of_it(world
 
 def halted(world: World, **more: Any) -> ExecutionId:
     world.ask(execute("one", "halt", **more))
-    world.node_says(ONE, effect_holds=True)
+    world.node_reports(ONE, effect_holds=True)
     return ONE
 
 
@@ -489,7 +491,7 @@ def test_an_undo_carries_only_the_id_of_what_it_undoes(world: World) -> None:
 )
 def test_what_cannot_be_undone_is_rejected(world: World, action: str, outcome: Outcome | None, reason: str) -> None:
     world.ask(execute("one", action))
-    world.node_says(ONE, outcome)
+    world.node_reports(ONE, outcome)
     world.ask(about(Verb.UNDO, ONE))
     assert world.ends() == {an_id("undo", ONE): (Outcome.REJECTED, reason)}
     assert ids(world) == [ONE]
@@ -497,7 +499,7 @@ def test_what_cannot_be_undone_is_rejected(world: World, action: str, outcome: O
 
 def test_what_its_node_found_lost_cannot_be_undone(world: World) -> None:
     halted(world)
-    world.node_says(ONE, None, alarm=EFFECT_LOST, seq=3)
+    world.node_reports(ONE, None, alarm=EFFECT_LOST, seq=3)
     world.ask(about(Verb.UNDO, ONE))
     assert world.ends() == {an_id("undo", ONE): (Outcome.REJECTED, "go_on_error_nothing_to_undo")}
 
@@ -512,7 +514,7 @@ def test_it_is_undone_once(world: World) -> None:
     undos = [about(Verb.UNDO, ONE, steps=steps(cause, "go_on")) for cause in "abc"]
     world.ask(undos[0], undos[1])
     assert world.ends() == {an_id("b", 0): (Outcome.REJECTED, "go_on_error_undo_in_progress")}
-    world.node_says(an_id("a", 0))
+    world.node_reports(an_id("a", 0))
     world.ask(undos[2])
     assert world.ends()[an_id("c", 0)] == (Outcome.REJECTED, "go_on_error_nothing_to_undo")
     assert ids(world) == [ONE, an_id("a", 0)]
@@ -521,7 +523,7 @@ def test_it_is_undone_once(world: World) -> None:
 def test_an_undo_is_not_undone(world: World) -> None:
     halted(world)
     world.ask(about(Verb.UNDO, ONE))
-    world.node_says(an_id("undo", ONE), effect_holds=True)
+    world.node_reports(an_id("undo", ONE), effect_holds=True)
     world.ask(about(Verb.UNDO, an_id("undo", ONE)))
     last = an_id("undo", an_id("undo", ONE))
     assert world.ends() == {last: (Outcome.REJECTED, "halt_error_not_reversible")}
@@ -530,7 +532,7 @@ def test_an_undo_is_not_undone(world: World) -> None:
 def test_a_failed_undo_may_be_tried_again(world: World) -> None:
     halted(world)
     world.ask(about(Verb.UNDO, ONE, steps=steps("a", "go_on")))
-    world.node_says(an_id("a", 0), Outcome.FAILED)
+    world.node_reports(an_id("a", 0), Outcome.FAILED)
     world.ask(about(Verb.UNDO, ONE, steps=steps("b", "go_on")))
     assert ids(world) == [ONE, an_id("a", 0), an_id("b", 0)]
 
@@ -557,7 +559,7 @@ def test_a_time_boxed_action_is_undone_by_itself_once(world: World) -> None:
     assert world.stages(undo.command_id) == ["REQUESTED", "DISPATCHED"]
 
 
-def test_what_was_undone_by_hand_is_not_undone_by_the_clock(world: World) -> None:
+def test_what_a_person_has_undone_is_not_undone_by_the_timer(world: World) -> None:
     halted(world, undo_after_s=600)
     world.ask(about(Verb.UNDO, ONE))
     world.clock.advance(600)
@@ -568,7 +570,7 @@ def test_what_was_undone_by_hand_is_not_undone_by_the_clock(world: World) -> Non
 
 def test_what_left_no_effect_is_not_undone_by_the_clock(world: World) -> None:
     world.ask(execute("one", "halt", undo_after_s=600))
-    world.node_says(ONE, effect_holds=False)
+    world.node_reports(ONE, effect_holds=False)
     world.clock.advance(600)
     world.dispatcher.tick()
     assert {result.execution_id for result in world.results()} == {ONE}
@@ -587,7 +589,7 @@ def test_what_still_holds_stays_undoable_for_as_long_as_it_holds(world: World) -
 
 def test_open_commands_of_a_lost_log_are_sent_again_byte_for_byte_once(world: World) -> None:
     world.ask(execute("a"), execute("b"))
-    world.node_says(an_id("a", 0))
+    world.node_reports(an_id("a", 0))
     again = world.restarted()
     assert again.dispatcher.send_again() == 0
     again.tails.note(LogPosition(LogId("log-2"), COMMANDS, PARTITION), 0)

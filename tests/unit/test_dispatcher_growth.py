@@ -1,4 +1,4 @@
-"""Growth as the dispatcher sees it: new commands follow the operator's newest word, and no command is on two topics."""
+"""Growth as the dispatcher sees it: new commands follow the newest generation, and no command is on two topics."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def sent(world: World) -> dict[str, int]:
 
 def test_new_commands_go_to_the_newest_generation_and_old_ones_stay_where_they_are(world: World) -> None:
     world.ask(execute("one"))
-    world.tell(SECOND_G)
+    world.announce(SECOND_G)
     world.ask(execute("two"))
     assert sent(world) == {COMMANDS: 1, G2: 1}
     (record,) = world.out(G2)
@@ -64,7 +64,7 @@ def test_new_commands_go_to_the_newest_generation_and_old_ones_stay_where_they_a
 
 
 def test_a_restart_knows_it_without_the_record(world: World) -> None:
-    world.tell(SECOND_G)
+    world.announce(SECOND_G)
     again = world.restarted()
     again.ask(execute())
     assert sent(again) == {G2: 1}
@@ -81,10 +81,10 @@ def test_a_restart_knows_it_without_the_record(world: World) -> None:
         ({"partitions": 10_001}, OPERATOR_KEY, "bad_partitions"),
     ],
 )
-def test_a_record_that_is_forged_or_does_not_follow_changes_nothing_and_is_told(
+def test_a_record_that_is_forged_or_does_not_follow_changes_nothing_and_is_reported(
     world: World, change: dict[str, Any], key: Any, reason: str
 ) -> None:
-    world.tell(replace(SECOND_G, **change), signed_by=key)
+    world.announce(replace(SECOND_G, **change), signed_by=key)
     world.ask(execute())
     assert sent(world) == {COMMANDS: 1}
     assert [letter.reason for letter in world.dead_letters()] == [reason]
@@ -98,19 +98,19 @@ def test_bytes_that_are_no_topology_are_a_dead_letter(world: World, value: bytes
     assert len(world.dead_letters()) == 1
 
 
-def test_an_older_record_that_comes_again_is_told_and_the_same_one_is_no_news(world: World) -> None:
+def test_an_older_record_that_comes_again_is_reported_and_the_same_one_is_ignored(world: World) -> None:
     for topology in (SECOND_G, THIRD_G, replace(THIRD_G, at_ns=99)):
-        world.tell(topology)
+        world.announce(topology)
     assert world.dead_letters() == []
-    world.tell(SECOND_G)
+    world.announce(SECOND_G)
     assert [letter.reason for letter in world.dead_letters()] == ["known_generation"]
     world.ask(execute())
     assert sent(world) == {G3: 1}
 
 
 def test_a_zone_that_is_served_only_later_has_its_growth_already(world: World) -> None:
-    world.tell(first("east", 64).grown(256, at_ns=1))
-    world.dispatcher = world.a_desk(zones={"default": 64, "east": 64})
+    world.announce(first("east", 64).grown(256, at_ns=1))
+    world.dispatcher = world.another_dispatcher(zones={"default": 64, "east": 64})
     world.beat(OTHER, zone="east")
     world.ask(execute("east", host=OTHER))
     assert [record.partition for record in world.out(command_topic("east", 2))] == [partition_for(OTHER, 256)]
@@ -122,7 +122,7 @@ def test_a_zone_that_is_served_only_later_has_its_growth_already(world: World) -
 
 
 def test_what_was_never_delivered_is_proven_by_the_generation_that_it_went_to(world: World) -> None:
-    world.tell(SECOND_G)
+    world.announce(SECOND_G)
     world.tails.note(LogPosition(LOG, *SECOND_G.place_of(NODE)), 5)
     world.ask(execute(ttl_s=1))
     expired_ns = SECOND + PROOF_MARGIN_NS
@@ -132,41 +132,40 @@ def test_what_was_never_delivered_is_proven_by_the_generation_that_it_went_to(wo
 
     world.clock.advance(expired_ns / SECOND)
     world.beat(positions=(at(COMMANDS, 64, 0),))
-    assert world.ends() == {}, "the old generation's offset says nothing about it"
+    assert world.ends() == {}, "the old generation's offset proves nothing about it"
     world.beat(positions=(at(COMMANDS, 64, 0), at(G2, 256, 5)))
     assert world.ends() == {an_id("one", 0): (Outcome.EXPIRED, "kill_error_undelivered")}
 
 
 def test_a_lost_log_is_made_good_in_the_generation_that_held_the_command(world: World) -> None:
     world.ask(execute("one", ttl_s=600))
-    world.tell(SECOND_G)
-    place = FIRST.place_of(NODE)
-    world.tails.note(LogPosition(LogId("log-2"), *place), 0)
+    world.announce(SECOND_G)
+    world.tails.note(LogPosition(LogId("log-2"), *FIRST.place_of(NODE)), 0)
     assert world.dispatcher.send_again() == 1
     assert sent(world) == {COMMANDS: 2}
 
 
 @given(st.lists(st.sampled_from(["ask", "grow", "replay", "forge", "skip", "restart"]), max_size=20))
-def test_in_whatever_order_words_come_each_command_goes_once_and_to_the_newest_that_was_told(kinds: list[str]) -> None:
-    world, told, asked = World(), [FIRST], 0
+def test_in_whatever_order_records_come_each_command_goes_once_and_to_the_newest_generation(kinds: list[str]) -> None:
+    world, announced, asked = World(), [FIRST], 0
     world.beat()
     expected: list[str] = []
     for kind in kinds:
-        newest = told[-1]
+        newest = announced[-1]
         match kind:
             case "ask":
                 asked += 1
                 world.ask(execute(asked))
                 expected.append(newest.topic)
             case "grow":
-                told.append(newest.grown(newest.partitions * 2, at_ns=1))
-                world.tell(told[-1])
-            case "replay" if len(told) > 1:
-                world.tell(told[1])
+                announced.append(newest.grown(newest.partitions * 2, at_ns=1))
+                world.announce(announced[-1])
+            case "replay" if len(announced) > 1:
+                world.announce(announced[1])
             case "forge":
-                world.tell(newest.grown(3, at_ns=1), signed_by=DISPATCHER_KEY)
+                world.announce(newest.grown(3, at_ns=1), signed_by=DISPATCHER_KEY)
             case "skip":
-                world.tell(newest.grown(128, at_ns=1).grown(256, at_ns=1))
+                world.announce(newest.grown(128, at_ns=1).grown(256, at_ns=1))
             case _:
                 world = world.restarted()
     rows = [row.record for row in world.ledger.outbox(limit=1_000_000)]
@@ -198,14 +197,14 @@ def station() -> Growing:
     return made
 
 
-def test_a_growth_is_heard_before_the_requests_that_waited(station: Growing) -> None:
+def test_a_growth_is_read_before_the_requests_that_waited(station: Growing) -> None:
     station.ask(execute())
     station.grow(SECOND_G)
     station.run_until_sent(G2)
     assert station.on(COMMANDS) == 0
 
 
-def test_a_new_ledger_hears_of_a_growth_of_long_ago(station: Growing) -> None:
+def test_a_new_ledger_reads_a_growth_of_long_ago(station: Growing) -> None:
     station.grow(SECOND_G)
     station.clock.advance(40 * 86_400)
     station.beat()
@@ -230,7 +229,7 @@ def test_a_growth_while_it_runs_is_followed_and_what_is_sent_then_can_be_proven(
     assert {row["topic"]: row["log_id"] for row in executions} == {COMMANDS: "first", G2: "first"}
 
 
-def test_a_topology_topic_that_is_not_there_stops_nobody_and_is_looked_for_again(station: Growing) -> None:
+def test_a_missing_topology_topic_stops_nothing_and_is_looked_for_again(station: Growing) -> None:
     station.grow(SECOND_G)
     station.run_until_sent(COMMANDS, 0)
     station.log.remove_topic(topics.TOPOLOGY)

@@ -84,13 +84,13 @@ def test_a_host_name_is_resolved_in_any_case(world: World) -> None:
 
 
 @pytest.mark.parametrize("host", ["", "elsewhere", "host", "host-10", OTHER, '"', "host-1\0"])
-def test_a_host_nobody_heard_of_is_rejected(world: World, host: str) -> None:
+def test_an_unknown_host_is_rejected(world: World, host: str) -> None:
     world.ask(execute(host=host))
     assert world.ends() == {ONE: (Outcome.REJECTED, "kill_error_unknown_node")}
     assert world.commands() == []
 
 
-def test_a_host_name_of_two_nodes_is_rejected_and_says_which(world: World) -> None:
+def test_a_host_name_of_two_nodes_is_rejected_and_both_are_listed(world: World) -> None:
     world.beat(OTHER, host_names=("host-1",))
     world.ask(execute(host="host-1"), execute("two"))
     (rejected,) = (result for result in world.results(ONE) if result.stage is Stage.ENDED)
@@ -169,7 +169,7 @@ def test_what_is_no_request_becomes_a_dead_letter(
     assert world.commands() == []
 
 
-def test_bytes_that_are_no_request_become_dead_letters_and_hold_up_nobody(world: World) -> None:
+def test_bytes_that_are_no_request_become_dead_letters_and_delay_nothing(world: World) -> None:
     junk = [b"", b"\xc3\x01junk", None, b"x" * 70_000]
     records = [world.record(topics.REQUESTS_PEOPLE, value) for value in junk]
     world.dispatcher.take([*records, world.request_record(execute())])
@@ -215,7 +215,7 @@ def test_a_cooldown_is_for_whole_requests_not_for_their_later_steps(world: World
     rule = execute("one", "kill", "halt", actor=a_rule(), cooldown_key="k", cooldown_s=60)
     world.ask(rule)
     world.clock.advance(59)
-    world.node_says(ONE)
+    world.node_reports(ONE)
     world.clock.advance(1)
     world.ask(execute("two", actor=a_rule(), cooldown_key="k", cooldown_s=60))
     assert [c.command_id for c in world.commands()] == [ONE, an_id("one", 1), an_id("two", 0)]
@@ -239,7 +239,7 @@ def holding(request: ActionRequest, state: PolicyState) -> Decision:
 
 
 def test_what_policy_holds_waits_and_expires(world: World) -> None:
-    world.dispatcher = world.a_desk(decide=holding)
+    world.dispatcher = world.another_dispatcher(decide=holding)
     world.ask(execute("one", "kill", "kill"))
     assert world.stages(ONE) == ["REQUESTED", "HELD"]
     world.clock.advance(299)
@@ -255,7 +255,7 @@ def test_what_policy_holds_waits_and_expires(world: World) -> None:
 
 
 def test_what_is_held_can_be_canceled_or_denied_but_not_approved_yet(world: World) -> None:
-    world.dispatcher = world.a_desk(decide=holding)
+    world.dispatcher = world.another_dispatcher(decide=holding)
     world.ask(execute("a"), execute("b"), execute("c"))
     a, b, c = (an_id(cause, 0) for cause in "abc")
     world.ask(about(Verb.CANCEL, a), about(Verb.DENY, b), about(Verb.APPROVE, c), about(Verb.CANCEL, a))
@@ -274,17 +274,17 @@ def test_a_step_that_waits_can_be_canceled_and_the_running_one_goes_on(world: Wo
     world.ask(execute("one", "kill", "kill", "kill"))
     world.ask(about(Verb.CANCEL, an_id("one", 1)))
     assert set(world.ends()) == {an_id("one", 1), an_id("one", 2)}
-    world.node_says(ONE)
+    world.node_reports(ONE)
     assert [command.command_id for command in world.commands()] == [ONE]
 
 
 def test_a_gap_is_audited_and_passed(world: World) -> None:
-    place = LogPosition(world.record(topics.REQUESTS_PEOPLE, b"").position.log_id, topics.REQUESTS_PEOPLE, 0)
-    world.dispatcher.take([Gap(place, expected=3, resumed_at=9, reason="retention")])
-    (said,) = world.audit()
-    assert said.kind == "gap"
-    assert (said.detail["expected"], said.detail["resumed_at"]) == (3, 9)
-    assert world.ledger.next_offset(place) == 9
+    partition = LogPosition(world.record(topics.REQUESTS_PEOPLE, b"").position.log_id, topics.REQUESTS_PEOPLE, 0)
+    world.dispatcher.take([Gap(partition, expected=3, resumed_at=9, reason="retention")])
+    (record,) = world.audit()
+    assert record.kind == "gap"
+    assert (record.detail["expected"], record.detail["resumed_at"]) == (3, 9)
+    assert world.ledger.next_offset(partition) == 9
 
 
 def test_a_bug_costs_one_record(world: World) -> None:
@@ -293,7 +293,7 @@ def test_a_bug_costs_one_record(world: World) -> None:
             raise ZeroDivisionError
         return decide(request, state)
 
-    world.dispatcher = world.a_desk(decide=broken)
+    world.dispatcher = world.another_dispatcher(decide=broken)
     world.ask(execute("a"), execute("b", reason="boom"), execute("c"))
     assert [command.command_id for command in world.commands()] == [an_id("a", 0), an_id("c", 0)]
     assert [letter.reason for letter in world.dead_letters()] == ["internal"]
@@ -343,6 +343,6 @@ def test_any_duplication_and_any_crash_give_at_most_one_command_an_execution(
     assert len(cooled) == (1 if asked & {1, 2} else 0)
     numbers = [result.record_no for result in world.results()]
     assert numbers == list(range(len(numbers)))
-    places = [(result.execution_id, result.seq) for result in world.results()]
-    assert len(places) == len(set(places))
+    steps = [(result.execution_id, result.seq) for result in world.results()]
+    assert len(steps) == len(set(steps))
     assert [record.record_no for record in world.audit()] == list(range(len(world.audit())))

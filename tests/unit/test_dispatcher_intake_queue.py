@@ -42,7 +42,7 @@ def test_what_was_not_taken_comes_again() -> None:
     assert len(waiting) == 3
 
 
-def test_it_holds_no_more_than_it_says() -> None:
+def test_it_holds_no_more_than_its_capacity() -> None:
     waiting = IntakeQueue()
     waiting.add(records(topics.REQUESTS_RULES, MOST - 1))
     assert waiting.capacity == 1

@@ -1,4 +1,4 @@
-"""The dispatcher's loop keeps nothing in its hands: whatever is away, each request is dispatched once it is back."""
+"""The dispatcher's loop holds no state: whatever fails, each request is dispatched once it works again."""
 
 from __future__ import annotations
 
@@ -104,14 +104,14 @@ def station() -> Station:
     return Station()
 
 
-def test_nodes_are_heard_before_requests_are_read(station: Station) -> None:
+def test_heartbeats_are_taken_in_before_requests_are_read(station: Station) -> None:
     station.ask(execute())
     station.beat()
     station.run_until(ONE)
     assert station.readable_ledger().outbox() == []
 
 
-def test_it_waits_for_a_broker_that_is_away(station: Station) -> None:
+def test_it_waits_for_a_broker_that_is_unreachable(station: Station) -> None:
     station.beat()
     station.ask(execute())
     station.log.down()
@@ -130,11 +130,11 @@ def test_a_full_disk_loses_no_request(station: Station) -> None:
 def test_a_disk_that_fails_while_it_runs_loses_nothing_that_was_read(station: Station) -> None:
     station.beat()
 
-    def heard() -> bool:
-        return any(station.ledger.next_offset(place) for place in station.log.positions(topics.NODES))
+    def nodes_taken_in() -> bool:
+        return any(station.ledger.next_offset(partition) for partition in station.log.positions(topics.NODES))
 
     def ask_and_break() -> bool:
-        if heard() and not any(station.log.values(topics.REQUESTS_PEOPLE)):
+        if nodes_taken_in() and not any(station.log.values(topics.REQUESTS_PEOPLE)):
             station.ask(execute())
             station.ledger.break_with(LimitExceeded("full", code="journal_full"))
         return station.dispatched() == [ONE]

@@ -47,7 +47,7 @@ def test_a_new_alert_is_read_whole() -> None:
     assert (event.namespace, event.workload) == ("", "")
     assert event.fields["proc.cmdline"] == 'sh -lc echo "shell-in-container test"'
     assert event.fields["user.loginuid"] == -1
-    assert "k8s.ns.name" not in event.fields, "null says nothing"
+    assert "k8s.ns.name" not in event.fields, "null is no value"
     assert is_execution_id(event.event_id), "without a uuid the id comes from the content"
 
 
@@ -220,7 +220,7 @@ def test_only_a_whole_absolute_path_is_a_file(fields: dict[str, Any], expected: 
     ("given_priority", "expected"),
     [("Informational", "informational"), ("INFO", "informational"), ("Warning", "warning"), ("odd", "odd"), (3, "")],
 )
-def test_priorities_are_falcos_own_words_in_lower_case(given_priority: object, expected: str) -> None:
+def test_priorities_are_falcos_own_names_in_lower_case(given_priority: object, expected: str) -> None:
     assert event_from(alert(priority=given_priority)).priority == expected
 
 
@@ -238,8 +238,8 @@ def test_an_id_from_content_depends_on_content_and_on_nothing_else() -> None:
 
 
 def test_our_own_audit_fed_back_names_the_execution_that_caused_it() -> None:
-    ours = "01980000-0000-7000-8000-000000000000"
-    assert event_from(alert(fields={"douse.execution_id": ours})).caused_by == ours
+    execution_id = "01980000-0000-7000-8000-000000000000"
+    assert event_from(alert(fields={"douse.execution_id": execution_id})).caused_by == execution_id
     assert event_from(alert(fields={"douse.execution_id": "not an id"})).caused_by == ""
 
 

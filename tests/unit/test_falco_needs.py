@@ -1,4 +1,4 @@
-"""What Falco must print: said by doctor, shipped in deploy/, and exactly what the code reads."""
+"""What Falco must print: reported by doctor, shipped in deploy/, and exactly what the code reads."""
 
 from __future__ import annotations
 

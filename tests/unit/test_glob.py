@@ -45,6 +45,6 @@ def test_a_hostile_text_does_not_make_a_glob_slow() -> None:
     assert not Glob("*a" * 60 + "*b").matches("a" * 4096)
 
 
-def test_a_literal_says_so() -> None:
+def test_a_literal_is_recognised() -> None:
     assert Glob("Terminal shell in container").is_literal
     assert not Glob("Terminal*").is_literal

@@ -1,4 +1,4 @@
-"""Whether anything of a process can run, told by its threads' states."""
+"""Whether anything of a process can run, judged by the states of its threads."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ some_threads = st.lists(st.builds(ThreadFacts, st.integers(1, 9), st.sampled_fro
 
 
 @given(some_threads, st.booleans())
-def test_what_can_run_is_never_called_still(seen: list[ThreadFacts], frozen: bool) -> None:
-    if any(thread.state in "RSI" for thread in seen) and not frozen:
-        assert halt_of(seen, frozen=frozen) is Halt.RUNNING
+def test_what_can_run_is_never_called_stopped(threads: list[ThreadFacts], frozen: bool) -> None:
+    if any(thread.state in "RSI" for thread in threads) and not frozen:
+        assert halt_of(threads, frozen=frozen) is Halt.RUNNING
 
 
 @given(some_threads)
-def test_nothing_is_both_stopped_and_not(seen: list[ThreadFacts]) -> None:
-    assert not (all_stopped(seen) and none_stopped(seen))
+def test_nothing_is_both_stopped_and_not(threads: list[ThreadFacts]) -> None:
+    assert not (all_stopped(threads) and none_stopped(threads))
 
 
 @pytest.mark.parametrize(("states", "none"), [(["S"], True), (["T", "S"], False), (["D+"], False), (["Z+", "R"], True)])

@@ -43,7 +43,7 @@ DISPATCHER_RESULTS = st.sampled_from(
         STORY.refused(),
         STORY.lost(),
         STORY.refused(Outcome.EXPIRED, "undelivered"),
-        replace(STORY.requested(), code="told otherwise"),
+        replace(STORY.requested(), code="another_version"),
     ]
 )
 RESULTS = st.one_of(NODE_RESULTS, DISPATCHER_RESULTS)
@@ -99,8 +99,8 @@ def step_key(step: FoldedStep) -> StepKey:
 
 
 def test_the_ladder_is_climbed_step_by_step() -> None:
-    seen = [folded(*STORY.whole()[: count + 1]).stage for count in range(4)]
-    assert seen == [Stage.REQUESTED, Stage.DISPATCHED, Stage.CLAIMED, Stage.ENDED]
+    stages = [folded(*STORY.whole()[: count + 1]).stage for count in range(4)]
+    assert stages == [Stage.REQUESTED, Stage.DISPATCHED, Stage.CLAIMED, Stage.ENDED]
 
 
 def test_a_finished_execution_knows_its_times_its_configuration_and_what_was_asked() -> None:
@@ -133,7 +133,7 @@ def test_a_lost_nodes_unknown_never_hides_the_outcome_the_node_gave() -> None:
     assert (execution.outcome, execution.conflict) == (Outcome.COMPLETED, False)
 
 
-def test_a_lost_nodes_unknown_ends_an_execution_nobody_else_ended() -> None:
+def test_a_lost_nodes_unknown_ends_an_execution_that_has_not_ended() -> None:
     execution = folded(STORY.requested(), STORY.dispatched(), STORY.claimed(), STORY.lost())
     assert (execution.stage, execution.outcome) == (Stage.ENDED, Outcome.UNKNOWN)
     assert execution.code.endswith("node_state_lost")
@@ -151,7 +151,7 @@ def test_an_alarm_that_came_before_everything_else_is_no_end_either() -> None:
     assert (execution.stage, execution.outcome, execution.alarms) == (Stage.DISPATCHED, None, ("node_silent",))
 
 
-def test_an_alarm_stays_told_after_the_end() -> None:
+def test_an_alarm_stays_listed_after_the_end() -> None:
     execution = folded(STORY.alarmed(), *STORY.whole())
     assert (execution.outcome, execution.alarms, execution.conflict) == (Outcome.COMPLETED, ("node_silent",), False)
 
@@ -167,17 +167,17 @@ def test_an_effect_that_its_node_found_lost_holds_no_more(late: bool) -> None:
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_two_final_outcomes_are_a_conflict_whoever_comes_first(order: int) -> None:
+def test_two_final_outcomes_are_a_conflict_in_either_order(order: int) -> None:
     execution = folded(*[*STORY.whole(), STORY.refused(Outcome.EXPIRED, "undelivered")][::order])
     assert execution.conflict
     assert execution.outcome is Outcome.COMPLETED
 
 
-def test_one_step_told_in_two_ways_is_a_conflict() -> None:
+def test_two_versions_of_one_step_are_a_conflict() -> None:
     assert folded(STORY.requested(), replace(STORY.requested(), message="otherwise")).conflict
 
 
-def test_the_same_words_under_a_new_record_number_are_no_conflict() -> None:
+def test_the_same_step_under_a_new_record_number_is_no_conflict() -> None:
     again = replace(STORY.ended(), record_no=99)
     execution = folded(*STORY.whole(), again)
     assert (execution.conflict, len(execution.steps)) == (False, 5)
@@ -191,7 +191,7 @@ def test_a_node_that_was_not_sent_to_ends_nothing() -> None:
     assert len(execution.steps) == 3
 
 
-def test_a_stranger_shows_as_soon_as_the_dispatcher_is_heard() -> None:
+def test_a_foreign_node_shows_as_soon_as_a_step_of_the_dispatcher_arrives() -> None:
     forged = replace(STORY.ended(Outcome.FAILED), node_id=OTHER_NODE)
     assert folded(forged).outcome is Outcome.FAILED
     assert folded(forged, STORY.dispatched()).outcome is None

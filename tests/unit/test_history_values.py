@@ -80,7 +80,7 @@ def test_a_digest_knows_no_order_but_every_row_and_how_often_it_is_there(
     assert _digest([*rows, ("a", 1)]) != _digest([*rows, ("a", 1), ("a", 1)])
 
 
-def test_a_digest_tells_a_number_from_its_text_and_one_field_from_two() -> None:
+def test_a_digest_distinguishes_a_number_from_its_text_and_one_field_from_two() -> None:
     digests = set()
     for row in (("a", 1), ("a", "1"), ("a1",), ("a", "", "1"), ("", "a", 1)):
         digest = HistoryDigest()

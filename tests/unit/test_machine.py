@@ -25,7 +25,7 @@ def machine(machine_id: Path, seed: int = 0) -> Machine:
     return Machine(FakeRandomness(seed), machine_id_files=(machine_id,))
 
 
-def test_a_node_id_follows_from_the_machine_and_does_not_give_it_away(tmp_path: Path, machine_id: Path) -> None:
+def test_a_node_id_follows_from_the_machine_and_does_not_reveal_it(tmp_path: Path, machine_id: Path) -> None:
     found = machine(machine_id)
     node_id = found.node_id(tmp_path / "a", "")
     assert is_node_id(node_id)
@@ -55,7 +55,7 @@ def test_a_machine_without_an_id_gets_a_random_one_that_is_kept(tmp_path: Path) 
     assert machine(missing, seed=2).node_id(tmp_path / "other", "") != first
 
 
-def test_a_broken_id_file_is_said_and_not_replaced(tmp_path: Path, machine_id: Path) -> None:
+def test_a_broken_id_file_is_reported_and_not_replaced(tmp_path: Path, machine_id: Path) -> None:
     (tmp_path / "node_id").write_text("half an i")
     with pytest.raises(ConfigError, match="holds no node id"):
         machine(machine_id).node_id(tmp_path, "")

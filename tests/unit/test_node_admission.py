@@ -46,7 +46,7 @@ COMMAND = ActionCommand(
 )
 
 
-def test_a_genuine_command_for_this_node_is_ours() -> None:
+def test_a_genuine_command_for_this_node_is_accepted() -> None:
     assert misaddressed(COMMAND, DISPATCHER, ME, now_ns=NOW) is None
 
 
@@ -63,14 +63,14 @@ def test_a_genuine_command_for_this_node_is_ours() -> None:
         ({"expires_at_ns": NOW - MEMORY_NS - 1}, "too_old"),
     ],
 )
-def test_a_command_that_is_not_ours_is_a_dead_letter(change: dict[str, Any], reason: str) -> None:
+def test_a_command_for_another_node_is_a_dead_letter(change: dict[str, Any], reason: str) -> None:
     stray = misaddressed(replace(COMMAND, **change), DISPATCHER, ME, now_ns=NOW)
     assert stray is not None
     assert stray.reason == reason
 
 
 @pytest.mark.parametrize("role", [role for role in KeyRole if role is not KeyRole.DISPATCHER])
-def test_nobody_but_a_dispatcher_commands(role: KeyRole) -> None:
+def test_only_a_dispatcher_may_command(role: KeyRole) -> None:
     stray = misaddressed(COMMAND, replace(DISPATCHER, role=role), ME, now_ns=NOW)
     assert stray is not None
     assert stray.reason == "wrong_role"
@@ -121,7 +121,7 @@ def test_unknown_outcomes_are_looked_into_ever_more_rarely_but_for_ever() -> Non
     assert probe_delay_s(10**6) == 60
 
 
-def test_a_broker_that_is_away_is_asked_again_within_five_seconds() -> None:
+def test_an_unreachable_broker_is_tried_again_within_five_seconds() -> None:
     assert backoff_s(1) == pytest.approx(0.1)
     assert max(backoff_s(n) for n in (1, 5, 50, 10**6)) == 5
 

@@ -1,4 +1,4 @@
-"""The words for how things end: closed sets that newer versions can add to, and one disposition for every failure."""
+"""How things end: closed sets that newer versions can add to, and one disposition for every failure."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def test_only_unknown_can_be_followed_by_another_outcome(outcome: Outcome) -> No
 
 
 @pytest.mark.parametrize("outcome", Outcome)
-def test_a_code_says_action_success_or_error_and_reason(outcome: Outcome) -> None:
+def test_a_code_is_action_success_or_error_and_reason(outcome: Outcome) -> None:
     kind = "success" if outcome in GOOD else "error"
     assert code("kill_process", outcome, "gone") == f"kill_process_{kind}_gone"
 
 
-@given(st.text(max_size=12).filter(lambda word: word not in Outcome.__members__))
-def test_an_outcome_of_a_newer_version_reads_as_unknown(word: str) -> None:
-    assert Outcome(word) is Outcome.UNKNOWN
+@given(st.text(max_size=12).filter(lambda name: name not in Outcome.__members__))
+def test_an_outcome_of_a_newer_version_reads_as_unknown(name: str) -> None:
+    assert Outcome(name) is Outcome.UNKNOWN
 
 
-@given(st.text(max_size=12).filter(lambda word: word not in Stage.__members__))
-def test_a_stage_of_a_newer_version_ranks_lowest(word: str) -> None:
-    assert Stage(word) is Stage.REQUESTED
+@given(st.text(max_size=12).filter(lambda name: name not in Stage.__members__))
+def test_a_stage_of_a_newer_version_ranks_lowest(name: str) -> None:
+    assert Stage(name) is Stage.REQUESTED
 
 
 def test_nothing_stays_nothing() -> None:
@@ -90,9 +90,9 @@ def test_every_error_has_a_code_a_sentence_and_a_disposition() -> None:
         assert "code" in vars(cls), f"{cls.__qualname__} has no wire code of its own"
         assert cls.code.replace("_", "").isalnum()
         assert cls.code == cls.code.lower()
-        said = inspect.getdoc(cls)
-        assert said, f"{cls.__qualname__} has no docstring"
-        assert said.splitlines()[0].endswith(".")
+        doc = inspect.getdoc(cls)
+        assert doc, f"{cls.__qualname__} has no docstring"
+        assert doc.splitlines()[0].endswith(".")
         error = cls(()) if issubclass(cls, ConfigError) else cls()
         assert isinstance(disposition(error), Disposition)
         assert reason_of(error) == cls.code
@@ -139,5 +139,5 @@ def test_a_configuration_error_is_one_line_a_problem() -> None:
     assert ConfigError("x").problems == (Problem("", "x"),)
 
 
-def test_a_transient_failure_says_how_long_to_wait() -> None:
+def test_a_transient_failure_carries_the_least_wait() -> None:
     assert TransientFailure(retry_after_s=1.5).retry_after_s == 1.5

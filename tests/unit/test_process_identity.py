@@ -1,4 +1,4 @@
-"""Who holds a pid now, compared with who was meant: over every order of birth, event, death and reuse."""
+"""The present holder of a pid against the process that was meant: every order of start, event, end and reuse."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ HOUR_NS = 3_600_000_000_000
 
 
 def _holder(born_ns: int, grain_ns: int) -> ProcessFacts:
-    """What the kernel tells of a process born exactly then, cut to ``grain_ns``."""
-    told = born_ns - born_ns % grain_ns
+    """What the kernel shows of a process that started exactly then, cut to ``grain_ns``."""
+    shown_ns = born_ns - born_ns % grain_ns
     facts = FakeProcesses().spawn().facts
-    return replace(facts, started_at_ns=told, start_grain_ns=grain_ns)
+    return replace(facts, started_at_ns=shown_ns, start_grain_ns=grain_ns)
 
 
 grains = st.sampled_from([TICK_NS, FINE_NS])
@@ -54,7 +54,7 @@ def test_the_events_own_process_is_never_called_another(
 
 
 @given(born=births, age=spans, dead_after=spans, again=st.integers(CLOCK_ERROR_NS, HOUR_NS), named=st.booleans())
-def test_with_a_fine_start_time_whoever_reused_the_pid_is_never_taken_for_it(
+def test_with_a_fine_start_time_a_process_that_reused_the_pid_is_never_mistaken_for_it(
     born: int, age: int, dead_after: int, again: int, named: bool
 ) -> None:
     """Even within one tick; the named start time is exact here, as a detector that saw the birth gives it."""
@@ -67,7 +67,7 @@ def test_with_a_fine_start_time_whoever_reused_the_pid_is_never_taken_for_it(
 
 
 @given(born=births, age=spans, dead_after=spans)
-def test_without_a_named_start_time_nobody_who_reused_the_pid_is_taken_for_it(
+def test_without_a_named_start_time_a_process_that_reused_the_pid_is_not_mistaken_for_it(
     born: int, age: int, dead_after: int
 ) -> None:
     event = born + age
@@ -77,7 +77,7 @@ def test_without_a_named_start_time_nobody_who_reused_the_pid_is_taken_for_it(
 
 
 @given(born=births, age=spans, dead_after=spans)
-def test_with_ticks_alone_a_named_start_tells_everyone_apart_who_was_born_in_a_later_tick(
+def test_with_ticks_alone_a_named_start_distinguishes_processes_of_a_later_tick(
     born: int, age: int, dead_after: int
 ) -> None:
     event = born + age

@@ -50,7 +50,7 @@ FULL = ProcessSnapshot(
 
 
 def keys_of(value: Any) -> set[str]:
-    """Every key of a document, whatever it lies in; not those that are the kernel's own words."""
+    """Every key of a document, whatever it lies in; not the names that the kernel gives."""
     if isinstance(value, dict):
         kernels = {"status", "missing", "cgroups", "namespaces"}
         return set(value) | {key for name, part in value.items() if name not in kernels for key in keys_of(part)}
@@ -75,14 +75,14 @@ def test_the_same_state_is_the_same_bytes_and_schema_and_version_come_first() ->
 many = st.integers(0, 3000)
 
 
-@given(files=many, maps=many, variables=many, limit=st.integers(5_000, 400_000), said=st.booleans())
-def test_it_is_never_longer_than_it_may_be_and_says_what_was_cut(
-    files: int, maps: int, variables: int, limit: int, said: bool
+@given(files=many, maps=many, variables=many, limit=st.integers(5_000, 400_000), cut_before=st.booleans())
+def test_it_is_never_longer_than_its_limit_and_marks_what_was_cut(
+    files: int, maps: int, variables: int, limit: int, cut_before: bool
 ) -> None:
     snapshot = ProcessSnapshot(
         process=FACTS,
         taken_at_ns=1,
-        files=Listed(FULL.files.items * files, truncated=said),
+        files=Listed(FULL.files.items * files, truncated=cut_before),
         maps=Listed(FULL.maps.items * maps),
         environment=Listed(FULL.environment.items[:1] * variables),
     )
@@ -91,11 +91,11 @@ def test_it_is_never_longer_than_it_may_be_and_says_what_was_cut(
     read = json.loads(made.content)
     for name, count in (("files", files), ("maps", maps), ("environment", variables)):
         cut = len(read[name]["items"]) < count
-        assert read[name]["truncated"] is (cut or (said and name == "files"))
+        assert read[name]["truncated"] is (cut or (cut_before and name == "files"))
     assert made.truncated is any(read[name]["truncated"] for name in ("files", "maps", "environment"))
 
 
-def test_without_lists_too_long_is_said() -> None:
+def test_a_document_that_is_too_long_without_its_lists_is_refused() -> None:
     with pytest.raises(ValueError, match="bytes without its lists"):
         document(FULL, limit=100)
 

@@ -1,4 +1,4 @@
-"""The responder asks for what its rules say, once for each cause, whatever crashes, repeats or is malformed."""
+"""The responder requests what its rules define, once for each cause, whatever crashes, repeats or is malformed."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ def test_the_audit_is_one_unbroken_chain_that_begins_with_the_start(world: World
 
 @pytest.mark.parametrize("poison", [None, b"", b"junk", b"[" * 9999, b'{"rule": 1}', b"\xc3\x01" + b"0" * 20, b"{}"])
 @pytest.mark.parametrize("topic", [FALCO_EVENTS, RUNTIME_EVENTS])
-def test_poison_becomes_a_dead_letter_and_holds_up_nobody(world: World, poison: bytes | None, topic: str) -> None:
+def test_poison_becomes_a_dead_letter_and_delays_nothing(world: World, poison: bytes | None, topic: str) -> None:
     world.raw(poison, topic)
     world.falco()
     world.run()
@@ -292,7 +292,7 @@ def test_an_old_event_that_arrives_late_does_not_trigger(world: World) -> None:
 
 @pytest.mark.parametrize("failpoint", FAILPOINTS)
 @pytest.mark.parametrize("nth", [1, 2])
-def test_a_crash_anywhere_asks_for_the_very_same_executions(failpoint: str, nth: int) -> None:
+def test_a_crash_anywhere_requests_the_very_same_executions(failpoint: str, nth: int) -> None:
     calm, stormy = World(), World()
     for world in (calm, stormy):
         for number in range(3):
@@ -306,7 +306,7 @@ def test_a_crash_anywhere_asks_for_the_very_same_executions(failpoint: str, nth:
     assert stormy.committed() == 3
 
 
-def test_nothing_is_lost_and_nothing_more_is_read_while_the_log_is_away(world: World) -> None:
+def test_nothing_is_lost_and_nothing_more_is_read_while_the_log_is_unreachable(world: World) -> None:
     world.run()
     world.falco()
     world.log.fail_next = [("timed_out", False)] * 2
@@ -431,14 +431,14 @@ def loop_of(world: World) -> Loop:
     return Loop(world.responder, telemetry=world.telemetry, close=world.reader.close)
 
 
-def test_the_loop_answers_then_commits_and_leaves_when_told_to_stop(world: World) -> None:
+def test_the_loop_answers_then_commits_and_leaves_when_stopped(world: World) -> None:
     world.falco()
     loop_of(world).run(StopAfter(world.clock, 3))
     assert len(world.requests()) == 1
     assert world.committed() == 1
 
 
-def test_the_loop_waits_out_a_log_that_is_away(world: World) -> None:
+def test_the_loop_waits_for_a_log_that_is_unreachable(world: World) -> None:
     world.falco()
     world.log.down()
     stop = StopAfter(world.clock, 3)
@@ -459,7 +459,7 @@ def test_a_threads_event_is_a_stop_signal(world: World) -> None:
 
 
 def test_a_change_of_rules_does_not_change_ids_of_the_rule_that_stayed() -> None:
-    one, other = World(KILL), World(ANYTHING, {**KILL, "cooldown": "1h", "reason": "new words"})
+    one, other = World(KILL), World(ANYTHING, {**KILL, "cooldown": "1h", "reason": "another reason"})
     for world in (one, other):
         world.falco()
         world.run()

@@ -58,7 +58,7 @@ def test_what_came_of_age_goes_and_is_audited_and_counted_once() -> None:
     assert world.telemetry.counts["history.forgotten"] == 9
 
 
-def test_a_pass_comes_every_ten_minutes_and_says_nothing_when_nothing_went() -> None:
+def test_a_pass_comes_every_ten_minutes_and_reports_nothing_when_nothing_was_forgotten() -> None:
     world = World()
     full(world)
     world.run()
@@ -133,7 +133,7 @@ def test_a_replayed_step_of_a_forgotten_execution_makes_no_execution_that_never_
     assert world.kinds() == ["forgotten"]
 
 
-def test_an_old_step_that_was_never_seen_is_folded_however_late_it_comes() -> None:
+def test_an_old_step_that_never_arrived_before_is_folded_however_late_it_comes() -> None:
     world = World()
     world.tell(*Story(1).whole())
     world.run()

@@ -1,4 +1,4 @@
-"""Rules match what they say, the index hides nothing, and a plan's ids follow from its causes."""
+"""Rules match as defined, the index hides nothing, and a plan's ids follow from its causes."""
 
 from __future__ import annotations
 

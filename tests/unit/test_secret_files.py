@@ -1,4 +1,4 @@
-"""Which files are secret, by place and by name, and which are nobody's to read at all."""
+"""Which files are secret, by path and by name, and which are never read."""
 
 from __future__ import annotations
 
@@ -81,13 +81,13 @@ def test_other_names_are_not(path: bytes) -> None:
     assert secrecy(FACTS, path, NOWHERE) is None
 
 
-def test_a_place_that_is_secret_is_so_under_any_name() -> None:
+def test_a_secret_file_is_so_under_any_name() -> None:
     assert secrecy(FACTS, b"/tmp/x", ProtectedPaths({FACTS.identity: "holds this machine's passwords"}))
     assert secrecy(FACTS, b"/tmp/x", ProtectedPaths({}, {FileIdentity(1, 2): "holds private keys"}))
     assert secrecy(FACTS, b"/tmp/x", ProtectedPaths({}, {FileIdentity(1, 3): "holds private keys"})) is None
 
 
-def test_own_trees_and_kernel_files_are_nobodys_to_read() -> None:
+def test_own_trees_and_kernel_files_are_never_read() -> None:
     assert untouchable(FACTS, NOWHERE) is None
     assert untouchable(FACTS, ProtectedPaths({}, {FileIdentity(1, 1): "is this node's journal"}))
     assert untouchable(dataclasses.replace(FACTS, filesystem="proc"), NOWHERE)
