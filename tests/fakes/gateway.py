@@ -34,12 +34,12 @@ from workers.domain.log.record import OutRecord
 from workers.domain.request import ActionRequest
 from workers.domain.trust.audit import AuditRecord
 from workers.domain.trust.keyset import KeyRole
-from workers.gateway import show_execution
+from workers.gateway.audit_trail import AuditTrail
 from workers.gateway.http.app import build
 from workers.gateway.intake import Intake
 from workers.gateway.permissions import ADMIN
 from workers.gateway.principals import Principal, RateLimit, Tokens
-from workers.gateway.trail import Trail
+from workers.gateway.requests import expected_execution
 from workers.wire.event_reader import alerts_in
 from workers.wire.ports import Codec
 from workers.wire.recorder import ChainRecorder
@@ -73,7 +73,9 @@ class FakeGateway:
         self.objects = FakeObjectStore()
         self.written: list[OutRecord] = []
         signer = FakeSigner(fake_key("gateway", KeyRole.WORKER))
-        self.trail = Trail(ChainRecorder("gateway", signer=signer, codec=FakeCodec()), self.outbox.begin, self.clock)
+        self.trail = AuditTrail(
+            ChainRecorder("gateway", signer=signer, codec=FakeCodec()), self.outbox.begin, self.clock
+        )
         self.intake = Intake(
             history=self.history,
             catalogue={action.name: action for action in catalogue},
@@ -105,7 +107,7 @@ class FakeGateway:
         self.written += records
         if self.folds:
             for request in (each for each in self.requests(records) if each.steps):
-                self.history.put(*(step.result for step in show_execution.awaited(request).steps))
+                self.history.put(*(step.result for step in expected_execution(request).steps))
 
     def requests(self, records: Sequence[OutRecord] | None = None) -> list[ActionRequest]:
         """The requests that the log has."""

@@ -81,7 +81,7 @@ def test_two_authorization_headers_are_none() -> None:
 def test_no_header_but_the_right_one_is_let_in(header: bytes) -> None:
     tokens = Tokens({"00" * 32: ADMIN})
     with pytest.raises(Unauthorized):
-        tokens.principal(header)
+        tokens.principal(header.decode("latin-1"))
 
 
 def test_of_a_hundred_requests_at_once_against_a_limit_of_fifty_exactly_fifty_pass() -> None:

@@ -1,9 +1,8 @@
-"""What was acquired (files, logs, snapshots), for those who may download it: found, audited, handed on only while it is
-what was sealed.
+"""Download what was acquired (files, logs, snapshots): find it, audit the download, verify it on the way.
 
-Called by the routes of both faces; calls the desk, the audit trail and the object store. What the object is called
-follows from node and execution, never from what a node reports: a rooted node could name another's. Its digest is the
-one in the node's signed result, and the last bytes leave only when the whole has it.
+Called by ``http.acquired_file``; calls the intake, the audit trail and the object store. The object's name follows from
+node and execution, never from what a node reports: a compromised node could name another node's object. The digest is
+the one in the node's signed result, and the last bytes are sent only after the whole content has matched it.
 """
 
 import hashlib
@@ -28,22 +27,22 @@ _CHUNK: Final = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """An object on its way to somebody."""
+    """An object that is being downloaded."""
 
     execution_id: str
     name: str
-    """What it is called where it is saved."""
+    """The suggested file name."""
     size: int
     sha256: str
     stored: StoredObject
     telemetry: Telemetry
 
     def chunks(self) -> Iterator[bytes]:
-        """The content. The last chunk is held back until the digest is known to be right: whoever got everything has
-        what was sealed, and nobody takes something else for whole.
+        """The content. The last chunk is held back until the digest is verified: a client that received everything
+        has what was sealed, and cannot mistake other content for complete.
 
         Raises:
-            TransientFailure: the store went away, or what it has is not what was sealed.
+            TransientFailure: the store is unavailable, or its object is not what was sealed.
         """
         digest, passed, held = hashlib.sha256(), 0, b""
         while chunk := self.stored.read(_CHUNK):
@@ -54,23 +53,23 @@ class Download:
             held = chunk
         if (passed, digest.hexdigest()) != (self.size, self.sha256):
             self.telemetry.log("acquired_file_differs", level="error", execution_id=self.execution_id)
-            raise TransientFailure("what the store has is not what was acquired", code="object_differs")
+            raise TransientFailure("the stored object is not what was acquired", code="object_differs")
         if held:
             yield held
 
     def close(self) -> None:
-        """Let go of it. Idempotent."""
+        """Close the object. Idempotent."""
         self.stored.close()
 
 
 def download(intake: Intake, execution_id: str, *, person: Principal, parent: Headers = ()) -> Download:
-    """The file that an execution acquired, opened; that somebody asked for it is in the audit trail first.
+    """The file that an execution acquired, opened; the download is audited first.
 
     Raises:
         Forbidden: this caller may not read what such actions gather.
         NotFound: there is no such execution, or it acquired nothing, or the object is gone.
-        Conflict: what the store has is not what was acquired.
-        TransientFailure: the object store or the log is away, or this gateway has no store.
+        Conflict: the stored object is not what was acquired.
+        TransientFailure: the object store or the log is unavailable, or this gateway has no store.
     """
     with intake.telemetry.span("gateway download", parent=parent) as span:
         known = intake.found(execution_id, person=person)
@@ -78,7 +77,7 @@ def download(intake: Intake, execution_id: str, *, person: Principal, parent: He
         if intake.objects is None:
             raise TransientFailure("this gateway has no object store (its settings: storage)", code="no_store")
         key = object_key(known.node_id, known.execution_id)
-        intake.trail.asked(
+        intake.trail.requested(
             "downloaded",
             person,
             execution_id=known.execution_id,
@@ -93,7 +92,7 @@ def download(intake: Intake, execution_id: str, *, person: Principal, parent: He
             raise NotFound("it was acquired, but the object store no longer has it", code="object_gone")
         if stored.size != size:
             stored.close()
-            raise Conflict("what the store has is not what was acquired: its size is another", code="object_differs")
+            raise Conflict("the stored object is not what was acquired: its size differs", code="object_differs")
         action = intake.catalogue.get(known.action)
         suffix = action.suffix if isinstance(action, GatheringAction) else ""
         return Download(known.execution_id, known.execution_id + suffix, size, sha256, stored, intake.telemetry)

@@ -1,7 +1,7 @@
-"""The desk: takes in what people and detectors hand over, and puts it into the log before it says yes.
+"""Checks what people and detectors submit, audits it, and writes it to the log before it is acknowledged.
 
-Called by ``http.native`` on its worker threads; calls the history store, the audit trail and the log. Everything is
-checked before the first record leaves, so that a refusal means that nothing was written. Signs and decides nothing.
+Called by the routes on worker threads; calls the history store, the audit trail and the log. Everything is checked
+before the first record is sent, so that a refusal means that nothing was written. Decides nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,11 +27,11 @@ from workers.domain.log.record import Headers, OutRecord
 from workers.domain.outcome import Values
 from workers.domain.request import ActionRequest
 from workers.gateway import requests
+from workers.gateway.audit_trail import AuditTrail
 from workers.gateway.permissions import Access, permit
 from workers.gateway.principals import Principal
 from workers.gateway.refusals import Conflict, Invalid, NotFound, TooLarge
 from workers.gateway.requests import Catalogue, Submission
-from workers.gateway.trail import Trail
 from workers.store.history.ports import HistoryStore
 from workers.store.objects.ports import ObjectReader
 from workers.system.ports import Clock, Randomness, Telemetry
@@ -54,8 +54,8 @@ Split = Callable[[bytes], Sequence[object]]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request that was written, or the execution that its idempotency key already stands for."""
+class WrittenRequest:
+    """A request that was written, or the execution that its idempotency key already names."""
 
     execution_id: ExecutionId
     request: ActionRequest
@@ -64,49 +64,51 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """Everything that writes."""
+    """Everything in the gateway that writes."""
 
     history: HistoryStore
     catalogue: Catalogue
     append: Append
     split: Split
     codec: Codec
-    trail: Trail
+    trail: AuditTrail
     telemetry: Telemetry
     clock: Clock
     randomness: Randomness
     objects: ObjectReader | None = None
     """Where acquired files are; None where no object store is configured."""
 
-    def hand_in(self, body: bytes, *, person: Principal, parent: Headers = ()) -> tuple[EventId, ...]:
-        """Take in a detector's events, all of them or none; their ids, in order.
+    def submit_events(self, body: bytes, *, person: Principal, parent: Headers = ()) -> tuple[EventId, ...]:
+        """Write a detector's events, all of them or none; their ids, in order.
 
         Raises:
             Invalid: which record is wrong, and how.
             TooLarge: a record or the whole is too large.
             TransientFailure: the log did not acknowledge in time; handing the same in again is safe.
         """
-        with self.telemetry.span("gateway hand_in", parent=parent) as span:
+        with self.telemetry.span("gateway submit_events", parent=parent) as span:
             events = self._read(body)
             records = [self._event_record(event, number, span.headers()) for number, event in enumerate(events, 1)]
             ends = {"event_id": events[0].event_id, "last_event_id": events[-1].event_id}
             detail: Values = {"events": len(events), **ends}
-            self.trail.asked("handed_in", person, execution_id=NO_EXECUTION, detail=detail, trace=span.headers())
+            self.trail.requested("handed_in", person, execution_id=NO_EXECUTION, detail=detail, trace=span.headers())
             self.append(records)
             self.telemetry.count("gateway.events", len(events))
             return tuple(event.event_id for event in events)
 
-    def ask(self, submission: Submission, *, person: Principal, key: str = "", parent: Headers = ()) -> Asked:
+    def execute(
+        self, submission: Submission, *, person: Principal, key: str = "", parent: Headers = ()
+    ) -> WrittenRequest:
         """Write a request for an action. ``key`` is the client's idempotency key: the same key is the same execution.
 
         Raises:
             Invalid: what is wrong with which field.
-            Forbidden: this person may not.
+            Forbidden: this person may not request it.
             Conflict: the key was used for something else.
-            TransientFailure: the log did not acknowledge in time; asking again under the same key is safe.
+            TransientFailure: the log did not acknowledge in time; the same request under the same key is safe.
         """
         permit(person, requests.action_of(submission.action, self.catalogue), Access.EXEC)
-        with self.telemetry.span("gateway ask", parent=parent) as span:
+        with self.telemetry.span("gateway execute", parent=parent) as span:
             now_ns = self.clock.now_ns()
             event = self._event(submission.event_id)
             execution_id, known = self._id_for(person, key, now_ns)
@@ -116,7 +118,7 @@ class Intake:
             if known is not None:
                 return self._again(request, known)
             self._write("asked", request, execution_id, person, span.headers())
-            return Asked(execution_id, request)
+            return WrittenRequest(execution_id, request)
 
     def undo(
         self,
@@ -127,9 +129,9 @@ class Intake:
         caller_id: str = "",
         key: str = "",
         parent: Headers = (),
-    ) -> Asked:
+    ) -> WrittenRequest:
         """Write a request to undo an execution; the answer names the new execution that undoes it. ``key`` as in
-        ``ask``.
+        ``execute``.
 
         Raises:
             NotFound, Forbidden, Conflict, TransientFailure: as named.
@@ -146,9 +148,9 @@ class Intake:
                 return self._again(request, known)
             undone = self.history.undone_by(done.execution_id)
             if undone is not None:
-                raise Conflict(f"undone already by {undone.execution_id}", code="undone")
+                raise Conflict(f"already undone by {undone.execution_id}", code="undone")
             self._write("asked_undo", request, new_id, person, span.headers())
-            return Asked(new_id, request)
+            return WrittenRequest(new_id, request)
 
     def cancel(self, execution_id: str, *, person: Principal, reason: str = "", parent: Headers = ()) -> Execution:
         """Write a request to cancel an execution; the execution as it is now.
@@ -181,7 +183,7 @@ class Intake:
         except MalformedMessage as error:
             raise _refusal(error, error.message) from None
         if not alerts:
-            raise Invalid("the body holds no event: send one Falco alert, a list of them, or one a line")
+            raise Invalid("the body has no event: send one Falco alert, a list of alerts, or one alert per line")
         if len(alerts) > MOST_EVENTS:
             raise TooLarge(f"{len(alerts)} events; at most {MOST_EVENTS} are taken at once")
         return [self._normalised(alert, number, len(alerts)) for number, alert in enumerate(alerts, 1)]
@@ -204,16 +206,16 @@ class Intake:
         stored = self.history.event(EventId(event_id))
         if stored is None:
             raise Invalid(
-                f"there is no event {event_id[:64]!r}; one that was just handed in takes a moment to appear",
+                f"there is no event {event_id[:64]!r}; one that was just submitted takes a moment to appear",
                 code="unknown_event",
                 field="event_id",
             )
         return stored.event
 
     def _id_for(self, person: Principal, key: str, now_ns: int) -> tuple[ExecutionId, Execution | None]:
-        """The id a key stands for, today's or still yesterday's; a random one where there is no key.
+        """The id that a key names, today's or still yesterday's; a random one without a key.
 
-        A key that is itself a fresh UUIDv7 lends its time to the id, so that ids stay in the order of the requests.
+        The id takes its time from a key that is itself a fresh UUIDv7, so that ids stay in the order of the requests.
         """
         if not key:
             return ExecutionId(uuid7(now_ns, self.randomness.bytes(RANDOM_BYTES))), None
@@ -229,15 +231,15 @@ class Intake:
                 return execution_id, known
         return ids[0], None
 
-    def _again(self, request: ActionRequest, known: Execution) -> Asked:
+    def _again(self, request: ActionRequest, known: Execution) -> WrittenRequest:
         before = known.request
         if before is not None and (field := requests.differs(request, before)):
             raise Conflict(
-                f"this idempotency key already stands for {known.execution_id}, whose {field} is another",
+                f"this idempotency key was used for {known.execution_id}, which has a different {field}",
                 code="idempotency_key_reused",
                 field=field,
             )
-        return Asked(known.execution_id, request, known)
+        return WrittenRequest(known.execution_id, request, known)
 
     def _write(
         self, what: str, request: ActionRequest, execution_id: ExecutionId, person: Principal, trace: Headers
@@ -248,13 +250,15 @@ class Intake:
         subject = {"subject": str(request.subject)} if request.subject else {}
         action = {"action": request.steps[0].action} if request.steps else {}
         detail: Values = {"verb": request.verb.value, "host": request.host, "dry_run": request.dry_run}
-        self.trail.asked(what, person, execution_id=execution_id, detail={**detail, **action, **subject}, trace=trace)
+        self.trail.requested(
+            what, person, execution_id=execution_id, detail={**detail, **action, **subject}, trace=trace
+        )
         self.append([OutRecord(topics.REQUESTS_PEOPLE, execution_id.encode(), value, trace)])
         self.telemetry.count("gateway.requests_written", labels={"verb": request.verb})
 
 
 def _refusal(error: MalformedMessage, message: str, **details: str) -> Invalid | TooLarge:
-    """The reader's refusal in the gateway's words."""
+    """The event reader's error as a refusal of the gateway."""
     if error.reason == "oversize":
         return TooLarge(message, **details)
     return Invalid(message, code=error.reason, **details)

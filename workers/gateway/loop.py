@@ -20,13 +20,13 @@ import uvicorn
 
 from workers.domain.errors import ConfigError, MalformedMessage, TransientFailure
 from workers.domain.log.record import OutRecord
-from workers.gateway.trail import Trail
+from workers.gateway.audit_trail import AuditTrail
 from workers.log.ports import LogWriter, Relay
 from workers.service import Service
 from workers.system.ports import Clock, StopSignal, Telemetry
 
 ACK_WAIT_S: Final = 10.0
-"""How long a caller waits for the log before it is asked to try again."""
+"""How long a caller waits for the log before it is answered that it should try again."""
 
 _IDLE_S: Final = 0.2
 _ACK_POLL_S: Final = 0.005
@@ -61,10 +61,10 @@ class Appender:
             self._jobs.put(job)
         late = wait_for([job.result for job in jobs], timeout=self._wait_s).not_done
         if late:
-            raise TransientFailure(f"the log did not acknowledge within {self._wait_s:g} s; ask again", code="log_away")
+            raise TransientFailure(f"the log did not acknowledge within {self._wait_s:g} s; try again", code="log_away")
         failed = next((reason for job in jobs if (reason := job.result.result())), "")
         if failed:
-            raise TransientFailure(f"the log did not take it ({failed}); ask again", code="log_refused")
+            raise TransientFailure(f"the log did not accept the record ({failed}); try again", code="log_refused")
 
     def step(self) -> None:
         """Send what callers queued and take in acknowledgements; waits a moment when there is nothing to do."""
@@ -112,7 +112,7 @@ class Loop:
         port: int,
         appender: Appender,
         relay: Relay,
-        trail: Trail,
+        trail: AuditTrail,
         telemetry: Telemetry,
         clock: Clock,
         close: Callable[[], None],

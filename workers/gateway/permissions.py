@@ -1,8 +1,8 @@
-"""What a caller may do: one check, which both faces go through. Deny by default.
+"""What a caller may do: one check for both APIs. Deny by default.
 
-Called by ``intake`` and by the routes that list. A right is the class of an action and what is done with it
-(``containment-response-actions.exec``). Which class an execution has is looked up in the catalogue, never taken from
-the caller; an execution of an action that this version does not know needs the rights of every class.
+Called by ``intake`` and by the dependencies in ``http.security``. A right is the class of an action and what is done
+with it (``containment-response-actions.exec``). The class of an execution is looked up in the catalogue, never taken
+from the caller; an execution of an action that this version does not know needs the rights of every class.
 """
 
 from collections.abc import Mapping
@@ -27,10 +27,10 @@ def right(permission: Permission, access: Access) -> str:
 
 
 EVERY_RIGHT: Final = frozenset(right(permission, access) for permission in Permission for access in Access)
-"""What an admin has."""
+"""The rights of an admin."""
 
 ADMIN: Final = Principal("admin", EVERY_RIGHT)
-"""The one principal of the admin token, until roles come."""
+"""The owner of the admin token."""
 
 
 def may(person: Principal, permission: Permission, access: Access) -> bool:
@@ -39,10 +39,10 @@ def may(person: Principal, permission: Permission, access: Access) -> bool:
 
 
 def permit(person: Principal, action: AnyAction | None, access: Access) -> None:
-    """Nothing, where it is allowed; ``action`` is None where the catalogue does not have it.
+    """Check that it is allowed; ``action`` is None if the catalogue does not have it.
 
     Raises:
-        Forbidden: it is not.
+        Forbidden: it is not allowed.
     """
     needed = (action.permission,) if action is not None else tuple(Permission)
     for permission in needed:
@@ -51,10 +51,10 @@ def permit(person: Principal, action: AnyAction | None, access: Access) -> None:
 
 
 def permit_any(person: Principal, access: Access) -> None:
-    """Nothing, where the caller has this right to some class.
+    """Check that the caller has this right for at least one class.
 
     Raises:
-        Forbidden: to none.
+        Forbidden: for none.
     """
     if not any(may(person, permission, access) for permission in Permission):
         wanted = " or ".join(right(permission, access) for permission in Permission)

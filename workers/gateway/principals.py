@@ -1,7 +1,7 @@
-"""Who is calling, and how often they may: bearer tokens and the limit of requests a minute.
+"""Bearer tokens, and the limit of requests a minute.
 
-Called by ``http.edge`` on its one event-loop thread, before anything else of a request is looked at; nothing in here
-blocks or awaits, which is what makes ``take`` atomic. Tokens are known by their digest only.
+Called by ``http.security`` on the one event-loop thread, before anything else of a request is read; nothing in here
+blocks or awaits, which makes ``take`` atomic. Only the digests of tokens are kept.
 """
 
 import hashlib
@@ -17,50 +17,48 @@ from workers.system.ports import Clock
 MINUTE_NS: Final = 60_000_000_000
 
 LONGEST_TOKEN: Final = 512
-"""Bytes; a longer one is none of ours, and is not worth hashing."""
+"""Bytes; a longer token is never valid and is not hashed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Somebody who may call."""
+    """A known caller."""
 
     name: str
     rights: frozenset[str] = frozenset()
-    """See ``permissions``; nothing where nothing was given."""
+    """See ``permissions``; none by default."""
 
 
 class Tokens:
-    """The tokens that open the door."""
+    """The valid tokens."""
 
     def __init__(self, principals: Mapping[str, Principal]) -> None:
-        """Whose token has which SHA-256, in hex."""
+        """``principals`` by the SHA-256 of their token, in hex."""
         self._principals = tuple((bytes.fromhex(digest), principal) for digest, principal in principals.items())
 
-    def principal(self, authorization: bytes | None) -> Principal:
-        """Whose token an ``Authorization`` header carries, compared in constant time.
+    def principal(self, token: str) -> Principal:
+        """The owner of a token, compared in constant time. ``token`` is text as HTTP headers are decoded (Latin-1).
 
         Raises:
-            Unauthorized: none, not a bearer token, or not one of ours.
+            Unauthorized: it is not known here.
         """
-        if authorization is None:
-            raise Unauthorized("no bearer token: send the header `Authorization: Bearer <token>`")
-        scheme, _, token = authorization.partition(b" ")
-        token = token.strip()
-        if scheme.lower() != b"bearer" or not token or len(token) > LONGEST_TOKEN:
-            raise Unauthorized("not a bearer token: send the header `Authorization: Bearer <token>`")
-        digest = hashlib.sha256(token).digest()
-        # Every one is compared, so that the time tells nothing about which.
-        known = [principal for mine, principal in self._principals if hmac.compare_digest(digest, mine)]
+        given = token.strip(" \t").encode("latin-1", "replace")
+        if not given or len(given) > LONGEST_TOKEN:
+            raise Unauthorized("this token is not known here")
+        digest = hashlib.sha256(given).digest()
+        # All are compared, so that the time does not depend on which one matches.
+        known = [principal for stored, principal in self._principals if hmac.compare_digest(digest, stored)]
         if not known:
             raise Unauthorized("this token is not known here")
         return known[0]
 
 
 class RateLimit:
-    """At most so many requests of one principal in any minute; the minute slides, so no boundary lets twice through."""
+    """At most so many requests of one principal in any minute. The window slides, so that twice as many never pass at a
+    boundary."""
 
     def __init__(self, a_minute: int, clock: Clock) -> None:
-        """``a_minute`` is how many."""
+        """``a_minute`` is the limit."""
         self.a_minute = a_minute
         self._clock = clock
         self._taken: dict[str, deque[int]] = {}
@@ -69,7 +67,7 @@ class RateLimit:
         """Count one request.
 
         Raises:
-            TooMany: the limit is reached; says when the oldest of the minute's requests will have passed.
+            TooMany: the limit is reached; names when the oldest request of the minute will have left the window.
         """
         now = self._clock.monotonic_ns()
         taken = self._taken.setdefault(principal.name, deque())

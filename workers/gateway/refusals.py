@@ -1,7 +1,7 @@
-"""Why the gateway says no: one class an HTTP status, so that rooms refuse in words and only the edge knows numbers.
+"""Why the gateway refuses a request: one class per HTTP status.
 
-Raised by ``requests``, ``intake`` and the edge; turned into an answer by ``http.answers``. Whatever is refused was not
-written: a refusal is raised before the first record leaves.
+Raised by ``requests``, ``intake`` and ``http``; turned into an answer by ``http.errors``. A refused request was not
+written: a refusal is raised before the first record is sent.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import ClassVar
 
 
 class Refused(Exception):
-    """The gateway refuses; no worker's work went wrong, so this has no disposition among ``domain.errors``."""
+    """The gateway refuses a request. Not a ``WorkerError``: no disposition applies."""
 
     code = "refused"
     status: ClassVar[int] = 400
@@ -37,7 +37,7 @@ class Unauthorized(Refused):
 
 
 class Forbidden(Refused):
-    """Who is calling may not."""
+    """The caller lacks the right."""
 
     code = "forbidden"
     status = 403
@@ -51,14 +51,14 @@ class NotFound(Refused):
 
 
 class Conflict(Refused):
-    """What is there does not allow it."""
+    """The present state does not allow it."""
 
     code = "conflict"
     status = 409
 
 
 class TooLarge(Refused):
-    """It is larger than what is taken."""
+    """It is larger than the limit."""
 
     code = "too_large"
     status = 413
@@ -71,6 +71,6 @@ class TooMany(Refused):
     status = 429
 
     def __init__(self, message: str, /, *, retry_after_s: float) -> None:
-        """``retry_after_s`` is when the next request will be taken, in seconds from now."""
+        """``retry_after_s`` is how many seconds from now the next request will be accepted."""
         super().__init__(message)
         self.retry_after_s = retry_after_s

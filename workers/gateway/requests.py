@@ -1,7 +1,7 @@
-"""What somebody asked for, checked and turned into an ``ActionRequest``.
+"""Checks what was submitted and turns it into an ``ActionRequest``.
 
-Called by ``intake`` before anything is written. Pure: time, ids and the event come as arguments. Checks form and
-consistency; whether it is allowed is the dispatcher's question, whether it can be done the node's.
+Called by ``intake`` before anything is written. Pure: time, ids and the event are arguments. Checks form and
+consistency; the dispatcher decides whether it is allowed, and the node whether it is possible.
 """
 
 from collections.abc import Mapping
@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from workers.actions.base import AnyAction
 from workers.domain.errors import CommandRejected
 from workers.domain.event import RuntimeEvent
-from workers.domain.history.execution import Execution
-from workers.domain.ids import ExecutionId
-from workers.domain.outcome import NOTHING, Values
+from workers.domain.history.execution import Execution, FoldedStep, fold
+from workers.domain.ids import NO_EXECUTION, ExecutionId, Incarnation, NodeId
+from workers.domain.outcome import NOTHING, Stage, Values
 from workers.domain.request import ActionRequest, Actor, ActorKind, Causation, Step, Verb
+from workers.domain.result import ActionResult
 from workers.domain.target import Target
 from workers.domain.target_kind import NoTarget
 from workers.gateway.principals import Principal
@@ -33,7 +34,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """An action somebody wants, as they put it."""
+    """A request for an action, as a client sends it."""
 
     action: str
     host: str = ""
@@ -46,21 +47,21 @@ class Submission:
     undo_after_s: int = 0
     caller_id: str = ""
     echo: Values = field(default_factory=lambda: NOTHING)
-    """What a client of the compatible face sent as parameters; echoed, never acted on."""
+    """What a client of the compatible API sent as parameters; echoed, never acted on."""
 
 
 def action_of(name: str, catalogue: Catalogue) -> AnyAction:
     """The action of a name or API type (``kill_process``, ``KILL_PROCESS``).
 
     Raises:
-        Invalid: there is none, or it only ever runs as an undo.
+        Invalid: there is none, or it only runs as an undo.
     """
     action = catalogue.get(name.lower())
     if action is None:
         known = ", ".join(sorted(catalogue))
         raise Invalid(f"there is no action {name[:64]!r}; there are: {known}", code="unknown_action", field="action")
     if action.undo_only:
-        raise Invalid(f"{action.name} only undoes: DELETE the execution to be undone", field="action")
+        raise Invalid(f"{action.name} only runs as an undo: DELETE the execution that it should undo", field="action")
     return action
 
 
@@ -84,10 +85,10 @@ def execute(
     except CommandRejected as error:
         raise Invalid(error.message, code=error.reason, field="parameters") from None
     if submission.undo_after_s and action.reversible_by is None:
-        raise Invalid(f"{action.name} cannot be undone, so undo_after_s means nothing", field="undo_after_s")
+        raise Invalid(f"{action.name} cannot be undone: leave out undo_after_s", field="undo_after_s")
     host = submission.host or (event.host if event is not None else "")
     if not host:
-        raise Invalid("host is missing: name a node id or host name", field="host")
+        raise Invalid("host is missing: give a node id or host name", field="host")
     return ActionRequest(
         verb=Verb.EXECUTE,
         requested_at_ns=now_ns,
@@ -108,10 +109,10 @@ def execute(
 def undo(
     done: Execution, catalogue: Catalogue, *, person: Principal, execution_id: ExecutionId, now_ns: int, reason: str
 ) -> ActionRequest:
-    """The request to undo an execution; everything else the node takes from its own journal.
+    """The request to undo an execution; the node takes everything else from its own journal.
 
     Raises:
-        Conflict: there is nothing that could be undone.
+        Conflict: the action has no undo.
     """
     action = catalogue.get(done.action)
     if action is None or action.reversible_by is None:
@@ -124,15 +125,15 @@ def cancel(running: Execution, *, person: Principal, now_ns: int, reason: str) -
     """The request to cancel an execution that has not ended.
 
     Raises:
-        Conflict: it has.
+        Conflict: it has ended.
     """
     if running.outcome is not None and running.outcome.is_final:
-        raise Conflict(f"it has ended already: {running.outcome}", code="ended")
+        raise Conflict(f"it has already ended: {running.outcome}", code="ended")
     return _about(Verb.CANCEL, running, person=person, now_ns=now_ns, reason=reason)
 
 
 def differs(submission: ActionRequest, known: ActionRequest) -> str:
-    """The first field in which a request under a used idempotency key wants something else; empty when none does."""
+    """The first field in which a request differs from the one that used its idempotency key before; empty if none."""
     pairs: tuple[tuple[str, object, object], ...] = (
         ("verb", submission.verb, known.verb),
         ("subject", submission.subject, known.subject),
@@ -143,11 +144,31 @@ def differs(submission: ActionRequest, known: ActionRequest) -> str:
         ("dry_run", submission.dry_run, known.dry_run),
         ("event_id", submission.causation.event_id, known.causation.event_id),
     )
-    return next((name for name, mine, theirs in pairs if mine != theirs), "")
+    return next((name for name, new, before in pairs if new != before), "")
+
+
+def expected_execution(request: ActionRequest) -> Execution:
+    """The execution as history will have it once it has folded the request."""
+    step = request.steps[0]
+    requested = ActionResult(
+        execution_id=step.execution_id,
+        producer="dispatcher",
+        node_id=NodeId(""),
+        incarnation=Incarnation(""),
+        record_no=0,
+        attempt=0,
+        seq=0,
+        stage=Stage.REQUESTED,
+        at_ns=request.requested_at_ns,
+        action=step.action,
+        undo_of=request.subject or NO_EXECUTION,
+        request=request,
+    )
+    return fold(step.execution_id, [FoldedStep(requested, "")])
 
 
 def _names(target: Target | None) -> object:
-    """What a target names, without the moment it was asked for."""
+    """What a target names, without the time of the request."""
     return None if target is None else (target.kind, dict(target.names()))
 
 
@@ -169,7 +190,7 @@ def _about(verb: Verb, subject: Execution, *, person: Principal, now_ns: int, re
 
 def _target(submission: Submission, action: AnyAction, event: RuntimeEvent | None, now_ns: int) -> Target:
     if (submission.target is None) == (event is None):
-        raise Invalid("name either a target or an event_id, and not both", field="target")
+        raise Invalid("name either a target or an event_id, not both", field="target")
     target = _of_event(event, action) if event is not None else _named(submission.target, now_ns)
     if not isinstance(target, action.target):
         raise Invalid(f"{action.name} acts on a {action.target.kind}, not on a {target.kind}", field="target")

@@ -5,12 +5,12 @@ from contextlib import ExitStack
 from workers.actions import CATALOGUE
 from workers.domain.errors import MalformedMessage
 from workers.domain.trust.envelope import Envelope
+from workers.gateway.audit_trail import AuditTrail
 from workers.gateway.http.app import build
 from workers.gateway.intake import Intake
 from workers.gateway.loop import Appender, Loop
 from workers.gateway.permissions import ADMIN
 from workers.gateway.principals import RateLimit, Tokens
-from workers.gateway.trail import Trail
 from workers.settings import GatewaySettings
 from workers.store.history.store import open_history
 from workers.store.objects.stores import open_reader
@@ -30,7 +30,7 @@ def gateway(settings: GatewaySettings) -> Runnable:
         kit = Kit("gateway", settings, opened)
         history = kit.opened(open_history(settings.history, kit.codec))
         outbox = kit.memory_outbox()
-        trail = Trail(kit.recorder, outbox.begin, kit.clock)
+        trail = AuditTrail(kit.recorder, outbox.begin, kit.clock)
         # A writer belongs to one thread: callers' records and the audit trail have one each.
         appender, audit = Appender(kit.writer()), kit.writer()
 

@@ -1,5 +1,5 @@
-"""HTTP, and nothing but HTTP: turns requests into calls of the room and answers into JSON.
+"""HTTP and nothing else: turns requests into calls of ``Intake`` and the history store, and results into JSON.
 
-``app.build`` is called by bootstrap. ``native`` and ``compatible`` are the two faces, side by side over the same room.
+``app.build`` is called by wiring. ``native`` and ``compatible`` are the two APIs, side by side over the same intake.
 Decides nothing, writes nothing, and never shows a traceback.
 """

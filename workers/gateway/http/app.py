@@ -1,68 +1,91 @@
-"""The application: routes, exception handlers and the OpenAPI document, inside the edge.
+"""The application: routes of both APIs, exception handlers and the OpenAPI document, inside the edge.
 
-Called by bootstrap.
+Called by ``wiring.gateway``. A request passes ``Edge``, the bearer token, ``BoundedBody``, then its route.
 """
 
-from typing import cast
+from typing import Any, Final, cast
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
 from workers import __version__
 from workers.domain.errors import TransientFailure
-from workers.gateway.http import answers, openapi
-from workers.gateway.http.compatible import add_compatible
-from workers.gateway.http.edge import OPENAPI, App, Edge
-from workers.gateway.http.native import add_native
-from workers.gateway.http.services import FOLD_WAIT_S, Services
+from workers.gateway.http import compatible, errors, native
+from workers.gateway.http.edge import BoundedBody, Edge
+from workers.gateway.http.security import OPENAPI, BearerBackend
+from workers.gateway.http.services import FOLD_WAIT_S, GatewayServices, Signer
 from workers.gateway.intake import Intake
 from workers.gateway.principals import RateLimit, Tokens
 from workers.gateway.refusals import Refused
-from workers.gateway.show_execution import Signer
+
+_RATE: Final = {
+    "X-RateLimit-Limit": {"description": "Requests a minute that a caller may make.", "schema": {"type": "integer"}}
+}
 
 
 def build(
     intake: Intake, *, tokens: Tokens, limit: RateLimit, signer: Signer, fold_wait_s: float = FOLD_WAIT_S
 ) -> Edge:
     """The ASGI application of one gateway."""
-    app = FastAPI(
+    app = _Application(
         title="Douse",
         version=__version__,
-        summary="Response actions: what was asked, what was done, and the proof.",
+        summary="Response actions: what was requested, what was done, and the proof.",
         openapi_url=OPENAPI,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
-    services = Services(intake, intake.history, intake.clock, signer, fold_wait_s)
-    add_native(app, services)
-    add_compatible(app, services)
-    app.add_exception_handler(Refused, _named)
-    app.add_exception_handler(TransientFailure, _named)
+    app.state.services = GatewayServices(intake, intake.history, intake.clock, signer, fold_wait_s)
+    app.include_router(native.router)
+    app.include_router(compatible.router)
+    app.add_exception_handler(Refused, _error)
+    app.add_exception_handler(TransientFailure, _error)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _fault)
-    app.openapi = openapi.document_of(app)  # type: ignore[method-assign]
     return Edge(
-        cast(App, app), tokens=tokens, limit=limit, trail=intake.trail, telemetry=intake.telemetry, clock=intake.clock
+        AuthenticationMiddleware(BoundedBody(app), backend=BearerBackend(tokens, limit)),
+        limit=limit,
+        trail=intake.trail,
+        telemetry=intake.telemetry,
+        clock=intake.clock,
     )
 
 
-async def _named(request: Request, error: Exception) -> Response:
-    return answers.of_error(cast("Refused | TransientFailure", error), request.url.path)
+class _Application(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """The framework's document, with the header that ``Edge`` adds to every answer, and without 422: an invalid
+        request is answered 400 here."""
+        if self.openapi_schema is not None:
+            return self.openapi_schema
+        document = super().openapi()
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)
+                for answer in operation["responses"].values():
+                    answer["headers"] = {**answer.get("headers", {}), **_RATE}
+        for unused in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(unused, None)
+        return document
+
+
+async def _error(request: Request, error: Exception) -> Response:
+    return errors.of_error(cast("Refused | TransientFailure", error), request.url.path)
 
 
 async def _validation(request: Request, error: Exception) -> Response:
-    return answers.of_validation(cast(RequestValidationError, error), request.url.path)
+    return errors.of_validation(cast(RequestValidationError, error), request.url.path)
 
 
 async def _fault(request: Request, error: Exception) -> Response:
-    """The framework raises it again behind this answer, so that the edge logs it."""
-    return answers.internal(request.url.path)
+    """The framework raises the exception again after this answer, so that the edge logs it."""
+    return errors.internal(request.url.path)
 
 
 async def _http(request: Request, error: Exception) -> Response:
-    return answers.of_http(request, cast(HTTPException, error))
+    return errors.of_http(request, cast(HTTPException, error))

@@ -1,20 +1,21 @@
-"""The edge: what is done to every request before any route sees it, and to every answer before it leaves.
+"""The outermost layer: bounds every body, answers what was raised before a route, and stamps every answer.
 
-Wraps the application as ASGI. Who is calling comes first, then how often; then the body, bounded. Runs on the one
-event-loop thread and never blocks it. An exception that nobody named becomes a plain 500; the log gets its traceback.
+Wraps the application as ASGI; made by ``app``, with Starlette's authentication between ``Edge`` and ``BoundedBody``.
+Runs on the one event-loop thread and never blocks it. An unexpected exception becomes a plain 500; the log gets its
+traceback.
 """
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from workers.domain.errors import TransientFailure
-from workers.gateway.http import answers
-from workers.gateway.http.services import PREFIX
-from workers.gateway.principals import Principal, RateLimit, Tokens
+from workers.gateway.audit_trail import AuditTrail
+from workers.gateway.http import errors
+from workers.gateway.principals import RateLimit
 from workers.gateway.refusals import Refused, TooLarge, TooMany, Unauthorized
-from workers.gateway.trail import Trail
 from workers.system.ports import Clock, Telemetry
 
 LARGEST_BODY: Final = 8 << 20
@@ -23,46 +24,34 @@ LARGEST_BODY: Final = 8 << 20
 BODY_WAIT_S: Final = 30.0
 """How long a body may take to arrive."""
 
-HEALTH: Final = f"{PREFIX}/health"
-OPENAPI: Final = "/openapi.json"
-
 FORBIDDEN: Final = 403
 
-_OPEN: Final = frozenset({HEALTH, OPENAPI})
-"""Readable without a token; a wrong token is refused here too."""
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
-
-
-class _Gone(Exception):
-    """The client went away before its body had arrived."""
+class _Disconnected(Exception):
+    """The client closed the connection before its body had arrived."""
 
 
 class Edge:
     """The ASGI application that is served."""
 
     def __init__(
-        self, app: App, *, tokens: Tokens, limit: RateLimit, trail: Trail, telemetry: Telemetry, clock: Clock
+        self, app: ASGIApp, *, limit: RateLimit, trail: AuditTrail, telemetry: Telemetry, clock: Clock
     ) -> None:
-        """Wrap ``app``."""
+        """Wrap ``app``; ``limit`` is named in every answer."""
         self._app = app
-        self._tokens = tokens
         self._limit = limit
         self._trail = trail
         self._telemetry = telemetry
         self._clock = clock
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """One connection's worth of ASGI."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
         if scope["type"] == "http":
             await self._serve(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
 
-    async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         started_ns = self._clock.monotonic_ns()
         answered: list[int] = []
 
@@ -75,53 +64,24 @@ class Edge:
             await send(message)
 
         try:
-            await self._admit(scope, receive, reply)
-        except _Gone:
+            await self._app(scope, receive, reply)
+        except _Disconnected:
             return
         except (Refused, TransientFailure) as error:
-            await answers.of_error(error, scope["path"])(scope, receive, reply)
-        except Exception as error:  # noqa: BLE001 - the outermost place: whatever it is, the client gets a 500 and the log the rest
+            if isinstance(error, Unauthorized | TooMany):
+                self._count_refusal(error.reason)
+            await errors.of_error(error, scope["path"])(scope, receive, reply)
+        except Exception as error:  # noqa: BLE001 - the outermost layer: the client gets a 500 and the log the traceback
             self._telemetry.log("gateway_internal", level="error", error=_traced(error), path=scope["path"])
             if not answered:
-                await answers.internal(scope["path"])(scope, receive, reply)
+                await errors.internal(scope["path"])(scope, receive, reply)
         took_s = (self._clock.monotonic_ns() - started_ns) / 1e9
         self._telemetry.count("gateway.answers", labels={"status": str(answered[0]) if answered else "none"})
         self._telemetry.observe("gateway.answer.duration", took_s)
 
-    async def _admit(self, scope: Message, receive: Receive, send: Send) -> None:
-        principal = self._principal(scope)
-        if principal is not None:
-            try:
-                self._limit.take(principal)
-            except TooMany as error:
-                self._count_refusal(error.reason)
-                raise
-        scope.setdefault("state", {})["principal"] = principal
-        body = await self._body(scope, receive)
-        await self._app(scope, _replayed(body, receive), send)
-
-    def _principal(self, scope: Message) -> Principal | None:
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
-        if not given and scope["method"] in ("GET", "HEAD") and scope["path"] in _OPEN:
-            return None
-        try:
-            return self._tokens.principal(given[0] if len(given) == 1 else None)
-        except Unauthorized as error:
-            self._count_refusal(error.reason)
-            raise
-
     def _count_refusal(self, reason: str) -> None:
         self._trail.refused(reason)
         self._telemetry.count("gateway.refused", labels={"reason": reason})
-
-    async def _body(self, scope: Message, receive: Receive) -> bytes:
-        stated = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if stated.isdigit() and int(stated[:20]) > LARGEST_BODY:
-            raise _too_large()
-        try:
-            return await asyncio.wait_for(_read(receive), BODY_WAIT_S)
-        except TimeoutError:
-            raise TransientFailure("the body took too long to arrive", code="timeout") from None
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
         return [
@@ -131,12 +91,36 @@ class Edge:
         ]
 
 
+class BoundedBody:
+    """Reads a body of limited size within limited time before the application sees the request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap ``app``."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request.
+
+        Raises:
+            TooLarge: the body is, or states to be, larger than ``LARGEST_BODY``.
+            TransientFailure: it did not arrive in time.
+        """
+        stated = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if stated.isdigit() and int(stated[:20]) > LARGEST_BODY:
+            raise _too_large()
+        try:
+            body = await asyncio.wait_for(_read(receive), BODY_WAIT_S)
+        except TimeoutError:
+            raise TransientFailure("the body took too long to arrive", code="timeout") from None
+        await self._app(scope, _replayed(body, receive), send)
+
+
 async def _read(receive: Receive) -> bytes:
     body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise _Gone
+            raise _Disconnected
         body += message.get("body", b"")
         if len(body) > LARGEST_BODY:
             raise _too_large()
@@ -155,7 +139,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 def _too_large() -> TooLarge:
-    return TooLarge(f"the body is larger than {LARGEST_BODY} bytes; hand it in in parts")
+    return TooLarge(f"the body is larger than {LARGEST_BODY} bytes; send it in parts")
 
 
 def _traced(error: Exception) -> str:

@@ -1,16 +1,14 @@
-"""The compatible face: everything under ``/secure/response-actions/v1alpha1``, for clients that exist already.
+"""The compatible API: everything under ``/secure/response-actions/v1alpha1``, for clients that already exist.
 
-Called by ``http.app``; a sibling of ``native`` over the same desk and the same history. ``words`` has every name and
-limit of that API, ``actions``, ``executions`` and ``acquired_file`` the routes.
+Included by ``http.app``, beside ``native`` and over the same intake and history. ``vocabulary`` has every name and
+limit of that API; ``actions`` and ``executions`` have the routes.
 """
 
-from fastapi import FastAPI
+from fastapi import APIRouter
 
-from workers.gateway.http.compatible import acquired_file, actions, executions
-from workers.gateway.http.services import Services
+from workers.gateway.http.compatible import actions, executions
+from workers.gateway.http.services import COMPATIBLE
 
-
-def add_compatible(app: FastAPI, services: Services) -> None:
-    """Add all routes of the compatible face."""
-    for part in (actions, executions, acquired_file):
-        part.add(app, services)
+router = APIRouter(prefix=COMPATIBLE, tags=["compatible"])
+for part in (actions, executions):
+    router.include_router(part.router)

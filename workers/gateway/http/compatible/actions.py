@@ -1,9 +1,9 @@
-"""``GET /actions``: what this caller can have executed, in this context, now."""
+"""``GET /actions``: the actions that this caller can request now, in this context. Next: ``show.action``."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter
 from starlette.requests import Request
 
 from workers.actions.base import AnyAction
@@ -11,13 +11,13 @@ from workers.domain.event_bounds import is_container_id
 from workers.domain.history.queries import StoredNode
 from workers.domain.target_kind import NameField, NameFormat
 from workers.gateway.http.compatible import contexts, show, vocabulary
-from workers.gateway.http.compatible.answers import ANSWERS
-from workers.gateway.http.compatible.bodies import ResponseActions
-from workers.gateway.http.services import COMPATIBLE, Services, caller
-from workers.gateway.permissions import Access, may, permit_any
+from workers.gateway.http.compatible.bodies import ERRORS, ResponseActions
+from workers.gateway.http.security import Executor
+from workers.gateway.http.services import Services
+from workers.gateway.permissions import Access, may
 
 SILENT_NS: Final = 600_000_000_000
-"""A node that was not heard for twice the longest interval between heartbeats executes nothing now."""
+"""Twice the longest interval between heartbeats: a node that was silent for longer is not available now."""
 
 _CONTEXT: Final = {
     "parameters": [
@@ -35,36 +35,33 @@ _CONTEXT: Final = {
 }
 
 
-def add(app: FastAPI, services: Services) -> None:
-    """Add the route."""
+router = APIRouter()
 
-    @app.get(
-        f"{COMPATIBLE}/actions",
-        tags=["compatible"],
-        summary="List the actions that can be executed in a context",
-        response_model_exclude_none=True,
-        openapi_extra=_CONTEXT,
-        responses=ANSWERS,
+
+@router.get(
+    "/actions",
+    summary="List the actions that can be executed in a context",
+    response_model_exclude_none=True,
+    openapi_extra=_CONTEXT,
+    responses=ERRORS,
+)
+def list_actions(request: Request, services: Services, person: Executor) -> ResponseActions:
+    """Only the actions that this caller may request and that the context permits: left out if the node is silent,
+    unknown or has the action switched off, or if a label cannot name a container or process. Needs
+    containment-response-actions.exec or data-gathering-response-actions.exec."""
+    labels = contexts.labels_of(request.query_params.multi_items())
+    host = labels.get(vocabulary.HOST) or labels.get(vocabulary.HOST_NAME, "")
+    nodes = [each for each in services.history.nodes() if host in _names(each)] if host else ()
+    return ResponseActions(
+        data=[
+            show.action(action)
+            for action in services.intake.catalogue.values()
+            if not action.undo_only
+            and may(person, action.permission, Access.EXEC)
+            and (not host or _runs(action, nodes, services.clock.now_ns()))
+            and _fits(action, labels)
+        ]
     )
-    def actions(request: Request) -> ResponseActions:
-        """Only those that this caller may have executed, and that nothing in the context stands against: a node that is
-        silent, unknown or has the action switched off, or a label that names no container or process. Needs
-        containment-response-actions.exec or data-gathering-response-actions.exec."""
-        person = caller(request)
-        permit_any(person, Access.EXEC)
-        labels = contexts.labels_of(request.query_params.multi_items())
-        host = labels.get(vocabulary.HOST) or labels.get(vocabulary.HOST_NAME, "")
-        nodes = [each for each in services.history.nodes() if host in _names(each)] if host else ()
-        return ResponseActions(
-            data=[
-                show.action(action)
-                for action in services.intake.catalogue.values()
-                if not action.undo_only
-                and may(person, action.permission, Access.EXEC)
-                and (not host or _runs(action, nodes, services.clock.now_ns()))
-                and _fits(action, labels)
-            ]
-        )
 
 
 def _names(node: StoredNode) -> tuple[str, ...]:
@@ -72,7 +69,7 @@ def _names(node: StoredNode) -> tuple[str, ...]:
 
 
 def _runs(action: AnyAction, nodes: Sequence[StoredNode], now_ns: int) -> bool:
-    """Whether the one node that the context names has the action switched on; two of one name are none."""
+    """Whether the one node that the context names has the action switched on; two of one name do not count."""
     if len(nodes) != 1:
         return False
     (node,) = nodes
@@ -80,7 +77,7 @@ def _runs(action: AnyAction, nodes: Sequence[StoredNode], now_ns: int) -> bool:
 
 
 def _fits(action: AnyAction, labels: Mapping[str, str]) -> bool:
-    """Whether the labels, where they are there, name what the action acts on."""
+    """Whether the labels that are given can name what the action acts on."""
     return all(
         _can_be(field, labels[field.published_name])
         for field in action.target.name_fields
@@ -95,4 +92,4 @@ def _can_be(field: NameField, label: str) -> bool:
         case NameFormat.CONTAINER_ID:
             return (label == vocabulary.NO_CONTAINER and not field.required) or is_container_id(label.lower())
         case NameFormat.START_TIME | NameFormat.PATH:
-            return True  # no label of a context
+            return True  # not a label of a context

@@ -1,9 +1,9 @@
-"""What the compatible face takes and shows: the published shapes, with their published limits.
+"""Request and response bodies of the compatible API, with their published limits.
 
-Made by ``showing``; read by the routes. An unknown field in a request is a fault, as everywhere in the gateway.
+Made by ``show``; used by the routes. An unknown field in a request is an error, as everywhere in the gateway.
 """
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import (
     AliasGenerator,
@@ -27,14 +27,18 @@ Text: TypeAlias = Annotated[StrictStr, Field(max_length=vocabulary.LONGEST_VALUE
 Int64: TypeAlias = Annotated[StrictInt, Field(ge=-(1 << 63), lt=1 << 63)]
 Value: TypeAlias = StrictBool | Int64 | Text
 Sent: TypeAlias = Annotated[Any, WithJsonSchema(TypeAdapter(Value | None).json_schema())]
-"""Anything at all: what is wrong with a parameter is said by ``wishes``, which knows what it should be."""
+"""Any value: ``submissions`` checks it, because only the action knows what a parameter must be."""
 Description: TypeAlias = Annotated[StrictStr, Field(max_length=vocabulary.LONGEST_DESCRIPTION)]
 ContextText: TypeAlias = Annotated[StrictStr, Field(max_length=vocabulary.LONGEST_CONTEXT)]
 
 
 class _Shape(BaseModel):
     model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=AliasGenerator(alias=to_camel), populate_by_name=True
+        frozen=True,
+        extra="forbid",
+        alias_generator=AliasGenerator(alias=to_camel),
+        populate_by_name=True,
+        use_attribute_docstrings=True,
     )
 
 
@@ -46,11 +50,11 @@ class SubmitActionExecution(_Shape):
     caller_id: Id | None = None
     """Your own correlation id, echoed and searchable."""
     parameters: Annotated[dict[Name, Sent], Field(max_length=vocabulary.MOST_PARAMETERS)]
-    """What GET /actions lists for the type; whole numbers may come as text, and null is left out."""
+    """What GET /actions lists for the type; whole numbers may be sent as text; null counts as left out."""
 
 
 class SubmitUndo(_Shape):
-    """What may come with an undo."""
+    """Optional body of an undo."""
 
     caller_id: Id | None = None
     """Your own correlation id of the undo."""
@@ -69,27 +73,27 @@ class ActionExecution(_Shape):
     """One execution."""
 
     id: Id
-    """Names it."""
+    """Its id."""
     caller_id: Id | None = None
     """The client's own correlation id."""
     action_type: ActionType
-    """What is done."""
+    """The type of the action."""
     responder_type: Literal["HOST"] = "HOST"
-    """Who does it; clients of later versions of this API insist on it."""
+    """What runs it; clients of later versions of this API require the field."""
     execution_context: dict[Name, ContextText]
     """Where it is done."""
     parameters: dict[Name, Value]
-    """As they came; of an execution that did not come from here in canonical form, numbers as text."""
+    """As the client sent them; in canonical form, with numbers as text, if it was not requested through this API."""
     outputs: dict[Name, StrictBool | Text] | None = None
     """What it reports, numbers as text; only once it has something to report."""
     failure: Failure | None = None
     """Only where the status is FAILED."""
     status: Literal["ENQUEUED", "IN_PROGRESS", "COMPLETED", "FAILED"]
-    """How far it is; the native face has the exact outcome."""
+    """How far it is; the native API has the exact outcome."""
     created_at: Annotated[StrictStr, Field(json_schema_extra={"format": "date-time"})]
-    """When it was asked for."""
+    """When it was requested."""
     updated_at: Annotated[StrictStr, Field(json_schema_extra={"format": "date-time"})]
-    """When something was last heard of it."""
+    """When its newest step was written."""
     action_execution_id_being_undone: Id | None = None
     """The execution that this one undoes."""
 
@@ -120,7 +124,7 @@ class ResponseAction(_Shape):
     type: ActionType
     """What to send as actionType."""
     responder_type: Literal["HOST"] = "HOST"
-    """Who does it."""
+    """What runs it."""
     parameters: list[FieldMetadata]
     """What to send."""
     outputs: list[FieldMetadata]
@@ -147,3 +151,19 @@ class CompatibleError(_Shape):
     """What was wrong, and what to do."""
     details: Annotated[list[dict[str, str]], Field(max_length=1)]
     """What was wrong with which field."""
+
+
+_RETRY: Final = {"Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer"}}}
+
+ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    400: {"model": CompatibleError, "description": "Invalid or inconsistent parameters."},
+    401: {"model": CompatibleError, "description": "No bearer token, or a wrong one."},
+    403: {"model": CompatibleError, "description": "The caller lacks the right."},
+    429: {"model": CompatibleError, "description": "Too many requests in a minute.", "headers": _RETRY},
+    500: {"model": CompatibleError, "description": "An internal error, or the log is unavailable."},
+}
+
+ERRORS_OF_ONE: Final[dict[int | str, dict[str, Any]]] = {
+    **ERRORS,
+    404: {"model": CompatibleError, "description": "There is no such execution."},
+}

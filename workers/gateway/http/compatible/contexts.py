@@ -16,10 +16,10 @@ _BRACKETS: Final = re.compile(r"context\[([^\[\]]+)\]")
 
 
 def labels_of(parameters: Iterable[tuple[str, str]]) -> Mapping[str, str]:
-    """The labels of a query string's parameters; what is no label is left alone.
+    """The labels of a query string's parameters; other parameters are ignored.
 
     Raises:
-        Invalid: no labels, too long, or two values for one.
+        Invalid: not labels, too long, or two values for one label.
     """
     labels: dict[str, str] = {}
     for name, value in parameters:
@@ -41,7 +41,7 @@ def _labels(name: str, value: str) -> Iterable[tuple[str, str]]:
 
 
 def _of_json(text: str) -> Iterable[tuple[str, str]]:
-    wanted = 'context is a JSON object of texts, such as {"host.id": "…"}; or say context[host.id]=…'
+    wanted = 'context is a JSON object of texts, such as {"host.id": "…"}; or context[host.id]=…'
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):

@@ -1,6 +1,6 @@
 """The list's ``filter``: ``name = value`` terms, joined by ``and``. Pure.
 
-Called by ``executions``. Every term narrows; a term that is not understood is refused, never ignored.
+Called by ``executions``. A term that is not understood is refused, never ignored.
 """
 
 import re
@@ -24,15 +24,15 @@ def narrowed(query: ExecutionQuery, text: str, catalogue: Mapping[str, AnyAction
     """The query, narrowed by a filter; by nothing where it is empty.
 
     Raises:
-        Invalid: a term that is none, or a name or value that is not known.
+        Invalid: a term cannot be read, or a name or value is not known.
     """
-    seen: set[str] = set()
+    used: set[str] = set()
     for term in _AND.split(text.strip()) if text.strip() else ():
         parts = _TERM.fullmatch(term)
-        if parts is None or parts[1] not in _NAMES or parts[1] in seen:
+        if parts is None or parts[1] not in _NAMES or parts[1] in used:
             known = ", ".join(_NAMES)
             raise Invalid(f'filter is name = "value" and …, each name once, of {known}', field="filter")
-        seen.add(parts[1])
+        used.add(parts[1])
         value = next((part for part in parts.groups()[1:] if part is not None), "")
         if parts[1] == "actionType" and value.lower() not in catalogue:
             raise Invalid(f"filter: there is no action {value[:64]!r}", field="filter")
@@ -44,7 +44,7 @@ def narrowed(query: ExecutionQuery, text: str, catalogue: Mapping[str, AnyAction
 def _status(query: ExecutionQuery, value: str) -> ExecutionQuery:
     if value.upper() not in Status.__members__:
         raise Invalid(f"filter: status is one of {', '.join(Status)}", field="filter")
-    stages, outcomes = vocabulary.standing_of(Status(value.upper()))
+    stages, outcomes = vocabulary.stages_and_outcomes_of(Status(value.upper()))
     return replace(query, stages=stages, outcomes=outcomes)
 
 

@@ -1,6 +1,6 @@
-"""Executions and actions as the compatible face shows them. Pure.
+"""Executions and actions as the compatible API shows them. Pure.
 
-Called by the routes. Says nothing that history does not say; cuts what is longer than this API carries.
+Called by the routes. Adds nothing to what history has; cuts what is longer than this API permits.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from workers.gateway.http.compatible.bodies import ActionExecution, Failure, Fie
 from workers.gateway.http.compatible.vocabulary import Status, cut
 
 _LAST_US: Final = 253_402_300_799_999_999
-"""The end of the year 9999, beyond which RFC 3339 has no words."""
+"""The end of the year 9999, beyond which RFC 3339 has no form."""
 
 
 def execution(execution: Execution, *, undone: Execution | None = None) -> ActionExecution:
@@ -52,7 +52,7 @@ def action(action: AnyAction) -> ResponseAction:
 
 
 def _context(execution: Execution, undone: Execution | None) -> dict[str, str]:
-    """Where it is done, as far as known: by the dispatcher's word, before that by the requester's."""
+    """Where it runs, as far as known: as the dispatcher resolved it, before that as the request named it."""
     subject = undone if undone is not None else execution
     named = subject.request.host if subject.request is not None else ""
     target = _target(subject)
@@ -77,7 +77,7 @@ def _parameters(execution: Execution, undone: Execution | None) -> dict[str, Sca
         found |= {name: undone.outputs[name] for name in _taken(execution) if name in undone.outputs}
     elif execution.asked is not None:
         found |= execution.asked.parameters
-    return dict(_carried(found))
+    return dict(_readable(found))
 
 
 def _taken(undo: Execution) -> tuple[str, ...]:
@@ -100,14 +100,14 @@ def _location(target: Target) -> dict[str, Scalar]:
 
 
 def _outputs(execution: Execution) -> dict[str, bool | str] | None:
-    """What it reports; what a node only claims, before it has ended, is no output yet."""
+    """What it reports, once it has ended."""
     if execution.stage is not Stage.ENDED or not execution.outputs:
         return None
-    return dict(_carried(execution.outputs))
+    return dict(_readable(execution.outputs))
 
 
-def _carried(values: Values) -> Mapping[str, bool | str]:
-    """Values as every published client reads them: numbers as text, and nothing too long."""
+def _readable(values: Values) -> Mapping[str, bool | str]:
+    """Values as every published client can read them: numbers as text, long text cut."""
     return {
         cut(name, vocabulary.LONGEST_NAME): value
         if isinstance(value, bool)
@@ -144,7 +144,7 @@ def _or_none(text: str, most: int) -> str | None:
 
 
 def _moment(at_ns: int) -> str:
-    """RFC 3339 with six digits: more than that some clients cannot read."""
+    """RFC 3339 with six digits: some clients cannot read more."""
     microseconds = min(max(0, at_ns // 1000), _LAST_US)
     seconds, rest = divmod(microseconds, 1_000_000)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:06d}Z"

@@ -1,7 +1,7 @@
-"""What a client of the compatible API sent, as the room's wish. Pure.
+"""What a client of the compatible API sent, as a ``Submission``. Pure.
 
-Called by ``executions``. Liberal in what it takes: whole numbers as numbers or text, ``null`` and empty text for what
-is left out, ``host`` for no container. What is wrong is named by this API's field.
+Called by ``executions``. Liberal in what it accepts: whole numbers as numbers or text, ``null`` and empty text for what
+is left out, ``host`` for no container. Errors name the field as this API does.
 """
 
 import re
@@ -23,14 +23,14 @@ T = TypeVar("T")
 _WHOLE: Final = re.compile(r"-?[0-9]{1,19}")
 
 
-def wish_of(body: SubmitActionExecution, catalogue: Mapping[str, AnyAction]) -> Submission:
-    """The wish.
+def submission_of(body: SubmitActionExecution, catalogue: Mapping[str, AnyAction]) -> Submission:
+    """The submission.
 
     Raises:
         Invalid: with the field that is wrong.
     """
     action = _action(body.action_type, catalogue)
-    sent = {name: _carried(name, value) for name, value in body.parameters.items() if value is not None}
+    sent = {name: _checked(name, value) for name, value in body.parameters.items() if value is not None}
     specs = {spec.name: spec for spec in vocabulary.parameters_of(action)}
     for name in sent:
         if name not in specs:
@@ -50,20 +50,20 @@ def wish_of(body: SubmitActionExecution, catalogue: Mapping[str, AnyAction]) -> 
     )
 
 
-def in_its_words(ask: Callable[[], T]) -> T:
-    """What the room answers, its refusals in this API's words.
+def translated(work: Callable[[], T]) -> T:
+    """What ``work`` returns; its errors name fields as this API does.
 
     Raises:
         Invalid: the field has this API's name.
-        TransientFailure: and that it may be executed all the same.
+        TransientFailure: with the hint that the request may have been written.
     """
     try:
-        return ask()
+        return work()
     except Invalid as error:
         details = {key: vocabulary.FIELDS.get(value, value) for key, value in error.details.items()}
         raise Invalid(error.message, code=error.reason, **details) from None
     except TransientFailure as error:
-        hint = "; the log may have it all the same: look for its callerId before you ask again"
+        hint = "; the request may have been written all the same: look for its callerId before you try again"
         raise TransientFailure(error.message + hint, code=error.reason, retry_after_s=error.retry_after_s) from error
 
 
@@ -73,7 +73,7 @@ def _action(action_type: str, catalogue: Mapping[str, AnyAction]) -> AnyAction:
         raise Invalid(
             f"there is no action {action_type!r}; there are: {known}", code="unknown_action", field="actionType"
         )
-    return in_its_words(lambda: action_of(action_type, catalogue))
+    return translated(lambda: action_of(action_type, catalogue))
 
 
 def _named(kind: type[Target], sent: Values) -> Named:
@@ -87,8 +87,8 @@ def _named(kind: type[Target], sent: Values) -> Named:
     return Named(kind, names)
 
 
-def _carried(name: str, value: object) -> Scalar:
-    """A value that this API, the log and the history all carry."""
+def _checked(name: str, value: object) -> Scalar:
+    """A value that this API, the log and the history can all hold."""
     match value:
         case bool():
             return value

@@ -1,7 +1,7 @@
-"""The compatible API's own words: names of parameters, statuses and limits, and what they mean here. Pure.
+"""The compatible API's names of parameters, statuses and limits, and what they mean here. Pure.
 
-Used by every module of this room. The catalogue of actions says everything else, so a new action on a kind of target
-that stands here needs no line in this room.
+Used by every module of this package. Everything else comes from the catalogue of actions and the kinds of targets, so
+that a new action or kind needs no line in this package.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ LONGEST_CONTEXT: Final = 1024
 LONGEST_NAME: Final = 200
 LONGEST_DESCRIPTION: Final = 1024
 LONGEST_REASON: Final = 64
-"""The published contract says 128; generated clients of its later version refuse more than 64."""
+"""The published contract has 128; generated clients of its later version refuse more than 64."""
 LONGEST_LOG: Final = 1024
 MOST_PARAMETERS: Final = 64
 """Of one request: as many as the dispatcher takes."""
@@ -47,7 +47,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "host": HOST,
     **{f"target.{kind.kind}.{field.name}": field.published_name for kind in KINDS for field in kind.name_fields},
 }
-"""The room's names of fields in this API's words."""
+"""The gateway's names of fields, and this API's."""
 
 
 class Status(StrEnum):
@@ -60,7 +60,7 @@ class Status(StrEnum):
 
 
 def status_of(stage: Stage, outcome: Outcome | None) -> Status:
-    """What this API calls an execution that stands there."""
+    """The status of an execution of this stage and outcome."""
     match outcome:
         case None:
             return Status.IN_PROGRESS if stage is Stage.CLAIMED else Status.ENQUEUED
@@ -76,7 +76,7 @@ def status_of(stage: Stage, outcome: Outcome | None) -> Status:
             assert_never(outcome)
 
 
-def standing_of(status: Status) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def stages_and_outcomes_of(status: Status) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The stages and the outcomes (empty: none yet) of which an execution of this status has one each."""
     all_of_it = [
         (stage, outcome)
@@ -90,7 +90,7 @@ def standing_of(status: Status) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def parameters_of(action: AnyAction) -> tuple[FieldSpec, ...]:
-    """Everything a client may send for an action: where, on what, and the action's own parameters."""
+    """Everything a client may send for an action: the host, the target and the action's own parameters."""
     return (_HOST, *_naming(action.target), *own_parameters_of(action))
 
 

@@ -1,15 +1,17 @@
-"""The native face: everything under ``/api/v1``.
+"""The native API: everything under ``/api/v1``.
 
-Called by ``http.app``. Lists answer ``{"data": […], "next": cursor or null}``, single things are the object itself.
+Included by ``http.app``. Lists answer ``{"data": […], "next": cursor or null}``, single things are the object itself.
 """
 
-from fastapi import FastAPI
+from fastapi import APIRouter
 
-from workers.gateway.http.native import acquired, events, executions, fleet, requests
-from workers.gateway.http.services import Services
+from workers.gateway.http.errors import ErrorView
+from workers.gateway.http.native import events, executions, fleet, requests
+from workers.gateway.http.services import PREFIX
 
-
-def add_native(app: FastAPI, services: Services) -> None:
-    """Add all routes of the native face."""
-    for part in (events, requests, executions, acquired, fleet):
-        part.add(app, services)
+router = APIRouter(
+    prefix=PREFIX,
+    responses={"default": {"model": ErrorView, "description": "Why it was not served; the same body on every status."}},
+)
+for part in (events, requests, executions, fleet):
+    router.include_router(part.router)

@@ -1,4 +1,6 @@
-"""Bodies that the native face takes, and their plain values for the room.
+"""Request bodies of the native API, and the ``Submission`` that each becomes.
+
+Used by ``requests``.
 
 An unknown field is a fault: a misspelt ``dry_run`` must never become a real kill.
 """
@@ -20,7 +22,7 @@ Name = Annotated[StrictStr, Field(max_length=256)]
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 _FORMATS: Final[Mapping[NameFormat, Any]] = {

@@ -1,69 +1,72 @@
-"""``/api/v1/nodes``, ``/api/v1/actions`` and ``/api/v1/health``."""
+"""``/api/v1/nodes``, ``/api/v1/actions`` and ``/api/v1/health``. Routes of the native API. Next: ``fleet_view``."""
 
 from typing import Annotated
 
-from fastapi import FastAPI, Path
-from starlette.requests import Request
+from fastapi import APIRouter, Path, Security
 from starlette.responses import Response
 
 from workers import __version__
 from workers.domain.errors import WorkerError
-from workers.gateway import show_fleet
-from workers.gateway.http.native.lists import Filter, Listed
-from workers.gateway.http.services import PREFIX, Services, caller
+from workers.gateway.http.native.action_view import ActionView
+from workers.gateway.http.native.fleet_view import HealthView, NodeView
+from workers.gateway.http.native.parameters import Filter, Listed
+from workers.gateway.http.security import KnownCaller, caller
+from workers.gateway.http.services import Services
 from workers.gateway.refusals import NotFound
-from workers.gateway.views.catalogue import ActionView
-from workers.gateway.views.fleet import HealthView, NodeView
+
+router = APIRouter(tags=["fleet"])
 
 
-def add(app: FastAPI, services: Services) -> None:
-    """Add the routes."""
+@router.get("/nodes", summary="Every node that ever sent a heartbeat", dependencies=[Security(caller)])
+def list_nodes(services: Services, host: Filter = "") -> Listed[NodeView]:
+    """``host`` finds nodes by node id or host name."""
+    return Listed(
+        data=[
+            NodeView.of(stored)
+            for stored in services.history.nodes()
+            if host in ("", stored.state.node_id, *stored.state.host_names)
+        ]
+    )
 
-    @app.get(f"{PREFIX}/nodes", tags=["fleet"], summary="Every node ever heard")
-    def nodes(request: Request, host: Filter = "") -> Listed[NodeView]:
-        """``host`` finds nodes by node id or host name."""
-        caller(request)
-        return Listed(
-            data=[
-                show_fleet.node(stored)
-                for stored in services.history.nodes()
-                if host in ("", stored.state.node_id, *stored.state.host_names)
-            ]
-        )
 
-    @app.get(f"{PREFIX}/nodes/{{node_id}}", tags=["fleet"], summary="One node's newest heartbeat")
-    def node(request: Request, node_id: Annotated[str, Path(max_length=128)]) -> NodeView:
-        """404 until its first heartbeat is in history."""
-        caller(request)
-        stored = next((each for each in services.history.nodes() if each.state.node_id == node_id), None)
-        if stored is None:
-            raise NotFound(f"no node {node_id!r} has been heard; GET /api/v1/nodes?host= finds one by host name")
-        return show_fleet.node(stored)
+@router.get("/nodes/{node_id}", summary="One node's newest heartbeat", dependencies=[Security(caller)])
+def one_node(services: Services, node_id: Annotated[str, Path(max_length=128)]) -> NodeView:
+    """404 until its first heartbeat is in history."""
+    stored = next((each for each in services.history.nodes() if each.state.node_id == node_id), None)
+    if stored is None:
+        raise NotFound(f"there is no node {node_id!r}; GET /api/v1/nodes?host= finds one by host name")
+    return NodeView.of(stored)
 
-    @app.get(f"{PREFIX}/actions", tags=["fleet"], summary="The catalogue")
-    def actions(request: Request) -> Listed[ActionView]:
-        """Every action, as it describes itself."""
-        caller(request)
-        return Listed(data=[show_fleet.action(action) for action in services.intake.catalogue.values()])
 
-    @app.get(f"{PREFIX}/actions/{{name}}", tags=["fleet"], summary="One action")
-    def action(request: Request, name: Annotated[str, Path(max_length=128)]) -> ActionView:
-        """By its name or API type."""
-        caller(request)
-        found = services.intake.catalogue.get(name.lower())
-        if found is None:
-            raise NotFound(f"there is no action {name!r}; there are: {', '.join(sorted(services.intake.catalogue))}")
-        return show_fleet.action(found)
+@router.get("/actions", summary="The catalogue", dependencies=[Security(caller)])
+def list_actions(services: Services) -> Listed[ActionView]:
+    """Every action, as it describes itself."""
+    return Listed(data=[ActionView.of(action) for action in services.intake.catalogue.values()])
 
-    @app.get(f"{PREFIX}/health", tags=["fleet"], summary="Whether the gateway works", response_model_exclude_none=True)
-    def health(request: Request, response: Response) -> HealthView:
-        """Without a token only live and ready; 503 where history cannot be read."""
-        try:
-            store = services.history.health()
-            heard = len(services.history.nodes())
-        except WorkerError:
-            response.status_code = 503
-            return HealthView(live=True, ready=False)
-        if request.scope["state"]["principal"] is None:
-            return HealthView(live=True, ready=True)
-        return show_fleet.health(store, nodes=heard, version=__version__, now_ns=services.clock.now_ns())
+
+@router.get("/actions/{name}", summary="One action", dependencies=[Security(caller)])
+def one_action(services: Services, name: Annotated[str, Path(max_length=128)]) -> ActionView:
+    """By its name or API type."""
+    found = services.intake.catalogue.get(name.lower())
+    if found is None:
+        raise NotFound(f"there is no action {name!r}; there are: {', '.join(sorted(services.intake.catalogue))}")
+    return ActionView.of(found)
+
+
+@router.get(
+    "/health",
+    summary="Whether the gateway works",
+    response_model_exclude_none=True,
+    openapi_extra={"security": [{}]},  # beside the framework's: a token is optional
+)
+def health(services: Services, person: KnownCaller, response: Response) -> HealthView:
+    """Without a token only `live` and `ready`; 503 if history cannot be read."""
+    try:
+        store = services.history.health()
+        nodes = len(services.history.nodes())
+    except WorkerError:
+        response.status_code = 503
+        return HealthView(live=True, ready=False)
+    if person is None:
+        return HealthView(live=True, ready=True)
+    return HealthView.of(store, nodes=nodes, version=__version__, now_ns=services.clock.now_ns())

@@ -1,13 +1,13 @@
-"""The nodes, and how the gateway itself is. Made by ``fleet_showing``."""
+"""Nodes and the gateway's health, as the native API shows them. Made by the routes. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from workers.gateway.views.targets import Flat
+from workers.domain.history.queries import StoredNode, StoreHealth
+from workers.gateway.http.native.target_view import Flat, View, flat
+from workers.gateway.http.native.times import shown
 
 
-@dataclass(frozen=True, slots=True)
-class PositionView:
+class PositionView(View):
     """The next offset a node will take in from one command partition."""
 
     log_id: str
@@ -20,8 +20,7 @@ class PositionView:
     """The next offset."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProgressView:
+class ProgressView(View):
     """How far an upload of gathered evidence had come."""
 
     execution_id: str
@@ -32,8 +31,7 @@ class ProgressView:
     """Bytes of the whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeView:
+class NodeView(View):
     """A node's newest heartbeat."""
 
     node_id: str
@@ -45,7 +43,7 @@ class NodeView:
     record_no: int
     """Counts the node's signed records."""
     at: str | None
-    """When the node said it, by its own clock."""
+    """When the node wrote it, by its own clock."""
     boot_id: str
     """The host's boot."""
     machine_key: str
@@ -53,9 +51,9 @@ class NodeView:
     node_key: str
     """Fingerprint of its key."""
     host_names: tuple[str, ...]
-    """Names events call this host."""
+    """Host names that events use for this host."""
     zone: str
-    """Whose command topic it reads."""
+    """The zone whose command topic it reads."""
     cluster: str
     """Its cluster."""
     version: str
@@ -83,9 +81,43 @@ class NodeView:
     folded_at: str | None
     """When history took it in."""
 
+    @classmethod
+    def of(cls, stored: StoredNode) -> "NodeView":
+        """A node's newest heartbeat."""
+        state = stored.state
+        return cls(
+            node_id=state.node_id,
+            incarnation=state.incarnation,
+            instance_id=state.instance_id,
+            record_no=state.record_no,
+            at=shown(state.at_ns),
+            boot_id=state.boot_id,
+            machine_key=state.machine_key,
+            node_key=state.node_key,
+            host_names=state.host_names,
+            zone=state.zone,
+            cluster=state.cluster,
+            version=state.version,
+            actions=state.actions,
+            runtimes=state.runtimes,
+            gathering=tuple(
+                ProgressView(execution_id=p.execution_id, done=p.done, size=p.size) for p in state.gathering
+            ),
+            positions=tuple(
+                PositionView(log_id=p.log_id, topic=p.topic, partition=p.partition, next_offset=p.next_offset)
+                for p in state.positions
+            ),
+            queued=state.queued,
+            running=state.running,
+            unpublished=state.unpublished,
+            health=state.health,
+            labels=flat(state.labels),
+            verified=stored.verified,
+            folded_at=shown(stored.folded_at_ns),
+        )
 
-@dataclass(frozen=True, slots=True)
-class HealthView:
+
+class HealthView(View):
     """Whether the gateway works; the rest only with a token."""
 
     live: bool
@@ -97,7 +129,7 @@ class HealthView:
     now: str | None = None
     """The gateway's clock."""
     nodes: int | None = None
-    """Nodes ever heard."""
+    """Nodes that ever sent a heartbeat."""
     executions: int | None = None
     """Executions in history."""
     offsets: Mapping[str, int] | None = None
@@ -108,3 +140,19 @@ class HealthView:
     """Executions with contradicting signed steps."""
     gaps: int | None = None
     """Gaps in what could be read."""
+
+    @classmethod
+    def of(cls, store: StoreHealth, *, nodes: int, version: str, now_ns: int) -> "HealthView":
+        """The answer to a caller with a token."""
+        return cls(
+            live=True,
+            ready=True,
+            version=version,
+            now=shown(now_ns),
+            nodes=nodes,
+            executions=store.executions,
+            offsets=dict(store.next_offsets),
+            unverified=store.unverified,
+            conflicts=store.conflicts,
+            gaps=store.gaps,
+        )

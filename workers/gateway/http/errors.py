@@ -1,4 +1,4 @@
-"""Answers that are no success: one body shape on every status, and which status an error has.
+"""Error answers: one body shape on every status, and the status of each exception.
 
 Called by the edge and by the application's exception handlers.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -22,18 +23,31 @@ LONGEST_MESSAGE: Final = 8192
 """Characters; the compatible API's own limit."""
 
 
+class ErrorView(BaseModel):
+    """Why a request was not served; the same shape on every status."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    type: str
+    """A stable code."""
+    message: str
+    """One line for people: what was wrong, and what to do."""
+    details: tuple[Mapping[str, str], ...] = ()
+    """What was wrong with which field."""
+
+
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """How a face says no."""
+class _Dialect:
+    """What an API permits in an error."""
 
     most_details: int
     """Faults named of one request."""
     statuses: Mapping[int, int]
-    """Statuses that the face does not know, and what it says instead."""
+    """Statuses that the API does not have, and the one that is sent instead."""
 
 
-_NATIVE: Final = Manner(20, {})
-_COMPATIBLE: Final = Manner(1, {409: 400, 413: 400, 415: 400, 503: 500})
+_NATIVE: Final = _Dialect(20, {})
+_COMPATIBLE: Final = _Dialect(1, {409: 400, 413: 400, 415: 400, 503: 500})
 """The published contract has 400, 401, 403, 404, 429 and 500."""
 
 _IN_BRACES: Final = re.compile(r"\{\w+\}")
@@ -53,19 +67,19 @@ _TYPES: Final[Mapping[int, str]] = {
 def answer(
     path: str, status: int, type_: str, message: str, details: Sequence[Mapping[str, str]] = (), **headers: str
 ) -> Response:
-    """An error's answer, in the manner of the face that ``path`` belongs to."""
-    manner = _COMPATIBLE if path.startswith(f"{COMPATIBLE}/") else _NATIVE
+    """An error answer as the API that ``path`` belongs to permits it."""
+    dialect = _COMPATIBLE if path.startswith(f"{COMPATIBLE}/") else _NATIVE
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     body = {
         "type": type_,
         "message": _printable(message[:LONGEST_MESSAGE]),
-        "details": list(details)[: manner.most_details],
+        "details": list(details)[: dialect.most_details],
     }
-    return JSONResponse(body, status_code=manner.statuses.get(status, status), headers=named)
+    return JSONResponse(body, status_code=dialect.statuses.get(status, status), headers=named)
 
 
 def of_error(error: Refused | TransientFailure, path: str) -> Response:
-    """The answer to a refusal or an error of ours."""
+    """The answer to a refusal or a temporary failure."""
     match error:
         case TooMany():
             return answer(path, 429, error.reason, error.message, retry_after=_seconds(error.retry_after_s))
@@ -79,8 +93,8 @@ def of_error(error: Refused | TransientFailure, path: str) -> Response:
 
 
 def internal(path: str) -> Response:
-    """The answer to a fault of ours: what went wrong is in the log, not here."""
-    return answer(path, 500, "internal", "something went wrong here; it is in the gateway's log")
+    """The answer to a bug: the log has the details, the client does not."""
+    return answer(path, 500, "internal", "internal error; the gateway's log has the details")
 
 
 def of_validation(error: RequestValidationError, path: str) -> Response:
@@ -94,15 +108,15 @@ def of_validation(error: RequestValidationError, path: str) -> Response:
 
 
 def of_http(request: Request, error: HTTPException) -> Response:
-    """A route's or the framework's own refusal."""
+    """An error of the framework or of a route."""
     path = request.url.path
     named = _printable(path[:200])
     allow = ", ".join(sorted(_methods(request))) if error.status_code == 405 else ""
     match error.status_code:
         case 404:
-            message = f"there is nothing at {named}; /openapi.json says what there is"
+            message = f"{named} does not exist; /openapi.json lists all paths"
         case 405:
-            message = f"{request.method} is not possible on {named}; possible: {allow}"
+            message = f"{named} does not support {request.method}; it supports: {allow}"
         case _:
             message = str(error.detail)
     type_ = _TYPES.get(error.status_code, "invalid_request")

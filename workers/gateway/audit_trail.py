@@ -1,4 +1,4 @@
-"""The gateway's audit chain: who asked for what; refused callers are counted, never written one by one.
+"""The gateway's audit chain: who requested what; refused callers are counted, never written one by one.
 
 Called by ``intake`` and the edge; writes through ``Recorder`` into an outbox in memory that the loop's relay empties. A
 caller without a token must not be able to fill the audit log: refusals become one record a minute and kind.
@@ -19,11 +19,11 @@ Begin = Callable[[], AbstractContextManager[RecordTx]]
 """One transaction of the outbox: exclusive (one thread may nest them), all or nothing."""
 
 
-class Trail:
+class AuditTrail:
     """Writes audit records; every method may be called from any thread."""
 
     def __init__(self, recorder: Recorder, begin: Begin, clock: Clock) -> None:
-        """One chain a start."""
+        """One chain per start."""
         self._recorder = recorder
         self._begin = begin
         self._clock = clock
@@ -33,24 +33,27 @@ class Trail:
         """The chain's first record."""
         self._write("started", actor="", execution_id=NO_EXECUTION, detail=NOTHING, trace=())
 
-    def asked(self, what: str, person: Principal, *, execution_id: ExecutionId, detail: Values, trace: Headers) -> None:
-        """Somebody asked for something; written before it is sent.
+    def requested(
+        self, what: str, person: Principal, *, execution_id: ExecutionId, detail: Values, trace: Headers
+    ) -> None:
+        """Record a request; called before the request is sent.
 
         Raises:
-            TransientFailure: the log has been away for so long that no audit record can be kept: nothing may be sent.
+            TransientFailure: the log has been unavailable for so long that no audit record can be kept; nothing may be
+                sent.
         """
         self._write(what, actor=person.name, execution_id=execution_id, detail=detail, trace=trace)
 
     def refused(self, kind: str) -> None:
-        """Count a caller who was turned away (``unauthorized``, ``forbidden``, ``too_many_requests``)."""
+        """Count a refused caller (``unauthorized``, ``forbidden``, ``too_many_requests``)."""
         with self._begin():
             self._refusals[kind] += 1
 
     def write_refusals(self) -> None:
-        """One record for all that were turned away since the last call; the loop calls it once a minute.
+        """Write one record for all callers refused since the last call; the loop calls it once a minute.
 
         Raises:
-            TransientFailure: the log has been away for long; the counts are kept.
+            TransientFailure: the log has been unavailable for long; the counts are kept.
         """
         with self._begin():
             if self._refusals:

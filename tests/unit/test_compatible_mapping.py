@@ -24,13 +24,13 @@ from workers.domain.outcome import Outcome, Scalar, Stage, Values
 from workers.domain.request import ActionRequest
 from workers.domain.result import ActionResult
 from workers.gateway import requests
-from workers.gateway import show_execution as native
 from workers.gateway.http.compatible import contexts, filters, show, vocabulary
 from workers.gateway.http.compatible.bodies import SubmitActionExecution
-from workers.gateway.http.compatible.submissions import wish_of
+from workers.gateway.http.compatible.submissions import submission_of
 from workers.gateway.http.compatible.vocabulary import Status
 from workers.gateway.permissions import ADMIN
 from workers.gateway.refusals import Invalid
+from workers.gateway.requests import expected_execution
 
 BY_NAME = {action.name: action for action in CATALOGUE}
 ASKABLE = sorted(action.api_type for action in CATALOGUE if not action.undo_only)
@@ -74,13 +74,13 @@ def submissions(draw: st.DrawFn) -> SubmitActionExecution:
 def asked(body: SubmitActionExecution) -> ActionRequest:
     """The request that the room makes of it."""
     execution_id = ExecutionId(uuid7(START_NS, bytes(10)))
-    submission = wish_of(body, BY_NAME)
+    submission = submission_of(body, BY_NAME)
     return requests.execute(submission, BY_NAME, person=ADMIN, execution_id=execution_id, now_ns=START_NS, event=None)
 
 
 @given(submissions())
 def test_what_a_client_sends_comes_back_as_it_came(body: SubmitActionExecution) -> None:
-    shown = show.execution(native.awaited(asked(body)))
+    shown = show.execution(expected_execution(asked(body)))
     assert shown.parameters == body.parameters
     assert (shown.action_type, shown.caller_id) == (body.action_type, body.caller_id or None)
     assert shown.status == "ENQUEUED"
@@ -88,7 +88,7 @@ def test_what_a_client_sends_comes_back_as_it_came(body: SubmitActionExecution) 
 
 @given(submissions())
 def test_without_the_echo_the_request_says_the_same_with_numbers_as_text(body: SubmitActionExecution) -> None:
-    shown = show.execution(native.awaited(replace(asked(body), echo={})))
+    shown = show.execution(expected_execution(replace(asked(body), echo={})))
     assert shown.parameters == {
         name: value if isinstance(value, bool) else str(value) for name, value in body.parameters.items()
     }
@@ -122,7 +122,7 @@ def test_a_status_finds_exactly_the_standings_it_is_the_status_of(stage: Stage, 
     found = [
         status
         for status in Status
-        if stage in (of := vocabulary.standing_of(status))[0] and (outcome.value if outcome else "") in of[1]
+        if stage in (of := vocabulary.stages_and_outcomes_of(status))[0] and (outcome.value if outcome else "") in of[1]
     ]
     assert found == [vocabulary.status_of(stage, outcome)]
 

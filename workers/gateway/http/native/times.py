@@ -1,6 +1,6 @@
 """Times as people and programs write them: RFC 3339 with nanoseconds out; that, numbers and ages in.
 
-Called by ``views``, and by the edge for query parameters. Nanoseconds travel as text or as whole numbers, never as a
+Called by the views and by ``parameters``. Nanoseconds travel as text or as whole numbers, never as a
 float: a double has been 256 ns coarse since 2004.
 """
 
@@ -16,11 +16,11 @@ _SECOND_NS: Final = 1_000_000_000
 _AGE: Final = re.compile(r"(\d{1,6})([smhdw])", re.ASCII)
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LAST_NS: Final = 253_402_300_799 * _SECOND_NS
-"""The end of the year 9999, beyond which RFC 3339 has no words."""
+"""The end of the year 9999, beyond which RFC 3339 has no form."""
 
 
 def shown(at_ns: int) -> str | None:
-    """A moment in UTC with nine digits; None where it was not reached (0) or cannot be written."""
+    """A moment in UTC with nine digits; None if it was not reached (0) or cannot be written."""
     if not 0 < at_ns <= _LAST_NS:
         return None
     seconds, rest = divmod(at_ns, _SECOND_NS)
@@ -44,7 +44,7 @@ def moment(text: str, *, field: str) -> int:
     return stated[0]
 
 
-def since(text: str, *, now_ns: int, field: str = "since") -> int:
+def since_ns(text: str, *, now_ns: int, field: str = "since") -> int:
     """A moment, or an age before now: ``90s``, ``30m``, ``24h``, ``7d``, ``2w``.
 
     Raises:
