@@ -232,7 +232,7 @@ def test_cancel_writes_a_request_and_refuses_what_has_ended(gateway: FakeGateway
     assert gateway.requests()[-1].subject == story.id
     assert gateway.requests()[-1].reason == "a mistake"
     gateway.history.put(story.claimed(), story.ended())
-    assert douse("cancel", story.id).said == "douse: it has ended already: COMPLETED"
+    assert douse("cancel", story.id).said == "douse: it has already ended: COMPLETED"
 
 
 def test_events_are_submitted_from_a_file_and_from_standard_input(
