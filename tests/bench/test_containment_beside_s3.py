@@ -1,7 +1,7 @@
 """F15: how long a kill takes while the object store is away and files wait for it, beside the same node's kills while
 nothing is gathered, and while a store that is well takes such files.
 
-One node process, one real S3 server behind a way that can be broken. Every block of kills beside a store has a quiet
+One node process, one real S3 server behind a faulty proxy. Every block of kills beside a store has a quiet
 one of its own next to it, before it or after it in turns, because other load on the machine comes and goes. A kill is
 measured from before the command is signed and sent to the kernel's word that the victim has ended. Asked is at most 1.2
 times: the median p99 of all blocks beside an outage by the median p99 of the quiet blocks beside them.
@@ -19,7 +19,7 @@ import pytest
 from tests.bench.board import Board, percentile
 from tests.integration.node_process import NodeSite, embedded_broker
 from tests.integration.s3_outage import OUTAGES, Outage, break_off, mend
-from tests.s3.proxy import Way
+from tests.s3.proxy import FaultyProxy
 from tests.s3.server import S3Server
 
 ROUNDS = 8
@@ -36,9 +36,9 @@ def test_containment_while_the_store_is_away(s3_server: S3Server, tmp_path: Path
     quiet: Blocks = defaultdict(list)
     with ExitStack() as stack:
         broker = stack.enter_context(embedded_broker())
-        way = stack.enter_context(Way(s3_server.port))
+        proxy = stack.enter_context(FaultyProxy(s3_server.port))
         (tmp_path / "site").mkdir()
-        outage = Outage(stack.enter_context(NodeSite(tmp_path / "site", broker)), s3_server, way, tmp_path)
+        outage = Outage(stack.enter_context(NodeSite(tmp_path / "site", broker)), s3_server, proxy, tmp_path)
 
         def block() -> list[float]:
             return [outage.kill() for _ in range(KILLS)]
@@ -50,12 +50,12 @@ def test_containment_while_the_store_is_away(s3_server: S3Server, tmp_path: Path
                 if number % 2:
                     quiet[name].append(block())
                 if name != HEALTHY:
-                    break_off(way, name)
+                    break_off(proxy, name)
                 ids = outage.gather()
                 if name != HEALTHY:
                     outage.await_sealed(ids)
                 beside[name].append(block())
-                mend(way)
+                mend(proxy)
                 outage.settle()
                 if not number % 2:
                     quiet[name].append(block())

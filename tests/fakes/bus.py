@@ -84,8 +84,8 @@ class FakeLogReader:
 
 
 class FakeGroupReader:
-    """`GroupReader`: a group's members share the partitions; whoever joins or leaves makes all start anew from what
-    was committed."""
+    """`GroupReader`: a group's members share the partitions; a member that joins or leaves makes all start anew from
+    what was committed."""
 
     def __init__(self, log: FakeLog, group: str, *, waits: bool) -> None:
         self._log = log

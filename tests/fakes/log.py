@@ -50,7 +50,7 @@ class FakeLog:
         self.generations: dict[str, int] = {}
         self.max_bytes = 1_000_000
         self.fail_next: list[tuple[str, bool]] = []
-        """Fates of the next sends: the error, and whether the record is in the log all the same."""
+        """What becomes of the next sends: the error, and whether the record is in the log all the same."""
         self.is_down = False
         self._clock = clock if clock is not None else FakeClock()
         self._log_id = log_id
@@ -86,7 +86,7 @@ class FakeLog:
             self.changed.notify_all()
 
     def append(self, record: OutRecord) -> Record:
-        """Write one record, as any producer could. Raises `KeyError` when the topic or partition is not there."""
+        """Write one record, as any producer could. Raises `KeyError` for an unknown topic or partition."""
         with self.changed:
             key = (record.topic, self._partition_of(record))
             partition = self._partitions[key]
@@ -122,7 +122,7 @@ class FakeLog:
             del found.records[max(0, at - found.low) :]
 
     def down(self) -> None:
-        """Nobody answers until `up`."""
+        """No call is answered until `up`."""
         self.is_down = True
 
     def up(self) -> None:
@@ -156,7 +156,7 @@ class FakeLog:
         return found
 
     def position(self, topic: str, partition: int) -> LogPosition:
-        """A key under its log's id."""
+        """A partition under its log's id."""
         return LogPosition(self._log_ids[topic], topic, partition)
 
     def answer(self) -> None:

@@ -1,7 +1,7 @@
-"""A real node whose object store goes away while it gathers, and the kills that it is asked for meanwhile.
+"""A real node whose object store becomes unreachable while it gathers, and the kills that it runs meanwhile.
 
 Used by the test of what holds then, and by the measurement of how long a kill takes then. The store is a real S3 server
-behind a way that can be broken; the oracle of what arrived is an administrator on the server's own port.
+behind a faulty proxy; the oracle of what arrived is an administrator on the server's own port.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 
 from tests.engines import until
 from tests.integration.node_process import NODE, NodeSite, Victim
-from tests.s3.proxy import Way
+from tests.s3.proxy import FaultyProxy
 from tests.s3.server import ADMIN, S3Server
 from workers.domain.command import ActionCommand
 from workers.domain.event import ProcessRef
@@ -33,27 +33,27 @@ _BREAKS_AT: Final = 5_500_000
 """Bytes towards the server: a first part may have arrived, and no object has."""
 
 
-def _refuse(way: Way) -> None:
-    way.mode = "refuse"
+def _refuse(proxy: FaultyProxy) -> None:
+    proxy.mode = "refuse"
 
 
-def _swallow(way: Way) -> None:
-    way.mode = "swallow"
+def _swallow(proxy: FaultyProxy) -> None:
+    proxy.mode = "swallow"
 
 
-def _slow(way: Way) -> None:
-    way.pause_s = 0.2
+def _slow(proxy: FaultyProxy) -> None:
+    proxy.pause_s = 0.2
 
 
-def _stall(way: Way) -> None:
-    way.uploaded, way.stall_after = 0, _BREAKS_AT
+def _stall(proxy: FaultyProxy) -> None:
+    proxy.uploaded, proxy.stall_after = 0, _BREAKS_AT
 
 
-def _reset(way: Way) -> None:
-    way.uploaded, way.reset_after = 0, _BREAKS_AT
+def _reset(proxy: FaultyProxy) -> None:
+    proxy.uploaded, proxy.reset_after = 0, _BREAKS_AT
 
 
-OUTAGES: Final[Mapping[str, Callable[[Way], None]]] = {
+OUTAGES: Final[Mapping[str, Callable[[FaultyProxy], None]]] = {
     "refuses": _refuse,
     "never answers": _swallow,
     "stalls in a part": _stall,
@@ -62,30 +62,30 @@ OUTAGES: Final[Mapping[str, Callable[[Way], None]]] = {
 }
 
 
-def break_off(way: Way, name: str) -> None:
+def break_off(proxy: FaultyProxy, name: str) -> None:
     """The outage of that name, for connections that are open already too."""
-    OUTAGES[name](way)
-    way.cut()
+    OUTAGES[name](proxy)
+    proxy.cut()
 
 
-def mend(way: Way) -> None:
-    """All is well again; what hung is told so."""
-    way.mode, way.pause_s, way.stall_after, way.reset_after = "pass", 0.0, 0, 0
-    way.cut()
+def mend(proxy: FaultyProxy) -> None:
+    """All is well again; connections that hung are ended."""
+    proxy.mode, proxy.pause_s, proxy.stall_after, proxy.reset_after = "pass", 0.0, 0, 0
+    proxy.cut()
 
 
 @dataclass
 class Outage:
-    """One node, one store, one way between them."""
+    """One node, one store, one proxy between them."""
 
     site: NodeSite
     server: S3Server
-    way: Way
+    proxy: FaultyProxy
     directory: Path
 
     def __post_init__(self) -> None:
         self.prefix = f"t{os.urandom(6).hex()}"
-        settings = self.server.settings(NODE, prefix=self.prefix, endpoint=self.way.endpoint)
+        settings = self.server.settings(NODE, prefix=self.prefix, endpoint=self.proxy.endpoint)
         self.site.storage = {"s3": settings.model_dump(mode="json")}
         self.site.configure()
         self.site.start()
@@ -95,7 +95,7 @@ class Outage:
         self._template = self.site.kill(1)
 
     def gather(self, count: int = 3, *, size: int = SIZE) -> list[ExecutionId]:
-        """Ask for that many files of so many bytes: two hands take them, the others wait."""
+        """Ask for that many files of so many bytes: two threads take them, the others wait."""
         ids = []
         for _ in range(count):
             content = os.urandom(size)
@@ -154,8 +154,8 @@ class Outage:
             assert self.admin.head(custody_key(key)) is not None
 
     def swept(self) -> int:
-        """Start the node anew, and wait until its janitor has left no half upload; how many there were: one whose
-        beginning the server heard of, and the node never."""
+        """Start the node anew, and wait until its janitor has left no half upload; how many there were: one that
+        the server had begun without the node learning of it."""
         there = len(self.admin.uploads(""))
         assert self.site.stop() == 0
         self.site.start()

@@ -18,7 +18,7 @@ import pytest
 
 from tests.drivers.acquire import GATHER, KEY, STORE, AcquireRig
 from tests.drivers.quarantine import NODE as DRIVEN
-from tests.s3.proxy import Way
+from tests.s3.proxy import FaultyProxy
 from tests.s3.rig import NODE, OTHER
 from tests.s3.server import ADMIN, GATEWAY, S3Server
 from tests.s3.stub import Stub
@@ -120,21 +120,21 @@ def test_a_wrong_credential_is_refused_for_good_and_named(
     assert store.answers(), "a refusal is an answer"
 
 
-# --- the way is broken -----------------------------------------------------------------------------------------------
+# --- the connection is broken ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def way(s3_server: S3Server) -> Iterator[Way]:
-    with Way(s3_server.port) as made:
+def proxy(s3_server: S3Server) -> Iterator[FaultyProxy]:
+    with FaultyProxy(s3_server.port) as made:
         yield made
 
 
 class Far:
-    """A node's store behind a broken way, and what an administrator sees directly."""
+    """A node's store behind a faulty proxy, and what an administrator sees directly."""
 
-    def __init__(self, server: S3Server, way: Way) -> None:
+    def __init__(self, server: S3Server, proxy: FaultyProxy) -> None:
         prefix = f"t{os.urandom(6).hex()}"
-        settings = server.settings(NODE, prefix=prefix, endpoint=way.endpoint)
+        settings = server.settings(NODE, prefix=prefix, endpoint=proxy.endpoint)
         self.bucket = open_bucket(settings, connect_s=2.0, read_s=2.0)
         self.store = S3Store(self.bucket, NODE, clock=SystemClock())
         self.admin = server.bucket(ADMIN, prefix=prefix)
@@ -149,40 +149,42 @@ class Far:
 
 @pytest.mark.parametrize("mode", ["refuse", "swallow"])
 def test_an_unreachable_store_is_reported_and_used_again_once_it_is_back(
-    s3_server: S3Server, way: Way, mode: str
+    s3_server: S3Server, proxy: FaultyProxy, mode: str
 ) -> None:
-    far = Far(s3_server, way)
-    way.mode = mode
+    far = Far(s3_server, proxy)
+    proxy.mode = mode
     assert not far.store.answers()
     with pytest.raises(TransientFailure) as caught:
         far.store.put(NAME, source(b"x"), deadline_ns=FAR_NS)
     assert caught.value.reason == "store_unavailable"
     assert len(caught.value.message) < 200
-    way.mode = "pass"
+    proxy.mode = "pass"
     assert far.store.put(NAME, source(b"x"), deadline_ns=FAR_NS) is Written.NEW
     assert far.content() == b"x"
 
 
 @pytest.mark.parametrize("parts_before", [0.5, 1.5, 2.05])
-def test_an_upload_that_is_reset_resumes_where_it_stopped(s3_server: S3Server, way: Way, parts_before: float) -> None:
-    far = Far(s3_server, way)
+def test_an_upload_that_is_reset_resumes_where_it_stopped(
+    s3_server: S3Server, proxy: FaultyProxy, parts_before: float
+) -> None:
+    far = Far(s3_server, proxy)
     data = os.urandom(LARGE)
-    way.reset_after = round(parts_before * (5 << 20))
+    proxy.reset_after = round(parts_before * (5 << 20))
     with pytest.raises(TransientFailure):
         far.store.put(NAME, source(data), deadline_ns=FAR_NS)
     assert far.content() is None
     assert far.unfinished() == [NAME]
-    way.uploaded = 0
+    proxy.uploaded = 0
     assert far.store.put(NAME, source(data), deadline_ns=FAR_NS) is Written.NEW
     assert far.content() == data
     assert far.unfinished() == []
     whole_parts = int(parts_before)
-    assert way.uploaded < LARGE - whole_parts * (5 << 20) + 200_000, "parts that had arrived were not sent again"
+    assert proxy.uploaded < LARGE - whole_parts * (5 << 20) + 200_000, "parts that had arrived were not sent again"
 
 
-def test_time_that_is_over_stops_a_slow_upload_between_parts(s3_server: S3Server, way: Way) -> None:
-    far = Far(s3_server, way)
-    way.pause_s = 0.01
+def test_time_that_is_over_stops_a_slow_upload_between_parts(s3_server: S3Server, proxy: FaultyProxy) -> None:
+    far = Far(s3_server, proxy)
+    proxy.pause_s = 0.01
     deadline_ns = time.time_ns() + 600_000_000
     with pytest.raises(LimitExceeded) as caught:
         far.store.put(NAME, source(os.urandom(LARGE)), deadline_ns=deadline_ns)
@@ -352,18 +354,18 @@ def test_killed_in_the_middle_of_a_part_it_leaves_one_object_and_no_orphan(s3_se
     path.write_bytes(os.urandom(LARGE))
     prefix = f"t{os.urandom(6).hex()}"
     admin = s3_server.bucket(ADMIN, prefix=prefix)
-    with Way(s3_server.port) as way:
-        settings = s3_server.settings(DRIVEN, prefix=prefix, endpoint=way.endpoint)
+    with FaultyProxy(s3_server.port) as proxy:
+        settings = s3_server.settings(DRIVEN, prefix=prefix, endpoint=proxy.endpoint)
         for kill_after in (2 << 20, 7 << 20, 3 << 20):
-            way.uploaded, way.stall_after = 0, kill_after
+            proxy.uploaded, proxy.stall_after = 0, kill_after
             process = driven(tmp_path / "rig", path, settings)
             end = time.monotonic() + 60
-            while way.uploaded < kill_after and process.poll() is None and time.monotonic() < end:
+            while proxy.uploaded < kill_after and process.poll() is None and time.monotonic() < end:
                 time.sleep(0.001)
             process.send_signal(signal.SIGKILL)
             assert process.wait() == -signal.SIGKILL, "it had ended before it could be killed"
-            way.cut()  # or what the proxy still holds would arrive after the kill
-            way.stall_after = 0
+            proxy.cut()  # or what the proxy still holds would arrive after the kill
+            proxy.stall_after = 0
             with path.open("ab") as file:
                 file.write(b"a line more\n")
         assert driven(tmp_path / "rig", path, settings).wait(60) == 0

@@ -1,4 +1,5 @@
-"""A real node uploads a file in parts to a real S3 server over a slow way: its heartbeats say how far it is."""
+"""A real node uploads a file in parts to a real S3 server over a slow connection: its heartbeats report how far it
+is."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import pytest
 
 from tests.integration.node_process import NodeSite, Seen, embedded_broker
 from tests.integration.s3_outage import Outage
-from tests.s3.proxy import Way
+from tests.s3.proxy import FaultyProxy
 from tests.s3.server import S3Server
 from workers.domain.node_state import NodeState, Progress
 
@@ -28,14 +29,14 @@ PAUSE_S = 0.012
 def outage(s3_server: S3Server, tmp_path: Path) -> Iterator[Outage]:
     with ExitStack() as stack:
         broker = stack.enter_context(embedded_broker())
-        way = stack.enter_context(Way(s3_server.port))
+        proxy = stack.enter_context(FaultyProxy(s3_server.port))
         (tmp_path / "site").mkdir()
         site = stack.enter_context(NodeSite(tmp_path / "site", broker))
-        yield Outage(site, s3_server, way, tmp_path)
+        yield Outage(site, s3_server, proxy, tmp_path)
 
 
 def test_heartbeats_say_how_far_an_upload_is_and_nothing_once_it_is_over(outage: Outage) -> None:
-    outage.way.pause_s = PAUSE_S
+    outage.proxy.pause_s = PAUSE_S
     (execution_id,) = outage.gather(1, size=SIZE)
     outage.site.ended(execution_id, timeout_s=120)
     outage.settle()
@@ -51,15 +52,15 @@ def test_heartbeats_say_how_far_an_upload_is_and_nothing_once_it_is_over(outage:
 
 
 def test_the_next_worker_tells_from_where_the_last_one_was_killed(outage: Outage) -> None:
-    outage.way.pause_s = PAUSE_S
+    outage.proxy.pause_s = PAUSE_S
     (execution_id,) = outage.gather(1, size=SIZE)
     outage.site.until(lambda seen: Progress(execution_id, 2 * PART, SIZE) in seen.heartbeats[-1].gathering)
     outage.site.stop(9)
-    outage.way.uploaded = 0
+    outage.proxy.uploaded = 0
     outage.site.start()
     outage.site.up()
     outage.settle()
-    assert outage.way.uploaded < SIZE - PART, "the parts that the store had were sent again"
+    assert outage.proxy.uploaded < SIZE - PART, "the parts that the store had were sent again"
     fresh = outage.site.heartbeat().instance_id
     told = [each.done for beat in outage.site.seen.heartbeats if beat.instance_id == fresh for each in beat.gathering]
     assert set(told) & {2 * PART, 3 * PART}, f"it was not seen to go on: {told}"

@@ -1,4 +1,4 @@
-"""A TCP proxy that breaks the way to a server: refuses, swallows, slows down, stalls or resets after so many bytes.
+"""A TCP proxy that breaks connections to a server: refuses, swallows, slows down, stalls or resets after so many bytes.
 
 Used in front of the real S3 server. What a connection does is decided when it is made; `uploaded` counts what went
 towards the server, which is how a test knows whether an upload was gone on with or begun anew.
@@ -17,7 +17,7 @@ from typing import Self
 _CHUNK = 65_536
 
 
-class Way:
+class FaultyProxy:
     """Use as a context manager. Change `mode`, `reset_after`, `stall_after` and `pause_s` at will."""
 
     def __init__(self, port: int) -> None:
@@ -27,7 +27,7 @@ class Way:
         self.reset_after = 0
         """Bytes towards the server after which the next connection that gets so far is reset, once; 0 never."""
         self.stall_after = 0
-        """Bytes towards the server after which nothing goes on, and nobody is told; 0 never."""
+        """Bytes towards the server after which nothing is passed on and no side learns it; 0 never."""
         self.pause_s = 0.0
         """Before each chunk towards the server."""
         self.uploaded = 0

@@ -34,7 +34,7 @@ _READY_S = 90.0
 
 
 def weed() -> str:
-    """Where the server's program is: in our own environment (`make seaweedfs`), or on PATH."""
+    """Where the server's program is: in this environment (`make seaweedfs`), or on PATH."""
     own = Path(sys.executable).parent / "weed"
     return str(own) if own.exists() else shutil.which("weed") or ""
 
