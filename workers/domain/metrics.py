@@ -39,14 +39,14 @@ def _duration(name: str, meaning: str, *labels: str) -> Metric:
 
 _METRICS: Final[Sequence[Metric]] = (
     # responder
-    _counter("responder.events", "event", "Events looked at."),
+    _counter("responder.events", "event", "Events read."),
     _counter("responder.malformed", "record", "Records that were no event."),
-    _counter("responder.loop_suppressed", "event", "Events that our own actions caused, dropped before matching."),
+    _counter("responder.loop_suppressed", "event", "Events that Douse's own actions caused, dropped before matching."),
     _counter("responder.requests", "request", "Requests made by rules."),
     _counter("responder.refused", "match", "Matches that made no request, by reason.", "reason"),
     # dispatcher
     _counter("dispatcher.requests", "request", "Requests taken in.", "verb"),
-    _counter("dispatcher.duplicates", "request", "Requests seen before."),
+    _counter("dispatcher.duplicates", "request", "Requests taken in before."),
     _counter("dispatcher.dead_letters", "record", "Records that were no request.", "reason"),
     _counter("dispatcher.unverified", "record", "Results and heartbeats that do not verify.", "reason"),
     _counter("dispatcher.dispatched", "command", "Commands signed and put into the outbox.", "action"),
@@ -54,7 +54,7 @@ _METRICS: Final[Sequence[Metric]] = (
     _counter("dispatcher.foreign_results", "result", "Results about executions that it did not dispatch."),
     # node
     _counter("node.commands", "command", "Commands taken in."),
-    _counter("node.duplicates", "command", "Commands seen before."),
+    _counter("node.duplicates", "command", "Commands taken in before."),
     _counter("node.dead_letters", "record", "Records that were dead-lettered.", "reason"),
     _counter("node.outcomes", "execution", "Executions that came to an outcome here.", "outcome"),
     _counter("node.bugs", "failure", "Failures that are bugs.", "error"),
@@ -71,12 +71,12 @@ _METRICS: Final[Sequence[Metric]] = (
     _counter("history.gaps", "gap", "Stretches of a log that were gone before they were read.", "topic"),
     _counter("history.clones", "sender", "Senders that signed two different records under one number."),
     _counter("history.missing_records", "record", "Signed record numbers that never arrived."),
-    _counter("history.forgotten", "row", "Rows that retention took, by kind.", "kind"),
+    _counter("history.forgotten", "row", "Rows that retention removed, by kind.", "kind"),
     _duration("history.batch.duration", "One batch folded, its commit included."),
     # gateway
     _counter("gateway.answers", "answer", "HTTP answers.", "status"),
     _counter("gateway.refused", "request", "HTTP requests refused before they did anything.", "reason"),
-    _counter("gateway.events", "event", "Events handed in over HTTP."),
+    _counter("gateway.events", "event", "Events submitted over HTTP."),
     _counter("gateway.requests_written", "request", "Requests written for people.", "verb"),
     _duration("gateway.answer.duration", "One HTTP answer."),
 )

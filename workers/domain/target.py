@@ -46,7 +46,7 @@ class ProcessTarget(TargetKind):
         ),
     )
     detector_fields: ClassVar[tuple[DetectorField, ...]] = (
-        DetectorField(("proc.pid",), True, "without it nobody knows which process to act on"),
+        DetectorField(("proc.pid",), True, "without it there is no process to act on"),
         DetectorField(
             ("proc.pid.ts",), False, "a process that started within two clock ticks of the event can't be told apart"
         ),
@@ -138,7 +138,7 @@ class ContainerTarget(TargetKind):
         ),
     )
     detector_fields: ClassVar[tuple[DetectorField, ...]] = (
-        DetectorField(falco.CONTAINER_FIELDS, True, "without it nobody knows which container to act on"),
+        DetectorField(falco.CONTAINER_FIELDS, True, "without it there is no container to act on"),
         DetectorField(
             ("container.full_id",), False, "a 12-digit id is refused where two containers of a node share it"
         ),
@@ -181,7 +181,7 @@ class ContainerTarget(TargetKind):
 
 @dataclass(frozen=True, slots=True)
 class ReviewedFile:
-    """What a person saw of a file before asking for an action on it."""
+    """The facts of a file that a person reviewed before requesting an action on it."""
 
     device: int
     inode: int
@@ -210,7 +210,7 @@ class FileTarget(TargetKind):
         ),
     )
     detector_fields: ClassVar[tuple[DetectorField, ...]] = (
-        DetectorField(falco.FILE_FIELDS, True, "without it nobody knows which file to act on"),
+        DetectorField(falco.FILE_FIELDS, True, "without it there is no file to act on"),
     )
 
     path: bytes
@@ -277,7 +277,7 @@ class NetworkTarget(TargetKind):
         ),
     )
     detector_fields: ClassVar[tuple[DetectorField, ...]] = (
-        DetectorField(falco.CONTAINER_FIELDS, True, "without it nobody knows whose network to isolate"),
+        DetectorField(falco.CONTAINER_FIELDS, True, "without it there is no network to isolate"),
     )
 
     observed_at_ns: int
@@ -293,9 +293,8 @@ class NetworkTarget(TargetKind):
 
     @classmethod
     def from_event(cls, event: RuntimeEvent, *, ancestor: int | None = None) -> Self | NoTarget:
-        """The network of the event's container, or of its host where the event says that there is no container. None
-        where Falco did not print ``host`` instead of an id: a whole host is never isolated for want of a field, or for
-        a wrong one."""
+        """The network of the event's container, or of its host where the event has no container. None where Falco did
+        not print ``host`` instead of an id: a whole host is never isolated because of a missing or wrong field."""
         if event.container is not None:
             return cls(event.occurred_at_ns, event.container.id)
         if event.detector == falco.DETECTOR and event.fields.get("container.id") != falco.NO_CONTAINER:

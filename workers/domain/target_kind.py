@@ -1,6 +1,6 @@
 """What every kind of target must define: its name, how people name one, how an event names one, and its checks.
 
-Implemented by the classes in ``domain.target``. Everything else (Avro mapping, rules, HTTP interfaces, documents) asks
+Implemented by the classes in ``domain.target``. Everything else (Avro mapping, rules, HTTP interfaces, documents) uses
 these attributes and methods instead of matching on classes, so a new kind is one class there. Pure.
 """
 
