@@ -1,4 +1,4 @@
-"""docs/actions.md: the catalogue of actions as a document, out of what the actions say of themselves.
+"""docs/actions.md: the catalogue of actions as a document, generated from what the actions declare.
 
 Called by tests.documents. Must never know an action by name.
 """
@@ -17,12 +17,12 @@ from workers.gateway.http.compatible.vocabulary import parameters_of
 _HEAD = """\
 # The actions
 
-Made from the actions themselves by `make docs`; do not edit. Every action ends in exactly one outcome with a stable
-code `<action>_<success|error>_<reason>`.
+Generated from the actions by `make docs`; do not edit. Every action ends in exactly one outcome, with a stable code
+`<action>_<success|error>_<reason>`.
 
 """
 
-_SWITCH = "A node's owner switches it off with `features.respond.response_actions.{}.trigger: NONE`."
+_SWITCH = "To disable it on a node, set `features.respond.response_actions.{}.trigger: NONE`."
 
 
 def actions_document(actions: Sequence[AnyAction] = CATALOGUE) -> str:
@@ -59,7 +59,7 @@ def _section(action: AnyAction) -> str:
             ("", ""),
             (
                 ("lane", action.lane.value),
-                ("must start within", f"{action.ttl_s} s of being asked for, unless the request says otherwise"),
+                ("must start within", f"{action.ttl_s} s of the request, unless the request sets another limit"),
                 ("may run for", f"{action.timeout_s} s"),
                 ("privileges (without `CAP_`)", _privileges(action)),
                 ("on the compatible API", _compatible(action)),

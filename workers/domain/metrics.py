@@ -121,15 +121,15 @@ def document() -> str:
         [
             "# Metrics and traces",
             "",
-            "Made from `workers/domain/metrics.py` by `make docs`; do not edit. Sent over OTLP/HTTP where",
-            "`telemetry.otlp_endpoint` is set, and nowhere otherwise.",
+            "Generated from `workers/domain/metrics.py` by `make docs`; do not edit. Exported over OTLP/HTTP if",
+            "`telemetry.otlp_endpoint` is set, and not at all otherwise.",
             "",
             "| metric | kind | unit | labels | meaning |",
             "|---|---|---|---|---|",
             *rows,
             "",
-            "One trace leads from the event to history: each record carries its `traceparent` in a Kafka header.",
-            f"A span may carry nothing but {_quoted(sorted(ATTRIBUTES.values()))}, and `error.type`.",
+            "One trace covers the way from event to history: each record has its `traceparent` in a Kafka header.",
+            f"A span has no attributes but {_quoted(sorted(ATTRIBUTES.values()))}, and `error.type`.",
             "",
         ]
     )

@@ -146,8 +146,8 @@ def readme(topics: Sequence[TopicSpec]) -> str:
         [
             "# Topics",
             "",
-            "Made from the files beside this one by `make docs`; do not edit. One file a topic; names are fixed by",
-            "`workers/domain/log/topics.py`, and a test holds the two together.",
+            "Generated from the YAML files of this directory by `make docs`; do not edit. Each topic has one file; its",
+            "name is in `workers/domain/log/topics.py`, and a test compares the two.",
             "",
             "| topic | value | key | written by | read by | partitions | kept |",
             "|---|---|---|---|---|---|---|",
