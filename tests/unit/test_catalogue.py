@@ -299,7 +299,7 @@ def test_a_junk_target_is_only_ever_rejected_or_gone_and_nothing_is_touched(acti
 
 
 @each_action
-def test_its_example_runs_and_says_what_it_promised(action: AnyAction) -> None:
+def test_its_example_runs_and_reports_what_it_declares(action: AnyAction) -> None:
     host = _staged(action)
     report = _run(action, _job(action, host), host)
     assert report.outcome is Outcome.COMPLETED

@@ -130,7 +130,7 @@ def test_the_content_is_in_the_store_with_its_custody(bench: Bench) -> None:
     assert bench.spool.copies == {}
 
 
-def test_a_node_that_may_not_read_back_says_so(bench: Bench) -> None:
+def test_a_node_that_may_not_read_back_reports_it(bench: Bench) -> None:
     bench.store.readable = False
     report = bench.run()
     assert report.outcome is Outcome.COMPLETED
@@ -235,7 +235,7 @@ def test_another_file_under_the_name_is_not_taken(bench: Bench) -> None:
     assert bench.store.objects == {}
 
 
-def test_a_file_that_is_written_to_is_kept_as_it_was_read_and_said_so(bench: Bench) -> None:
+def test_a_file_that_is_written_to_is_kept_as_it_was_read_and_marked(bench: Bench) -> None:
     def grow() -> None:
         bench.spool.disk.files[PATH].content += b" and more"
 
@@ -317,7 +317,7 @@ def test_an_answer_that_got_lost_is_asked_for_again_and_found_done(bench: Bench)
     assert bench.spool.reads == 1
 
 
-def test_while_the_store_is_away_the_copy_waits(bench: Bench) -> None:
+def test_while_the_store_is_unavailable_the_copy_waits(bench: Bench) -> None:
     claim = bench.bind()
     bench.store.fail["put"] = [TransientFailure(code=AWAY)]
     with pytest.raises(TransientFailure):
@@ -333,7 +333,7 @@ def test_while_the_store_is_away_the_copy_waits(bench: Bench) -> None:
     assert bench.store.objects[KEY] == b"malware"
 
 
-def test_a_store_that_stays_away_ends_it(bench: Bench) -> None:
+def test_a_store_that_stays_unavailable_ends_it(bench: Bench) -> None:
     claim = bench.bind()
     bench.store.fail["put"] = [TransientFailure(code=AWAY)]
     with pytest.raises(TransientFailure):
@@ -400,7 +400,7 @@ def parts_seen(bench: Bench) -> list[tuple[Progress, ...]]:
     return seen
 
 
-def test_while_the_store_takes_parts_it_is_told_how_many_bytes_it_has(bench: Bench) -> None:
+def test_while_the_store_takes_parts_the_progress_is_reported(bench: Bench) -> None:
     seen = parts_seen(bench)
     assert bench.run().outcome is Outcome.COMPLETED
     assert seen[:3] == [(Progress(ID, done, 7),) for done in (0, 3, 6)], "of the part under way nothing is counted"
@@ -409,7 +409,7 @@ def test_while_the_store_takes_parts_it_is_told_how_many_bytes_it_has(bench: Ben
     assert bench.uploads.now() == ()
 
 
-def test_an_upload_that_the_store_has_not_begun_is_told_of_too(bench: Bench) -> None:
+def test_an_upload_that_the_store_has_not_begun_is_reported_too(bench: Bench) -> None:
     seen: list[tuple[Progress, ...]] = []
     bench.store.asked = lambda: seen.append(bench.uploads.now())
     bench.run()
@@ -417,7 +417,7 @@ def test_an_upload_that_the_store_has_not_begun_is_told_of_too(bench: Bench) -> 
 
 
 @pytest.mark.parametrize("place", FileAcquire.failpoints)
-def test_a_crash_anywhere_leaves_nothing_told(bench: Bench, place: str) -> None:
+def test_a_crash_anywhere_leaves_no_progress(bench: Bench, place: str) -> None:
     bench.failpoints.arm(place)
     with pytest.raises(Crash):
         bench.run()
@@ -428,7 +428,7 @@ def test_a_crash_anywhere_leaves_nothing_told(bench: Bench, place: str) -> None:
     "error", [TransientFailure(code=AWAY), PermanentFailure(code="store_refused"), LimitExceeded(code="store_full")]
 )
 @pytest.mark.parametrize("call", ["put", "holds"])
-def test_a_failure_leaves_nothing_told_and_the_next_try_tells_again(
+def test_a_failure_leaves_no_progress_and_the_next_try_reports_again(
     bench: Bench, error: WorkerError, call: str
 ) -> None:
     claim = bench.bind()
@@ -444,7 +444,7 @@ def test_a_failure_leaves_nothing_told_and_the_next_try_tells_again(
         assert bench.uploads.now() == ()
 
 
-def test_a_part_that_cannot_be_taken_leaves_nothing_told(bench: Bench) -> None:
+def test_a_part_that_cannot_be_taken_leaves_no_progress(bench: Bench) -> None:
     seen = parts_seen(bench)
 
     def break_off() -> None:

@@ -122,7 +122,7 @@ def refusal(world: World, action: AnyAction, container_id: str = "") -> str:
 
 
 @each
-def test_the_file_is_that_of_the_one_container_meant(world: World, action: AnyAction) -> None:
+def test_the_file_is_that_of_the_named_container(world: World, action: AnyAction) -> None:
     world.vault.put(PATH, b"the host's")
     report = world.run(action)
     assert report.outcome is Outcome.COMPLETED
@@ -131,7 +131,7 @@ def test_the_file_is_that_of_the_one_container_meant(world: World, action: AnyAc
     assert world.vault.files[PATH].content == b"the host's"
 
 
-def test_its_manifest_says_which_run_it_was_taken_from(world: World) -> None:
+def test_its_manifest_names_the_run_it_was_taken_from(world: World) -> None:
     world.run(FileAcquire())
     world.run(FileQuarantine())
     manifest, facts = world.vault.manifests[TAKEN], world.container.facts
@@ -156,7 +156,7 @@ def test_a_host_path_needs_no_runtime(world: World, action: AnyAction) -> None:
 
 
 @each
-def test_which_container_is_meant_is_told_as_for_the_actions_on_containers(world: World, action: AnyAction) -> None:
+def test_the_container_is_identified_as_for_the_actions_on_containers(world: World, action: AnyAction) -> None:
     assert refusal(world, action, "f" * 64) == "container_unknown"
     assert refusal(world, action, "xmrig") == "invalid_target"
     twins = [world.spawn(container_id="abcdef012345" + digit).facts.ref.id for digit in "12"]
@@ -275,7 +275,7 @@ def test_it_goes_back_into_the_run_that_the_container_has_now(world: World) -> N
     assert world.vault.files[world.key].content == b"malware"
 
 
-def test_of_a_container_that_ended_the_undo_says_to_start_it(world: World) -> None:
+def test_of_a_container_that_ended_the_undo_advises_to_start_it(world: World) -> None:
     world.run(FileQuarantine())
     world.containers.end(world.container)
     with pytest.raises(CommandRejected, match="start it and undo once more") as caught:
@@ -283,7 +283,7 @@ def test_of_a_container_that_ended_the_undo_says_to_start_it(world: World) -> No
     assert caught.value.reason == "restore_container_gone"
 
 
-def test_of_a_container_that_is_gone_the_undo_says_where_the_content_is(world: World) -> None:
+def test_of_a_container_that_is_gone_the_undo_names_where_the_content_is(world: World) -> None:
     world.run(FileQuarantine())
     world.container.removed = True
     with pytest.raises(CommandRejected, match=f"/vault/{TAKEN}") as caught:
@@ -350,7 +350,7 @@ def test_begun_in_one_run_it_is_finished_in_the_next(world: World, point: str) -
     assert FileQuarantine().execute(job, claim, world.host).outcome is Outcome.COMPLETED
 
 
-def test_while_the_runtime_is_away_it_is_not_given_up(world: World) -> None:
+def test_while_the_runtime_is_unavailable_it_is_not_given_up(world: World) -> None:
     job, claim = crashed(world, "q1")
     world.vault.gone.add(world.container.facts.pid)
     world.containers.down = True
@@ -358,14 +358,14 @@ def test_while_the_runtime_is_away_it_is_not_given_up(world: World) -> None:
         FileQuarantine().execute(job, claim, world.host)
 
 
-def test_in_the_same_run_it_is_finished_though_the_runtime_is_away(world: World) -> None:
+def test_in_the_same_run_it_is_finished_though_the_runtime_is_unavailable(world: World) -> None:
     job, claim = crashed(world, "q1")
     world.containers.down = True
     assert FileQuarantine().execute(job, claim, world.host).outcome is Outcome.COMPLETED
 
 
 @pytest.mark.parametrize(("point", "outcome"), [("q0", Outcome.FAILED), ("q4", Outcome.PARTIAL)])
-def test_of_a_container_that_is_gone_it_says_what_is_left(world: World, point: str, outcome: Outcome) -> None:
+def test_of_a_container_that_is_gone_it_reports_what_is_left(world: World, point: str, outcome: Outcome) -> None:
     job, claim = crashed(world, point)
     world.vault.gone.add(world.container.facts.pid)
     world.container.removed = True

@@ -130,7 +130,7 @@ def test_by_default_the_newest_lines_are_asked_for_and_zero_asks_for_all(bench: 
     assert other.containers.asked == [(0, 0)]
 
 
-def test_more_than_this_node_takes_is_cut_at_a_line_and_said(bench: Bench) -> None:
+def test_more_than_this_node_takes_is_cut_at_a_line_and_marked(bench: Bench) -> None:
     bench.spool.largest = len(b"2026-07-04T20:46:44Z stdout F one\n") + 20
     report = bench.run()
     assert report.outcome is Outcome.COMPLETED

@@ -1,4 +1,4 @@
-"""isolate_network: tried, tested, kept or taken back; never one that cuts a host off from its brokers."""
+"""isolate_network and its undo: tried, tested, kept or taken back, and released; brokers are never cut off."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.containing import code_of
 from tests.fakes.failpoints import Crash
 from tests.fakes.network import BROKER, JUMP, STORE
-from tests.isolating import FORWARD, ISOLATE, OTHER, World
+from tests.network_bench import FORWARD, ISOLATE, OTHER, RELEASE, World
 from workers.actions.base import Begun, Done, NotDone, Pending
 from workers.actions.isolate_network import IsolateNetwork
 from workers.domain.errors import CommandRejected, PermanentFailure, TransientFailure
@@ -35,7 +35,7 @@ def refused(world: World, target: Target) -> str:
 # --- what it does ----------------------------------------------------------------------------------------------------
 
 
-def test_a_host_keeps_what_it_lives_by_and_what_the_operator_allows(world: World) -> None:
+def test_a_host_keeps_its_lifelines_and_what_the_operator_allows(world: World) -> None:
     report = world.isolate(world.of_host)
     assert (report.outcome, report.effect_holds) == (Outcome.COMPLETED, True)
     assert world.network.here.log == ["begin", "keep"]
@@ -135,7 +135,7 @@ def test_a_kernel_that_refuses_in_the_middle_leaves_nothing(world: World) -> Non
     assert world.network.here.standing is None
 
 
-def test_rules_that_somebody_flushes_during_the_test_are_told_as_failed(world: World) -> None:
+def test_rules_that_are_flushed_during_the_test_are_a_failure(world: World) -> None:
     job, claim = world.bind(world.of_host)
     world.network.before["keep"] = lambda: setattr(world.network.here, "standing", None)
     report = ISOLATE.execute(job, claim, world.host)
@@ -277,7 +277,7 @@ def test_a_container_started_again_after_the_claim_is_superseded(world: World) -
     assert found.report.code == report.code
 
 
-def test_a_container_started_again_between_two_looks_is_superseded(world: World) -> None:
+def test_a_container_started_again_while_it_is_opened_is_superseded(world: World) -> None:
     job, claim = world.bind(world.of_container)
     first = world.space
 
@@ -325,7 +325,7 @@ def test_a_silent_runtime_leaves_the_probe_pending(world: World) -> None:
     assert found.report.outcome is Outcome.UNKNOWN
 
 
-def test_a_dry_run_says_what_would_stay_reachable(world: World) -> None:
+def test_a_dry_run_reports_what_would_stay_reachable(world: World) -> None:
     job, claim = world.bind(world.of_host)
     assert "kafka tcp 10.0.0.7/32 9092" in ISOLATE.dry_run_report(job, claim, world.host).message
     world.network.here.stand(OTHER)
@@ -350,7 +350,7 @@ def test_an_isolation_that_is_lost_is_noticed(world: World) -> None:
     assert ISOLATE.lost(held, world.host) == ""
 
 
-def test_an_isolation_that_somebody_changed_is_told_and_can_be_released(world: World) -> None:
+def test_a_changed_isolation_is_reported_and_can_be_released(world: World) -> None:
     held = world.isolated(world.of_host)
     assert ISOLATE.weakened(held, world.host) == ""
     world.network.here.links = []
@@ -381,3 +381,107 @@ def test_a_container_s_isolation_is_lost_with_its_run_or_its_interface(world: Wo
     world.containers.down = True
     with pytest.raises(TransientFailure):
         ISOLATE.lost(held, world.host)
+
+
+# --- release_network --------------------------------------------------------------------------------------------------
+
+
+def test_a_release_takes_away_the_rules_of_its_isolation(world: World) -> None:
+    for target, space in ((world.of_host, world.network.here), (world.of_container, world.space)):
+        held = world.isolated(target)
+        report = world.release(held)
+        assert (report.outcome, code_of(report)) == (Outcome.COMPLETED, "released")
+        assert space.standing is None
+        assert code_of(world.release(held)) == "nothing_to_undo"
+        assert space.log == ["begin", "keep", "end"]
+
+
+def test_a_release_leaves_the_rules_of_another_execution(world: World) -> None:
+    held = world.isolated(world.of_host)
+    world.network.here.stand(OTHER)
+    report = world.release(held)
+    assert (report.outcome, code_of(report)) == (Outcome.NO_ACTION, "nothing_to_undo")
+    assert OTHER in report.message
+    assert world.network.here.standing is not None
+    job, claim = world.bind_release(held)
+    assert isinstance(RELEASE.probe(job, claim, world.host), Done)
+
+
+def test_a_release_of_flushed_rules_is_no_failure(world: World) -> None:
+    held = world.isolated(world.of_host)
+    world.network.here.standing = None
+    assert code_of(world.release(held)) == "nothing_to_undo"
+
+
+def test_a_release_is_retried_where_the_rules_are_there_again(world: World) -> None:
+    held = world.isolated(world.of_host)
+    job, claim = world.bind_release(held)
+    by = held.claim.isolation
+
+    def stubborn() -> None:
+        world.network.before["barrier"] = lambda: world.network.here.stand(by)
+
+    world.network.before["end"] = stubborn
+    with pytest.raises(TransientFailure):
+        RELEASE.execute(job, claim, world.host)
+
+
+def test_only_an_undo_of_an_isolation_is_bound(world: World) -> None:
+    with pytest.raises(CommandRejected) as caught:
+        world.bind_release(None)
+    assert caught.value.reason == "nothing_to_revert"
+
+
+def test_an_isolation_ends_with_its_container(world: World) -> None:
+    held = world.isolated(world.of_container)
+    world.containers.end(world.container)
+    report = world.release(held)
+    assert (report.outcome, code_of(report)) == (Outcome.NO_ACTION, "nothing_to_undo")
+    world.container.removed = True
+    assert code_of(world.release(held)) == "nothing_to_undo"
+
+
+def test_a_pod_s_network_is_released_though_its_container_was_restarted(world: World) -> None:
+    held = world.isolated(world.of_container)
+    space = world.space
+    world.containers.restart(world.container)
+    world.network.by_pid[world.container.facts.pid] = space
+    assert code_of(world.release(held)) == "released"
+    assert space.standing is None
+
+
+def test_a_release_does_not_touch_a_later_run_s_own_network(world: World) -> None:
+    held = world.isolated(world.of_container)
+    world.containers.restart(world.container)
+    space = world.settle()
+    assert code_of(world.release(held)) == "nothing_to_undo"
+    assert space.log == []
+
+
+def test_a_worker_that_dies_after_a_release_is_settled_by_the_probe(world: World) -> None:
+    held = world.isolated(world.of_host)
+    job, claim = world.bind_release(held)
+    assert isinstance(RELEASE.probe(job, claim, world.host), NotDone)
+    world.failpoints.arm("release_network.released")
+    with pytest.raises(Crash):
+        RELEASE.execute(job, claim, world.host)
+    found = RELEASE.probe(job, claim, world.host)
+    assert isinstance(found, Done)
+    assert (found.report.outcome, found.report.cause) == (Outcome.COMPLETED, "unproven")
+
+
+def test_a_silent_runtime_leaves_the_probe_of_a_release_pending(world: World) -> None:
+    held = world.isolated(world.of_container)
+    job, claim = world.bind_release(held)
+    world.containers.down = True
+    assert isinstance(RELEASE.probe(job, claim, world.host), Pending)
+
+
+def test_a_dry_run_of_a_release_touches_nothing(world: World) -> None:
+    held = world.isolated(world.of_host)
+    job, claim = world.bind_release(held)
+    assert "would be released" in RELEASE.dry_run_report(job, claim, world.host).message
+    assert world.network.here.standing is not None
+    world.network.here.standing = None
+    job, claim = world.bind_release(held)
+    assert "would do nothing" in RELEASE.dry_run_report(job, claim, world.host).message

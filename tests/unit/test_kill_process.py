@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.failpoints import Crash
 from tests.fakes.processes import TICK_NS, FakeProcess
-from tests.sighting import PERSON, RULE, SECOND, World
+from tests.process_bench import PERSON, RULE, SECOND, World
 from workers.actions.base import Done, NotDone, Pending
 from workers.actions.kill_process import KillProcess
 from workers.domain.errors import CommandRejected, PermanentFailure
@@ -69,7 +69,7 @@ def test_whoever_gets_the_pid_after_the_event_is_left_alone(world: World) -> Non
     assert "belongs to a process that started at" in report.message
 
 
-def test_whoever_gets_the_pid_between_claim_and_kill_is_left_alone(world: World) -> None:
+def test_another_process_that_gets_the_pid_between_claim_and_kill_is_left_alone(world: World) -> None:
     miner = world.miner()
     job = world.job(world.event(_pid(miner)))
     action = KillProcess()
@@ -167,7 +167,7 @@ def test_a_persons_start_time_is_right_to_two_ticks(world: World, ticks_away: in
     assert report.outputs["identity"] == "start_time"
 
 
-def test_a_person_who_named_an_earlier_start_finds_the_target_gone(world: World) -> None:
+def test_a_command_that_names_an_earlier_start_finds_the_target_gone(world: World) -> None:
     miner = world.miner()
     target = world.event(_pid(miner), named_start_ns=miner.facts.started_at_ns - 2 * SECOND)
     assert world.run(world.job(target, actor=PERSON, event="")).outcome is Outcome.NO_ACTION
@@ -175,7 +175,7 @@ def test_a_person_who_named_an_earlier_start_finds_the_target_gone(world: World)
 
 
 @pytest.mark.parametrize("away_ns", [SECOND, -SECOND // 2])
-def test_a_person_who_named_another_start_is_told_the_true_one(world: World, away_ns: int) -> None:
+def test_a_command_that_names_another_start_is_refused_with_the_true_one(world: World, away_ns: int) -> None:
     """A later one; or one cut to a second, as ps and psutil compute it: calling that target gone would be a lie."""
     miner = world.miner()
     target = world.event(_pid(miner), named_start_ns=miner.facts.started_at_ns + away_ns)
@@ -289,7 +289,7 @@ def test_the_wait_ends_with_the_jobs_deadline(world: World) -> None:
     assert world.clock.slept == [1.0]
 
 
-def test_a_crash_after_the_signal_is_settled_by_the_probe_and_kills_nobody_twice(world: World) -> None:
+def test_a_crash_after_the_signal_is_settled_by_the_probe_and_nothing_is_killed_twice(world: World) -> None:
     miner = world.miner()
     job = world.job(world.event(_pid(miner)))
     action = KillProcess()
@@ -316,7 +316,7 @@ def test_a_crash_before_the_signal_is_settled_by_killing_again(world: World) -> 
     assert action.execute(job, claim, world.host).outcome is Outcome.COMPLETED
 
 
-def test_a_set_clock_between_claim_and_probe_misleads_nobody(world: World) -> None:
+def test_a_set_clock_between_claim_and_probe_changes_nothing(world: World) -> None:
     miner = world.miner(serial=0)
     job = world.job(world.event(_pid(miner)))
     claim = KillProcess().bind(job, world.host)
@@ -334,7 +334,7 @@ def test_what_was_gone_at_the_claim_stays_gone(world: World) -> None:
     assert probe.report.outputs == {"pid": 4999}
 
 
-def test_without_permission_it_fails_and_says_so(world: World) -> None:
+def test_without_permission_it_fails_with_the_reason(world: World) -> None:
     miner = world.miner()
     miner.permitted = False
     with pytest.raises(PermanentFailure) as failure:
@@ -350,7 +350,7 @@ def test_a_containers_init_is_flagged_because_it_may_come_back(world: World) -> 
     assert "restart policy" in report.message
 
 
-def test_a_dry_run_says_what_would_die_and_touches_nothing(world: World) -> None:
+def test_a_dry_run_reports_what_would_die_and_touches_nothing(world: World) -> None:
     miner = world.miner()
     job = world.job(world.event(_pid(miner)))
     report = KillProcess().dry_run_report(job, KillProcess().bind(job, world.host), world.host)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.fakes.failpoints import Crash
 from tests.fakes.processes import FakeProcess
-from tests.sighting import SECOND, World, reason_of
+from tests.process_bench import SECOND, World, reason_of
 from workers.actions.base import Begun, Done, Job, NotDone, Pending
 from workers.actions.base.descendants import MOST_NAMED, TreeClaim
 from workers.actions.kill_process import KillParameters, KillProcess
@@ -97,13 +97,13 @@ def test_without_it_only_the_one_dies(family: Family) -> None:
     assert [each.alive for each in family.all] == [False, True, True, True]
 
 
-def test_the_claim_names_everybody_before_anybody_is_touched(family: Family) -> None:
+def test_the_claim_names_all_descendants_before_any_is_touched(family: Family) -> None:
     claim = family.bind(family.order())
     assert [*claim.named()] == [pid_of(each) for each in (family.first, family.second, family.grandchild)]
     assert family.processes.effects == 0
 
 
-def test_who_forks_while_it_is_stopped_takes_its_child_along(family: Family) -> None:
+def test_a_child_that_is_forked_while_its_parent_is_stopped_dies_too(family: Family) -> None:
     born = family.forks(family.first)
     late = family.forks(family.root)
     report = family.run(family.order())
@@ -112,7 +112,7 @@ def test_who_forks_while_it_is_stopped_takes_its_child_along(family: Family) -> 
     assert report.outputs["killed"] == 6
 
 
-def test_who_was_handed_to_init_is_no_descendant_any_more(family: Family) -> None:
+def test_a_process_that_was_handed_to_init_is_no_descendant_any_more(family: Family) -> None:
     family.second.end()
     assert family.run(family.order()).outputs["killed"] == 2
     assert family.grandchild.alive
@@ -127,7 +127,7 @@ def test_a_descendant_that_lost_its_parent_after_the_claim_dies_all_the_same(fam
     assert family.at_large == []
 
 
-def test_a_root_that_ends_after_the_claim_saves_nobody(family: Family) -> None:
+def test_descendants_die_although_their_root_ends_after_the_claim(family: Family) -> None:
     job = family.order()
     claim = family.bind(job)
     family.root.end()
@@ -160,7 +160,7 @@ def test_one_protected_descendant_saves_all_and_nothing_is_touched(family: Famil
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["first attempt", "after a crash"])
-def test_one_that_comes_to_light_only_then_saves_all_and_everybody_goes_on(family: Family, again: bool) -> None:
+def test_a_protected_one_that_is_found_only_then_spares_all_and_all_run_on(family: Family, again: bool) -> None:
     """But for who was stopped by somebody else."""
     family.first.facts = replace(family.first.facts, state="T")
     born = family.forks(family.second)
@@ -198,7 +198,7 @@ def test_this_worker_is_never_stopped_even_where_the_claim_did_not_name_it(famil
 # --- some are left ----------------------------------------------------------------------------------------------------
 
 
-def test_who_may_not_be_signalled_is_left_and_said(family: Family) -> None:
+def test_a_process_that_may_not_be_signalled_is_left_and_reported(family: Family) -> None:
     family.second.permitted = False
     report = family.run(family.order())
     assert (report.outcome, reason_of(report)) == (Outcome.PARTIAL, "partly_killed")
@@ -207,7 +207,7 @@ def test_who_may_not_be_signalled_is_left_and_said(family: Family) -> None:
     assert family.at_large == [pid_of(family.second)]
 
 
-def test_where_nobody_may_be_signalled_it_is_a_failure(family: Family) -> None:
+def test_where_no_process_may_be_signalled_it_is_a_failure(family: Family) -> None:
     for each in family.all:
         each.permitted = False
     with pytest.raises(PermanentFailure) as failure:
@@ -216,7 +216,7 @@ def test_where_nobody_may_be_signalled_it_is_a_failure(family: Family) -> None:
 
 
 @pytest.mark.parametrize("hold", ["freeze", "stick"])
-def test_who_cannot_die_yet_is_waited_for(family: Family, hold: str) -> None:
+def test_a_process_that_cannot_die_yet_is_waited_for(family: Family, hold: str) -> None:
     job = family.order()
     for each in family.all if hold == "freeze" else [family.grandchild]:
         getattr(each, hold)()
@@ -232,7 +232,7 @@ def test_who_cannot_die_yet_is_waited_for(family: Family, hold: str) -> None:
     assert family.at_large == []
 
 
-def test_who_cannot_die_yet_and_stands_in_no_claim_is_left(family: Family) -> None:
+def test_a_process_that_cannot_die_yet_and_is_in_no_claim_is_left(family: Family) -> None:
     """A later look would not find it again."""
     job = family.order()
     claim = family.bind(job)
@@ -275,7 +275,7 @@ def test_a_tree_dies_in_rounds_where_descriptors_are_short(family: Family, walke
     assert family.at_large == []
 
 
-def test_of_a_deep_tree_some_may_escape_and_it_is_said(family: Family) -> None:
+def test_of_a_deep_tree_some_may_escape_and_that_is_reported(family: Family) -> None:
     family.action = Few()
     chain = [family.root]
     for _ in range(10):
@@ -309,7 +309,7 @@ def test_a_short_time_is_shared_between_looking_and_waiting(family: Family) -> N
 
 
 @pytest.mark.parametrize("place", KillProcess.failpoints)
-def test_a_crash_at_any_step_leaves_nobody_stopped_for_ever_and_nobody_alive(family: Family, place: str) -> None:
+def test_a_crash_at_any_step_leaves_none_stopped_for_ever_and_none_alive(family: Family, place: str) -> None:
     born = family.forks(family.second)
     job = family.order()
     claim = family.bind(job)
@@ -329,7 +329,7 @@ def test_a_crash_at_any_step_leaves_nobody_stopped_for_ever_and_nobody_alive(fam
     assert len(set(family.died)) == len(family.died), "nobody was killed twice"
 
 
-def test_a_dry_run_says_how_many(family: Family) -> None:
+def test_a_dry_run_reports_how_many(family: Family) -> None:
     job = family.order()
     report = family.action.dry_run_report(job, family.bind(job), family.host)
     assert "and its descendants, 3 at present" in report.message
@@ -381,7 +381,7 @@ class Wild(Few):
 
 
 @given(data=st.data())
-def test_whatever_the_tree_nobody_stays_stopped_and_no_protected_one_dies(data: st.DataObject) -> None:
+def test_in_any_tree_none_stays_stopped_and_no_protected_one_dies(data: st.DataObject) -> None:
     """Any shape, any who fork just then, who were stopped before, who may not be signalled, and a crash anywhere."""
     family = Family()
     crashes = data.draw(st.booleans(), label="crash")

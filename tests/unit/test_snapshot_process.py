@@ -120,7 +120,7 @@ def test_the_document_is_in_the_store_with_its_custody(bench: Bench) -> None:
     assert all(handle.closed for handle in bench.processes.handles)
 
 
-def test_a_protected_process_may_be_looked_at(bench: Bench) -> None:
+def test_a_protected_process_may_be_read(bench: Bench) -> None:
     bench.processes.line = (PID, 1)
     assert bench.run().outcome is Outcome.COMPLETED
 
@@ -175,7 +175,7 @@ def reuse(bench: Bench) -> None:
 
 @pytest.mark.parametrize("change", [end, reuse])
 @pytest.mark.parametrize("when", ["before the claim", "after it"])
-def test_a_process_that_has_ended_is_no_action_and_nobody_elses_facts_are_kept(
+def test_a_process_that_has_ended_is_no_action_and_no_other_process_is_read(
     bench: Bench, change: Callable[[Bench], None], when: str
 ) -> None:
     if when == "before the claim":
@@ -189,7 +189,7 @@ def test_a_process_that_has_ended_is_no_action_and_nobody_elses_facts_are_kept(
     assert bench.spool.kept() == []
 
 
-def test_a_snapshot_beyond_the_nodes_limit_is_cut_and_says_so(bench: Bench) -> None:
+def test_a_snapshot_beyond_the_nodes_limit_is_cut_and_marked(bench: Bench) -> None:
     bench.process.environment = tuple(Variable(f"V{number}", None) for number in range(4000))
     bench.spool.largest = 60_000
     report = bench.run()

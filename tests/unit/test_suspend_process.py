@@ -1,4 +1,4 @@
-"""suspend_process on a scripted process table: what it stops, what it leaves alone, and how a lost stop shows."""
+"""suspend_process and its undo on a scripted process table: what is stopped, watched and resumed, and what is not."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from tests.fakes.failpoints import Crash
-from tests.sighting import PERSON, World, reason_of
+from tests.process_bench import PERSON, World, reason_of
 from workers.actions.base import Done, Effect, NotDone
-from workers.actions.suspend_process import SuspendProcess
+from workers.actions.suspend_process import ResumeProcess, SuspendProcess
 from workers.domain.errors import CommandRejected, PermanentFailure, TransientFailure
-from workers.domain.outcome import Outcome
+from workers.domain.ids import NO_EXECUTION
+from workers.domain.outcome import Outcome, Report
 from workers.domain.target import ContainerTarget, ProcessTarget
 
 
@@ -35,7 +36,7 @@ def test_the_events_process_is_stopped_and_the_report_proves_it(world: World) ->
     assert all(handle.closed for handle in world.processes.handles)
 
 
-def test_one_that_somebody_else_stopped_is_looked_after_and_not_touched(world: World) -> None:
+def test_a_process_that_was_stopped_already_is_watched_and_not_touched(world: World) -> None:
     miner = world.miner(state="T")
     job = world.seen(miner)
     report = world.run(job)
@@ -61,7 +62,7 @@ def test_a_person_may_name_a_bare_pid(world: World) -> None:
 
 
 @pytest.mark.parametrize("when", ["before the claim", "after the claim"])
-def test_whoever_has_the_pid_now_is_left_alone(world: World, when: str) -> None:
+def test_another_process_that_has_the_pid_now_is_left_alone(world: World, when: str) -> None:
     miner = world.miner()
     job = world.seen(miner)
     world.clock.advance(1)
@@ -106,7 +107,7 @@ def test_a_target_that_is_no_process_is_refused(world: World, target: Any) -> No
         {"parent_pid": 900},
     ],
 )
-def test_nothing_that_the_target_can_write_about_itself_saves_it(world: World, disguise: dict[str, Any]) -> None:
+def test_nothing_that_the_target_can_write_about_itself_protects_it(world: World, disguise: dict[str, Any]) -> None:
     miner = world.miner()
     job = world.seen(miner)
     claim = world.bind(job)
@@ -125,7 +126,7 @@ def test_a_main_thread_that_is_held_in_a_call_is_no_shield_for_the_others(world:
     assert "1 of 2 threads are held in a call that nothing interrupts" in report.message
 
 
-def test_one_that_loses_a_stop_because_it_executes_just_then_is_told_again(world: World) -> None:
+def test_one_that_loses_a_stop_because_it_executes_just_then_is_signalled_again(world: World) -> None:
     miner = world.miner()
     miner.slips = 5
     report = world.run(world.seen(miner))
@@ -148,7 +149,7 @@ def test_one_that_cannot_stop_yet_runs_nothing_before_it_does(world: World, hold
     assert world.action.lost(Effect(claim, report.outputs), world.host) == ""
 
 
-def test_a_tracer_is_told_of(world: World) -> None:
+def test_a_tracer_is_reported(world: World) -> None:
     miner = world.miner()
     miner.traced = True
     report = world.run(world.seen(miner))
@@ -156,7 +157,7 @@ def test_a_tracer_is_told_of(world: World) -> None:
     assert "state t" in report.message
 
 
-def test_one_that_is_let_go_on_at_once_is_tried_again_and_then_a_failure(world: World) -> None:
+def test_one_that_is_continued_at_once_is_retried_and_then_a_failure(world: World) -> None:
     miner = world.miner()
     miner.guarded = True
     job = world.seen(miner)
@@ -207,7 +208,7 @@ def test_a_lost_stop_is_noticed(world: World) -> None:
     assert "has ended" in world.action.lost(held, world.host)
 
 
-def test_without_permission_it_fails_and_says_so(world: World) -> None:
+def test_without_permission_it_fails_with_the_reason(world: World) -> None:
     miner = world.miner()
     miner.permitted = False
     with pytest.raises(PermanentFailure) as failure:
@@ -219,7 +220,7 @@ def test_without_permission_it_fails_and_says_so(world: World) -> None:
 @pytest.mark.parametrize(
     ("state", "said"), [("S", "would suspend process"), ("T", "is stopped already"), ("", "would do nothing: it has")]
 )
-def test_a_dry_run_says_what_would_stop_and_touches_nothing(world: World, state: str, said: str) -> None:
+def test_a_dry_run_reports_what_would_stop_and_touches_nothing(world: World, state: str, said: str) -> None:
     miner = world.miner(state=state or "S")
     job = world.seen(miner)
     if not state:
@@ -228,3 +229,121 @@ def test_a_dry_run_says_what_would_stop_and_touches_nothing(world: World, state:
     assert report.outcome is Outcome.DRY_RUN
     assert said in report.message
     assert world.processes.effects == 0
+
+
+# --- resume_process ---------------------------------------------------------------------------------------------------
+
+
+class Undo:
+    """A suspension that was done, and its undo."""
+
+    def __init__(self) -> None:
+        self.world = World(SuspendProcess())
+        self.miner = self.world.miner()
+        forward = self.world.seen(self.miner)
+        claim = self.world.bind(forward)
+        report = self.world.action.execute(forward, claim, self.world.host)
+        self.world.action = ResumeProcess()
+        self.job = self.world.job(forward.target, undoes=Effect(claim, report.outputs))
+        self.miner.signals.clear()
+
+    def bind(self) -> Any:
+        return self.world.bind(self.job)
+
+    def run(self, claim: Any | None = None) -> Report:
+        return self.world.action.execute(self.job, claim or self.bind(), self.world.host)
+
+
+def undo_refused(undo: Undo) -> str:
+    with pytest.raises(CommandRejected) as why:
+        undo.bind()
+    return why.value.reason
+
+
+def test_a_resumed_process_runs_on_where_it_was_stopped() -> None:
+    undo = Undo()
+    report = undo.run()
+    assert (report.outcome, reason_of(report)) == (Outcome.COMPLETED, "resumed")
+    assert not report.effect_holds
+    assert (undo.miner.facts.state, undo.miner.signals) == ("S", [signal.SIGCONT])
+    assert all(handle.closed for handle in undo.world.processes.handles)
+
+
+def test_a_resume_takes_back_a_stop_that_is_still_pending() -> None:
+    undo = Undo()
+    undo.miner.go_on()
+    undo.miner.freeze()
+    undo.miner.take(signal.SIGSTOP)
+    assert undo.run().outcome is Outcome.COMPLETED
+    undo.miner.thaw()
+    assert undo.miner.facts.state == "S"
+
+
+def test_a_process_that_runs_already_is_not_resumed() -> None:
+    undo = Undo()
+    undo.miner.go_on()
+    report = undo.run()
+    assert (report.outcome, reason_of(report)) == (Outcome.NO_ACTION, "not_suspended")
+    assert undo.miner.signals == []
+
+
+def test_another_process_that_has_the_pid_now_is_not_resumed() -> None:
+    undo = Undo()
+    claim = undo.bind()
+    stranger = undo.world.processes.spawn(pid=undo.miner.facts.pid, state="T")
+    assert undo_refused(undo) == "nothing_to_revert"
+    report = undo.run(claim)
+    assert (report.outcome, reason_of(report)) == (Outcome.NO_ACTION, "target_gone")
+    found = undo.world.action.probe(undo.job, claim, undo.world.host)
+    assert isinstance(found, Done)
+    assert found.report.outcome is Outcome.NO_ACTION
+    assert (stranger.facts.state, stranger.signals) == ("T", [])
+
+
+def test_a_process_that_was_not_suspended_here_is_not_resumed() -> None:
+    undo = Undo()
+    undo.job = undo.world.job(undo.job.target, undoes=None)
+    assert undo_refused(undo) == "nothing_to_revert"
+    others = Undo()
+    assert others.job.undoes is not None
+    stopped_before = replace(others.job.undoes.claim, stopped_before=True)
+    others.job = others.world.job(others.job.target, undoes=Effect(stopped_before, {}))
+    assert undo_refused(others) == "nothing_to_revert"
+    undo.job = replace(undo.job, command=replace(undo.job.command, undo_of=NO_EXECUTION))
+    assert undo_refused(undo) == "undo_only"
+
+
+def test_a_resume_of_a_process_that_ends_meanwhile_does_nothing() -> None:
+    undo = Undo()
+    claim = undo.bind()
+    undo.miner.before_signal = lambda _: undo.miner.end()
+    assert reason_of(undo.run(claim)) == "target_gone"
+
+
+def test_a_resume_of_a_process_that_is_stopped_again_is_retried() -> None:
+    undo = Undo()
+    claim = undo.bind()
+    undo.miner.held_down = True
+    with pytest.raises(TransientFailure) as failure:
+        undo.run(claim)
+    assert failure.value.reason == "stopped_again"
+    assert isinstance(undo.world.action.probe(undo.job, claim, undo.world.host), NotDone)
+
+
+@pytest.mark.parametrize("place", ResumeProcess.failpoints)
+def test_a_resume_is_found_done_after_a_crash_behind_the_signal(place: str) -> None:
+    undo = Undo()
+    claim = undo.bind()
+    assert isinstance(undo.world.action.probe(undo.job, claim, undo.world.host), NotDone)
+    undo.world.failpoints.arm(place)
+    with pytest.raises(Crash):
+        undo.run(claim)
+    found = undo.world.action.probe(undo.job, claim, undo.world.host)
+    assert isinstance(found, Done)
+    assert (found.report.outcome, found.report.cause) == (Outcome.COMPLETED, "unproven")
+
+
+def test_a_dry_run_of_a_resume_touches_nothing() -> None:
+    undo = Undo()
+    assert undo.world.action.dry_run_report(undo.job, undo.bind(), undo.world.host).outcome is Outcome.DRY_RUN
+    assert undo.miner.signals == []

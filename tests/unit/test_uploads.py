@@ -44,7 +44,7 @@ class BoardMachine(RuleBasedStateMachine):
 TestBoard = BoardMachine.TestCase
 
 
-def test_it_is_bounded_and_has_room_again_when_one_is_over() -> None:
+def test_it_is_bounded_and_has_capacity_again_when_one_is_over() -> None:
     board = Uploads()
     for each in IDS:
         board.update(each, done=0, size=1)
@@ -85,7 +85,7 @@ class Bytes:
 
 
 @given(st.binary(max_size=64), st.lists(st.tuples(st.integers(0, 64), st.integers(0, 64)), max_size=8))
-def test_a_told_source_is_the_source_and_tells_what_lies_before_the_farthest_read(
+def test_a_progress_source_is_the_source_and_reports_what_precedes_the_farthest_read(
     data: bytes, reads: list[tuple[int, int]]
 ) -> None:
     source, board = Bytes(data), Uploads()
@@ -97,7 +97,7 @@ def test_a_told_source_is_the_source_and_tells_what_lies_before_the_farthest_rea
         assert board.now() == (Progress(IDS[0], farthest, len(data)),)
 
 
-def test_a_told_source_gives_its_file_a_name_and_is_closed_as_the_source() -> None:
+def test_a_progress_source_gives_its_file_a_name_and_is_closed_as_the_source() -> None:
     source = Bytes(b"evidence")
     told = ProgressSource(source, IDS[0], Uploads())
     assert (told.link(3, "first"), told.link(4, "second")) == (True, False)

@@ -1,4 +1,4 @@
-"""What unit tests of the actions on processes share: a scripted process table, and commands for who is in it."""
+"""What unit tests of the actions on processes share: a scripted process table, and commands for its processes."""
 
 from __future__ import annotations
 
