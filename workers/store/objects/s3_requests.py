@@ -15,7 +15,7 @@ from typing import Any, Final
 from xml.etree.ElementTree import ParseError
 
 import urllib3
-from minio.credentials.credentials import Credentials
+from minio.credentials import Credentials
 from minio.error import MinioException, S3Error
 from minio.helpers import BaseURL
 from minio.signer import sign_v4_s3
