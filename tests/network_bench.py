@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.containing import SECOND
+from tests.container_bench import SECOND
 from tests.fakes.clock import FakeClock
 from tests.fakes.containers import FakeContainer, FakeContainers
 from tests.fakes.failpoints import FakeFailpoints

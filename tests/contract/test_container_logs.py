@@ -227,7 +227,7 @@ def test_what_is_gone_or_away_may_be_asked_again(stage: Stage) -> None:
         log(stage.containers, ref)
 
 
-def test_whoever_has_enough_closes_it(stage: Stage) -> None:
+def test_a_reader_that_has_enough_closes_it(stage: Stage) -> None:
     ref = stage.run("for i in 1 2 3 4 5; do echo $i; done; sleep 1000", written(*"12345"))
     lines = stage.containers.open(ref).logs(tail=0, since_ns=0)
     next(lines)
@@ -265,7 +265,7 @@ def test_a_terminal_has_one_stream(real: Real) -> None:
     assert all(line.time != b"-" for line in lines)
 
 
-def test_a_hung_engine_is_said_to_be(real: Real) -> None:
+def test_a_hung_engine_is_a_transient_failure(real: Real) -> None:
     ref = real.run("echo one; sleep 1000", written("one"))
     with real.rig.hung(), pytest.raises(TransientFailure):
         log(real.hasty(), ref)
@@ -308,7 +308,7 @@ def test_one_without_a_log_and_a_pods_sandbox_have_none(cri: CriStage) -> None:
 # --- who hands out none ----------------------------------------------------------------------------------------------
 
 
-def test_the_kernel_has_no_logs_and_says_so() -> None:
+def test_logs_of_a_container_that_only_the_kernel_knows_are_unsupported() -> None:
     kernel = KernelContainers(clock=SystemClock())
     with pytest.raises(PermanentFailure) as caught:
         kernel.open(ContainerRef("kernel:", "a" * 64)).logs(tail=0, since_ns=0)

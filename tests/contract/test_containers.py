@@ -246,12 +246,12 @@ def test_a_restart_policy_is_changed_where_the_runtime_can(stage: Stage) -> None
     assert after(stage, facts).started_at_ns == facts.started_at_ns
 
 
-def test_waiting_for_an_end_that_does_not_come_tells_what_is(stage: Stage) -> None:
+def test_waiting_for_an_end_that_does_not_come_returns_the_present_facts(stage: Stage) -> None:
     facts = seen(stage, stage.run())
     assert await_end(stage, facts, timeout_s=0.05) == facts
 
 
-def test_where_nobody_listens_looking_fails_for_now(stage: Stage) -> None:
+def test_where_no_process_listens_a_search_fails_for_now(stage: Stage) -> None:
     with pytest.raises(TransientFailure):
         stage.deaf().find("0" * 12)
 

@@ -206,7 +206,7 @@ def test_a_users_own_container_is_found_and_no_other_users_copy_makes_it_ambiguo
     assert started.alive(bystander)
 
 
-def test_a_user_who_moves_his_processes_to_another_cgroup_of_that_id_saves_nothing(
+def test_moving_processes_to_another_cgroup_of_that_id_saves_nothing(
     containers: KernelContainers, groups: Cgroups, started: Victims
 ) -> None:
     pid = users(started, ALICE)
@@ -243,7 +243,7 @@ def test_an_id_inside_of_a_container_is_that_containers_own_affair(
     assert list(containers.find(ID)) == []
 
 
-def test_a_user_cannot_put_anybody_elses_process_into_a_cgroup_of_his(groups: Cgroups, started: Victims) -> None:
+def test_a_user_cannot_move_another_users_process_into_an_own_cgroup(groups: Cgroups, started: Victims) -> None:
     """What all of this rests on: the kernel's own rule."""
     victim, own = started.spawn(), users(started, ALICE)
     at = groups.make(f"alice/libpod-{ID}.scope", ALICE, ALICE)

@@ -42,9 +42,9 @@ class FakeStage:
         self.network = FakeNetwork(by_pid={1: self.space})
 
     def open(self) -> NetworkNamespace:
-        place = self.network.of_process(1)
-        assert place is not None
-        return place
+        held = self.network.of_process(1)
+        assert held is not None
+        return held
 
     def edit(self) -> None:
         self.network.changed(self.space)
@@ -84,99 +84,97 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
 
 
 @pytest.fixture
-def place(stage: Stage) -> Iterator[NetworkNamespace]:
+def held(stage: Stage) -> Iterator[NetworkNamespace]:
     opened = stage.open()
     yield opened
     opened.close()
     opened.close()
 
 
-def standing(place: NetworkNamespace) -> Barrier:
-    found = place.barrier()
+def standing(held: NetworkNamespace) -> Barrier:
+    found = held.barrier()
     assert found is not None
-    assert found == place.barrier(), "it says something else each time"
+    assert found == held.barrier(), "it says something else each time"
     return found
 
 
-def test_an_open_network_has_no_isolation_and_nothing_goes_round_one(place: NetworkNamespace) -> None:
-    assert place.barrier() is None
-    assert place.bypass() == ""
-    assert list(place.interfaces()) == ["eth0"]
-    assert not place.own
-    assert place.namespace > 0
+def test_an_open_network_has_no_isolation_and_nothing_goes_round_one(held: NetworkNamespace) -> None:
+    assert held.barrier() is None
+    assert held.bypass() == ""
+    assert list(held.interfaces()) == ["eth0"]
+    assert not held.own
+    assert held.namespace > 0
 
 
-def test_an_isolation_is_tried_kept_and_ended(place: NetworkNamespace) -> None:
-    assert place.begin(ISOLATION)
-    tried = standing(place)
+def test_an_isolation_is_tried_kept_and_ended(held: NetworkNamespace) -> None:
+    assert held.begin(ISOLATION)
+    tried = standing(held)
     assert (tried.made_by, tried.trial) == (ONE, True)
-    assert place.blocks(ISOLATION, [WORLD]) == ""
-    assert place.keep(ISOLATION, tried)
-    kept = standing(place)
+    assert held.blocks(ISOLATION, [WORLD]) == ""
+    assert held.keep(ISOLATION, tried)
+    kept = standing(held)
     assert (kept.made_by, kept.trial) == (ONE, False)
     assert kept.handle != tried.handle
-    assert place.blocks(ISOLATION, [WORLD]) == ""
-    assert standing(place) == kept, "what was kept back changed the rules"
-    assert place.end(kept)
-    assert place.barrier() is None
+    assert held.blocks(ISOLATION, [WORLD]) == ""
+    assert standing(held) == kept, "what was kept back changed the rules"
+    assert held.end(kept)
+    assert held.barrier() is None
 
 
-def test_what_is_there_is_neither_begun_again_nor_kept_or_ended_for_another(place: NetworkNamespace) -> None:
-    assert place.begin(ISOLATION)
-    tried = standing(place)
-    assert not place.begin(replace(ISOLATION, made_by=ExecutionId("0199e0f7-0000-7000-8000-000000000002")))
-    assert place.keep(ISOLATION, tried)
-    kept = standing(place)
-    assert not place.keep(ISOLATION, tried)
-    assert not place.end(tried)
-    assert standing(place) == kept
+def test_what_is_there_is_neither_begun_again_nor_kept_or_ended_for_another(held: NetworkNamespace) -> None:
+    assert held.begin(ISOLATION)
+    tried = standing(held)
+    assert not held.begin(replace(ISOLATION, made_by=ExecutionId("0199e0f7-0000-7000-8000-000000000002")))
+    assert held.keep(ISOLATION, tried)
+    kept = standing(held)
+    assert not held.keep(ISOLATION, tried)
+    assert not held.end(tried)
+    assert standing(held) == kept
 
 
-def test_a_trial_can_be_taken_back(place: NetworkNamespace) -> None:
-    assert place.begin(ISOLATION)
-    assert place.end(standing(place))
-    assert place.barrier() is None
-    assert place.begin(ISOLATION)
+def test_a_trial_can_be_taken_back(held: NetworkNamespace) -> None:
+    assert held.begin(ISOLATION)
+    assert held.end(standing(held))
+    assert held.barrier() is None
+    assert held.begin(ISOLATION)
 
 
-def test_it_stays_when_nobody_holds_it(stage: Stage, place: NetworkNamespace) -> None:
-    assert place.begin(ISOLATION)
-    assert place.keep(ISOLATION, standing(place))
-    kept = standing(place)
-    place.close()
+def test_it_stays_when_no_process_holds_it(stage: Stage, held: NetworkNamespace) -> None:
+    assert held.begin(ISOLATION)
+    assert held.keep(ISOLATION, standing(held))
+    kept = standing(held)
+    held.close()
     again = stage.open()
     assert again.barrier() == kept
     again.close()
 
 
-def test_rules_that_somebody_changes_are_other_rules(stage: Stage, place: NetworkNamespace) -> None:
-    assert place.begin(ISOLATION)
-    assert place.keep(ISOLATION, standing(place))
-    kept = standing(place)
+def test_rules_that_are_changed_are_other_rules(stage: Stage, held: NetworkNamespace) -> None:
+    assert held.begin(ISOLATION)
+    assert held.keep(ISOLATION, standing(held))
+    kept = standing(held)
     stage.edit()
-    edited = standing(place)
+    edited = standing(held)
     assert (edited.handle, edited.made_by) == (kept.handle, ONE)
     assert edited.sha256 != kept.sha256
 
 
-def test_rules_that_somebody_flushes_are_gone(stage: Stage, place: NetworkNamespace) -> None:
-    assert place.begin(ISOLATION)
-    tried = standing(place)
+def test_rules_that_are_flushed_are_gone(stage: Stage, held: NetworkNamespace) -> None:
+    assert held.begin(ISOLATION)
+    tried = standing(held)
     stage.flush()
-    assert place.barrier() is None
-    assert not place.keep(ISOLATION, tried)
-    assert not place.end(tried)
-    assert "gone" in place.blocks(ISOLATION, [WORLD])
+    assert held.barrier() is None
+    assert not held.keep(ISOLATION, tried)
+    assert not held.end(tried)
+    assert "gone" in held.blocks(ISOLATION, [WORLD])
 
 
-def test_a_table_of_our_name_that_is_not_ours_belongs_to_nobody_and_stays(
-    stage: Stage, place: NetworkNamespace
-) -> None:
+def test_a_table_of_this_name_that_douse_did_not_make_stays(stage: Stage, held: NetworkNamespace) -> None:
     stage.take_name()
-    found = standing(place)
+    found = standing(held)
     assert (found.made_by, found.trial) == ("", False)
-    assert not place.begin(ISOLATION)
-    assert standing(place) == found
+    assert not held.begin(ISOLATION)
+    assert standing(held) == found
 
 
 # --- what only a real one can show -----------------------------------------------------------------------------------
@@ -191,17 +189,17 @@ def test_a_process_in_another_namespace_is_held_there_and_one_that_ended_is_not(
     with wired() as wires:
         sleeping = subprocess.Popen(["ip", "netns", "exec", wires.host.name, "sleep", "60"])
         try:
-            place = None
+            held = None
             for _ in range(200):
-                if place is not None:
-                    place.close()
-                place = system.of_process(sleeping.pid)
-                assert place is not None
-                if place.namespace == wires.host.path.stat().st_ino:
+                if held is not None:
+                    held.close()
+                held = system.of_process(sleeping.pid)
+                assert held is not None
+                if held.namespace == wires.host.path.stat().st_ino:
                     break
-            assert place is not None
-            assert (place.namespace, place.own) == (wires.host.path.stat().st_ino, False)
-            place.close()
+            assert held is not None
+            assert (held.namespace, held.own) == (wires.host.path.stat().st_ino, False)
+            held.close()
         finally:
             sleeping.kill()
             sleeping.wait()
@@ -228,11 +226,11 @@ def test_without_the_privilege_every_call_is_refused_with_the_reason() -> None:
     assert "NET_ADMIN" in said
 
 
-def test_rules_that_the_kernel_does_not_take_are_an_error(stage: Stage, place: NetworkNamespace) -> None:
+def test_rules_that_the_kernel_does_not_take_are_an_error(stage: Stage, held: NetworkNamespace) -> None:
     if isinstance(stage, FakeStage):
         return
     wrong = replace(ISOLATION, made_by=ExecutionId("x" * 200))  # a comment holds 128 bytes
     with pytest.raises(PermanentFailure) as caught:
-        place.begin(wrong)
+        held.begin(wrong)
     assert caught.value.reason == "nftables"
-    assert place.barrier() is None
+    assert held.barrier() is None

@@ -190,11 +190,11 @@ def test_its_start_lies_within_this_boot_and_agrees_with_its_ticks(stage: Stage)
 
 
 @pytest.mark.parametrize("pid", [0, -1, -(2**31), 2**31 - 1, 2**40])
-def test_a_pid_that_nobody_has_is_nobody(stage: Stage, pid: int) -> None:
+def test_a_pid_without_a_process_is_not_held(stage: Stage, pid: int) -> None:
     assert stage.processes.open(pid) is None
 
 
-def test_who_has_ended_cannot_be_held(stage: Stage) -> None:
+def test_a_process_that_has_ended_cannot_be_held(stage: Stage) -> None:
     pid = stage.spawn()
     stage.end(pid)
     assert stage.processes.open(pid) is None
@@ -221,7 +221,7 @@ def test_sigkill_ends_it_and_waiting_notices(stage: Stage) -> None:
     handle.close()
 
 
-def test_a_signal_to_who_has_ended_reaches_nobody(stage: Stage) -> None:
+def test_a_signal_to_a_process_that_has_ended_reaches_none(stage: Stage) -> None:
     pid = stage.spawn()
     handle = _open(stage, pid)
     stage.end(pid)
@@ -230,7 +230,7 @@ def test_a_signal_to_who_has_ended_reaches_nobody(stage: Stage) -> None:
     handle.close()
 
 
-def test_a_held_process_never_becomes_whoever_gets_its_pid(stage: Stage) -> None:
+def test_a_held_process_never_becomes_the_next_holder_of_its_pid(stage: Stage) -> None:
     pid = stage.spawn()
     first = _open(stage, pid)
     stage.end(pid)
@@ -279,7 +279,7 @@ def test_another_process_or_another_boots_is_never_held_again(stage: Stage) -> N
     assert stage.processes.reopen(1 << 40, claimed) is None
 
 
-def test_whoever_has_the_pid_now_is_not_held_again(stage: Stage) -> None:
+def test_the_next_holder_of_a_pid_is_not_reopened(stage: Stage) -> None:
     pid = stage.spawn()
     handle = _open(stage, pid)
     claimed = handle.facts.identity
@@ -326,7 +326,7 @@ def _await(handle: ProcessHandle, settled: Callable[[Sequence[ThreadFacts]], boo
 
 
 @pytest.mark.parametrize("told", ["the process", "each thread"])
-def test_a_stopped_process_shows_it_and_goes_on_when_told(stage: Stage, told: str) -> None:
+def test_a_stopped_process_shows_it_and_continues_on_the_signal(stage: Stage, told: str) -> None:
     handle = _open(stage, stage.spawn())
     assert none_stopped(handle.threads() or ())
     if told == "the process":
@@ -366,7 +366,7 @@ def test_in_a_frozen_cgroup_the_stop_waits_and_can_be_taken_back(stage: Stage) -
     handle.close()
 
 
-def test_the_children_are_named_and_nobody_elses(stage: Stage) -> None:
+def test_its_children_are_listed_and_no_others(stage: Stage) -> None:
     parent, child, grandchild = stage.spawn_family()
     for pid, expected in ((parent, (child,)), (child, (grandchild,)), (grandchild, ())):
         handle = _open(stage, pid)
@@ -377,7 +377,7 @@ def test_the_children_are_named_and_nobody_elses(stage: Stage) -> None:
     handle.close()
 
 
-def test_who_has_ended_has_neither_threads_nor_children(stage: Stage) -> None:
+def test_a_process_that_has_ended_has_neither_threads_nor_children(stage: Stage) -> None:
     pid = stage.spawn()
     handle = _open(stage, pid)
     stage.end(pid)
@@ -392,7 +392,7 @@ def test_who_has_ended_has_neither_threads_nor_children(stage: Stage) -> None:
     stranger.close()
 
 
-def test_without_the_kernels_list_of_children_everyone_is_asked() -> None:
+def test_without_the_kernels_list_of_children_every_process_is_read() -> None:
     assert set(tasks.children_by_parent(os.getppid())) >= {os.getpid()}
 
 
@@ -426,7 +426,7 @@ def test_our_own_line_ends_at_pid_1(stage: Stage) -> None:
     assert len(set(line)) == len(line)
 
 
-def test_the_real_line_is_ours_and_what_our_supervisor_adds() -> None:
+def test_the_own_line_is_this_process_its_ancestors_and_the_supervisors_workers() -> None:
     child = Victims()
     pid = child.spawn()
     processes = SystemProcesses(siblings=lambda: (pid, os.getpid()))

@@ -16,7 +16,7 @@ from typing import Final
 
 import zstandard
 
-from tests.quarantining import ACL, acl
+from tests.quarantined_files import ACL, acl
 from tests.vault_rig import content, data_map, metadata
 
 _SIZES: Final = (1, 700, 5_000, 60_000)

@@ -29,19 +29,19 @@ class FakeNamespace:
     own: bool = False
     standing: Barrier | None = None
     isolation: Isolation | None = None
-    way_round: str = ""
+    bypassed_by: str = ""
     links: list[str] = field(default_factory=lambda: ["eth0"])
     leaks: str = ""
-    """What ``blocks`` says."""
+    """What ``blocks`` returns."""
     log: list[str] = field(default_factory=list)
 
     def stand(self, made_by: str, *, trial: bool = False, sha256: str = "") -> None:
-        """Somebody's isolation."""
+        """An isolation that an execution made."""
         self.standing = Barrier(made_by, trial, next(_handles), sha256 or f"rules of {made_by}")
 
 
 @dataclass(slots=True)
-class FakePlace:
+class FakeNamespaceHandle:
     """The port ``NetworkNamespace``."""
 
     space: FakeNamespace
@@ -61,7 +61,7 @@ class FakePlace:
         return self.space.standing
 
     def bypass(self) -> str:
-        return self.space.way_round
+        return self.space.bypassed_by
 
     def interfaces(self) -> Sequence[str]:
         return sorted(self.space.links)
@@ -109,16 +109,16 @@ class FakeNetwork:
     own: Lifelines = (BROKER, STORE)
     listed: Lifelines = (JUMP,)
     down: set[Lifeline] = field(default_factory=set)
-    """Those that answer nobody."""
+    """Those that do not answer."""
     cut: Callable[[Lifeline, Isolation], bool] = lambda lifeline, isolation: lifeline not in isolation.lifelines
     """Whether an isolation of this worker's network keeps a lifeline from answering."""
     broken: str = ""
     """Why networks cannot be isolated at all."""
     in_own: bool = False
-    """This worker lives in a network of its own."""
+    """This worker is in a network of its own."""
     before: dict[str, Callable[[], None]] = field(default_factory=dict)
     """By call: what happens just before it, once."""
-    places: list[Any] = field(default_factory=list)
+    opened: list[Any] = field(default_factory=list)
 
     @property
     def effects(self) -> int:
@@ -126,8 +126,8 @@ class FakeNetwork:
 
     @property
     def held(self) -> int:
-        """Places that somebody forgot to close."""
-        return sum(not each.closed for each in self.places)
+        """Handles that were not closed."""
+        return sum(not each.closed for each in self.opened)
 
     def happens(self, call: str) -> None:
         self.before.pop(call, lambda: None)()
@@ -135,15 +135,15 @@ class FakeNetwork:
     def unfit(self) -> str:
         return self.broken
 
-    def host(self) -> FakePlace:
+    def host(self) -> FakeNamespaceHandle:
         if self.in_own:
             raise CommandRejected("a network of its own", code="not_host_network")
-        return self._place(self.here)
+        return self._open(self.here)
 
-    def of_process(self, pid: int) -> FakePlace | None:
+    def of_process(self, pid: int) -> FakeNamespaceHandle | None:
         self.happens("of_process")
         found = self.by_pid.get(pid)
-        return None if found is None else self._place(found)
+        return None if found is None else self._open(found)
 
     def lifelines(self) -> Lifelines:
         self.happens("lifelines")
@@ -160,11 +160,11 @@ class FakeNetwork:
         )
 
     def changed(self, space: FakeNamespace) -> None:
-        """Somebody edits the rules."""
+        """The rules are edited by another program."""
         assert space.standing is not None
         space.standing = replace(space.standing, sha256="changed")
 
-    def _place(self, space: FakeNamespace) -> FakePlace:
-        made = FakePlace(space, self)
-        self.places.append(made)
+    def _open(self, space: FakeNamespace) -> FakeNamespaceHandle:
+        made = FakeNamespaceHandle(space, self)
+        self.opened.append(made)
         return made

@@ -34,7 +34,7 @@ class FakeSpool:
     reads: int = 0
     """How often a file was read."""
     during: Callable[[], None] = lambda: None
-    """Called while a file is read: somebody else acts."""
+    """Called while a file is read: another process acts."""
 
     def examine(self, where: Location) -> FileFacts | None:
         return self.disk.examine(where)
@@ -46,7 +46,7 @@ class FakeSpool:
         return self.secret
 
     def check_capacity(self, size: int) -> None:
-        self._step("make_room")
+        self._step("check_capacity")
 
     def copy(
         self, execution_id: ExecutionId, where: Location, expected: FileIdentity, *, deadline_ns: int

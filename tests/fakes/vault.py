@@ -69,7 +69,7 @@ class FakeVault:
     objects: dict[ExecutionId, bytes] = field(default_factory=dict)
     parts: dict[ExecutionId, bytes] = field(default_factory=dict)
     manifests: dict[ExecutionId, Manifest] = field(default_factory=dict)
-    places: ProtectedPaths = field(default_factory=ProtectedPaths)
+    protected: ProtectedPaths = field(default_factory=ProtectedPaths)
     parents: dict[bytes, FileIdentity] = field(default_factory=dict)
     """Directories that are not the usual one."""
     fail: dict[str, list[Exception]] = field(default_factory=dict)
@@ -147,7 +147,7 @@ class FakeVault:
         return self.examine(where)
 
     def protected_paths(self) -> ProtectedPaths:
-        return self.places
+        return self.protected
 
     def check_capacity(self, size: int) -> None:
         self.step("check_capacity")

@@ -17,7 +17,7 @@ import pytest
 
 from tests.drivers.acquire import GATHER, KEY, AcquireRig
 from tests.drivers.quarantine import MEGABYTE, NODE
-from tests.quarantining import ACL, CAPABILITY, NET_RAW, acl
+from tests.quarantined_files import ACL, CAPABILITY, NET_RAW, acl
 from workers.actions.file_acquire import FileAcquire
 from workers.domain.outcome import Outcome, Report
 from workers.domain.targets.custody import custody_key

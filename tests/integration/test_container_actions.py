@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.containing import effect_of
+from tests.container_bench import effect_of
 from tests.engines import PATIENT, DockerRig, until
 from tests.guarantees.node import check_all
 from tests.guarantees.observation import Effect
@@ -55,7 +55,7 @@ def runner_of(engine: DockerRig) -> ActionRunner:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.faults)])
-def test_what_was_killed_or_stopped_stays_so_when_the_daemon_restarts_and_a_lost_pause_is_told(
+def test_kills_and_stops_outlast_a_restart_of_the_daemon_and_a_lost_pause_is_reported(
     engine: DockerRig, number: int
 ) -> None:
     runner = runner_of(engine)
@@ -228,7 +228,7 @@ class HangingContainer(EngineContainer):
         pytest.param("pause", 30, marks=pytest.mark.faults),
     ],
 )
-def test_a_hung_daemon_is_asked_once_and_what_it_did_is_never_told_wrong(
+def test_a_hung_daemon_is_asked_once_and_what_it_did_is_never_reported_wrong(
     engine: DockerRig, call: str, hung_s: float
 ) -> None:
     name = f"{call}_container"
@@ -305,24 +305,24 @@ def test_without_a_daemon_a_stop_waits_and_a_kill_of_a_container_or_a_process_do
         victim.bury()
 
 
-_PLACES = [place for place in FAILPOINTS if "_container." in place]
+_FAILPOINTS = [failpoint for failpoint in FAILPOINTS if "_container." in failpoint]
 _SOON = ("kill_container.restrained", "start_container.started", "pause_container.asked")
 
 
 @pytest.mark.parametrize(
-    "places",
-    [_SOON, *(pytest.param((place,), marks=pytest.mark.faults, id=place) for place in _PLACES)],
+    "failpoints",
+    [_SOON, *(pytest.param((failpoint,), marks=pytest.mark.faults, id=failpoint) for failpoint in _FAILPOINTS)],
 )
-def test_a_node_killed_at_a_step_acts_once_and_tells_the_truth(
-    engine: DockerRig, site: NodeSite, tmp_path: Path, places: tuple[str, ...]
+def test_a_node_killed_at_a_step_acts_once_and_reports_it(
+    engine: DockerRig, site: NodeSite, tmp_path: Path, failpoints: tuple[str, ...]
 ) -> None:
     (tmp_path / "docker.sock").symlink_to(engine.socket)
     site.start()
     site.heartbeat()
     assert site.stop() == 0
     effects, settled_s = [], []
-    for place in places:
-        undo = place.partition(".")[0]
+    for failpoint in failpoints:
+        undo = failpoint.partition(".")[0]
         forward = {"start_container": "stop_container", "unpause_container": "pause_container"}.get(undo, undo)
         container_id = engine.run(policy="always", command=PATIENT)
         first = order(site, forward, container_id[:12])
@@ -330,10 +330,10 @@ def test_a_node_killed_at_a_step_acts_once_and_tells_the_truth(
             [first] if undo == forward else [first, site.kill(0, action=undo, target=None, undo_of=first.command_id)]
         )
         for command in commands:
-            if place.startswith(f"{command.action}."):
-                dying = site.start(f"{place}=kill:1")
+            if failpoint.startswith(f"{command.action}."):
+                dying = site.start(f"{failpoint}=kill:1")
                 site.send(command)
-                assert dying.wait(60) == KILLED, f"{place} was never reached"
+                assert dying.wait(60) == KILLED, f"{failpoint} was never reached"
                 began = time.monotonic()
                 site.start()
                 ended = site.ended(command.command_id, timeout_s=60)
@@ -342,21 +342,21 @@ def test_a_node_killed_at_a_step_acts_once_and_tells_the_truth(
                 site.start()
                 site.send(command)
                 ended = site.ended(command.command_id, timeout_s=60)
-            assert ended.outcome is Outcome.COMPLETED, f"{place}: {ended}"
+            assert ended.outcome is Outcome.COMPLETED, f"{failpoint}: {ended}"
             site.up()
             assert site.stop() == 0
             event = command.action.removesuffix("_container")
             times = engine.told(container_id, event) - (event == "start")  # we started it once ourselves
-            assert times == 1, f"{place}: {event} {times} times"
+            assert times == 1, f"{failpoint}: {event} {times} times"
             effects.append(Effect(command.command_id, f"{container_id}/{event}"))
         seen = engine.see(container_id)
         assert seen is not None
         wanted = {"kill_container": "exited", "stop_container": "exited", "pause_container": "paused"}
-        assert seen["State"]["Status"] == wanted.get(undo, "running"), place
+        assert seen["State"]["Status"] == wanted.get(undo, "running"), failpoint
         restarts = seen["HostConfig"]["RestartPolicy"]["Name"]
-        assert restarts == ("no" if undo in ("kill_container", "stop_container") else "always"), place
+        assert restarts == ("no" if undo in ("kill_container", "stop_container") else "always"), failpoint
     check_all(site.observation(effects))
     print(
-        f"\nnode killed at {len(places)} step(s) of actions on containers: done twice 0, told wrong 0; "
+        f"\nnode killed at {len(failpoints)} step(s) of actions on containers: done twice 0, told wrong 0; "
         f"start to settled: median {statistics.median(settled_s):.2f} s, slowest {max(settled_s):.2f} s"
     )

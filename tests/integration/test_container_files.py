@@ -23,7 +23,7 @@ from tests.drivers.quarantine import BACK, NOON_NS, TAKE, Rig, naming
 from tests.drivers.traced import TracedDriver, sweep
 from tests.exchanger import Exchanger, inode_of
 from tests.fakes.failpoints import Crash, FakeFailpoints
-from tests.quarantining import copies, litter, seen
+from tests.quarantined_files import copies, litter, seen
 from workers.actions.file_acquire import FileAcquire
 from workers.actions.file_quarantine import FileQuarantine, FileUnquarantine
 from workers.actions.file_quarantine.take import AbsentFile

@@ -171,7 +171,7 @@ def test_a_container_restarted_after_the_claim_is_superseded(scene: Scene) -> No
     assert "douse" not in scene.inside.nft("list ruleset")
 
 
-def test_a_container_whose_root_goes_round_it_is_told(scene: Scene) -> None:
+def test_an_isolation_that_root_in_the_container_bypasses_is_reported(scene: Scene) -> None:
     _, held = scene.run("isolate_network")
     scene.inside.run("ip", "link", "del", "eth0")
     assert "eth0 was taken out" in action("isolate_network").weakened(held, scene.host)

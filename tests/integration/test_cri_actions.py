@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from tests.cgroups import cgroups
+from tests.container_bench import effect_of
 from tests.containerd.rig import ContainerdRig
-from tests.containing import effect_of
 from tests.engines import PATIENT, until
 from tests.guarantees.node import check_all
 from tests.guarantees.observation import Effect
@@ -69,7 +69,7 @@ def runner_of(rig: ContainerdRig, *, timeout_s: float = 10.0) -> ActionRunner:
 # --- pods ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_container_of_a_pod_is_ended_its_pod_stays_and_what_the_kubelet_does_is_said(rig: ContainerdRig) -> None:
+def test_a_container_of_a_pod_is_ended_its_pod_stays_and_the_report_names_the_kubelet(rig: ContainerdRig) -> None:
     runner, pod = runner_of(rig), rig.pod()
     killed, stopped = (rig.join(pod, labels=KUBELETS, command=PATIENT) for _ in range(2))
     job, claim = runner.bind("kill_container", killed[:12])
@@ -223,7 +223,7 @@ class HangingContainer(CriContainer):
 
 @pytest.mark.parametrize("received_s", [0, 1.0])
 @pytest.mark.parametrize("hung_s", [4, pytest.param(30, marks=pytest.mark.faults)])
-def test_what_a_hung_daemon_did_is_never_told_wrong(rig: ContainerdRig, received_s: float, hung_s: float) -> None:
+def test_what_a_hung_daemon_did_is_never_reported_wrong(rig: ContainerdRig, received_s: float, hung_s: float) -> None:
     """F17. A call that it never took is surely not carried out; of one that it took nobody knows until it wakes."""
     sockets = HangsAt(rig, received_s)
     runner, container_id = ActionRunner(HostContainers(sockets, kernel=None)), rig.run()
@@ -264,7 +264,7 @@ def site(rig: ContainerdRig, tmp_path: Path) -> Iterator[NodeSite]:
         yield made
 
 
-_PLACES = (
+_FAILPOINTS = (
     "kill_container.asked",
     pytest.param("stop_container.asked", marks=pytest.mark.faults),
     "pause_container.asked",
@@ -272,9 +272,9 @@ _PLACES = (
 )
 
 
-@pytest.mark.parametrize("place", _PLACES)
-def test_a_node_killed_at_a_step_acts_once_and_tells_the_truth(rig: ContainerdRig, site: NodeSite, place: str) -> None:
-    container_id, name = rig.run(command=PATIENT), place.partition(".")[0]
+@pytest.mark.parametrize("failpoint", _FAILPOINTS)
+def test_a_node_killed_at_a_step_acts_once_and_reports_it(rig: ContainerdRig, site: NodeSite, failpoint: str) -> None:
+    container_id, name = rig.run(command=PATIENT), failpoint.partition(".")[0]
     forward = "pause_container" if name == "unpause_container" else name
     site.start()
     site.heartbeat()
@@ -285,9 +285,9 @@ def test_a_node_killed_at_a_step_acts_once_and_tells_the_truth(rig: ContainerdRi
         assert site.ended(first.command_id, timeout_s=60).outcome is Outcome.COMPLETED
     site.up()
     assert site.stop() == 0
-    node = site.start(f"{place}=kill:1")
+    node = site.start(f"{failpoint}=kill:1")
     site.send(dying)
-    assert node.wait(60) == KILLED, f"{place} was never reached"
+    assert node.wait(60) == KILLED, f"{failpoint} was never reached"
     site.start()
     ended = site.ended(dying.command_id, timeout_s=60)
     assert ended.outcome is Outcome.COMPLETED, ended

@@ -12,7 +12,7 @@ import pytest
 
 from tests.engines import DEAF, DockerRig, require_engine, until
 from tests.integration.node_process import NodeSite, embedded_broker
-from tests.quarantining import seen
+from tests.quarantined_files import seen
 from workers.actions import FAILPOINTS
 from workers.domain.command import ActionCommand
 from workers.domain.ids import NO_EXECUTION, ExecutionId

@@ -216,24 +216,26 @@ def test_a_worker_that_dies_while_its_broker_is_cut_off_opens_the_host_when_it_i
     print(f"\nopen again {time.monotonic() - began:.1f} s after the restart")
 
 
-_PLACES = [place for place in FAILPOINTS if "_network." in place and not place.endswith("taken_back")]
+_FAILPOINTS = [
+    failpoint for failpoint in FAILPOINTS if "_network." in failpoint and not failpoint.endswith("taken_back")
+]
 
 
-@pytest.mark.parametrize("place", _PLACES)
-def test_a_node_killed_at_a_step_isolates_once_and_tells_the_truth(site: HostSite, place: str) -> None:
+@pytest.mark.parametrize("failpoint", _FAILPOINTS)
+def test_a_node_killed_at_a_step_isolates_once_and_reports_it(site: HostSite, failpoint: str) -> None:
     attacker = Attacker(site.wires)
     site.start()
     first = site.isolate()
     site.stop()
-    dies_at_once = place.startswith("isolate_")
-    dying = site.start(f"{place}=kill:1")
+    dies_at_once = failpoint.startswith("isolate_")
+    dying = site.start(f"{failpoint}=kill:1")
     site.send(first)
     second = None
     if not dies_at_once:
         assert site.ended(first.command_id, timeout_s=60).outcome is Outcome.COMPLETED
         second = site.release(first)
         site.send(second)
-    assert dying.wait(60) == KILLED, f"{place} was never reached"
+    assert dying.wait(60) == KILLED, f"{failpoint} was never reached"
     site.start()
     for command in (first, *([second] if second is not None else [])):
         ended = site.ended(command.command_id, timeout_s=60)
@@ -245,7 +247,7 @@ def test_a_node_killed_at_a_step_isolates_once_and_tells_the_truth(site: HostSit
     check_all(site.observation([Effect(each, f"{HOST}/{each}") for each in site.accepted]))
 
 
-def test_a_node_killed_after_it_took_an_isolation_back_tells_the_truth(site: HostSite) -> None:
+def test_a_node_killed_after_it_took_an_isolation_back_reports_it(site: HostSite) -> None:
     port = int(site.kafka["bootstrap_servers"].rpartition(":")[2])
     cut_by_isolation(site.wires, port)
     site.start()

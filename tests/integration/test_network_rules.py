@@ -112,7 +112,7 @@ def test_the_broker_s_connection_goes_on_and_the_attacker_s_is_cut(wires: Wires,
         wires.host.connect(there, port_of(control))
 
 
-def test_who_may_be_connected_to_may_not_connect_to_us(wires: Wires) -> None:
+def test_a_lifeline_may_not_connect_to_the_node(wires: Wires) -> None:
     shell, kafka = wires.host.listen(HOST), wires.world.listen(WORLD)
     port = port_of(kafka)
     kafka.close()
@@ -140,7 +140,7 @@ def test_an_operator_s_network_is_open_both_ways_and_a_port_of_it_one_way(wires:
             wires.world.connect(HOST, port_of(ours), source=ATTACKER)
 
 
-def test_dns_is_asked_and_answers_and_nobody_else_sends_from_its_port(wires: Wires) -> None:
+def test_dns_is_asked_and_answers_and_no_other_sends_from_its_port(wires: Wires) -> None:
     server = wires.world.new_socket(socket.SOCK_DGRAM)
     server.bind((WORLD, 53))
     client = wires.host.new_socket(socket.SOCK_DGRAM)
@@ -210,7 +210,7 @@ def test_what_a_host_forwards_for_its_containers_is_cut_with_it() -> None:
             wires.inner.connect(WORLD, port_of(control))
 
 
-def test_a_trial_that_nobody_confirms_opens_by_itself(wires: Wires) -> None:
+def test_a_trial_without_confirmation_opens_by_itself(wires: Wires) -> None:
     """The worst that can become of a worker: it dies in the middle and never comes back."""
     listener = wires.world.listen(WORLD)
     with held(wires) as place:
@@ -245,7 +245,7 @@ def test_a_thread_comes_home_from_a_namespace_also_when_something_fails_there(wi
         os.close(there)
 
 
-def test_a_process_whose_thread_cannot_come_home_ends_before_it_does_anything_else() -> None:
+def test_a_process_with_a_thread_that_cannot_return_ends_before_it_does_anything_else() -> None:
     lines = (
         "import os, sys",
         "from workers.host.network import namespaces",

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from tests.components import require as require_component
 from tests.drivers.quarantine import MEGABYTE, TAKE, Rig
 from tests.fakes.failpoints import Crash, FakeFailpoints
-from tests.quarantining import ACL, CAPABILITY, NET_RAW, acl, copies, litter, seen
+from tests.quarantined_files import ACL, CAPABILITY, NET_RAW, acl, copies, litter, seen
 from workers.actions.file_quarantine import FileQuarantine, FileUnquarantine
 from workers.domain.ids import id_from_cause
 from workers.domain.outcome import Outcome, Report

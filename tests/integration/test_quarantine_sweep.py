@@ -15,7 +15,7 @@ import pytest
 from tests.drivers.quarantine import NOON_NS, TAKE, Rig
 from tests.drivers.traced import TracedDriver, sweep
 from tests.exchanger import Exchanger, inode_of
-from tests.quarantining import copies, seen
+from tests.quarantined_files import copies, seen
 from workers.actions.file_quarantine import FileQuarantine
 from workers.domain.errors import WorkerError, reason_of
 from workers.domain.ids import id_from_cause

@@ -151,7 +151,7 @@ def test_a_reader_that_dies_is_followed_by_another(stuck: StuckCall, site: NodeS
     until(lambda: not readers(site))
 
 
-def test_nobody_outlives_a_worker_that_is_killed(stuck: StuckCall, site: NodeSite) -> None:
+def test_no_reader_outlives_a_worker_that_is_killed(stuck: StuckCall, site: NodeSite) -> None:
     process = site.start()
     site.up()
     site.send(order(site, "file_acquire", stuck.path, allow_remote=True))
@@ -180,7 +180,7 @@ def test_the_fork_server_is_protected_and_ends_with_a_worker_that_is_stopped(sit
     until(lambda: not exists(fork_server))
 
 
-def test_a_kept_reader_says_what_reading_in_the_thread_says(
+def test_a_reader_process_reads_what_a_thread_reads(
     site: NodeSite, tmp_path: Path, require: Callable[..., None]
 ) -> None:
     require("root", "the list has files of the kernel's and of others")

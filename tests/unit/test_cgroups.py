@@ -36,13 +36,13 @@ def _hybrid(hierarchy: Path, root: str = "/") -> Cgroups:
 
 
 @pytest.mark.parametrize(("state", "frozen"), [("FROZEN\n", True), ("FREEZING\n", True), ("THAWED\n", False)])
-def test_version_1_says_frozen_by_its_freezer(hierarchy: Path, state: str, frozen: bool) -> None:
+def test_version_1_shows_frozen_by_its_freezer(hierarchy: Path, state: str, frozen: bool) -> None:
     (hierarchy / "freezer/a/b/freezer.state").write_text(state, encoding="ascii")
     assert _hybrid(hierarchy).frozen({"freezer": "/a/b"}) is frozen
 
 
 @pytest.mark.parametrize(("events", "frozen"), [("populated 1\nfrozen 1\n", True), ("populated 1\nfrozen 0\n", False)])
-def test_version_2_says_frozen_by_its_events(hierarchy: Path, events: str, frozen: bool) -> None:
+def test_version_2_shows_frozen_by_its_events(hierarchy: Path, events: str, frozen: bool) -> None:
     (hierarchy / "unified/system.slice/x.service/cgroup.events").write_text(events, encoding="ascii")
     assert _hybrid(hierarchy).frozen({"": "/system.slice/x.service"}) is frozen
 
@@ -60,7 +60,7 @@ def test_members_are_those_of_the_hierarchy_that_services_live_in(hierarchy: Pat
     assert _hybrid(hierarchy).members({"": "/", "name=systemd": "/"}) == ()
 
 
-def test_what_cannot_be_read_tells_nothing(hierarchy: Path) -> None:
+def test_what_cannot_be_read_counts_as_empty(hierarchy: Path) -> None:
     assert not _hybrid(hierarchy).frozen({"freezer": "/gone", "": "/gone"})
     assert _hybrid(hierarchy).members({"": "/gone"}) == ()
     assert not Cgroups("").frozen({"freezer": "/a/b", "": "/"})
@@ -80,11 +80,11 @@ def test_what_cannot_be_read_tells_nothing(hierarchy: Path) -> None:
         ("/", False, False),
     ],
 )
-def test_units_of_the_system_and_pods_are_told_from_sessions(path: str, unit: bool, pod: bool) -> None:
+def test_units_of_the_system_and_pods_are_distinguished_from_sessions(path: str, unit: bool, pod: bool) -> None:
     assert (cgroups.is_unit(path), cgroups.is_pod(path)) == (unit, pod)
 
 
-def test_a_cgroup_namespace_of_its_own_is_told_by_its_number() -> None:
+def test_a_cgroup_namespace_of_its_own_is_known_by_its_number() -> None:
     assert not cgroups.in_container("cgroup:[4026531835]")
     assert cgroups.in_container("cgroup:[4026532604]")
     assert not cgroups.in_container("")

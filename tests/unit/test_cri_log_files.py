@@ -107,7 +107,7 @@ def test_a_log_that_is_cut_while_it_is_read_may_be_asked_again(log: Path) -> Non
         list(pieces)
 
 
-def test_whoever_has_enough_leaves_nothing_open(rotated: Path) -> None:
+def test_a_reader_that_has_enough_leaves_nothing_open(rotated: Path) -> None:
     before = descriptors()
     pieces = read_log(os.fsencode(rotated), tail=0, since_ns=0)
     next(pieces)
@@ -197,12 +197,12 @@ def test_what_a_crash_left_without_an_end_is_left_out(log: Path, rest: bytes) ->
     assert read(log) == [1]
 
 
-def test_a_broken_line_among_others_is_told(log: Path) -> None:
+def test_a_broken_line_among_others_is_reported(log: Path) -> None:
     log.write_bytes(content(1) + b"2026-11-2" + content(2))
     assert refusal(log).reason == "logs_unreadable"
 
 
-def test_a_log_too_long_to_be_looked_through_is_said_to_be(log: Path) -> None:
+def test_a_log_too_long_to_be_searched_is_refused_with_the_reason(log: Path) -> None:
     log.write_bytes(content(*[7] * 10_000))
     for chosen in ({"tail": 9_000}, {"since_ns": 1 << 62}):
         with pytest.raises(PermanentFailure, match="ask for fewer lines") as caught:

@@ -106,7 +106,7 @@ def test_times_without_or_with_short_fractions_count_too() -> None:
     assert read(b"1970-01-01T01:00:01+01:00 stdout F a\n", since_ns=1_000_000_001) == []
 
 
-def test_further_tags_are_no_part_of_what_the_port_says() -> None:
+def test_further_tags_are_left_out() -> None:
     assert read(TIME + b" stdout P:x:y a\n") == [TIME + b" stdout P a\n"]
 
 
@@ -166,7 +166,7 @@ def test_a_file_without_a_line_is_refused_before_it_fills_the_memory() -> None:
     assert len(taken) == 17
 
 
-def test_passing_over_lines_in_vain_has_an_end() -> None:
+def test_skipping_lines_has_a_limit() -> None:
     content = (TIME + b" stdout F a\n") * 10_000
     with pytest.raises(EOFError):
         read(content, since_ns=1 << 62, farthest=200_000)

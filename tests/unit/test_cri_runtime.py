@@ -85,7 +85,7 @@ def a_container(**more: Any) -> Answers:
     }
 
 
-def test_a_containerd_without_cri_has_no_containers_and_says_why(
+def test_a_containerd_without_cri_has_no_containers_and_gives_the_reason(
     serve: Callable[[Answers], HostContainers],
 ) -> None:
     containers = serve({})  # as dockerd's own

@@ -219,7 +219,7 @@ def test_what_lies_elsewhere_is_not(path: bytes) -> None:
 @each
 def test_a_hosts_protected_file_is_protected_where_it_is_mounted(world: World, action: AnyAction) -> None:
     places = ProtectedPaths({world.vault.files[world.key].identity: "names this machine's users"})
-    world.vault.places = world.spool.secret = places
+    world.vault.protected = world.spool.secret = places
     assert refusal(world, action) in {"protected_target", "approval_missing"}
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.containing import code_of
+from tests.container_bench import code_of
 from tests.fakes.failpoints import Crash
 from tests.fakes.network import BROKER, JUMP, STORE
 from tests.network_bench import FORWARD, ISOLATE, OTHER, RELEASE, World
@@ -151,7 +151,7 @@ def test_a_worker_that_dies_at_a_step_is_settled_by_the_probe(world: World, plac
     world.failpoints.arm(place)
     with pytest.raises(Crash):
         ISOLATE.execute(job, claim, world.host)
-    for made in world.network.places:
+    for made in world.network.opened:
         made.close()
     world.network.here.leaks = ""
     found = ISOLATE.probe(job, claim, world.host)
@@ -223,9 +223,9 @@ def test_a_protected_container_is_refused(world: World) -> None:
 
 
 def test_an_ebpf_data_path_is_refused(world: World) -> None:
-    world.network.here.way_round = "an eBPF program (XDP) on eth0"
+    world.network.here.bypassed_by = "an eBPF program (XDP) on eth0"
     assert refused(world, world.of_host) == "ebpf_data_path"
-    world.space.way_round = "an eBPF program (tc) on eth0"
+    world.space.bypassed_by = "an eBPF program (tc) on eth0"
     assert refused(world, world.of_container) == "ebpf_data_path"
 
 
@@ -355,7 +355,7 @@ def test_a_changed_isolation_is_reported_and_can_be_released(world: World) -> No
     assert ISOLATE.weakened(held, world.host) == ""
     world.network.here.links = []
     assert ISOLATE.weakened(held, world.host) == "", "a host's interfaces come and go"
-    world.network.here.way_round = "an eBPF program (XDP) on eth0"
+    world.network.here.bypassed_by = "an eBPF program (XDP) on eth0"
     assert "round it" in ISOLATE.weakened(held, world.host)
     world.network.changed(world.network.here)
     assert "changed" in ISOLATE.weakened(held, world.host)

@@ -124,7 +124,7 @@ def test_a_name_travels_and_comes_back() -> None:
         ([], {}),
     ],
 )
-def test_a_bundle_tells_what_is_a_pods(tmp_path: Path, annotations: object, labels: dict[str, str]) -> None:
+def test_a_bundle_shows_what_belongs_to_a_pod(tmp_path: Path, annotations: object, labels: dict[str, str]) -> None:
     bundle = tmp_path / "k8s.io" / ID
     bundle.mkdir(parents=True)
     (bundle / "config.json").write_text(json.dumps({"annotations": annotations}))
@@ -136,6 +136,6 @@ def test_a_bundle_tells_what_is_a_pods(tmp_path: Path, annotations: object, labe
 
 
 @pytest.mark.parametrize("text", ["", "[]", "no json"])
-def test_a_bundle_that_cannot_be_read_tells_nothing(tmp_path: Path, text: str) -> None:
+def test_a_bundle_that_cannot_be_read_shows_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / f"{ID}.json").write_text(text)
     assert labels_of(ID, (f"{tmp_path}/{{id}}.json",)) == {}

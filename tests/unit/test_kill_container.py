@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.containing import World, code_of
+from tests.container_bench import World, code_of
 from tests.fakes.failpoints import Crash
 from workers.actions.base import Begun, Done, NotDone, Pending
 from workers.actions.kill_container import KillContainer

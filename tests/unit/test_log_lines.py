@@ -47,7 +47,7 @@ def test_a_terminals_lines_are_the_same_however_the_stream_was_cut(written: list
     assert list(raw(cut(whole, sizes))) == [b"%b stdout F %b\r\n" % (TIME, text) for text in written]
 
 
-def test_a_line_without_a_time_says_so() -> None:
+def test_a_line_without_a_time_is_marked() -> None:
     assert list(framed([frame(1, b"no time\n")])) == [b"- stdout F no time\n"]
 
 

@@ -59,7 +59,7 @@ def test_the_kubelet_s_api_server_is_found_in_its_file_and_in_the_environment(tm
 @pytest.mark.parametrize(
     "text", ["", "clusters: 7", "clusters: [7]", "clusters: [{cluster: {server: 7}}]", "{", "x: ["]
 )
-def test_a_file_that_says_no_server_says_nothing(tmp_path: Path, text: str) -> None:
+def test_a_file_without_a_server_adds_nothing(tmp_path: Path, text: str) -> None:
     place = tmp_path / KUBELET[0]
     place.parent.mkdir(parents=True)
     place.write_text(text)
@@ -117,6 +117,6 @@ def _at(listener: socket.socket) -> Lifeline:
     return lifeline
 
 
-def test_without_the_library_every_isolation_is_refused_and_the_reason_says_what_to_install() -> None:
+def test_without_the_library_every_isolation_is_refused_and_the_reason_names_what_to_install() -> None:
     network = SystemNetwork(bootstrap_servers="", brokers=list, library_name="libnone-of-this-name.so.1")
     assert "libnone-of-this-name.so.1 is not on this machine: install" in network.unfit()

@@ -31,7 +31,7 @@ _LINE = re.compile(
 
 
 @given(isolations)
-def test_every_line_is_one_of_ours_whatever_is_allowed(isolation: Isolation) -> None:
+def test_every_line_is_a_known_one_whatever_is_allowed(isolation: Isolation) -> None:
     for text in (ruleset.begin(isolation), ruleset.keep(isolation, TRIED)):
         assert all(_LINE.fullmatch(line) for line in text.splitlines())
 
@@ -96,19 +96,19 @@ def drop(comment: str, *, chain: str = "output", packets: int = 0, handle: int =
     return {"chain": chain, "handle": handle, "comment": comment, "expr": [counter, {"drop": None}]}
 
 
-def test_a_listing_tells_whose_it_is_and_what_it_kept_back() -> None:
+def test_a_listing_shows_which_execution_made_it_and_what_it_dropped() -> None:
     held, dropped = ruleset.barrier_in(listing(drop(f"isolated by {ONE}", packets=3), drop("", chain="input")))
     assert (held.made_by, held.trial, held.handle, dropped) == (ONE, False, 7, 3)
     tried, _ = ruleset.barrier_in(listing(drop(f"on trial by {ONE}")))
     assert (tried.made_by, tried.trial) == (ONE, True)
 
 
-def test_somebody_else_s_table_of_that_name_is_nobody_s() -> None:
+def test_another_programs_table_of_that_name_has_no_execution() -> None:
     assert ruleset.barrier_in(listing())[0].made_by == ""
     assert ruleset.barrier_in(listing(drop("by hand")))[0].made_by == ""
 
 
-def test_a_rule_that_somebody_put_in_changes_the_digest_and_not_whose_it_is() -> None:
+def test_an_inserted_rule_changes_the_digest_and_not_the_execution() -> None:
     ours = drop(f"isolated by {ONE}")
     plain, _ = ruleset.barrier_in(listing(ours))
     edited, _ = ruleset.barrier_in(listing(drop("theirs"), ours))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.containing import World, code_of, effect_of
+from tests.container_bench import World, code_of, effect_of
 from tests.fakes.failpoints import Crash
 from workers.actions.base import Done, NotDone, Pending
 from workers.actions.pause_container import PauseContainer

@@ -37,7 +37,7 @@ def seen(tmp_path: Path, *globs: str) -> list[RuntimeSocket]:
     return list(find_sockets(globs, root=tmp_path))
 
 
-def test_our_own_socket_behind_our_own_directories_is_believed(tmp_path: Path, listen: Callable[[str], Path]) -> None:
+def test_an_own_socket_in_own_directories_is_trusted(tmp_path: Path, listen: Callable[[str], Path]) -> None:
     path = listen("run/docker.sock")
     assert seen(tmp_path, "/run/docker.sock") == [RuntimeSocket(str(path), trusted=True)]
 
@@ -52,7 +52,7 @@ def test_globs_find_each_socket_once_whatever_it_is_also_called(tmp_path: Path, 
     assert [at.path for at in found] == [str(one), str(two)]
 
 
-def test_one_that_nobody_listens_on_is_believed_and_of_no_use(tmp_path: Path) -> None:
+def test_one_without_a_listener_is_trusted_and_of_no_use(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(str(tmp_path / "docker.sock"))
     (found,) = seen(tmp_path, "/docker.sock")
@@ -60,7 +60,7 @@ def test_one_that_nobody_listens_on_is_believed_and_of_no_use(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o775])
-def test_one_in_a_directory_that_others_may_write_to_is_not_believed(
+def test_one_in_a_directory_that_others_may_write_to_is_not_trusted(
     tmp_path: Path, listen: Callable[[str], Path], mode: int
 ) -> None:
     path = listen("run/docker.sock")
@@ -70,14 +70,14 @@ def test_one_in_a_directory_that_others_may_write_to_is_not_believed(
     assert "written to by others" in found.why
 
 
-def test_a_sticky_directory_lets_nobody_replace_what_is_ours(tmp_path: Path, listen: Callable[[str], Path]) -> None:
+def test_in_a_sticky_directory_an_own_socket_cannot_be_replaced(tmp_path: Path, listen: Callable[[str], Path]) -> None:
     path = listen("run/docker.sock")
     path.parent.chmod(0o1777)
     assert seen(tmp_path, "/run/docker.sock")[0].trusted
 
 
 @pytest.mark.parametrize("whose", ["run", "run/docker.sock"])
-def test_one_that_is_another_users_or_in_his_directory_is_not_believed(
+def test_one_of_another_user_or_in_that_users_directory_is_not_trusted(
     tmp_path: Path, listen: Callable[[str], Path], require: Callable[..., None], whose: str
 ) -> None:
     require("root", "only root gives files away")
@@ -88,7 +88,7 @@ def test_one_that_is_another_users_or_in_his_directory_is_not_believed(
     assert f"belongs to user {STRANGER}" in found.why
 
 
-def test_one_that_another_user_listens_on_is_not_believed(tmp_path: Path, require: Callable[..., None]) -> None:
+def test_one_that_another_user_listens_on_is_not_trusted(tmp_path: Path, require: Callable[..., None]) -> None:
     require("root", "only root becomes somebody else")
     path = tmp_path / "docker.sock"
     with socket.socket(socket.AF_UNIX) as bound:
@@ -115,7 +115,7 @@ time.sleep(60)
 """
 
 
-def test_one_whose_listener_has_ended_is_not_believed_since_nobody_knows_who_goes_on(tmp_path: Path) -> None:
+def test_one_with_a_listener_that_has_ended_is_not_trusted(tmp_path: Path) -> None:
     path = tmp_path / "docker.sock"
     subprocess.run([sys.executable, "-c", ENDS, str(path)], check=True, stdout=subprocess.DEVNULL)
     try:

@@ -109,7 +109,7 @@ def test_a_silent_runtime_does_not_hide_what_another_has() -> None:
     assert (found.ref.runtime, found.unserved) == ("cri:/c.sock", "")
 
 
-def test_each_container_is_acted_on_where_its_claim_says() -> None:
+def test_each_container_is_opened_where_its_claim_names_it() -> None:
     kernel = kernel_that_has()
     one = host(NO_SOCKET, NO_SOCKET, kernel)
     for runtime, kind in (("/docker.sock", "Scripted"), ("cri:/c.sock", "ScriptedCri")):

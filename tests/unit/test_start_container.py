@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.containing import World, code_of
+from tests.container_bench import World, code_of
 from tests.fakes.containers import FakeContainer
 from tests.fakes.failpoints import Crash
 from workers.actions.base import Begun, Done, Effect, Job, NotDone, Pending

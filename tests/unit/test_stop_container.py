@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.containing import SECOND, World, code_of
+from tests.container_bench import SECOND, World, code_of
 from tests.fakes.failpoints import Crash
 from workers.actions.base import Done
 from workers.actions.stop_container import StopContainer

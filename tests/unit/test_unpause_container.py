@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.containing import World, code_of
+from tests.container_bench import World, code_of
 from tests.fakes.failpoints import Crash
 from workers.actions.base import AnyAction, Done, Effect, Job, NotDone, Pending
 from workers.actions.pause_container import PauseContainer, UnpauseContainer

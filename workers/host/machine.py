@@ -1,7 +1,7 @@
 """Which machine this is: its node id, its key among clones, its host names.
 
-Made by wiring for the node worker. The machine id itself never leaves this file: what others see are keyed hashes
-of it. A node id is chosen once, at first start, and kept beside the journal; from then on it never changes.
+Made by wiring for the node worker. The machine id itself never leaves this file: only keyed hashes of it
+do. A node id is chosen once, at first start, and kept beside the journal; from then on it never changes.
 """
 
 import hmac
@@ -82,7 +82,7 @@ def _read(path: Path) -> str:
 
 
 def _keep(path: Path, text: str) -> None:
-    """Whole or not at all, and on the disk before anybody hears of it."""
+    """Whole or not at all, and on the disk before it is used."""
     fresh = path.with_suffix(".new")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,5 +1,5 @@
-"""What all container runtimes have in common, whatever language they speak: which sockets are to be believed, how a
-runtime that fell silent is remembered, and how the containers of several make one port.
+"""Containers of every runtime: ``docker``, ``cri``, and ``kernel`` for what no runtime serves.
 
-Called by the adapters of single runtimes (``docker_engine``, ``cri``) and by bootstrap. Knows no runtime's library.
+``host_containers`` makes them one port; ``runtime_sockets`` and ``sockets`` decide which sockets can be trusted;
+``unanswered_calls`` remembers a call that a daemon did not answer. Knows no runtime's library.
 """

@@ -1,7 +1,7 @@
-"""What a runtime left on disk of a container: its OCI bundle, in a directory that only root can write to.
+"""A container's OCI bundle on disk, which its runtime wrote into a directory that only root can write to.
 
-Called by ``kernel_containers`` and ``processes``: so a sandbox is known for what it is, and a container of a pod for
-one, without asking a runtime. What is not there tells nothing.
+Called by ``kernel`` and ``processes``, to recognise a pod's sandbox and a pod's container without asking a runtime. A
+bundle that is not there proves nothing.
 """
 
 import json
@@ -26,7 +26,7 @@ _KINDS: Final = ("io.kubernetes.cri.container-type", "io.kubernetes.cri-o.Contai
 
 
 def labels_of(container_id: str, patterns: tuple[str, ...] = BUNDLES) -> Mapping[str, str]:
-    """As a CRI would label it; empty for one that is no pod's, or of which nothing is left."""
+    """The labels that a CRI would give it; empty for one that is not a pod's, or has no bundle."""
     for path in _found(container_id, patterns):
         annotations = _annotations(path)
         kind = next((annotations[name] for name in _KINDS if name in annotations), "")

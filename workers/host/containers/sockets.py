@@ -75,7 +75,7 @@ def _matching(pattern: str, root: Path, walked: dict[Path, list[Path]]) -> Itera
 
 
 def _below(top: Path) -> Iterator[Path]:
-    """The directory and those in it that nobody but root (or this worker's user) may write to, breadth first."""
+    """The directory and those in it that only root (or this worker's user) may write to, breadth first."""
     trusted_users = {0, os.geteuid()}
     waiting = [(top, 0)]
     while waiting:

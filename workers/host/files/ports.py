@@ -1,6 +1,6 @@
 """The seam to files that are quarantined and restored.
 
-A path is a name that anybody may repoint, so the directory is opened once and held. ``Vault`` examines files, keeps
+A path is a name that any user may repoint, so the directory is opened once and held. ``Vault`` examines files, keeps
 manifests, and opens a handle on that directory: a ``QuarantineHandle`` has the steps of a quarantine (Q1 to Q5) as its
 methods, a ``RestoreHandle`` those of a return (R1 to R6). Each step may be called again after a crash in it.
 

@@ -102,7 +102,7 @@ class FactsReader:
 
 
 def _has_serials() -> bool:
-    """Since Linux 6.9 pidfds have a file system of their own, whose inodes number the processes; before, all pidfds
+    """Since Linux 6.9 pidfds have a filesystem of their own, whose inodes number the processes; before, all pidfds
     share the one inode of everything anonymous."""
     try:
         pidfd, other = os.pidfd_open(os.getpid()), os.eventfd(0)

@@ -55,7 +55,7 @@ class _LogFile:
 
 
 def read_log(path: bytes, *, tail: int, since_ns: int, farthest: int = FARTHEST) -> Generator[bytes]:
-    """The lines of the log whose present file is ``path``, as the port's ``logs``.
+    """The lines of the log whose present file is ``path``, as ``ContainerHandle.logs``.
 
     Raises:
         TransientFailure: it is not there just now, or was cut while it was read.

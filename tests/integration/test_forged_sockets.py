@@ -1,7 +1,7 @@
-"""SAFETY D14: sockets that answer lies. A user's own, and one that root in a container listens on, claim to have the
+"""SAFETY D14: forged runtimes. A user's own socket, and one that root in a container listens on, claim to have the
 victim: neither turns a kill into a refusal, a success or an ambiguity, and neither is even asked.
 
-The liars are real servers under other uids, or in a container's cgroup.
+The forged runtimes are real servers under other uids, or in a container's cgroup.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ pytestmark = [pytest.mark.slow]
 ALICE = 61_001
 ID = "decade" * 10 + "0001"
 
-LIAR = """
+FORGED_RUNTIME = """
 import http.server, json, socketserver, sys
 path, container_id, log = sys.argv[1:]
 state = {"Status": "exited", "Running": False, "Pid": 0, "StartedAt": "2020-01-01T00:00:00Z"}
@@ -85,15 +85,15 @@ def groups(started: Victims) -> Iterator[Cgroups]:
         yield made
 
 
-class Liar:
+class ForgedRuntime:
     """A runtime's socket that has whatever it is asked for, already ended, and protected."""
 
-    def __init__(self, started: Victims, place: Path, container_id: str, *, uid: int = 0) -> None:
-        self.socket = place / "podman.sock"
-        self._log = place / "asked"
+    def __init__(self, started: Victims, directory: Path, container_id: str, *, uid: int = 0) -> None:
+        self.socket = directory / "podman.sock"
+        self._log = directory / "asked"
         self._started = started
         options = {"user": uid, "group": uid, "extra_groups": []} if uid else {}
-        arguments = ["/usr/bin/python3", "-c", LIAR, str(self.socket), container_id, str(self._log)]
+        arguments = ["/usr/bin/python3", "-c", FORGED_RUNTIME, str(self.socket), container_id, str(self._log)]
         self.pid = started.spawn(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options)
         started.read_line(self.pid)
 
@@ -117,14 +117,14 @@ def open_tmp(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def a_users_liar(started: Victims, open_tmp: Path, container_id: str) -> Liar:
-    place = open_tmp / f"run/user/{ALICE}/podman"
-    place.mkdir(parents=True)
-    for each in (place, place.parent):
+def a_users_forgery(started: Victims, open_tmp: Path, container_id: str) -> ForgedRuntime:
+    directory = open_tmp / f"run/user/{ALICE}/podman"
+    directory.mkdir(parents=True)
+    for each in (directory, directory.parent):
         os.chown(each, ALICE, ALICE)
-    liar = Liar(started, place, container_id, uid=ALICE)
-    liar.listen()
-    return liar
+    forgery = ForgedRuntime(started, directory, container_id, uid=ALICE)
+    forgery.listen()
+    return forgery
 
 
 def runner_of(open_tmp: Path, *sockets: Path) -> ActionRunner:
@@ -135,13 +135,13 @@ def runner_of(open_tmp: Path, *sockets: Path) -> ActionRunner:
     return ActionRunner(HostContainers(docker, cri, kernel=kernel))
 
 
-def test_the_liar_would_be_believed_where_root_listens(started: Victims, open_tmp: Path) -> None:
+def test_the_forged_runtime_would_be_trusted_where_root_listens(started: Victims, open_tmp: Path) -> None:
     """So that the tests below can fail."""
-    liar = Liar(started, open_tmp, ID)
-    liar.listen()
-    (facts,) = engines(liar.socket).find(ID[:12])
+    forgery = ForgedRuntime(started, open_tmp, ID)
+    forgery.listen()
+    (facts,) = engines(forgery.socket).find(ID[:12])
     assert (facts.alive, facts.labels) == (False, {"douse.protected": "true"})
-    assert ID in liar.asked
+    assert ID in forgery.asked
 
 
 def test_a_users_socket_that_claims_roots_container_changes_nothing(
@@ -149,12 +149,12 @@ def test_a_users_socket_that_claims_roots_container_changes_nothing(
 ) -> None:
     victim = docker_engine.run()
     try:
-        liar = a_users_liar(started, open_tmp, victim)
+        forgery = a_users_forgery(started, open_tmp, victim)
         runner = runner_of(open_tmp, docker_engine.socket)
         report = runner.run("kill_container", victim[:12])
         assert (report.outcome, report.outputs["runtime"]) == (Outcome.COMPLETED, str(docker_engine.socket))
         assert docker_engine.state(victim) == "exited"
-        assert liar.asked == ""
+        assert forgery.asked == ""
     finally:
         docker_engine.clear()
 
@@ -164,30 +164,30 @@ def test_a_users_socket_that_claims_a_container_of_a_silent_runtime_changes_noth
 ) -> None:
     victim = docker_engine.run()
     try:
-        liar = a_users_liar(started, open_tmp, victim)
+        forgery = a_users_forgery(started, open_tmp, victim)
         report = runner_of(open_tmp).run("kill_container", victim)  # of root's runtimes none is there
         assert report.outcome is Outcome.COMPLETED
         assert str(report.outputs["runtime"]).startswith(SCHEME)
         until(lambda: docker_engine.state(victim) == "exited")
-        assert liar.asked == ""
+        assert forgery.asked == ""
     finally:
         docker_engine.clear()
 
 
 def test_what_only_a_users_socket_claims_is_unknown(docker_engine: DockerRig, started: Victims, open_tmp: Path) -> None:
-    liar = a_users_liar(started, open_tmp, ID)
+    forgery = a_users_forgery(started, open_tmp, ID)
     with pytest.raises(CommandRejected) as refused:
         runner_of(open_tmp, docker_engine.socket).bind("kill_container", ID)
     assert refused.value.reason == "container_unknown"
-    assert liar.asked == ""
+    assert forgery.asked == ""
 
 
-def test_a_users_own_container_dies_by_the_kernel_whatever_his_socket_says(
+def test_a_users_own_container_is_killed_by_the_kernel_whatever_the_users_socket_answers(
     docker_engine: DockerRig, started: Victims, groups: Cgroups, open_tmp: Path
 ) -> None:
     malware = started.spawn(user=ALICE, group=ALICE, extra_groups=[])
     groups.put(groups.make(f"alice/libpod-{ID}.scope", ALICE, ALICE), malware)
-    liar = a_users_liar(started, open_tmp, ID)  # "it has ended already, and is protected"
+    forgery = a_users_forgery(started, open_tmp, ID)  # "it has ended already, and is protected"
     runner = runner_of(open_tmp, docker_engine.socket)
     assert runner.run("pause_container", ID[:12]).outcome is Outcome.COMPLETED
     with pytest.raises(CommandRejected) as refused:
@@ -195,30 +195,30 @@ def test_a_users_own_container_dies_by_the_kernel_whatever_his_socket_says(
     assert refused.value.reason == "runtime_unknown"
     assert runner.run("kill_container", ID[:12]).outcome is Outcome.COMPLETED
     assert started.dead_within(malware, 10)
-    assert liar.asked == ""
+    assert forgery.asked == ""
 
 
-def test_a_socket_that_root_in_a_container_listens_on_is_not_believed(
+def test_a_socket_that_root_in_a_container_listens_on_is_not_trusted(
     started: Victims, groups: Cgroups, open_tmp: Path
 ) -> None:
-    place = open_tmp / "run/containers/secrets"
-    place.mkdir(parents=True)
-    liar = Liar(started, place, ID)
-    groups.put(groups.make(f"docker/{ID}"), liar.pid)
-    liar.listen()
+    directory = open_tmp / "run/containers/secrets"
+    directory.mkdir(parents=True)
+    forgery = ForgedRuntime(started, directory, ID)
+    groups.put(groups.make(f"docker/{ID}"), forgery.pid)
+    forgery.listen()
     (seen,) = find_sockets([f"{open_tmp}/run/**/podman.sock"])
     assert not seen.trusted
     assert "container decadedecade listens" in seen.why
     code = "from workers.host.containers.sockets import find_sockets; import sys; print(find_sockets(sys.argv[1:]))"
     own = subprocess.run(
-        [sys.executable, "-c", code, str(liar.socket)],
+        [sys.executable, "-c", code, str(forgery.socket)],
         check=True,
         capture_output=True,
         text=True,
         preexec_fn=lambda: groups.put(groups.make(f"docker/{ID}"), os.getpid()),
     )
     assert "trusted=True" in own.stdout, "who shares its container believes it"
-    assert liar.asked == ""
+    assert forgery.asked == ""
 
 
 def test_sockets_are_not_looked_for_in_the_file_systems_of_containers(started: Victims, open_tmp: Path) -> None:
@@ -228,9 +228,9 @@ def test_sockets_are_not_looked_for_in_the_file_systems_of_containers(started: V
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "none", str(mounted)], check=True)
     try:
         os.chown(theirs, ALICE, ALICE)
-        found, *strange = [Liar(started, place, ID) for place in (mounted.parent, mounted, theirs)]
-        for liar in (found, *strange):
-            liar.listen()
+        found, *others = [ForgedRuntime(started, directory, ID) for directory in (mounted.parent, mounted, theirs)]
+        for forgery in (found, *others):
+            forgery.listen()
         seen = find_sockets([f"{open_tmp}/run/**/podman.sock"])
         assert [at.path for at in seen] == [str(found.socket)]
     finally:
