@@ -50,12 +50,12 @@ class World:
 
     @property
     def of_host(self) -> NetworkTarget:
-        """This host's network, seen now."""
+        """This host's network, observed now."""
         return NetworkTarget(self.clock.now_ns())
 
     @property
     def of_container(self) -> NetworkTarget:
-        """The container's network, seen now."""
+        """The container's network, observed now."""
         return NetworkTarget(self.clock.now_ns(), self.container.facts.ref.id[:12])
 
     def job(self, action: AnyAction, target: Target | None, *, undoes: Effect[Any] | None = None) -> Job[Any]:

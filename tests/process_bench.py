@@ -22,7 +22,7 @@ PERSON = Actor(ActorKind.PERSON, "ada")
 
 
 class World:
-    """One action, and a host whose processes have all lived for ten seconds when they are seen."""
+    """One action, and a host whose processes have all lived for ten seconds when they are observed."""
 
     def __init__(self, action: AnyAction) -> None:
         self.action = action
@@ -84,8 +84,8 @@ class World:
         """From the command to the report."""
         return self.action.execute(job, self.bind(job), self.host)
 
-    def seen(self, process: FakeProcess, **parameters: Any) -> Job[Any]:
-        """A rule's command about a process that was seen just now."""
+    def observed(self, process: FakeProcess, **parameters: Any) -> Job[Any]:
+        """A rule's command about a process that is observed now."""
         return self.job(self.event(process.facts.pid), **parameters)
 
 

@@ -196,7 +196,7 @@ class FakeProcesses:
         self.line: tuple[int, ...] = (900, 800, 1)
         self.cgroup: str = ""
         self.handles: list[FakeHandle] = []
-        self.room: int = 1 << 30
+        self.descriptors: int = 1 << 30
         """Handles that may be open at once."""
         self._booted_at_ns = self.clock.now_ns() - UPTIME_NS
         self._table: dict[int, FakeProcess] = {}
@@ -254,7 +254,7 @@ class FakeProcesses:
             return None
         if process.hidden:
             raise PermanentFailure(f"/proc shows nothing of process {pid}", code="facts_hidden")
-        if sum(not handle.closed for handle in self.handles) >= self.room:
+        if sum(not handle.closed for handle in self.handles) >= self.descriptors:
             raise TransientFailure(f"process {pid} cannot be held: too many open files")
         parent = self._table.get(process.facts.parent_pid)
         if parent is not None and not parent.alive:  # init takes it in

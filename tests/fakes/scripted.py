@@ -1,7 +1,7 @@
 """A catalogue of scripted actions over a small world of targets, and the record of everything done to that world.
 
-The actions keep the rules that real ones must keep (bind touches nothing, act on exactly the claim, probe tells the
-truth), so that what a test finds broken is the worker. A script makes one run of one target behave badly.
+The actions keep the rules that real ones must keep (bind touches nothing, act on exactly the claim, probe is
+truthful), so that what a test finds broken is the worker. A script makes one run of one target behave badly.
 """
 
 # No `from __future__ import annotations`: an action's parameters are described by their real types.
@@ -63,7 +63,7 @@ class World:
     protected: set[int] = field(default_factory=set)
     scripts: dict[int, list[Script]] = field(default_factory=dict)
     unsure: set[int] = field(default_factory=set)
-    """Targets whose probe cannot tell yet."""
+    """Targets whose probe is pending."""
     admit_fails: dict[int, list[Exception]] = field(default_factory=dict)
     effects: list[Effect] = field(default_factory=list)
     touched: int = 0
@@ -76,11 +76,11 @@ class World:
     """Called inside each execute: `before` and `after` its effect."""
     born: int = 0
     silent: bool = False
+    """Whether an effect holds cannot be checked now."""
     meddled: str = ""
-    """What somebody did to everything that was stopped."""
-    """Nobody can tell whether an effect holds."""
+    """What was changed about everything that was stopped."""
     looked: int = 0
-    """How often that was asked."""
+    """How often the effect was checked."""
 
     def spawn(self, number: int) -> int:
         """A new incarnation under this number."""
@@ -184,7 +184,7 @@ class QuickKill(_Scripted):
 
 
 class ScriptedStop(_Scripted):
-    """In the containment lane; reversible; lost when somebody spawns the number again."""
+    """In the containment lane; reversible; lost when the number is spawned again."""
 
     name = "scripted_stop"
     lane = Lane.CONTAINMENT
@@ -193,7 +193,7 @@ class ScriptedStop(_Scripted):
 
     def lost(self, effect: Lasting[ScriptedClaim], host: Host) -> str:
         if self.world.silent:
-            raise TransientFailure("nobody answers")
+            raise TransientFailure("no answer")
         self.world.looked += 1
         return "it runs again" if effect.claim.number in self.world.alive else ""
 

@@ -97,37 +97,37 @@ _EFFECTS: dict[int, Effect[Any]] = {}
 def _staged(action: AnyAction) -> Host:
     """A host on which the action's own example can be run."""
     match action.example["target"]:
-        case ProcessTarget(line=line, observed_at_ns=seen):
-            clock = FakeClock(seen - 10_000_000_000)
+        case ProcessTarget(line=line, observed_at_ns=at_ns):
+            clock = FakeClock(at_ns - 10_000_000_000)
             processes = FakeProcesses(clock)
             for ref in line:
                 processes.spawn(pid=ref.pid, exe=ref.exe, name=ref.name, command_line=ref.command_line)
             clock.advance(11)
-            shelves: dict[str, Any] = {"spool": FakeSpool(), "objects": FakeObjectStore(clock=clock)}
-            host = Host(processes=processes, clock=clock, failpoints=FakeFailpoints(), **shelves)
+            stores: dict[str, Any] = {"spool": FakeSpool(), "objects": FakeObjectStore(clock=clock)}
+            host = Host(processes=processes, clock=clock, failpoints=FakeFailpoints(), **stores)
             if action.undo_only:
                 _run_forward(action, host)
             return host
-        case FileTarget(path=path, observed_at_ns=seen):
-            clock, vault = FakeClock(seen), FakeVault()
+        case FileTarget(path=path, observed_at_ns=at_ns):
+            clock, vault = FakeClock(at_ns), FakeVault()
             vault.put(path, b"malware")
             spool, objects = FakeSpool(vault), FakeObjectStore(clock=clock)
             host = Host(FakeProcesses(clock), clock, FakeFailpoints(), vault, spool, objects)
             if action.undo_only:
                 _run_forward(action, host)
             return host
-        case ContainerTarget(container_id=container_id, observed_at_ns=seen):
-            clock = FakeClock(seen - 10_000_000_000)
+        case ContainerTarget(container_id=container_id, observed_at_ns=at_ns):
+            clock = FakeClock(at_ns - 10_000_000_000)
             containers = FakeContainers(clock)
             containers.spawn(container_id)
             clock.advance(11)
-            shelves = {"spool": FakeSpool(), "objects": FakeObjectStore(clock=clock)}
-            host = Host(FakeProcesses(clock), clock, FakeFailpoints(), containers=containers, **shelves)
+            stores = {"spool": FakeSpool(), "objects": FakeObjectStore(clock=clock)}
+            host = Host(FakeProcesses(clock), clock, FakeFailpoints(), containers=containers, **stores)
             if action.undo_only:
                 _run_forward(action, host)
             return host
-        case NetworkTarget(observed_at_ns=seen):
-            clock = FakeClock(seen - 10_000_000_000)
+        case NetworkTarget(observed_at_ns=at_ns):
+            clock = FakeClock(at_ns - 10_000_000_000)
             host = Host(FakeProcesses(clock), clock, FakeFailpoints(), network=FakeNetwork())
             clock.advance(11)
             if action.undo_only:

@@ -158,12 +158,12 @@ def test_a_name_that_nothing_has_is_refused(bench: Bench) -> None:
     assert refusal(bench, bench.job(path=b"/tmp/nothing")) == "not_found"
 
 
-def test_kernel_files_are_nobodys_to_read(bench: Bench) -> None:
+def test_kernel_files_are_never_read(bench: Bench) -> None:
     bench.put(b"", filesystem="proc")
     assert refusal(bench) == "protected_target"
 
 
-def test_this_workers_own_files_are_nobodys_to_read(bench: Bench) -> None:
+def test_this_workers_own_files_are_never_read(bench: Bench) -> None:
     facts = bench.spool.examine(Location(PATH))
     assert facts is not None
     bench.spool.own = ProtectedPaths({}, {facts.parent: "holds this node's keys"})
@@ -223,7 +223,7 @@ def test_a_reviewed_file_is_the_one_that_was_reviewed(bench: Bench) -> None:
     assert bench.spool.kept() == []
 
 
-# --- a file that moves under us --------------------------------------------------------------------------------------
+# --- a file that changes meanwhile ------------------------------------------------------------------------------------
 
 
 def test_another_file_under_the_name_is_not_taken(bench: Bench) -> None:
@@ -392,28 +392,28 @@ def test_a_full_disk_fails_it_and_leaves_nothing(bench: Bench) -> None:
 # --- how far it is ---------------------------------------------------------------------------------------------------
 
 
-def parts_seen(bench: Bench) -> list[tuple[Progress, ...]]:
-    """What a heartbeat would say at each part that the store has taken, from here on."""
-    seen: list[tuple[Progress, ...]] = []
+def reported_parts(bench: Bench) -> list[tuple[Progress, ...]]:
+    """What a heartbeat would report at each part that the store has taken, from here on."""
+    reported: list[tuple[Progress, ...]] = []
     bench.store.part_size = 3
-    bench.store.taken = lambda: seen.append(bench.uploads.now())
-    return seen
+    bench.store.taken = lambda: reported.append(bench.uploads.now())
+    return reported
 
 
 def test_while_the_store_takes_parts_the_progress_is_reported(bench: Bench) -> None:
-    seen = parts_seen(bench)
+    reported = reported_parts(bench)
     assert bench.run().outcome is Outcome.COMPLETED
-    assert seen[:3] == [(Progress(ID, done, 7),) for done in (0, 3, 6)], "of the part under way nothing is counted"
-    assert len(seen) > 3
-    assert set(seen[3:]) == {(Progress(ID, 7, 7),)}, "the custody record is no progress of its own"
+    assert reported[:3] == [(Progress(ID, done, 7),) for done in (0, 3, 6)], "of the part under way nothing is counted"
+    assert len(reported) > 3
+    assert set(reported[3:]) == {(Progress(ID, 7, 7),)}, "the custody record is no progress of its own"
     assert bench.uploads.now() == ()
 
 
 def test_an_upload_that_the_store_has_not_begun_is_reported_too(bench: Bench) -> None:
-    seen: list[tuple[Progress, ...]] = []
-    bench.store.asked = lambda: seen.append(bench.uploads.now())
+    reported: list[tuple[Progress, ...]] = []
+    bench.store.asked = lambda: reported.append(bench.uploads.now())
     bench.run()
-    assert seen == [(Progress(ID, 0, 7),), (Progress(ID, 7, 7),)], "the object's put, and its custody record's"
+    assert reported == [(Progress(ID, 0, 7),), (Progress(ID, 7, 7),)], "the object's put, and its custody record's"
 
 
 @pytest.mark.parametrize("place", FileAcquire.failpoints)
@@ -432,27 +432,27 @@ def test_a_failure_leaves_no_progress_and_the_next_try_reports_again(
     bench: Bench, error: WorkerError, call: str
 ) -> None:
     claim = bench.bind()
-    seen = parts_seen(bench)
+    reported = reported_parts(bench)
     bench.store.fail[call] = [error]
     with pytest.raises(type(error)):
         ACTION.execute(bench.job(), claim, bench.host)
     assert bench.uploads.now() == ()
-    seen.clear()
+    reported.clear()
     if isinstance(error, TransientFailure):
         assert bench.again(claim).outcome is Outcome.COMPLETED
-        assert [progress.done for (progress,) in seen[:3]] == [0, 3, 6]
+        assert [progress.done for (progress,) in reported[:3]] == [0, 3, 6]
         assert bench.uploads.now() == ()
 
 
 def test_a_part_that_cannot_be_taken_leaves_no_progress(bench: Bench) -> None:
-    seen = parts_seen(bench)
+    reported = reported_parts(bench)
 
     def break_off() -> None:
-        seen.append(bench.uploads.now())
+        reported.append(bench.uploads.now())
         raise TransientFailure(code=AWAY)
 
     bench.store.taken = break_off
     with pytest.raises(TransientFailure):
         bench.run()
-    assert seen == [(Progress(ID, 0, 7),)]
+    assert reported == [(Progress(ID, 0, 7),)]
     assert bench.uploads.now() == ()

@@ -1,4 +1,4 @@
-"""The actions on files whose path is one of a container, on fakes: which run is meant, what is refused, and where an
+"""The actions on files whose path is one of a container, on fakes: which run is acted on, what is refused, and where an
 undo goes. What only a kernel can show is in tests/integration/test_container_files.py."""
 
 from __future__ import annotations

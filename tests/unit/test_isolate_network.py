@@ -107,7 +107,7 @@ def test_while_no_broker_answers_nothing_is_begun(world: World) -> None:
 
 
 def test_a_container_that_the_broker_is_behind_is_not_isolated(world: World) -> None:
-    """The container is the broker, say."""
+    """As if the container were the broker."""
     job, claim = world.bind(world.of_container)
     world.network.before["begin"] = lambda: world.network.down.add(BROKER)
     report = ISOLATE.execute(job, claim, world.host)
@@ -176,7 +176,7 @@ def test_what_a_dead_worker_left_on_trial_is_taken_back_where_the_broker_is_cut_
     assert world.network.here.standing is None
 
 
-# --- whose it is -----------------------------------------------------------------------------------------------------
+# --- ownership -------------------------------------------------------------------------------------------------------
 
 
 def test_a_second_isolation_changes_nothing_and_does_not_hold(world: World) -> None:
@@ -284,7 +284,7 @@ def test_a_container_started_again_while_it_is_opened_is_superseded(world: World
     def restart() -> None:
         pid = world.container.facts.pid
         world.containers.restart(world.container)
-        world.network.by_pid[pid] = world.space  # who has its old pid now is somebody else
+        world.network.by_pid[pid] = world.space  # its old pid belongs to another process now
 
     world.network.before["of_process"] = restart
     assert code_of(ISOLATE.execute(job, claim, world.host)) == "superseded"

@@ -1,4 +1,4 @@
-"""kill_process on a scripted process table: what it kills, what it leaves alone, what it says."""
+"""kill_process on a scripted process table: what it kills, what it leaves alone, what it reports."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_second_run_finds_nothing_to_do(world: World) -> None:
     assert (again.outcome, again.code) == (Outcome.NO_ACTION, "kill_process_success_target_gone")
 
 
-def test_whoever_gets_the_pid_after_the_event_is_left_alone(world: World) -> None:
+def test_another_process_that_gets_the_pid_after_the_event_is_left_alone(world: World) -> None:
     target = world.event(_pid(world.miner()))
     world.clock.advance(1)
     innocent = world.processes.spawn(pid=target.line[0].pid)
@@ -157,10 +157,10 @@ def test_a_sighting_in_the_future_proves_nothing_and_is_refused(world: World, ac
     assert miner.alive
 
 
-@pytest.mark.parametrize("ticks_away", [-2, -1, 0, 1, 2])
-def test_a_persons_start_time_is_right_to_two_ticks(world: World, ticks_away: int) -> None:
+@pytest.mark.parametrize("ticks_off", [-2, -1, 0, 1, 2])
+def test_a_persons_start_time_is_right_to_two_ticks(world: World, ticks_off: int) -> None:
     miner = world.miner()
-    named = miner.facts.started_at_ns + ticks_away * TICK_NS
+    named = miner.facts.started_at_ns + ticks_off * TICK_NS
     target = world.event(_pid(miner), named_start_ns=named)
     report = world.run(world.job(target, actor=PERSON, event=""))
     assert report.outcome is Outcome.COMPLETED

@@ -1,4 +1,4 @@
-"""kill_process with ``tree`` on a scripted process table: who belongs to it, in which order they die, who is spared."""
+"""kill_process with ``tree`` on a scripted process table: its members, the order of deaths, which are spared."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ class Family(World):
 
     def order(self) -> Job[KillParameters]:
         """The whole tree."""
-        return self.seen(self.root, tree=True)
+        return self.observed(self.root, tree=True)
 
-    def forks(self, who: FakeProcess, on: int = signal.SIGSTOP, **facts: object) -> list[FakeProcess]:
-        """It forks in the very moment that it is told to stop; the list has its child then."""
+    def forks(self, process: FakeProcess, on: int = signal.SIGSTOP, **facts: object) -> list[FakeProcess]:
+        """It forks in the very moment that it is stopped; the list has its child then."""
         born: list[FakeProcess] = []
 
         def fork(number: int) -> None:
             if number == on and not born:
-                born.append(self.child(who, **facts))
+                born.append(self.child(process, **facts))
 
-        who.before_signal = _both(who.before_signal, fork)
+        process.before_signal = _both(process.before_signal, fork)
         return born
 
     @property
     def at_large(self) -> list[int]:
-        """Who of the family lives and runs; nobody may live and be stopped."""
+        """Members that live and run; none may live and be stopped."""
         assert not [each for each in self.all if each.alive and (each.facts.state == "T" or each.stop_waits)]
         return [pid_of(each) for each in self.all if each.alive]
 
@@ -92,7 +92,7 @@ def test_a_process_and_all_its_descendants_die_children_before_their_parents(fam
 
 
 def test_without_it_only_the_one_dies(family: Family) -> None:
-    report = family.run(family.seen(family.root))
+    report = family.run(family.observed(family.root))
     assert report.outputs["killed"] == 1
     assert [each.alive for each in family.all] == [False, True, True, True]
 
@@ -137,7 +137,7 @@ def test_descendants_die_although_their_root_ends_after_the_claim(family: Family
     assert family.at_large == []
 
 
-def test_whoever_has_a_descendants_pid_now_is_left_alone(family: Family) -> None:
+def test_another_process_that_has_a_descendants_pid_now_is_left_alone(family: Family) -> None:
     job = family.order()
     claim = family.bind(job)
     innocent = family.processes.spawn(pid=pid_of(family.first))
@@ -161,7 +161,7 @@ def test_one_protected_descendant_saves_all_and_nothing_is_touched(family: Famil
 
 @pytest.mark.parametrize("again", [False, True], ids=["first attempt", "after a crash"])
 def test_a_protected_one_that_is_found_only_then_spares_all_and_all_run_on(family: Family, again: bool) -> None:
-    """But for who was stopped by somebody else."""
+    """Except those that were stopped before."""
     family.first.facts = replace(family.first.facts, state="T")
     born = family.forks(family.second)
     job = family.order()
@@ -269,7 +269,7 @@ def test_a_tree_dies_in_rounds_where_descriptors_are_short(family: Family, walke
     family.all += [family.child(family.root) for _ in range(60)]
     job = family.order()
     claim = replace(family.bind(job), descendants_named="") if walked else family.bind(job)
-    family.processes.room = 30
+    family.processes.descriptors = 30
     report = family.action.execute(job, claim, family.host)
     assert (report.outcome, report.outputs["killed"]) == (Outcome.COMPLETED, 64)
     assert family.at_large == []
@@ -326,7 +326,7 @@ def test_a_crash_at_any_step_leaves_none_stopped_for_ever_and_none_alive(family:
         assert family.action.execute(job, claim, family.host).outcome is Outcome.COMPLETED
     assert family.at_large == []
     assert not born[0].alive
-    assert len(set(family.died)) == len(family.died), "nobody was killed twice"
+    assert len(set(family.died)) == len(family.died), "none was killed twice"
 
 
 def test_a_dry_run_reports_how_many(family: Family) -> None:
@@ -382,7 +382,7 @@ class Wild(Few):
 
 @given(data=st.data())
 def test_in_any_tree_none_stays_stopped_and_no_protected_one_dies(data: st.DataObject) -> None:
-    """Any shape, any who fork just then, who were stopped before, who may not be signalled, and a crash anywhere."""
+    """Any shape, with any that fork just then, were stopped before or may not be signalled, and a crash anywhere."""
     family = Family()
     crashes = data.draw(st.booleans(), label="crash")
     family.action = Wild(100 if crashes else data.draw(st.integers(2, 12), label="held at once"))
@@ -408,17 +408,17 @@ def test_in_any_tree_none_stays_stopped_and_no_protected_one_dies(data: st.DataO
     except Crash:
         found = family.action.probe(job, claim, family.host)
         report = found.report if isinstance(found, Done) else family.action.execute(job, claim, family.host)
-    everybody = [*family.all, *(child for children in born for child in children)]
-    still = [each for each in everybody if each.alive and each.facts.state == "T" and each not in stopped]
+    members = [*family.all, *(child for children in born for child in children)]
+    still = [each for each in members if each.alive and each.facts.state == "T" and each not in stopped]
     assert not still
     assert family.stranger.signals == []
-    protected = [each for each in everybody if pid_of(each) in family.processes.line]
+    protected = [each for each in members if pid_of(each) in family.processes.line]
     assert all(each.alive for each in protected)
-    alive = [each for each in everybody if each.alive]
+    alive = [each for each in members if each.alive]
     if report.outcome is Outcome.COMPLETED:
         assert not alive
     elif report.outcome is Outcome.FAILED:
-        assert len(alive) == len(everybody)
+        assert len(alive) == len(members)
     else:
         assert report.outcome is Outcome.PARTIAL
     assert len(set(family.died)) == len(family.died)

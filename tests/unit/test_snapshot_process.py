@@ -1,4 +1,4 @@
-"""snapshot_process on fakes: what is kept, whose it is, what is never kept, and what a crash leads to."""
+"""snapshot_process on fakes: what is kept, of which process, what is never kept, and what a crash leads to."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PID = 4711
 
 @dataclass
 class Bench:
-    """One process that is seen a second after its start, one spool, one store."""
+    """One process that is observed a second after its start, one spool, one store."""
 
     clock: FakeClock = field(default_factory=lambda: FakeClock(NOON_NS))
     spool: FakeSpool = field(default_factory=FakeSpool)
@@ -218,7 +218,7 @@ def test_a_crash_anywhere_leaves_one_object_whose_digest_is_true(bench: Bench, p
     with pytest.raises(Crash):
         ACTION.execute(bench.job(), claim, bench.host)
     before = dict(bench.store.objects)
-    bench.clock.advance(5)  # what would be seen now is another document
+    bench.clock.advance(5)  # read now, the document would be another one
     report = bench.again(claim)
     assert report.outcome is Outcome.COMPLETED
     assert set(bench.store.objects) == {KEY, custody_key(KEY)}

@@ -25,7 +25,7 @@ def world() -> World:
 
 def test_the_events_process_is_stopped_and_the_report_proves_it(world: World) -> None:
     miner = world.miner()
-    report = world.run(world.seen(miner))
+    report = world.run(world.observed(miner))
     assert (report.outcome, report.code) == (Outcome.COMPLETED, "suspend_process_success_suspended")
     assert (miner.alive, miner.facts.state, miner.signals) == (True, "T", [signal.SIGSTOP])
     assert report.effect_holds
@@ -38,10 +38,10 @@ def test_the_events_process_is_stopped_and_the_report_proves_it(world: World) ->
 
 def test_a_process_that_was_stopped_already_is_watched_and_not_touched(world: World) -> None:
     miner = world.miner(state="T")
-    job = world.seen(miner)
+    job = world.observed(miner)
     report = world.run(job)
     assert (report.outcome, reason_of(report)) == (Outcome.NO_ACTION, "already_suspended")
-    assert report.effect_holds, "whoever stops himself for the moment of our look must not get away unseen"
+    assert report.effect_holds, "a process may stop itself just while it is read"
     found = world.action.probe(job, world.bind(job), world.host)
     assert isinstance(found, Done)
     assert (found.report.outcome, found.report.effect_holds) == (Outcome.NO_ACTION, True)
@@ -64,7 +64,7 @@ def test_a_person_may_name_a_bare_pid(world: World) -> None:
 @pytest.mark.parametrize("when", ["before the claim", "after the claim"])
 def test_another_process_that_has_the_pid_now_is_left_alone(world: World, when: str) -> None:
     miner = world.miner()
-    job = world.seen(miner)
+    job = world.observed(miner)
     world.clock.advance(1)
     if when == "before the claim":
         innocent = world.processes.spawn(pid=miner.facts.pid)
@@ -83,7 +83,7 @@ def test_another_process_that_has_the_pid_now_is_left_alone(world: World, when: 
 def test_a_protected_process_is_refused_before_anything_is_touched(world: World) -> None:
     worker = world.miner(pid=900)
     with pytest.raises(CommandRejected) as refusal:
-        world.run(world.seen(worker))
+        world.run(world.observed(worker))
     assert refusal.value.reason == "protected_target"
     assert worker.signals == []
 
@@ -109,18 +109,18 @@ def test_a_target_that_is_no_process_is_refused(world: World, target: Any) -> No
 )
 def test_nothing_that_the_target_can_write_about_itself_protects_it(world: World, disguise: dict[str, Any]) -> None:
     miner = world.miner()
-    job = world.seen(miner)
+    job = world.observed(miner)
     claim = world.bind(job)
     miner.facts = replace(miner.facts, **disguise)
     assert world.action.execute(job, claim, world.host).outcome is Outcome.COMPLETED
     disguised = world.miner(**disguise)
-    assert world.run(world.seen(disguised)).outcome is Outcome.COMPLETED
+    assert world.run(world.observed(disguised)).outcome is Outcome.COMPLETED
 
 
 def test_a_main_thread_that_is_held_in_a_call_is_no_shield_for_the_others(world: World) -> None:
     miner = world.miner()
     miner.shielded = True
-    report = world.run(world.seen(miner))
+    report = world.run(world.observed(miner))
     assert report.outcome is Outcome.COMPLETED
     assert signal.SIGSTOP in miner.each
     assert "1 of 2 threads are held in a call that nothing interrupts" in report.message
@@ -129,20 +129,20 @@ def test_a_main_thread_that_is_held_in_a_call_is_no_shield_for_the_others(world:
 def test_one_that_loses_a_stop_because_it_executes_just_then_is_signalled_again(world: World) -> None:
     miner = world.miner()
     miner.slips = 5
-    report = world.run(world.seen(miner))
+    report = world.run(world.observed(miner))
     assert (report.outcome, miner.facts.state) == (Outcome.COMPLETED, "T")
 
 
-@pytest.mark.parametrize(("hold", "said"), [("freeze", "frozen cgroup"), ("stick", "state D")])
-def test_one_that_cannot_stop_yet_runs_nothing_before_it_does(world: World, hold: str, said: str) -> None:
+@pytest.mark.parametrize(("hold", "reason"), [("freeze", "frozen cgroup"), ("stick", "state D")])
+def test_one_that_cannot_stop_yet_runs_nothing_before_it_does(world: World, hold: str, reason: str) -> None:
     miner = world.miner()
-    job = world.seen(miner)
+    job = world.observed(miner)
     getattr(miner, hold)()
     claim = world.bind(job)
     assert isinstance(world.action.probe(job, claim, world.host), NotDone), "held, but no stop waits yet"
     report = world.action.execute(job, claim, world.host)
     assert (report.outcome, report.effect_holds) == (Outcome.COMPLETED, True)
-    assert said in report.message
+    assert reason in report.message
     assert world.action.lost(Effect(claim, report.outputs), world.host) == ""
     miner.thaw() if hold == "freeze" else miner.unstick()
     assert miner.facts.state == "T"
@@ -152,7 +152,7 @@ def test_one_that_cannot_stop_yet_runs_nothing_before_it_does(world: World, hold
 def test_a_tracer_is_reported(world: World) -> None:
     miner = world.miner()
     miner.traced = True
-    report = world.run(world.seen(miner))
+    report = world.run(world.observed(miner))
     assert report.outcome is Outcome.COMPLETED
     assert "state t" in report.message
 
@@ -160,7 +160,7 @@ def test_a_tracer_is_reported(world: World) -> None:
 def test_one_that_is_continued_at_once_is_retried_and_then_a_failure(world: World) -> None:
     miner = world.miner()
     miner.guarded = True
-    job = world.seen(miner)
+    job = world.observed(miner)
     claim = world.bind(job)
     with pytest.raises(TransientFailure) as failure:
         world.action.execute(job, claim, world.host)
@@ -170,7 +170,7 @@ def test_one_that_is_continued_at_once_is_retried_and_then_a_failure(world: Worl
 
 def test_one_that_ends_meanwhile_needs_no_stopping(world: World) -> None:
     miner = world.miner()
-    job = world.seen(miner)
+    job = world.observed(miner)
     claim = world.bind(job)
     miner.before_signal = lambda _: miner.end()
     assert reason_of(world.action.execute(job, claim, world.host)) == "target_gone"
@@ -180,7 +180,7 @@ def test_one_that_ends_meanwhile_needs_no_stopping(world: World) -> None:
 @pytest.mark.parametrize("place", SuspendProcess.failpoints)
 def test_a_crash_after_the_signal_is_found_done(world: World, place: str) -> None:
     miner = world.miner()
-    job = world.seen(miner)
+    job = world.observed(miner)
     claim = world.bind(job)
     world.failpoints.arm(place)
     with pytest.raises(Crash):
@@ -196,7 +196,7 @@ def test_a_crash_after_the_signal_is_found_done(world: World, place: str) -> Non
 
 def test_a_lost_stop_is_noticed(world: World) -> None:
     miner = world.miner()
-    job = world.seen(miner)
+    job = world.observed(miner)
     claim = world.bind(job)
     held = Effect(claim, world.action.execute(job, claim, world.host).outputs)
     assert world.action.lost(held, world.host) == ""
@@ -212,22 +212,23 @@ def test_without_permission_it_fails_with_the_reason(world: World) -> None:
     miner = world.miner()
     miner.permitted = False
     with pytest.raises(PermanentFailure) as failure:
-        world.run(world.seen(miner))
+        world.run(world.observed(miner))
     assert failure.value.reason == "permission"
     assert all(handle.closed for handle in world.processes.handles)
 
 
 @pytest.mark.parametrize(
-    ("state", "said"), [("S", "would suspend process"), ("T", "is stopped already"), ("", "would do nothing: it has")]
+    ("state", "message"),
+    [("S", "would suspend process"), ("T", "is stopped already"), ("", "would do nothing: it has")],
 )
-def test_a_dry_run_reports_what_would_stop_and_touches_nothing(world: World, state: str, said: str) -> None:
+def test_a_dry_run_reports_what_would_stop_and_touches_nothing(world: World, state: str, message: str) -> None:
     miner = world.miner(state=state or "S")
-    job = world.seen(miner)
+    job = world.observed(miner)
     if not state:
         miner.end()
     report = world.action.dry_run_report(job, world.bind(job), world.host)
     assert report.outcome is Outcome.DRY_RUN
-    assert said in report.message
+    assert message in report.message
     assert world.processes.effects == 0
 
 
@@ -240,7 +241,7 @@ class Undo:
     def __init__(self) -> None:
         self.world = World(SuspendProcess())
         self.miner = self.world.miner()
-        forward = self.world.seen(self.miner)
+        forward = self.world.observed(self.miner)
         claim = self.world.bind(forward)
         report = self.world.action.execute(forward, claim, self.world.host)
         self.world.action = ResumeProcess()

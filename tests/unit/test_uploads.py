@@ -1,4 +1,4 @@
-"""How far uploads have come: the board that is told, and the source that tells it."""
+"""The progress of uploads: the board, and the source that reports to it."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ IDS = [id_from_cause(1_783_198_004_000_000_000, str(number)) for number in range
 
 
 class BoardMachine(RuleBasedStateMachine):
-    """Against what was told: of each the most, until it is over; never more than `MOST` of them."""
+    """Against a model: of each the most, until it is over; never more than `MOST` of them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.board = Uploads()
-        self.told: dict[ExecutionId, int] = {}
+        self.model: dict[ExecutionId, int] = {}
 
     @rule(execution_id=st.sampled_from(IDS), done=st.integers(0, 9))
-    def tell(self, execution_id: ExecutionId, done: int) -> None:
+    def report(self, execution_id: ExecutionId, done: int) -> None:
         self.board.update(execution_id, done=done, size=9)
-        if execution_id in self.told or len(self.told) < MOST:
-            self.told[execution_id] = max(done, self.told.get(execution_id, 0))
+        if execution_id in self.model or len(self.model) < MOST:
+            self.model[execution_id] = max(done, self.model.get(execution_id, 0))
 
     @rule(execution_id=st.sampled_from(IDS))
     def over(self, execution_id: ExecutionId) -> None:
         self.board.finish(execution_id)
-        self.told.pop(execution_id, None)
+        self.model.pop(execution_id, None)
 
     @invariant()
     def says_what_was_told(self) -> None:
-        assert self.board.now() == tuple(Progress(each, done, 9) for each, done in self.told.items())
+        assert self.board.now() == tuple(Progress(each, done, 9) for each, done in self.model.items())
 
 
 TestBoard = BoardMachine.TestCase
@@ -55,9 +55,9 @@ def test_it_is_bounded_and_has_capacity_again_when_one_is_over() -> None:
 
 
 def test_without_a_board_nothing_is_kept() -> None:
-    nobody = NoProgress()
-    nobody.update(IDS[0], done=1, size=2)
-    nobody.finish(IDS[0])
+    nothing = NoProgress()
+    nothing.update(IDS[0], done=1, size=2)
+    nothing.finish(IDS[0])
 
 
 class Bytes:
@@ -89,18 +89,18 @@ def test_a_progress_source_is_the_source_and_reports_what_precedes_the_farthest_
     data: bytes, reads: list[tuple[int, int]]
 ) -> None:
     source, board = Bytes(data), Uploads()
-    told = ProgressSource(source, IDS[0], board)
-    assert (told.size, told.sha256) == (source.size, source.sha256)
+    reporting = ProgressSource(source, IDS[0], board)
+    assert (reporting.size, reporting.sha256) == (source.size, source.sha256)
     for number, (offset, length) in enumerate(reads, 1):
-        assert told.read_at(offset, length) == data[offset : offset + length]
+        assert reporting.read_at(offset, length) == data[offset : offset + length]
         farthest = max(offset for offset, _ in reads[:number])
         assert board.now() == (Progress(IDS[0], farthest, len(data)),)
 
 
 def test_a_progress_source_gives_its_file_a_name_and_is_closed_as_the_source() -> None:
     source = Bytes(b"evidence")
-    told = ProgressSource(source, IDS[0], Uploads())
-    assert (told.link(3, "first"), told.link(4, "second")) == (True, False)
+    reporting = ProgressSource(source, IDS[0], Uploads())
+    assert (reporting.link(3, "first"), reporting.link(4, "second")) == (True, False)
     assert source.linked == [(3, "first"), (4, "second")]
-    told.close()
+    reporting.close()
     assert source.closed
