@@ -74,7 +74,7 @@ class Fleet:
     _start: Start | None = None
 
     def __enter__(self) -> Self:
-        self._stack.enter_context(self.data.held())
+        self._stack.enter_context(self.data.locked())
         node_id = one_machine.one_machine_keys(self.data.keys)
         (port,) = free_ports("127.0.0.1", 1)
         self._start = Start(self.bootstrap_servers, self.log_id, node_id, port, secrets.token_urlsafe(16))

@@ -168,7 +168,7 @@ def test_what_cannot_be_grown_is_refused_in_one_line_and_nothing_is_written(
     three = replace(_newest(seen, "refused").grown(3, at_ns=1))
     seen.make(three)
     assert operator.grow("refused", 4) == Exit.FAILED
-    assert "is there already with 3 partitions" in capsys.readouterr().err
+    assert "already exists with 3 partitions" in capsys.readouterr().err
     content = dict(yaml_files.read_mapping(operator.config))
     yaml_files.write(
         operator.config, content | {"keys": content["keys"] | {"private_key": str(_key(fleet, "gateway"))}}

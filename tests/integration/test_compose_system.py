@@ -223,10 +223,10 @@ def test_the_doctor_finds_the_stores_credentials_as_they_should_be(system: Syste
 def test_a_cluster_that_was_applied_differs_in_nothing(system: System) -> None:
     config = str(system.directory / "operator.yaml")
     same = system.douse("topics", "diff", "--config", config, "--replication", "1")
-    assert (same.returncode, same.stdout.strip()) == (0, "the cluster is as the catalogue wants it"), same.stderr
+    assert (same.returncode, same.stdout.strip()) == (0, "the cluster matches the catalogue"), same.stderr
     again = system.douse("topics", "apply", "--config", config, "--replication", "1", "--acls")
     assert again.returncode == 0, again.stderr
-    assert "made " not in again.stdout
+    assert "created " not in again.stdout
 
 
 def test_the_rules_that_acls_prints_are_the_rules_in_place(system: System) -> None:
@@ -256,5 +256,5 @@ def test_what_apply_never_changes_is_said_in_one_line(system: System) -> None:
     config = str(system.directory / "operator.yaml")
     wrong = system.douse("topics", "apply", "--config", config, "--replication", "2")
     assert wrong.returncode == 1
-    assert "replication should be 2, is 1" in wrong.stdout
+    assert "replication is 1, should be 2" in wrong.stdout
     assert "Traceback" not in wrong.stderr

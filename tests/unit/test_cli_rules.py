@@ -88,7 +88,7 @@ def test_without_files_the_rules_of_the_data_directory_are_meant(douse: Douse, t
     assert "kill-terminal-shell-in-container" in douse("rules", "print", "--data", tmp_path)[1]
     code, _, err = douse("rules", "print", "--data", tmp_path / "none")
     assert code == 2
-    assert "name rule files" in err
+    assert "give rule files" in err
 
 
 def test_recorded_events_are_tried_against_rules(douse: Douse) -> None:
@@ -144,7 +144,7 @@ def test_doctor_names_what_an_alert_lacks(douse: Douse) -> None:
     code, out, _ = douse("doctor", "--event", EVENTS)
     assert code == 1
     assert "falco-events.jsonl:1: kill_process: lacks proc.pid" in out
-    assert "falco-events.jsonl:2: names no host" in out
+    assert "falco-events.jsonl:2: has no host" in out
 
 
 def test_doctor_names_what_rules_do_not_print(douse: Douse, tmp_path: Path) -> None:

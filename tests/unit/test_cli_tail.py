@@ -17,7 +17,7 @@ from tests.fakes.signing import FakeSigner, FakeVerifier, fake_key, fake_keyset
 from tests.stories import Story, event, heartbeat
 from workers.cli import tail
 from workers.cli.tail import From, Stream
-from workers.cli.tail_lines import for_people
+from workers.cli.tail_text import text_of
 from workers.domain.log import topics
 from workers.domain.log.record import Earliest, LogPosition, OutRecord, Record
 from workers.domain.trust.audit import AuditRecord
@@ -67,7 +67,7 @@ def test_a_verified_result_names_its_signer_and_shows_the_whole_record() -> None
     assert row["signer"] == {"key_id": NODE_KEY.key_id, "role": "node", "owner": "a" * 32}
     assert row["record"]["execution_id"] == RESULT.execution_id
     assert row["record"]["outcome"] == "COMPLETED"
-    assert for_people(row).endswith("  verified")
+    assert text_of(row).endswith("  verified")
     assert json.loads(json.dumps(row)) == row
 
 
@@ -76,7 +76,7 @@ def test_what_does_not_verify_is_shown_all_the_same_and_said_not_to() -> None:
     rows = shown(bus_with(topics.RESULTS, foreign, b"garbage", b"", None), Stream.RESULTS)
     assert [row["verified"] for row in rows] == [False] * 4
     for row in rows:
-        assert "NOT VERIFIED" in for_people(row)
+        assert "NOT VERIFIED" in text_of(row)
         json.dumps(row)
 
 
@@ -92,7 +92,7 @@ def test_each_signed_stream_has_a_line_for_people(
     stream: Stream, topic: str, kind: PayloadType, record: object, words: str
 ) -> None:
     (row,) = shown(bus_with(topic, SEALER.sign(kind, record).value), stream)
-    assert words in for_people(row)
+    assert words in text_of(row)
 
 
 def test_events_of_both_topics_are_read_and_are_never_called_verified() -> None:
@@ -101,7 +101,7 @@ def test_events_of_both_topics_are_read_and_are_never_called_verified() -> None:
     bus.append(OutRecord(topics.FALCO_EVENTS, None, json.dumps(alert).encode()))
     rows = shown(bus, Stream.EVENTS)
     assert {row["record"]["rule"] for row in rows} == {"R", "Shell in container"}
-    assert all(for_people(row).endswith("  unsigned") for row in rows)
+    assert all(text_of(row).endswith("  unsigned") for row in rows)
 
 
 @given(strategies.results | strategies.audit_records | strategies.node_states | strategies.events)
@@ -116,4 +116,4 @@ def test_a_position_is_always_named() -> None:
     source = Listening(FakeBus().reader(), codec, DetectorEvents(codec), None)
     record = Record(LogPosition("l", topics.RESULTS, 3), 7, None, b"x")  # type: ignore[arg-type]
     row = tail._row(source, record)
-    assert for_people(row).startswith("response.results/3@7  ")
+    assert text_of(row).startswith("response.results/3@7  ")

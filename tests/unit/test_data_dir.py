@@ -32,7 +32,7 @@ def _start(number: int) -> Start:
 
 def test_every_worker_gets_settings_that_it_accepts(tmp_path: Path) -> None:
     data = DataDir(tmp_path / "data")
-    with data.held():
+    with data.locked():
         data.write(_start(1))
     for role in ROLES:
         settings = parse(_KINDS[role], yaml_files.read_mapping(data.config(role)))
@@ -42,7 +42,7 @@ def test_every_worker_gets_settings_that_it_accepts(tmp_path: Path) -> None:
 
 def test_the_next_start_keeps_what_a_person_edited_and_renews_what_a_start_decides(tmp_path: Path) -> None:
     data = DataDir(tmp_path / "data")
-    with data.held():
+    with data.locked():
         data.write(_start(1))
         edited = dict(yaml_files.read_mapping(data.config("node")))
         edited["features"]["respond"]["response_actions"]["kill_process"] = {"trigger": "NONE"}
@@ -55,7 +55,7 @@ def test_the_next_start_keeps_what_a_person_edited_and_renews_what_a_start_decid
 
 def test_the_token_is_kept_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
     data = DataDir(tmp_path / "data")
-    with data.held():
+    with data.locked():
         data.write(_start(1))
         assert data.token() == "secret"
     assert data.context.stat().st_mode & 0o777 == 0o600
@@ -65,11 +65,11 @@ def test_the_token_is_kept_and_only_its_owner_may_read_it(tmp_path: Path) -> Non
 
 def test_a_directory_in_use_is_refused_in_one_line(tmp_path: Path) -> None:
     data = DataDir(tmp_path / "data")
-    with data.held(), pytest.raises(ConfigError, match="in use by another douse"), data.held():
+    with data.locked(), pytest.raises(ConfigError, match="in use by another douse"), data.locked():
         pass
 
 
 def test_a_path_that_cannot_be_a_directory_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot be used as data"), DataDir(tmp_path / "file" / "data").held():
+    with pytest.raises(ConfigError, match="cannot be used as data"), DataDir(tmp_path / "file" / "data").locked():
         pass

@@ -1,7 +1,7 @@
 """The command line: arguments, tables and exit codes.
 
-Called by the `douse` script and `python -m workers`. Calls bootstrap for a worker of its own and HTTP for everything
-else; must never reach into a worker.
+Called by the `douse` script and `python -m workers`. Calls wiring to run a worker and HTTP for everything else;
+must never reach into a worker.
 """
 
 import os
@@ -20,13 +20,13 @@ from workers.cli import (
     download,
     growth,
     history,
-    roles,
     rules,
     run,
     show,
     submit,
     tail,
     up,
+    worker,
 )
 from workers.cli.exits import LEGEND, Exit, Failure
 from workers.domain.errors import ConfigError, TransientFailure, WorkerError
@@ -34,7 +34,7 @@ from workers.wiring import ROLES
 
 app = typer.Typer(
     name="douse",
-    help="Puts out what a runtime detection found: on the node where it happened, exactly once, provably.",
+    help="Respond to runtime detections: on the node where they happened, exactly once, with proof.",
     epilog=LEGEND,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -50,7 +50,7 @@ tail.register(app)
 cluster.register(catalogues.topics)
 growth.register(catalogues.topics)
 catalogues.register(app)
-roles.register(app)
+worker.register(app)
 rules.register(app)
 doctor.register(app)
 
@@ -63,12 +63,12 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something goes wrong.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback on errors.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """What every command takes; ``--debug`` is read in ``main``, because an error ends the command that knew it."""
+    """Options of every command; ``--debug`` is read in ``main``, because an error ends the command before that."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -78,28 +78,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = app(args=given, standalone_mode=False)
     except Failure as error:
-        raise SystemExit(_said(error, error.exit_code, given)) from None
+        raise SystemExit(_report(error, error.exit_code, given)) from None
     except (ConfigError, typer.TyperException) as error:
-        raise SystemExit(_said(error, Exit.USAGE, given)) from None
+        raise SystemExit(_report(error, Exit.USAGE, given)) from None
     except TransientFailure as error:
-        raise SystemExit(_said(error, Exit.UNREACHABLE, given)) from None
+        raise SystemExit(_report(error, Exit.UNREACHABLE, given)) from None
     except WorkerError as error:
-        raise SystemExit(_said(error, Exit.FAILED, given)) from None
+        raise SystemExit(_report(error, Exit.FAILED, given)) from None
     except BrokenPipeError:
-        # The reader of our output has seen enough, as `head` does; the interpreter must not stumble over it either.
+        # The reader of the output has closed the pipe, as `head` does; the interpreter must not fail on it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(Exit.OK) from None
     except Exception as error:
-        # The outermost place: a bug is one line too, unless somebody looks for it.
+        # The outermost layer: a bug is one line too, unless --debug is given.
         if given and given[0] in ROLES:
             raise
-        fault = f"this is a bug of Douse: {type(error).__name__}: {error}; --debug shows where"
-        raise SystemExit(_said(error, Exit.FAILED, given, fault)) from None
+        fault = f"internal error: {type(error).__name__}: {error}; run with --debug for the traceback"
+        raise SystemExit(_report(error, Exit.FAILED, given, fault)) from None
     raise SystemExit(code if isinstance(code, int) else Exit.OK)
 
 
-def _said(error: Exception, exit_code: Exit, arguments: Sequence[str], message: str = "") -> Exit:
-    """Say what was wrong, one line a fault; with ``--debug`` say everything."""
+def _report(error: Exception, exit_code: Exit, arguments: Sequence[str], message: str = "") -> Exit:
+    """Print what was wrong, one line per fault; with ``--debug`` raise it."""
     if "--debug" in arguments:
         raise error
     words = error.format_message() if isinstance(error, typer.TyperException) else str(error)

@@ -1,6 +1,6 @@
-"""``douse topics``, ``douse schemas`` and ``douse keys``: what travels, how it is written, and who is trusted.
+"""``douse topics``, ``douse schemas`` and ``douse keys``: the topics, the record schemas and the keys.
 
-Called by the frame; calls bootstrap. Asks no broker; makes nothing but a new key directory.
+Calls wiring. Needs no broker; creates nothing but a new key directory.
 """
 
 import json
@@ -14,16 +14,16 @@ import typer
 from workers.cli.client import DataOption
 from workers.cli.context import DEFAULT_DATA
 from workers.cli.exits import Exit, Failure
-from workers.cli.output import Output, OutputOption, show, show_document
+from workers.cli.output import Output, OutputOption, print_document, print_rows
 from workers.domain.ids import NodeId, is_node_id
 from workers.wiring import catalogues
 
 _NODE: Final = re.compile(r"([a-z0-9][a-z0-9._-]{0,62})=([0-9a-f]{32})", re.ASCII)
 _DAY_NS: Final = 86_400_000_000_000
 
-topics = typer.Typer(name="topics", help="The topics, as data.", no_args_is_help=True)
-schemas = typer.Typer(name="schemas", help="The schemas of everything that travels.", no_args_is_help=True)
-keys = typer.Typer(name="keys", help="Keys: make them, see whom they vouch for.", no_args_is_help=True)
+topics = typer.Typer(name="topics", help="The topics of the catalogue.", no_args_is_help=True)
+schemas = typer.Typer(name="schemas", help="The schemas of all records.", no_args_is_help=True)
+keys = typer.Typer(name="keys", help="Make keys and show the keyset.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 @topics.command("list")
 def list_topics(output: OutputOption = Output.TABLE) -> None:
-    """Every topic: its key, what is in it, who writes and reads it, how long it stays."""
+    """Every topic: its key, records, producers, consumers and retention."""
     rows: list[dict[str, Any]] = [
         {
             "name": topic.name,
@@ -51,7 +51,7 @@ def list_topics(output: OutputOption = Output.TABLE) -> None:
         }
         for topic in catalogues.topic_catalogue()
     ]
-    show(rows, output, columns=("name", "key", "value", "signed", "partitions", "producers", "consumers"))
+    print_rows(rows, output, columns=("name", "key", "value", "signed", "partitions", "producers", "consumers"))
 
 
 @topics.command()
@@ -62,19 +62,19 @@ def readme() -> None:
 
 @topics.command()
 def asyncapi() -> None:
-    """The AsyncAPI 3 document of all topics, records and who sends them, as JSON."""
+    """The AsyncAPI 3 document of all topics, records and producers, as JSON."""
     typer.echo(json.dumps(catalogues.asyncapi(), indent=2, ensure_ascii=False))
 
 
 @schemas.command()
 def check() -> None:
-    """Whether every version of every record can be read by every other, both ways; exit 1 when not."""
+    """Check that every version of every record can read every other version; exit 1 if not."""
     faults, compared = catalogues.schema_faults()
     for fault in faults:
         typer.echo(fault)
     if faults:
         raise typer.Exit(Exit.FAILED)
-    typer.echo(f"{compared} released schema(s) compared both ways: no fault found")
+    typer.echo(f"{compared} released schema(s) compared both ways: all compatible")
 
 
 @keys.command()
@@ -84,7 +84,7 @@ def init(
         list[str] | None, typer.Option("--node", help="A node: file name and node id.", metavar="NAME=NODE_ID")
     ] = None,
 ) -> None:
-    """Make the operator's, the workers' and the nodes' keys, and keyset version 1 that pins them."""
+    """Make the keys of the operator, the workers and the nodes, and keyset version 1 with all of them."""
     named: dict[str, NodeId] = {}
     for word in nodes or []:
         found = _NODE.fullmatch(word)
@@ -93,18 +93,18 @@ def init(
         named[found[1]] = NodeId(found[2])
     keyset = catalogues.make_keys(directory.expanduser(), named)
     typer.echo(f"{directory}: {len(keyset.keys)} keys, keyset version {keyset.version}")
-    typer.echo("move operator.key to a safe place: only changes need it, no worker does")
+    typer.echo("move operator.key to safe storage: only key changes need it, workers do not")
 
 
 @keys.command("show")
 def show_keys(
     keyset: Annotated[
-        Path | None, typer.Option("--keyset", help="A keyset file; else that of --data.", metavar="FILE")
+        Path | None, typer.Option("--keyset", help="A keyset file. Default: the one in --data.", metavar="FILE")
     ] = None,
     data: DataOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Who is trusted with what, and until when; exit 1 when the keyset has expired."""
+    """The keys of a keyset, their roles and the expiry; exit 1 if the keyset has expired."""
     path = keyset or (data if data is not None else DEFAULT_DATA) / "keys" / "keyset.json"
     known = catalogues.known_keys(path.expanduser())
     rows = [
@@ -113,10 +113,12 @@ def show_keys(
     ]
     left = (known.expires_at_ns - time.time_ns()) // _DAY_NS
     if output is Output.TABLE:
-        typer.echo(f"version {known.version}, {max(left, 0)} days left, {known.threshold} operator(s) sign a change")
-        show(rows, output, columns=("key_id", "role", "owner", "revoked"))
+        typer.echo(
+            f"version {known.version}, {max(left, 0)} days left, a change needs {known.threshold} operator signature(s)"
+        )
+        print_rows(rows, output, columns=("key_id", "role", "owner", "revoked"))
     else:
         document = {"version": known.version, "expires_at_ns": known.expires_at_ns, "threshold": known.threshold}
-        show_document(document | {"keys": rows}, output)
+        print_document(document | {"keys": rows}, output)
     if left < 0:
         raise typer.Exit(Exit.FAILED)

@@ -1,7 +1,7 @@
-"""The gateway over HTTP: the one way in which commands reach it.
+"""The HTTP client of the gateway, used by every command that calls it.
 
-Made by each command with the context it was given. An answer that is no success becomes one line and an exit code by
-its class; so does a gateway that does not answer.
+Made by ``connected`` from the context. An error answer becomes one line and an exit code by its class; so does a
+gateway that does not answer.
 """
 
 from collections.abc import Iterator, Mapping
@@ -39,23 +39,23 @@ _EXITS: Final[Mapping[int, Exit]] = {
 
 DataOption: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--data", help="Data directory of `douse up`; else DOUSE_URL and DOUSE_TOKEN.", metavar="DIR"),
+    typer.Option("--data", help="Data directory of `douse up`. Default: DOUSE_URL and DOUSE_TOKEN.", metavar="DIR"),
 ]
 
 
 class Client:
-    """Speaks to one gateway."""
+    """The client of one gateway."""
 
     def __init__(self, http: "httpx.Client", context: Context) -> None:
-        """Use ``connected``."""
+        """Made by ``connected``."""
         self._http = http
         self.context = context
 
     def get(self, *path: str, query: Query = NO_QUERY, wait_s: float = 0.0) -> Any:
-        """The JSON of an answer; empty query values are left out. ``wait_s`` is how long the gateway may wait with it.
+        """The JSON of an answer; empty query values are left out. ``wait_s`` is how long the gateway may delay it.
 
         Raises:
-            Failure: no answer, or one that is no success.
+            Failure: no answer, or an error.
         """
         wanted: dict[str, str | int | float] = {name: value for name, value in query.items() if value != ""}
         if wait_s:
@@ -71,7 +71,7 @@ class Client:
         return self._ask("DELETE", path, **more)
 
     def pages(self, path: str, *, most: int, query: Query) -> Iterator[Mapping[str, Any]]:
-        """A list's rows, newest first, over as many pages as it takes; at most ``most``."""
+        """A list's rows, newest first, page by page; at most ``most``."""
         cursor, left = "", most
         while left > 0:
             answer = self.get(path, query={**query, "limit": min(left, 200), "cursor": cursor})
@@ -86,7 +86,7 @@ class Client:
         """An answer whose body is still arriving.
 
         Raises:
-            Failure: no answer, one that is no success, or one that breaks off.
+            Failure: no answer, an error, or an incomplete answer.
         """
         import httpx
 
@@ -115,9 +115,9 @@ class Client:
 
         match error:
             case httpx.TimeoutException():
-                return Failure(f"{self.context.url} did not answer in time; ask again", Exit.UNREACHABLE)
+                return Failure(f"{self.context.url} did not answer in time; try again", Exit.UNREACHABLE)
             case httpx.RemoteProtocolError():
-                return Failure(f"{self.context.url} broke off its answer; its log says why", Exit.FAILED)
+                return Failure(f"{self.context.url} broke off its answer; see its log", Exit.FAILED)
             case _:
                 reason = str(error) or type(error).__name__
                 return Failure(
@@ -128,7 +128,7 @@ class Client:
         try:
             return answer.json()
         except ValueError:
-            raise Failure(f"{self.context.url} is no gateway of Douse: its answer is no JSON", Exit.FAILED) from None
+            raise Failure(f"{self.context.url} is not a Douse gateway: its answer is not JSON", Exit.FAILED) from None
 
 
 @contextmanager
@@ -136,7 +136,7 @@ def connected(data: Path | None) -> Iterator[Client]:
     """A client of the gateway that the context names.
 
     Raises:
-        ConfigError: there is no context, or its URL is none.
+        ConfigError: there is no context, or its URL is invalid.
     """
     import httpx
 
@@ -145,7 +145,7 @@ def connected(data: Path | None) -> Iterator[Client]:
     try:
         http = httpx.Client(base_url=context.url, headers=headers, timeout=TIMEOUT_S)
     except (httpx.InvalidURL, ValueError, TypeError):
-        raise Failure(f"{context.url!r} is no URL, or the token has characters that no token has", Exit.USAGE) from None
+        raise Failure(f"{context.url!r} is not a URL, or the token has invalid characters", Exit.USAGE) from None
     with http:
         yield Client(http, context)
 
@@ -155,7 +155,7 @@ def _url(path: tuple[str, ...]) -> str:
 
 
 def _failure(answer: "httpx.Response") -> Failure:
-    """The gateway's own words where it has some."""
+    """The gateway's own message, if it sent one."""
     try:
         message = str(answer.json()["message"])
     except (ValueError, KeyError, TypeError):

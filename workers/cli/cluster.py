@@ -1,7 +1,6 @@
-"""``douse topics diff``, ``apply`` and ``acls``: a real cluster held against the catalogue, and made to match it.
+"""``douse topics diff``, ``apply`` and ``acls``: compare a Kafka cluster with the topic catalogue, and make it match.
 
-Called by the frame; calls bootstrap. ``acls`` asks no cluster. Never deletes a topic, and never changes how many
-partitions or copies one has.
+Calls wiring. ``acls`` needs no cluster. Never deletes a topic, and never changes its number of partitions or replicas.
 """
 
 import re
@@ -26,62 +25,65 @@ ConfigOption: TypeAlias = Annotated[
     Path, typer.Option("--config", help="A file whose kafka: section names the cluster.", metavar="FILE")
 ]
 ZoneOption: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--zone", help="A zone; say it again for more. Default: default.", metavar="ZONE")
+    list[str] | None, typer.Option("--zone", help="A zone; can be repeated. Default: default.", metavar="ZONE")
 ]
 CopiesOption: TypeAlias = Annotated[
-    int, typer.Option("--replication", min=1, max=9, help="Copies of each partition; 1 only for trying it.")
+    int, typer.Option("--replication", min=1, max=9, help="Replicas of each partition; 1 only for a trial.")
 ]
 
 
 def register(topics: typer.Typer) -> None:
-    """Add them to the group of the topics."""
+    """Add them to ``douse topics``."""
     topics.command()(diff)
     topics.command()(apply)
     topics.command()(acls)
 
 
 def diff(config: ConfigOption, zone: ZoneOption = None, replication: CopiesOption = REPLICATION) -> None:
-    """Where a cluster is not as the catalogue wants it; exit 1 when it is not."""
-    asked = cluster(config, named_zones(zone), replication)
-    found = asked.differences(_read_topologies(asked))
-    _tell(found)
+    """Print how a cluster differs from the catalogue; exit 1 if it does."""
+    target_cluster = cluster(config, named_zones(zone), replication)
+    found = target_cluster.differences(_read_topologies(target_cluster))
+    _print(found)
     if found:
         raise typer.Exit(Exit.FAILED)
-    typer.echo("the cluster is as the catalogue wants it")
+    typer.echo("the cluster matches the catalogue")
 
 
 def apply(
     config: ConfigOption,
     zone: ZoneOption = None,
     replication: CopiesOption = REPLICATION,
-    acls: Annotated[bool, typer.Option("--acls", help="Also grant each worker what it needs, and no more.")] = False,
+    acls: Annotated[
+        bool, typer.Option("--acls", help="Also grant each worker the access that it needs, and no more.")
+    ] = False,
 ) -> None:
-    """Make missing topics and correct settings; exit 1 when something is left that this never changes."""
+    """Create missing topics and correct settings; exit 1 if a difference is left that this command never changes."""
     if replication < REPLICATION:
-        typer.echo(f"warning: {replication} of {REPLICATION} copies: what one broker loses is lost", err=True)
-    asked = cluster(config, named_zones(zone), replication)
-    topologies = _read_topologies(asked)
-    made = asked.create(topologies)
+        typer.echo(f"warning: {replication} of {REPLICATION} replicas: data that one broker loses is lost", err=True)
+    target_cluster = cluster(config, named_zones(zone), replication)
+    topologies = _read_topologies(target_cluster)
+    made = target_cluster.create(topologies)
     for name in made:
-        typer.echo(f"made {name}")
-    for each in asked.topics.alter(asked.differences(topologies)):
-        typer.echo(f"{each.topic}: {each.setting} is {each.wanted} now, was {each.found}")
+        typer.echo(f"created {name}")
+    for each in target_cluster.topics.alter(target_cluster.differences(topologies)):
+        typer.echo(f"{each.topic}: {each.setting} changed from {each.found} to {each.wanted}")
     if acls:
-        typer.echo(f"{asked.grant()} access rules are in place")
-    left = asked.differences(topologies)
-    _tell(left)
+        typer.echo(f"{target_cluster.grant()} access rules are in place")
+    left = target_cluster.differences(topologies)
+    _print(left)
     if left:
         raise Failure(
-            "partitions and copies of a topic that is there are never changed: keys would move to other partitions. "
-            "`douse topics grow` gives a zone's commands more; move any other topic by hand, or correct --replication",
+            "the partitions and replicas of an existing topic are never changed: keys would move to other partitions. "
+            "Use `douse topics grow` for a zone's commands; move any other topic by hand, or correct --replication",
             Exit.FAILED,
         )
-    typer.echo("the cluster is as the catalogue wants it")
+    typer.echo("the cluster matches the catalogue")
 
 
 def acls(
     server: Annotated[
-        str, typer.Option("--bootstrap-server", help="What the commands name as the cluster.", metavar="HOST:PORT")
+        str,
+        typer.Option("--bootstrap-server", help="The cluster address in the printed commands.", metavar="HOST:PORT"),
     ] = "localhost:9092",
     command_config: Annotated[
         Path | None,
@@ -89,36 +91,36 @@ def acls(
     ] = None,
     zone: ZoneOption = None,
 ) -> None:
-    """Kafka's own commands that allow what `topics apply --acls` would, to read or to run elsewhere."""
+    """Print the kafka-acls.sh commands that grant what `topics apply --acls` grants."""
     frame = ["kafka-acls.sh", "--bootstrap-server", server]
     frame += ["--command-config", str(command_config)] if command_config is not None else []
     rules = access_rules(named_zones(zone))
     for rule in rules.topics:
         pattern = ("--resource-pattern-type", "prefixed") if rule.prefix else ()
-        _tell_rule(frame, rule.principal, rule.operation.value, (*pattern, "--topic", rule.topic))
+        _print_rule(frame, rule.principal, rule.operation.value, (*pattern, "--topic", rule.topic))
     for user, group in rules.groups:
-        _tell_rule(frame, user, "Read", ("--group", group))
+        _print_rule(frame, user, "Read", ("--group", group))
 
 
-def _tell_rule(frame: list[str], user: str, operation: str, on: tuple[str, ...]) -> None:
+def _print_rule(frame: list[str], user: str, operation: str, on: tuple[str, ...]) -> None:
     words = [*frame, "--add", "--allow-principal", f"User:{user}", "--operation", operation, *on]
     typer.echo(shlex.join(words))
 
 
-def _read_topologies(asked: Cluster) -> "TopologyChains":
-    topologies = asked.growth.read()
+def _read_topologies(target_cluster: Cluster) -> "TopologyChains":
+    topologies = target_cluster.growth.read()
     report_ignored(topologies)
     return topologies
 
 
 def report_ignored(topologies: "TopologyChains") -> None:
-    """Say which records of ``fleet.topology`` nobody follows: somebody wrote them."""
+    """Print which records of ``fleet.topology`` are not followed."""
     for line in topologies.ignored:
         typer.echo(line, err=True)
 
 
 def named_zones(zones: list[str] | None) -> list[str]:
-    """The zones that were named, or the one that everybody has.
+    """The zones that were given, or the default zone.
 
     Raises:
         Failure: a name that no zone can have.
@@ -130,6 +132,6 @@ def named_zones(zones: list[str] | None) -> list[str]:
     return named
 
 
-def _tell(found: "Sequence[Difference]") -> None:
+def _print(found: "Sequence[Difference]") -> None:
     for each in found:
-        typer.echo(f"{each.topic}: {each.setting} should be {each.wanted}, is {each.found}")
+        typer.echo(f"{each.topic}: {each.setting} is {each.found}, should be {each.wanted}")

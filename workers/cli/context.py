@@ -1,6 +1,6 @@
-"""Which gateway the command line talks to: ``DOUSE_URL`` and ``DOUSE_TOKEN``, or a context file of ``douse up``.
+"""Which gateway the command line uses: ``DOUSE_URL`` and ``DOUSE_TOKEN``, or a context file of ``douse up``.
 
-Called by every command that speaks HTTP or Kafka. Reads files and the environment, nothing else.
+Called by every command that uses HTTP or Kafka. Reads files and the environment, nothing else.
 """
 
 import os
@@ -16,7 +16,7 @@ DEFAULT_DATA: Final = Path("~/.local/state/douse")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Where to go, and with what token."""
+    """The address of a gateway, and the token for it."""
 
     url: str
     token: str
@@ -29,7 +29,7 @@ def find_context(data: Path | None = None) -> Context:
     """The context of ``--data``, else of the environment, else of the default data directory.
 
     Raises:
-        ConfigError: there is none, or it lacks something.
+        ConfigError: there is none, or it is incomplete.
     """
     url, token = os.environ.get("DOUSE_URL", ""), os.environ.get("DOUSE_TOKEN", "")
     if data is None and url and token:
@@ -39,12 +39,12 @@ def find_context(data: Path | None = None) -> Context:
     path = path.expanduser()
     if not path.exists():
         raise ConfigError(
-            f"no gateway to talk to: start one with `douse up`, or set DOUSE_URL and DOUSE_TOKEN ({path})"
+            f"no gateway is configured: start one with `douse up`, or set DOUSE_URL and DOUSE_TOKEN ({path})"
         )
     content = yaml_files.read_mapping(path)
-    lacking = [key for key in ("url", "token") if not isinstance(content.get(key), str)]
-    if lacking:
-        raise ConfigError(f"{path}: {lacking[0]} is missing; start `douse up` again, it writes this file")
+    missing = [key for key in ("url", "token") if not isinstance(content.get(key), str)]
+    if missing:
+        raise ConfigError(f"{path}: {missing[0]} is missing; run `douse up` again, which writes this file")
     return Context(
         str(content["url"]).rstrip("/"),
         str(content["token"]),

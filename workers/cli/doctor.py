@@ -1,6 +1,6 @@
-"""``douse doctor``: what this machine, a detector's alerts and a worker's settings allow, and what to do about it.
+"""``douse doctor``: checks this machine, a detector's alerts and a worker's settings.
 
-Reads facts and prints findings, one a line; changes nothing. Exit 1 when a finding is ``fail``.
+Prints one finding per line, with its remedy; changes nothing. Exit 1 if a finding is ``fail``.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from workers.cli.exits import Exit
-from workers.cli.output import Output, OutputOption, legible, show
+from workers.cli.output import Output, OutputOption, legible, print_rows
 from workers.domain.errors import ConfigError, MalformedMessage, Problem, WorkerError
 from workers.domain.falco.needs import HOST, Lack, fields_appended, fields_of_alert, fields_of_rules, lacks
 from workers.domain.log.topics import AUDIT
@@ -28,18 +28,22 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", "Features", "KafkaSettings", "NodeIdentity", "StorageSettings")
 EVENTS = Annotated[
-    list[Path] | None, typer.Option("--event", help="A detector's alert (JSON); says what it lacks.", metavar="FILE")
+    list[Path] | None, typer.Option("--event", help="A detector's alert (JSON): report missing fields.", metavar="FILE")
 ]
 RULES = Annotated[
     list[Path] | None,
-    typer.Option("--rules", help="Falco's rule files and falco.yaml; says what rules do not print.", metavar="FILE"),
+    typer.Option(
+        "--rules", help="Falco's rule files and falco.yaml: report fields that rules do not print.", metavar="FILE"
+    ),
 ]
 CONFIG = Annotated[
     Path | None,
-    typer.Option("--config", help="A worker's settings; asks its brokers and its object store.", metavar="FILE"),
+    typer.Option(
+        "--config", help="A worker's settings file: also check its brokers and its object store.", metavar="FILE"
+    ),
 ]
 PRIVILEGES = Annotated[
-    bool, typer.Option("--privileges", help="Only print the capabilities and mounts that actions need.")
+    bool, typer.Option("--privileges", help="Only print the capabilities and mounts that the enabled actions need.")
 ]
 
 
@@ -55,7 +59,7 @@ def doctor(
     privileges: PRIVILEGES = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Say what works here, what does not, and what to do."""
+    """Report what works on this machine, what does not, and what to do about it."""
     from workers.settings import KafkaSettings
 
     settings = yaml_files.read_mapping(config) if config is not None else {}
@@ -66,18 +70,18 @@ def doctor(
             for name, (needed, mounts) in privileges_and_mounts().items()
             if actions.allows(name)
         ]
-        show(rows, output, columns=("action", "capabilities", "mounts"))
+        print_rows(rows, output, columns=("action", "capabilities", "mounts"))
         return
-    asked = _brokers(_part(settings, "kafka", KafkaSettings)) if config is not None else ()
-    kept = _storage(settings) if config is not None else ()
-    findings = [*_machine(actions), *_events(event or ()), *_rules(rules or ()), *asked, *kept]
+    brokers = _brokers(_part(settings, "kafka", KafkaSettings)) if config is not None else ()
+    storage = _storage(settings) if config is not None else ()
+    findings = [*_machine(actions), *_events(event or ()), *_rules(rules or ()), *brokers, *storage]
     _print(findings, output)
     if any(found.level is Level.FAIL for found in findings):
         raise typer.Exit(Exit.FAILED)
 
 
 def _part(settings: Mapping[str, Any], key: str, kind: type[S]) -> S:
-    """One part of any worker's settings file; ConfigError with the faults' places."""
+    """One section of any worker's settings file; ConfigError with the path of each fault."""
     from workers.settings import parse
 
     content = settings.get(key)
@@ -104,35 +108,35 @@ def _events(paths: Sequence[Path]) -> Iterator[Finding]:
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
         except MalformedMessage as error:
-            yield Finding(Level.FAIL, path.name, error.message, "hand in Falco's JSON: json_output: true")
+            yield Finding(Level.FAIL, path.name, error.message, "use Falco's JSON output: json_output: true")
             continue
         for number, alert in enumerate(alerts, 1):
             about = path.name if len(alerts) == 1 else f"{path.name}:{number}"
             if not isinstance(alert, Mapping):
-                yield Finding(Level.FAIL, about, f"not an alert: {json.dumps(alert)[:40]}", "hand in JSON objects")
+                yield Finding(Level.FAIL, about, f"not an alert: {json.dumps(alert)[:40]}", "use JSON objects")
                 continue
             present = fields_of_alert(alert)
             if HOST not in present:
                 yield Finding(
                     Level.FAIL,
                     about,
-                    "names no host, so nobody knows where to act",
-                    "use a Falco that writes hostname, and set FALCO_HOSTNAME in a DaemonSet",
+                    "has no host, so no node can act on it",
+                    "use a version of Falco that writes hostname, and set FALCO_HOSTNAME in a DaemonSet",
                 )
-            yield from _lacking(about, present)
+            yield from _needs(about, present)
 
 
 def _rules(paths: Sequence[Path]) -> Iterator[Finding]:
     documents = {path: yaml_files.read_document(path) for path in paths}
     printed = fields_of_rules(documents.values())
     for name, fields in sorted(printed.items()):
-        yield from _lacking(f"rule {name!r}", fields)
+        yield from _needs(f"rule {name!r}", fields)
     if not printed:
         for path, document in documents.items():
-            yield from _lacking(path.name, fields_appended(document))
+            yield from _needs(path.name, fields_appended(document))
 
 
-def _lacking(about: str, present: frozenset[str]) -> Iterator[Finding]:
+def _needs(about: str, present: frozenset[str]) -> Iterator[Finding]:
     found = lacks(present, action_shapes())
     if not found:
         yield Finding(Level.OK, about, "has every field that an action uses")
@@ -140,12 +144,12 @@ def _lacking(about: str, present: frozenset[str]) -> Iterator[Finding]:
         of_action = [lack for lack in found if lack.action == action]
         needed = [lack for lack in of_action if lack.needed]
         level = Level.FAIL if needed else Level.WARN
-        yield Finding(level, about, f"{action}: {_told(needed or of_action)}", "add deploy/falco/append_output.yaml")
+        yield Finding(level, about, f"{action}: {_missing(needed or of_action)}", "add deploy/falco/append_output.yaml")
 
 
-def _told(lacking: Sequence[Lack]) -> str:
-    """The fields, and why the first of them matters."""
-    return f"lacks {', '.join(lack.field for lack in lacking)}: {lacking[0].why}"
+def _missing(missing: Sequence[Lack]) -> str:
+    """The missing fields, and why the first is needed."""
+    return f"lacks {', '.join(lack.field for lack in missing)}: {missing[0].why}"
 
 
 def _brokers(settings: "KafkaSettings") -> Iterator[Finding]:
@@ -153,13 +157,13 @@ def _brokers(settings: "KafkaSettings") -> Iterator[Finding]:
     try:
         partitions = partitions_of(settings, AUDIT)
     except WorkerError as error:
-        yield Finding(Level.FAIL, "brokers", f"{where}: {error.message}", "check address, TLS and credentials")
+        yield Finding(Level.FAIL, "brokers", f"{where}: {error.message}", "check the address, TLS and the credentials")
     else:
         yield Finding(Level.OK, "brokers", f"{where} answers; {AUDIT} has {partitions} partition(s)")
 
 
 def _storage(settings: Mapping[str, Any]) -> Iterator[Finding]:
-    """A node's or a gateway's object store; a worker that has none has nothing to ask."""
+    """A node's or a gateway's object store; a worker without a store has nothing to check."""
     from workers.settings import NodeIdentity, StorageSettings
 
     storage = _part(settings, "storage", StorageSettings)
@@ -168,7 +172,7 @@ def _storage(settings: Mapping[str, Any]) -> Iterator[Finding]:
         if node_id:
             yield from node_findings(storage, node_id)
         else:
-            yield Finding(Level.WARN, "object store", "not asked: the node has no id yet", "start the node once")
+            yield Finding(Level.WARN, "object store", "not checked: the node has no id yet", "start the node once")
     elif "storage" in settings:
         yield from gateway_findings(storage)
 
@@ -179,7 +183,7 @@ def _print(findings: Sequence[Finding], output: Output) -> None:
             {"level": str(found.level), "about": found.about, "message": found.message, "remedy": found.remedy}
             for found in findings
         ]
-        show(rows, output, columns=())
+        print_rows(rows, output, columns=())
         return
     colours = {Level.OK: typer.colors.GREEN, Level.WARN: typer.colors.YELLOW, Level.FAIL: typer.colors.RED}
     for found in findings:

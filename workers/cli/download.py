@@ -1,8 +1,8 @@
 """``douse download``: an acquired file, log or snapshot, whole and verified, or not at all.
 
-Called by the frame; calls the gateway. What arrives is written beside its final name, hashed on the way, and gets the
-name only when its digest is the one that the node signed; until then, and after any failure, nothing has that name. It
-may be malware: only its owner may read it, and nobody may run it.
+Calls the gateway. The content is written to a temporary file beside the final name and hashed on the way; it gets the
+name only if its digest is the one that the node signed. After a failure, no file has that name. It may be malware: only
+its owner may read it, and it is not executable.
 """
 
 import contextlib
@@ -31,33 +31,35 @@ def register(app: typer.Typer) -> None:
 def download(
     execution_id: Annotated[str, typer.Argument(help="The execution that acquired it.", metavar="ID")],
     file: Annotated[
-        Path | None, typer.Option("--file", "-o", help="Where to put it; else here, named by the execution.")
+        Path | None,
+        typer.Option("--file", "-o", help="The file to write. Default: the execution id, in this directory."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what has that name.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     data: DataOption = None,
 ) -> None:
     """Download an acquired file, log or snapshot, and verify its SHA-256. It may be malware."""
     with connected(data) as client:
-        wanted = _sealed(client, execution_id)
+        wanted = _signed_digest(client, execution_id)
         path = (file if file is not None else Path(Path(execution_id).name)).expanduser()
         if path.is_dir():
             path /= Path(execution_id).name
         if not force and os.path.lexists(path):
-            raise Failure(f"{path} exists; give another -o, or --force to replace it", Exit.USAGE)
-        with _beside(path) as (part, name):
-            size, sha256 = _received(client, execution_id, part)
+            raise Failure(f"{path} exists; choose another -o, or replace it with --force", Exit.USAGE)
+        with _temporary_file(path) as (part, name):
+            size, sha256 = _download(client, execution_id, part)
             if sha256 != wanted:
                 raise Failure(
-                    f"what arrived is not what was acquired (SHA-256 {sha256}, not {wanted}); nothing was kept",
+                    f"the downloaded content is not what was acquired (SHA-256 {sha256}, not {wanted}); "
+                    "nothing was kept",
                     Exit.FAILED,
                 )
             part.flush()
             os.fsync(part.fileno())
-            _name(name, path, force=force)
+            _publish(name, path, force=force)
     typer.echo(f"{path}: {size} bytes, SHA-256 {sha256} verified")
 
 
-def _sealed(client: Client, execution_id: str) -> str:
+def _signed_digest(client: Client, execution_id: str) -> str:
     """The digest in the node's signed result, as history has it."""
     known = client.get("executions", execution_id)
     sha256 = str(known["outputs"].get("sha256", ""))
@@ -67,7 +69,7 @@ def _sealed(client: Client, execution_id: str) -> str:
     return sha256
 
 
-def _received(client: Client, execution_id: str, part: BinaryIO) -> tuple[int, str]:
+def _download(client: Client, execution_id: str, part: BinaryIO) -> tuple[int, str]:
     digest, size = hashlib.sha256(), 0
     with client.stream("executions", execution_id, "acquired-file") as answer:
         for chunk in answer.iter_raw():
@@ -78,8 +80,8 @@ def _received(client: Client, execution_id: str, part: BinaryIO) -> tuple[int, s
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """A new file beside ``path``, for its owner alone; gone afterwards under that name, whatever happens."""
+def _temporary_file(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """A new temporary file beside ``path``, readable by its owner only; always removed afterwards."""
     name = path.parent / f".{path.name[:200]}.{secrets.token_hex(4)}.part"
     try:
         descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -93,14 +95,14 @@ def _beside(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
         raise Failure(f"{path}: cannot be written: {error.strerror}", Exit.FAILED) from None
 
 
-def _name(part: Path, path: Path, *, force: bool) -> None:
-    """Give what arrived its name, in one step."""
+def _publish(part: Path, path: Path, *, force: bool) -> None:
+    """Give the downloaded file its name, atomically."""
     if force:
         part.replace(path)
         return
     try:
         path.hardlink_to(part)
     except FileExistsError:
-        raise Failure(f"{path} exists by now; give another -o, or --force to replace it", Exit.USAGE) from None
+        raise Failure(f"{path} exists meanwhile; choose another -o, or replace it with --force", Exit.USAGE) from None
     except PermissionError:  # a filesystem without hard links
         part.rename(path)

@@ -5,11 +5,11 @@ from typing import Final
 
 
 class Exit(IntEnum):
-    """What the shell sees."""
+    """The exit status."""
 
     OK = 0
     FAILED = 1
-    """The work itself failed: an outcome that is no success, a check that did not hold."""
+    """The work itself failed: an outcome that is not a success, a check that did not hold."""
     USAGE = 2
     """Bad arguments or a bad configuration; nothing was started."""
     UNREACHABLE = 3
@@ -18,19 +18,19 @@ class Exit(IntEnum):
     """Not allowed: token, permission, protected target."""
     NOT_FOUND = 5
     BUSY = 6
-    """Somebody else holds the data directory or the port."""
+    """Another process uses the data directory or the port."""
 
 
 LEGEND: Final = (
     "Exit codes: 0 done; 1 the work failed; 2 bad arguments or settings, nothing was started; "
-    "3 gateway or broker does not answer; 4 not allowed; 5 no such thing; 6 in use by somebody else."
+    "3 gateway or broker does not answer; 4 not allowed; 5 not found; 6 in use by another process."
 )
 
 
 class Failure(Exception):
-    """A command ends here: one line for the person, one code for the shell."""
+    """Ends a command with one line on standard error and an exit status."""
 
     def __init__(self, message: str, exit_code: Exit) -> None:
-        """``message`` says what was wrong and what to do."""
+        """``message`` is what was wrong and what to do."""
         super().__init__(message)
         self.exit_code = exit_code

@@ -1,7 +1,7 @@
-"""``douse topics grow``: a zone's commands get a new topic with more partitions, beside the old one.
+"""``douse topics grow``: create a new command topic with more partitions for a zone, beside the old one.
 
-Called by the frame; calls bootstrap. Three steps in this order: read what is known, make the topic, tell everybody by a
-signed record. Ended between any two of them, it is run again and goes on. Never shrinks, never touches the old topic.
+Calls wiring. Three steps in this order: read the known topologies, create the topic, publish a signed record. If it is
+interrupted between two steps, running it again continues. Never shrinks a zone, never changes the old topic.
 """
 
 import time
@@ -19,53 +19,58 @@ FAILPOINTS: Final = ("grow.known", "grow.topic_made", "grow.told")
 
 
 def register(topics: typer.Typer) -> None:
-    """Add it to the group of the topics."""
+    """Add it to ``douse topics``."""
     topics.command()(grow)
 
 
 def grow(
     config: ConfigOption,
     zone: Annotated[str, typer.Option("--zone", help="The zone.", metavar="ZONE")],
-    partitions: Annotated[int, typer.Option("--partitions", min=1, max=MAX_PARTITIONS, help="How many it shall have.")],
+    partitions: Annotated[
+        int, typer.Option("--partitions", min=1, max=MAX_PARTITIONS, help="The new number of partitions.")
+    ],
     replication: CopiesOption = REPLICATION,
 ) -> None:
-    """Give a zone's commands a new topic with more partitions; dispatcher and nodes follow by themselves."""
+    """Move a zone's commands to a new topic with more partitions; dispatcher and nodes follow automatically."""
     named_zones([zone])
-    asked = cluster(config, [zone], replication, signs=True)
-    newest = _newest(asked, zone)
-    asked.failpoints.reach("grow.known")
+    target_cluster = cluster(config, [zone], replication, signs=True)
+    newest = _newest(target_cluster, zone)
+    target_cluster.failpoints.reach("grow.known")
     if partitions == newest.partitions:
-        typer.echo(f"{newest.topic} has {partitions} partitions already; nothing is changed")
+        typer.echo(f"{newest.topic} already has {partitions} partitions; nothing was changed")
         return
     if partitions < newest.partitions:
         raise Failure(f"{newest.topic} has {newest.partitions} partitions, and a zone never shrinks", Exit.FAILED)
     after = newest.grown(partitions, at_ns=time.time_ns())
-    _make(asked, after)
-    asked.failpoints.reach("grow.topic_made")
-    asked.growth.write(after)
-    asked.failpoints.reach("grow.told")
+    _make(target_cluster, after)
+    target_cluster.failpoints.reach("grow.topic_made")
+    target_cluster.growth.write(after)
+    target_cluster.failpoints.reach("grow.told")
     typer.echo(
-        f"zone {zone}: commands go to {after.topic} with {partitions} partitions now, generation {after.generation}"
+        f"zone {zone}: commands now go to {after.topic} with {partitions} partitions, generation {after.generation}"
     )
-    typer.echo(f"{newest.topic} is still read for a day: keep it that long")
+    typer.echo(f"{newest.topic} is still read for a day: do not delete it before")
 
 
-def _newest(asked: Cluster, zone: str) -> Topology:
-    topologies = asked.growth.read()
+def _newest(target_cluster: Cluster, zone: str) -> Topology:
+    topologies = target_cluster.growth.read()
     report_ignored(topologies)
-    newest = asked.newest(topologies, zone)
+    newest = target_cluster.newest(topologies, zone)
     if newest is None:
-        raise Failure(f"there is no zone {zone} here; `douse topics apply --zone {zone}` makes it", Exit.NOT_FOUND)
+        raise Failure(
+            f"there is no zone {zone} in this cluster; create it with `douse topics apply --zone {zone}`",
+            Exit.NOT_FOUND,
+        )
     return newest
 
 
-def _make(asked: Cluster, after: Topology) -> None:
-    made = asked.make(after)
-    if not made:  # another broker than the one that was asked before
-        raise Failure(f"{after.topic} is not known everywhere yet: run this again", Exit.UNREACHABLE)
+def _make(target_cluster: Cluster, after: Topology) -> None:
+    made = target_cluster.make(after)
+    if not made:  # the answer came from a broker that does not have the metadata yet
+        raise Failure(f"{after.topic} is not known to all brokers yet: run this command again", Exit.UNREACHABLE)
     if made != after.partitions:
         raise Failure(
-            f"{after.topic} is there already with {made} partitions, though no record tells of it: "
-            f"say --partitions {made}, or delete it first",
+            f"{after.topic} already exists with {made} partitions, and no topology record names it: "
+            f"use --partitions {made}, or delete it first",
             Exit.FAILED,
         )

@@ -1,6 +1,6 @@
-"""``douse history``, and ``history rebuild``: what was asked and done, and the proof that the log says the same.
+"""``douse history`` lists executions; ``history rebuild`` rebuilds the store from the log and compares.
 
-Called by the frame. The list comes from the gateway; a rebuild reads the log itself, over bootstrap.
+The list comes from the gateway; a rebuild reads the log itself, over wiring.
 """
 
 import sys
@@ -18,9 +18,7 @@ from workers.cli.show import MostOption, SinceOption, show_executions
 from workers.domain.history.rebuild import Rebuilt
 from workers.system import yaml_files
 
-commands = typer.Typer(
-    name="history", help="What was asked and what was done, newest request first.", invoke_without_command=True
-)
+commands = typer.Typer(name="history", help="Executions, newest request first.", invoke_without_command=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -35,18 +33,18 @@ def history(
     container: Annotated[str, typer.Option("--container", help="Container id, 12 digits or more.")] = "",
     workload: Annotated[str, typer.Option("--workload")] = "",
     cluster: Annotated[str, typer.Option("--cluster")] = "",
-    rule: Annotated[str, typer.Option("--rule", help="The response rule that asked.")] = "",
-    actor: Annotated[str, typer.Option("--actor", help="The person or rule that asked.")] = "",
+    rule: Annotated[str, typer.Option("--rule", help="The response rule that requested it.")] = "",
+    actor: Annotated[str, typer.Option("--actor", help="The person or rule that requested it.")] = "",
     action: Annotated[str, typer.Option("--action")] = "",
     outcome: Annotated[str, typer.Option("--outcome", help="COMPLETED, NO_ACTION, REJECTED, FAILED …")] = "",
     stage: Annotated[str, typer.Option("--stage", help="REQUESTED, HELD, DISPATCHED, CLAIMED or ENDED.")] = "",
-    event: Annotated[str, typer.Option("--event", help="The event that led there.", metavar="ID")] = "",
+    event: Annotated[str, typer.Option("--event", help="The event that led to it.", metavar="ID")] = "",
     since: SinceOption = "",
     most: MostOption = 25,
     data: DataOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """What was asked and what was done, newest request first."""
+    """Executions, newest request first."""
     if context.invoked_subcommand is not None:
         return
     with connected(data) as client:
@@ -69,43 +67,46 @@ def history(
 
 @commands.command()
 def rebuild(
-    check: Annotated[bool, typer.Option("--check", help="Only compare; leave the live store where it is.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only compare; do not replace the live store.")] = False,
     even_if_different: Annotated[
-        bool, typer.Option("--although-different", help="Replace it even if it differs; it is kept beside the new one.")
+        bool,
+        typer.Option("--although-different", help="Replace the live store even if it differs; the old store is kept."),
     ] = False,
     config: Annotated[
         Path | None, typer.Option("--config", help="The projector's settings file.", metavar="FILE")
     ] = None,
     data: DataOption = None,
 ) -> None:
-    """Fold the log anew into a store beside the live one, carry over what is older than the log, compare, and replace.
+    """Rebuild the history store from the log, carry over what is older than the log, compare, and replace.
 
-    Projector and gateway may run meanwhile. Exit 1 when the two differ; then nothing is replaced, unless told to."""
+    Projector and gateway may keep running. Exit 1 if the stores differ; then nothing is replaced without
+    --although-different."""
     from workers.settings import ProjectorSettings, parse
     from workers.wiring.projector import Choice, rebuild_history
 
     path = config or (data if data is not None else DEFAULT_DATA).expanduser() / "config" / "projector.yaml"
     if not path.exists():
-        raise Failure(f"name --config FILE, or the --data of a `douse up` ({path} is not there)", Exit.USAGE)
+        raise Failure(f"give --config FILE, or the --data of a `douse up` ({path} does not exist)", Exit.USAGE)
     settings = parse(ProjectorSettings, yaml_files.read_mapping(path))
     made = rebuild_history(settings, Choice(not check, even_if_different), progress=_progress)
-    for line in _told(made):
+    for line in _report(made):
         typer.echo(line)
     if not made.equal and not made.replaced:
         raise Failure(
-            "the live store differs and was left in place; --although-different replaces it and keeps it", Exit.FAILED
+            "the live store differs and was not replaced; --although-different replaces it and keeps the old one",
+            Exit.FAILED,
         )
 
 
-def _told(made: Rebuilt) -> Iterator[str]:
+def _report(made: Rebuilt) -> Iterator[str]:
     yield f"{made.records} records folded; digest {made.digest}"
-    for place, behind in sorted(made.behind.items()):
-        yield f"{place}: {behind} record(s) that history has are no longer in the log"
+    for position, behind in sorted(made.behind.items()):
+        yield f"{position}: {behind} record(s) of the history are no longer in the log"
     if made.carried.carried:
         yield f"carried over, older than the log: {made.carried.carried}"
     if made.carried.left:
-        yield f"only in the old store, though young enough to be in the log, or no longer believed: {made.carried.left}"
-    yield "the old store held exactly the same" if made.equal else f"the old store's digest is {made.live_digest}"
+        yield f"only in the old store (recent enough to be in the log, or no longer verified): {made.carried.left}"
+    yield "the old store has the same content" if made.equal else f"the old store's digest is {made.live_digest}"
     if made.replaced:
         yield f"the new store is live; the old one is kept as {made.kept}" if made.kept else "the new store is live"
 

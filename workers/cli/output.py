@@ -1,6 +1,6 @@
-"""Rows as a table, JSON or YAML: what every listing's ``--output`` means.
+"""Print rows as a table, JSON or YAML, as ``--output`` says.
 
-Called by the commands. A table is for people and may cut what is long; JSON and YAML never cut.
+Called by the commands. A table may fold long cells; JSON and YAML are always complete.
 """
 
 import json
@@ -25,12 +25,12 @@ class Output(StrEnum):
 OutputOption: TypeAlias = Annotated[Output, typer.Option("--output", "-o", help="table, json or yaml.")]
 
 
-def show(rows: Sequence[Mapping[str, Any]], output: Output, *, columns: Sequence[str]) -> None:
-    """Print rows; ``columns`` are what a table shows of them, in this order."""
+def print_rows(rows: Sequence[Mapping[str, Any]], output: Output, *, columns: Sequence[str]) -> None:
+    """Print rows; ``columns`` are the fields that a table shows, in this order."""
     if output is not Output.TABLE:
-        show_document(list(rows), output)
+        print_document(list(rows), output)
         return
-    # Rich costs a worker's start 30 ms, and only listings use it.
+    # Importing rich takes 30 ms, and only listings use it.
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -44,8 +44,8 @@ def show(rows: Sequence[Mapping[str, Any]], output: Output, *, columns: Sequence
     Console(width=None if sys.stdout.isatty() else 10_000, highlight=False).print(table)
 
 
-def show_document(content: Any, output: Output) -> None:
-    """Print plain data whole, as JSON or (also where a table was asked for) as YAML."""
+def print_document(content: Any, output: Output) -> None:
+    """Print all of it, as JSON or (also for ``table``) as YAML."""
     if output is Output.JSON:
         typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
     else:
@@ -53,6 +53,6 @@ def show_document(content: Any, output: Output) -> None:
 
 
 def legible(value: object) -> str:
-    """A cell: no control characters, whatever an event or a file name holds."""
+    """A cell: no control characters, whatever an event or a file name contains."""
     shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in shown)

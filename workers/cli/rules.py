@@ -1,6 +1,6 @@
-"""``douse rules check|print|test``: rule files judged and tried out without a broker.
+"""``douse rules check|print|test``: check and test rule files without a broker.
 
-Calls bootstrap for the rules, ``domain.rules.plan`` for what they would ask for. Touches nothing and asks nobody.
+Calls wiring for the rules and ``domain.rules.plan`` for the requests that they would lead to. Changes nothing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ import typer
 
 from workers.cli.context import DEFAULT_DATA
 from workers.cli.exits import Exit
-from workers.cli.output import Output, OutputOption, show, show_document
+from workers.cli.output import Output, OutputOption, print_document, print_rows
 from workers.domain.errors import ConfigError, MalformedMessage
 from workers.domain.event import RuntimeEvent
 from workers.domain.falco.alert import event_from
@@ -22,11 +22,11 @@ from workers.system import yaml_files
 from workers.wiring.rules import load_rules
 
 Row: TypeAlias = Mapping[str, Any]
-FILES = Annotated[list[Path] | None, typer.Argument(help="Rule files; without any, those of --data.", metavar="FILE…")]
+FILES = Annotated[list[Path] | None, typer.Argument(help="Rule files. Default: those of --data.", metavar="FILE…")]
 DATA = Annotated[Path, typer.Option("--data", help="Data directory of `douse up`.", metavar="DIR")]
 OLDEST_EVENT_S = 300
 
-commands = typer.Typer(name="rules", help="Response rules: check, print, try out.", no_args_is_help=True)
+commands = typer.Typer(name="rules", help="Check, print and test response rules.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 @commands.command()
 def check(files: Annotated[list[Path], typer.Argument(help="Rule files.", metavar="FILE…")]) -> None:
-    """Say everything that is wrong with rule files, together as the responder would read them."""
+    """Report every fault in rule files, read together as the responder reads them."""
     rules = load_rules(files)
     enabled = sum(rule.enabled for rule in rules.every)
     typer.echo(f"{len(files)} file(s), {len(rules.every)} rule(s), {enabled} enabled: no fault found")
@@ -49,28 +49,32 @@ def print_rules(files: FILES = None, data: DATA = DEFAULT_DATA, output: OutputOp
 
     rules = load_rules(_chosen(files, data))
     if output is not Output.TABLE:
-        show_document(rules_document(rules), output)
+        print_document(rules_document(rules), output)
         return
-    show([_summary(rule) for rule in rules.every], output, columns=("name", "enabled", "mode", "steps", "cooldown_s"))
+    print_rows(
+        [_summary(rule) for rule in rules.every], output, columns=("name", "enabled", "mode", "steps", "cooldown_s")
+    )
 
 
 @commands.command(name="test")
-def try_out(
-    events: Annotated[Path, typer.Option("--events", help="Falco alerts: one, a list, or one a line.", metavar="FILE")],
+def replay(
+    events: Annotated[
+        Path, typer.Option("--events", help="Falco alerts: one, a list, or one per line.", metavar="FILE")
+    ],
     files: FILES = None,
     data: DATA = DEFAULT_DATA,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Replay recorded alerts against rules, as if each had just happened, and print what would be asked for."""
+    """Replay recorded alerts against rules, as if each had just happened, and print what would be requested."""
     rules = load_rules(_chosen(files, data))
-    rows = [row for number, alert in enumerate(_alerts(events), 1) for row in _tried(number, alert, rules)]
-    show(rows, output, columns=("event", "detector_rule", "rule", "would", "why_not"))
+    rows = [row for number, alert in enumerate(_alerts(events), 1) for row in _tested(number, alert, rules)]
+    print_rows(rows, output, columns=("event", "detector_rule", "rule", "would", "why_not"))
     if any(row["would"] == "malformed" for row in rows):
         raise typer.Exit(Exit.FAILED)
 
 
-def _tried(number: int, alert: Any, rules: Rules) -> Iterator[Row]:
-    """One row for each rule that matches an alert, or one that says why there is none."""
+def _tested(number: int, alert: Any, rules: Rules) -> Iterator[Row]:
+    """One row for each rule that matches an alert, or one that explains why none does."""
     row: dict[str, Any] = {"event": number, "event_id": "", "detector_rule": "", "rule": "", "would": "", "why_not": ""}
     try:
         event = event_from(alert)
@@ -115,7 +119,7 @@ def _chosen(files: Sequence[Path] | None, data: Path) -> Sequence[Path]:
         return files
     config = data.expanduser() / "config" / "responder.yaml"
     if not config.exists():
-        raise ConfigError(f"name rule files, or a --data directory that `douse up` made ({config} is not there)")
+        raise ConfigError(f"give rule files, or the --data of a `douse up` ({config} does not exist)")
     named = yaml_files.read_mapping(config).get("rules")
     return [Path(str(name)) for name in named] if isinstance(named, list) else []
 

@@ -1,6 +1,6 @@
-"""``douse run``, ``undo`` and ``cancel``: ask for something, and follow it if wanted.
+"""``douse run``, ``undo`` and ``cancel``: request something, and wait for its outcome with ``--wait``.
 
-Called by the frame; calls the gateway. The exit code of ``--wait`` is the outcome's class.
+Calls the gateway. The exit code of ``--wait`` is the class of the outcome.
 """
 
 import re
@@ -15,16 +15,16 @@ import typer
 
 from workers.cli.client import Client, DataOption, connected
 from workers.cli.exits import Exit, Failure
-from workers.cli.output import Output, OutputOption, show, show_document
+from workers.cli.output import Output, OutputOption, print_document, print_rows
 from workers.domain.ids import RANDOM_BYTES, uuid7
 
 _SPAN: Final = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _COLUMNS: Final = ("id", "action", "stage", "outcome", "code", "message")
-_GOOD: Final = frozenset({"COMPLETED", "NO_ACTION", "DRY_RUN"})
-_POLL_S: Final = 10.0
+_SUCCESS: Final = frozenset({"COMPLETED", "NO_ACTION", "DRY_RUN"})
+_LONG_POLL_S: Final = 10.0
 
-_LOOK_AGAIN_S: Final = 0.2
+_RETRY_S: Final = 0.2
 
 _TARGETS: Final[Mapping[str, tuple[str, str]]] = {
     "pid": ("process", "pid"),
@@ -34,11 +34,11 @@ _TARGETS: Final[Mapping[str, tuple[str, str]]] = {
     "container_id": ("file", "container_id"),
     "network": ("network", "container_id"),
 }
-"""Words of ``KEY=VALUE`` that name the target: kind and field in the API. All others are the action's parameters."""
+"""Keys of ``KEY=VALUE`` that name the target: kind and field in the API. All others are the action's parameters."""
 
-ReasonOption: TypeAlias = Annotated[str, typer.Option("--reason", help="Why; kept in the history.")]
-WaitOption: TypeAlias = Annotated[bool, typer.Option("--wait", help="Follow it to its outcome; the exit code says it.")]
-TimeoutOption: TypeAlias = Annotated[float, typer.Option("--timeout", help="Seconds that --wait waits.", min=0)]
+ReasonOption: TypeAlias = Annotated[str, typer.Option("--reason", help="Why it is requested; kept in the history.")]
+WaitOption: TypeAlias = Annotated[bool, typer.Option("--wait", help="Wait for the outcome, which sets the exit code.")]
+TimeoutOption: TypeAlias = Annotated[float, typer.Option("--timeout", help="Seconds to wait with --wait.", min=0)]
 
 
 def register(app: typer.Typer) -> None:
@@ -49,9 +49,9 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    action: Annotated[str, typer.Argument(help="The action; `douse actions` lists them.")],
+    action: Annotated[str, typer.Argument(help="The action; `douse actions` lists all.")],
     reason: ReasonOption,
-    words: Annotated[
+    pairs: Annotated[
         list[str] | None,
         typer.Argument(
             help="The target (pid, start_time_ns; container; path, container_id; network=host or network=CONTAINER), "
@@ -60,18 +60,20 @@ def run(
         ),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Node id or host name; not needed with --event.")] = "",
-    event: Annotated[str, typer.Option("--event", help="Act on what this event names.", metavar="ID")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, touch nothing.")] = False,
-    undo_after: Annotated[str, typer.Option("--for", help="Undo it after so long: 90s, 30m, 8h, 2d.")] = "",
-    ttl: Annotated[str, typer.Option("--ttl", help="It may not start later than this from now: 90s, 5m.")] = "",
-    key: Annotated[str, typer.Option("--key", help="Idempotency key: the same key is the same execution.")] = "",
+    event: Annotated[str, typer.Option("--event", help="Act on the target of this event.", metavar="ID")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and change nothing.")] = False,
+    undo_after: Annotated[str, typer.Option("--for", help="Undo it after this time: 90s, 30m, 8h, 2d.")] = "",
+    ttl: Annotated[str, typer.Option("--ttl", help="Do not start it after this time: 90s, 5m.")] = "",
+    key: Annotated[
+        str, typer.Option("--key", help="Idempotency key: repeating a key does not repeat the action.")
+    ] = "",
     wait: WaitOption = False,
     timeout: TimeoutOption = 120.0,
     data: DataOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Ask for an action on a host."""
-    target, parameters = _sorted_out(words or [])
+    """Request an action on a host."""
+    target, parameters = _target_and_parameters(pairs or [])
     body: dict[str, Any] = {"action": action, "parameters": parameters, "reason": reason, "dry_run": dry_run}
     body |= {"host": host} if host else {}
     body |= {"event_id": event} if event else {}
@@ -91,7 +93,7 @@ def undo(
     data: DataOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Undo an execution; the undo is an execution of its own."""
+    """Undo an execution; the undo is a new execution."""
     with connected(data) as client:
         headers = {"Idempotency-Key": _new_key()}
         execution = client.delete("executions", execution_id, json={"reason": reason}, headers=headers)
@@ -106,15 +108,15 @@ def cancel(
     data: DataOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Cancel an execution before its command is signed; what is with its node runs or expires there."""
+    """Cancel an execution before its command is signed; after that, it runs or expires on its node."""
     with connected(data) as client:
         execution = client.post("executions", execution_id, "cancel", json={"reason": reason})
-        _finish(client, execution, output, wait_s=timeout if wait else 0.0, wanted=frozenset({"CANCELED"}))
+        _finish(client, execution, output, wait_s=timeout if wait else 0.0, success=frozenset({"CANCELED"}))
 
 
 def _new_key() -> str:
-    """A key of this one command, so that a request whose answer got lost may be sent again; the gateway takes its time
-    for the execution's."""
+    """A key of this command, so that a request whose answer was lost can be sent again. The execution id takes its time
+    from it."""
     return uuid7(time.time_ns(), secrets.token_bytes(RANDOM_BYTES))
 
 
@@ -124,40 +126,40 @@ def _finish(
     output: Output,
     *,
     wait_s: float,
-    wanted: frozenset[str] = _GOOD,
+    success: frozenset[str] = _SUCCESS,
 ) -> None:
-    """Follow the execution if wanted, print it, and end with its outcome's exit code."""
+    """Wait for the outcome if ``wait_s``, print the execution, and end with the exit code of the outcome."""
     if wait_s:
         execution = followed(client, execution, wait_s)
     if output is Output.TABLE:
-        show([{**execution, "outcome": execution["outcome"] or ""}], output, columns=_COLUMNS)
+        print_rows([{**execution, "outcome": execution["outcome"] or ""}], output, columns=_COLUMNS)
     else:
-        show_document(execution, output)
+        print_document(execution, output)
     if not wait_s:
         return
     if not _ended(execution):
-        raise Failure(f"not ended after {wait_s:g} s; `douse show {execution['id']}` says how it goes on", Exit.FAILED)
-    if execution["outcome"] not in wanted:
+        raise Failure(f"not ended after {wait_s:g} s; `douse show {execution['id']}` shows its progress", Exit.FAILED)
+    if execution["outcome"] not in success:
         raise typer.Exit(Exit.REFUSED if execution["outcome"] == "REJECTED" else Exit.FAILED)
 
 
-def followed(client: Client, asked: Mapping[str, Any], wait_s: float) -> Mapping[str, Any]:
-    """The execution once it has ended, or as it is when the time is over.
+def followed(client: Client, requested: Mapping[str, Any], wait_s: float) -> Mapping[str, Any]:
+    """The execution once it has ended, or as it is after ``wait_s``.
 
-    It was accepted, so that history lacks it only until the projector comes to it.
+    It was accepted: if history does not have it, the projector has not folded it yet.
     """
-    until, seen, path = time.monotonic() + wait_s, asked, ("executions", str(asked["id"]))
-    with _progress(f"waiting for {asked['id']}"):
+    until, latest, path = time.monotonic() + wait_s, requested, ("executions", str(requested["id"]))
+    with _progress(f"waiting for {requested['id']}"):
         while True:
             left = until - time.monotonic()
             try:
-                seen = client.get(*path, wait_s=min(max(left, 0.0), _POLL_S))
+                latest = client.get(*path, wait_s=min(max(left, 0.0), _LONG_POLL_S))
             except Failure as failure:
                 if failure.exit_code is not Exit.NOT_FOUND:
                     raise
-                time.sleep(_LOOK_AGAIN_S)
-            if _ended(seen) or left <= 0:
-                return seen
+                time.sleep(_RETRY_S)
+            if _ended(latest) or left <= 0:
+                return latest
 
 
 def _progress(text: str) -> Any:
@@ -173,14 +175,14 @@ def _ended(execution: Mapping[str, Any]) -> bool:
     return execution["outcome"] not in (None, "UNKNOWN")
 
 
-def _sorted_out(words: Sequence[str]) -> tuple[dict[str, dict[str, str | int]], dict[str, str]]:
-    """The target's words and the action's parameters."""
+def _target_and_parameters(pairs: Sequence[str]) -> tuple[dict[str, dict[str, str | int]], dict[str, str]]:
+    """The target and the action's parameters."""
     target: dict[str, dict[str, str | int]] = {}
     parameters: dict[str, str] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise Failure(f"{word!r} is not KEY=VALUE", Exit.USAGE)
+            raise Failure(f"{pair!r} is not KEY=VALUE", Exit.USAGE)
         if name not in _TARGETS:
             parameters[name] = value
             continue
@@ -193,7 +195,7 @@ def _sorted_out(words: Sequence[str]) -> tuple[dict[str, dict[str, str | int]], 
 
 def _pid(value: str) -> int:
     if not (value.isascii() and value.isdigit() and len(value) < 12):
-        raise Failure(f"pid={value} is no process id", Exit.USAGE)
+        raise Failure(f"pid={value} is not a process id", Exit.USAGE)
     return int(value)
 
 

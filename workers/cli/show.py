@@ -1,6 +1,6 @@
-"""``douse show``, ``contained``, ``events``, ``nodes``, ``actions``, ``health``: what the gateway knows.
+"""``douse show``, ``contained``, ``events``, ``nodes``, ``actions``, ``health``: the reading commands.
 
-Called by the frame; calls the gateway. Prints what was answered; decides nothing.
+They print what the gateway answers and decide nothing.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -10,14 +10,14 @@ import typer
 
 from workers.cli.client import DataOption, connected
 from workers.cli.exits import Exit
-from workers.cli.output import Output, OutputOption, legible, show, show_document
+from workers.cli.output import Output, OutputOption, legible, print_document, print_rows
 
 _EXECUTIONS: Final = ("requested_at", "id", "action", "host", "target", "stage", "outcome", "actor", "code")
 _EVENTS: Final = ("occurred_at", "id", "priority", "rule", "host", "process", "executions")
 _NODES: Final = ("node_id", "host_names", "zone", "health", "at", "queued", "running", "actions", "version", "verified")
 _ACTIONS: Final = ("name", "summary", "target", "lane", "reversible_by")
 
-MostOption: TypeAlias = Annotated[int, typer.Option("--limit", help="Most rows.", min=1, max=100_000)]
+MostOption: TypeAlias = Annotated[int, typer.Option("--limit", help="Maximum number of rows.", min=1, max=100_000)]
 SinceOption: TypeAlias = Annotated[str, typer.Option("--since", help="An age (30m, 24h, 7d) or an RFC 3339 time.")]
 
 
@@ -38,16 +38,16 @@ def show_one(
     data: DataOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """One execution: what was asked, every step, the outcome and its proof."""
+    """One execution: the request, every step, the outcome and its proof."""
     with connected(data) as client:
         execution = client.get("executions", execution_id)
     if output is not Output.TABLE:
-        show_document(execution, output)
+        print_document(execution, output)
         return
     for name, value in _facts(execution):
         typer.echo(f"{name:<16} {legible(value)}")
     typer.echo("")
-    show(
+    print_rows(
         [{**step, "outcome": step["outcome"] or step["alarm"] or ""} for step in execution["steps"]],
         output,
         columns=("at", "stage", "outcome", "producer", "attempt", "signer", "code", "message"),
@@ -66,15 +66,15 @@ def events(
     data: DataOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """What detectors saw, newest first, and what it led to."""
+    """Events of detectors, newest first, and the executions they led to."""
     with connected(data) as client:
         if event:
-            show_document(client.get("events", event), output)
+            print_document(client.get("events", event), output)
             return
         query = {"host": host, "rule": rule, "container": container, "since": since}
         query |= {"workload": workload, "cluster": cluster}
         rows = list(client.pages("events", most=most, query=query))
-    show(rows if output is not Output.TABLE else [_event_row(row) for row in rows], output, columns=_EVENTS)
+    print_rows(rows if output is not Output.TABLE else [_event_row(row) for row in rows], output, columns=_EVENTS)
 
 
 def nodes(
@@ -82,10 +82,10 @@ def nodes(
     data: DataOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Every node ever heard, by its newest heartbeat."""
+    """Every known node, with its newest heartbeat."""
     with connected(data) as client:
         rows = client.get("nodes", query={"host": host})["data"]
-    show(rows if output is not Output.TABLE else [_node_row(row) for row in rows], output, columns=_NODES)
+    print_rows(rows if output is not Output.TABLE else [_node_row(row) for row in rows], output, columns=_NODES)
 
 
 def actions(
@@ -97,23 +97,25 @@ def actions(
     with connected(data) as client:
         found = client.get("actions", name) if name else client.get("actions")["data"]
     if name:
-        show_document(found, output)
+        print_document(found, output)
     else:
-        show([{**row, "reversible_by": row["reversible_by"] or ""} for row in found], output, columns=_ACTIONS)
+        print_rows([{**row, "reversible_by": row["reversible_by"] or ""} for row in found], output, columns=_ACTIONS)
 
 
 def health(data: DataOption = None, output: OutputOption = Output.TABLE) -> None:
-    """Whether the gateway works and how far history has come; exit 1 when something is wrong with it."""
+    """Whether the gateway works and how far history is; exit 1 if history has unverified records, conflicts or gaps."""
     with connected(data) as client:
         found = client.get("health")
-    show_document(found, output)
+    print_document(found, output)
     if found.get("unverified") or found.get("conflicts") or found.get("gaps"):
         raise typer.Exit(Exit.FAILED)
 
 
 def show_executions(rows: list[Mapping[str, Any]], output: Output) -> None:
-    """Print executions, a line each."""
-    show(rows if output is not Output.TABLE else [_execution_row(row) for row in rows], output, columns=_EXECUTIONS)
+    """Print executions, one line each."""
+    print_rows(
+        rows if output is not Output.TABLE else [_execution_row(row) for row in rows], output, columns=_EXECUTIONS
+    )
 
 
 def _execution_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -122,7 +124,7 @@ def _execution_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _node_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """How many actions are switched on; their names would fill the line."""
+    """With the number of enabled actions; their names would fill the line."""
     return {**row, "actions": len(row["actions"])}
 
 
@@ -132,14 +134,14 @@ def _event_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _facts(execution: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What there is to say, in the order in which one asks."""
+    """The facts that are known, most important first."""
     target, condition, timings = execution["target"], execution["post_condition"], execution["timings"]
     facts = {
         "execution": execution["id"],
         "action": execution["action"] + (" (dry run)" if execution["dry_run"] else ""),
         "target": target["description"] if target else "",
         "host": f"{execution['host']} (node {execution['node_id'] or 'not known yet'})",
-        "asked by": f"{execution['actor_kind']} {execution['actor']}",
+        "requested by": f"{execution['actor_kind']} {execution['actor']}",
         "reason": execution["reason"],
         "event": execution["event_id"],
         "undo of": execution["undo_of"],
@@ -157,8 +159,8 @@ def _facts(execution: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         "event to acted": _span(timings["detected_to_acted_us"]),
         "event to proof": _span(timings["detected_to_verified_us"]),
         "alarms": execution["alarms"],
-        "conflict": "two different ends were signed" if execution["conflict"] else "",
-        "late": "the outcome was observed after the expiry" if execution["late"] else "",
+        "conflict": "two different outcomes were signed" if execution["conflict"] else "",
+        "late": "the outcome was observed after the command expired" if execution["late"] else "",
     }
     return ((name, value) for name, value in facts.items() if value not in ("", None, []))
 

@@ -1,6 +1,6 @@
-"""``douse event submit``: hand in a detector's events.
+"""``douse event submit``: submit a detector's events.
 
-Called by the frame; calls the gateway. The file goes as it is: what is wrong with which record is the gateway's word.
+Calls the gateway. The file is sent unchanged; the gateway checks every record.
 """
 
 import sys
@@ -11,12 +11,12 @@ import typer
 
 from workers.cli.client import DataOption, connected
 from workers.cli.exits import Exit, Failure
-from workers.cli.output import Output, OutputOption, show
+from workers.cli.output import Output, OutputOption, print_rows
 
 _LARGEST: Final = 8 << 20
-"""Bytes: what the gateway takes at once."""
+"""Bytes: the gateway's limit."""
 
-commands = typer.Typer(name="event", help="Events: hand one in.", no_args_is_help=True)
+commands = typer.Typer(name="event", help="Submit events.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -26,20 +26,22 @@ def register(app: typer.Typer) -> None:
 
 @commands.callback()
 def _group() -> None:
-    """Keeps ``submit`` a word of its own while it is the only one."""
+    """Makes ``submit`` a subcommand although it is the only one."""
 
 
 @commands.command()
 def submit(
-    file: Annotated[str, typer.Argument(help="Falco JSON: one alert, a list, or one a line; - is standard input.")],
+    file: Annotated[
+        str, typer.Argument(help="Falco JSON: one alert, a list, or one alert per line; - is standard input.")
+    ],
     data: DataOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Hand in events as a detector would; answered once the log has all of them."""
+    """Submit events as a detector would; ends once the log has all of them."""
     body = _content(file)
     with connected(data) as client:
         accepted = client.post("events", content=body, headers={"Content-Type": "application/json"})["data"]
-    show(accepted, output, columns=("event_id",))
+    print_rows(accepted, output, columns=("event_id",))
 
 
 def _content(file: str) -> bytes:
@@ -48,5 +50,5 @@ def _content(file: str) -> bytes:
     except OSError as error:
         raise Failure(f"{file}: cannot be read: {error.strerror}", Exit.USAGE) from None
     if len(content) > _LARGEST:
-        raise Failure(f"{file}: more than {_LARGEST} bytes; hand it in in parts", Exit.USAGE)
+        raise Failure(f"{file}: larger than {_LARGEST} bytes; submit it in parts", Exit.USAGE)
     return content

@@ -1,7 +1,7 @@
-"""``douse tail results|audit|events|nodes``: subscribe as an audit consumer would.
+"""``douse tail results|audit|events|nodes``: read the log as an audit consumer does.
 
-Called by the frame; reads the log itself, over wiring, and the history store never. Joins no group and commits
-nothing, so nobody notices. Each record is one line; whether its signature holds is always said.
+Reads the log itself, over wiring, never the history store. Joins no consumer group and commits no offset. Each record
+is one line, which always includes whether its signature verified.
 """
 
 import dataclasses
@@ -18,8 +18,8 @@ from workers.cli.client import DataOption
 from workers.cli.context import DEFAULT_DATA
 from workers.cli.exits import Exit, Failure
 from workers.cli.output import Output, OutputOption, legible
-from workers.cli.signals import stop_on_signals
-from workers.cli.tail_lines import Row, for_people
+from workers.cli.tail_text import Row, text_of
+from workers.cli.worker import stop_on_signals
 from workers.domain.errors import MalformedMessage
 from workers.domain.log import topics
 from workers.domain.log.record import Earliest, Gap, Latest, Record, Start
@@ -34,7 +34,7 @@ _POLL_S: Final = 0.2
 
 
 class Stream(StrEnum):
-    """What can be listened to."""
+    """What can be read."""
 
     RESULTS = "results"
     AUDIT = "audit"
@@ -43,7 +43,7 @@ class Stream(StrEnum):
 
 
 class From(StrEnum):
-    """Where to begin."""
+    """Where to start."""
 
     EARLIEST = "earliest"
     LATEST = "latest"
@@ -69,16 +69,19 @@ def register(app: typer.Typer) -> None:
 
 
 def tail(
-    stream: Annotated[Stream, typer.Argument(help="What to listen to.")],
-    start: Annotated[From, typer.Option("--from", help="earliest is whatever the log still has.")] = From.LATEST,
-    most: Annotated[int, typer.Option("--limit", help="End after so many records; 0 never.", min=0)] = 0,
+    stream: Annotated[Stream, typer.Argument(help="What to read.")],
+    start: Annotated[
+        From, typer.Option("--from", help="Where to start; earliest is the oldest record in the log.")
+    ] = From.LATEST,
+    most: Annotated[int, typer.Option("--limit", help="End after this many records; 0 for no limit.", min=0)] = 0,
     config: Annotated[
-        Path | None, typer.Option("--config", help="A worker's settings file: its brokers, its keyset.", metavar="FILE")
+        Path | None,
+        typer.Option("--config", help="A worker's settings file, for the brokers and the keyset.", metavar="FILE"),
     ] = None,
     data: DataOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Print records as they come, until Ctrl-C."""
+    """Print records as they are written, until Ctrl-C."""
     stop = stop_on_signals()
     source = listening(config if config is not None else _settings_in(data))
     try:
@@ -93,13 +96,13 @@ def tail(
 def _settings_in(data: Path | None) -> Path:
     path = (data if data is not None else DEFAULT_DATA).expanduser() / "config" / "gateway.yaml"
     if not path.exists():
-        raise Failure(f"name --config FILE, or the --data of a `douse up` ({path} is not there)", Exit.USAGE)
+        raise Failure(f"give --config FILE, or the --data of a `douse up` ({path} does not exist)", Exit.USAGE)
     return path
 
 
 def _rows(source: Listening, stream: Stream, start: From, stop: threading.Event) -> Iterator[Row]:
     at: Start = Earliest() if start is From.EARLIEST else Latest()
-    source.reader.assign({place: at for topic in _TOPICS[stream] for place in source.reader.partitions(topic)})
+    source.reader.assign({position: at for topic in _TOPICS[stream] for position in source.reader.partitions(topic)})
     while not stop.is_set():
         for delivery in source.reader.poll(_POLL_S):
             match delivery:
@@ -110,7 +113,7 @@ def _rows(source: Listening, stream: Stream, start: From, stop: threading.Event)
 
 
 def _row(source: Listening, record: Record) -> Row:
-    """Where the record stands, whether it verified, and what it says."""
+    """The record's position, whether it verified, and its content."""
     row: Row = {
         "topic": record.position.topic,
         "partition": record.position.partition,
@@ -127,7 +130,7 @@ def _row(source: Listening, record: Record) -> Row:
 
 
 def _opened(source: Listening, value: bytes, kind: PayloadType, as_: type[Any]) -> Row:
-    """The signed record; one that does not verify is shown all the same, and said not to."""
+    """The signed record; one that does not verify is shown too, and marked."""
     if source.verifier is None:
         content = source.codec.decode(source.codec.decode(value, Envelope).payload, as_)
         return {"verified": False, "reason": "no_keyset", "record": _plain(content)}
@@ -141,7 +144,7 @@ def _opened(source: Listening, value: bytes, kind: PayloadType, as_: type[Any]) 
 
 
 def _plain(value: object) -> Any:
-    """A record as JSON can say it: bytes in hex, words of closed lists as text."""
+    """A record as JSON: bytes in hex, enumerations as text."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     match value:
@@ -164,4 +167,4 @@ def _line(row: Row, output: Output) -> str:
         case Output.YAML:
             return "---\n" + yaml_files.text_of(row)
         case Output.TABLE:
-            return legible(for_people(row))
+            return legible(text_of(row))

@@ -1,6 +1,7 @@
-"""``douse demo``: the whole story on this machine in under a minute, every post-condition checked.
+"""``douse demo``: Douse end to end on this machine in under a minute, every post-condition checked.
 
-Called by the command's frame, which must not pay for what only the demo needs: the play is imported when it begins.
+``run`` starts the machine and runs the ``scenarios``. It is imported only when the command runs, so that other commands
+start quickly.
 """
 
 import typer
@@ -12,7 +13,7 @@ def register(app: typer.Typer) -> None:
 
 
 def demo() -> None:
-    """One real detection put out, end to end, on an embedded broker; needs no root and leaves nothing behind."""
-    from workers.cli.demo.play import play
+    """Detect and kill harmless test malware, end to end, with an embedded broker; no root, nothing left behind."""
+    from workers.cli.demo.run import run
 
-    play()
+    run()

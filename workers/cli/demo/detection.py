@@ -1,4 +1,4 @@
-"""What a detector would send about a process: Falco's own JSON, as falcosidekick writes it, with our extra fields.
+"""The event that a detector would send about a process: Falco's JSON with the extra fields that Douse needs.
 
 Called by the demo and the benchmarks. Reads the process's facts, acts on nothing.
 """
@@ -23,11 +23,11 @@ RESPONSE: Final[dict[str, Any]] = {
         }
     ]
 }
-"""The demo's response rule: what an operator would keep in rules.yaml."""
+"""The demo's response rule, as in a rules.yaml."""
 
 
 def falco_event(facts: ProcessFacts, line: tuple[int, ...]) -> dict[str, Any]:
-    """The detection of a process, seen now; ``line`` are the pids of its ancestors, parent first."""
+    """The detection of a process at this moment; ``line`` are the pids of its ancestors, parent first."""
     now = time.time_ns()
     whole, rest = divmod(now, 1_000_000_000)
     stamp = datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -1,6 +1,6 @@
-"""``douse up``: every worker on this machine, until it is told to stop.
+"""``douse up``: all workers on this machine, until it is stopped.
 
-Called by the command's frame. The work is in ``machine`` (bring up and down), ``supervisor`` (processes) and
+The work is in ``machine`` (bring up and down), ``supervisor`` (processes) and
 ``data_dir`` (files).
 """
 
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from workers.cli.context import DEFAULT_DATA
-from workers.cli.signals import stop_on_signals
+from workers.cli.worker import stop_on_signals
 
 
 def register(app: typer.Typer) -> None:
@@ -19,17 +19,17 @@ def register(app: typer.Typer) -> None:
 
 
 def up(
-    data: Annotated[Path, typer.Option("--data", help="Where everything is kept.", metavar="DIR")] = DEFAULT_DATA,
+    data: Annotated[Path, typer.Option("--data", help="The data directory.", metavar="DIR")] = DEFAULT_DATA,
     port: Annotated[int, typer.Option("--port", help="The gateway's port on loopback; 0 takes a free one.")] = 8080,
 ) -> None:
-    """All workers on this machine, with an embedded broker, until Ctrl-C or SIGTERM."""
+    """Run all workers on this machine with an embedded broker, until Ctrl-C or SIGTERM."""
     from workers.cli.up.data_dir import DataDir
     from workers.cli.up.machine import running
 
     stop = stop_on_signals()
     directory = DataDir(data.expanduser().absolute())
     typer.echo(f"starting on {directory.root} …")
-    with running(directory, port, say=typer.echo, stop=stop) as machine:
+    with running(directory, port, report=typer.echo, stop=stop) as machine:
         typer.echo(f"ready: {machine.start.url}")
         typer.echo(f"node:  {machine.start.node_id}")
         typer.echo(f"token: {machine.start.token}   (also in {directory.context})")

@@ -1,7 +1,7 @@
-"""The data directory of one machine: who holds it, what is in it, and the settings files it starts workers with.
+"""The data directory of one machine: its lock, its paths, and the settings files of the workers.
 
-Called by ``douse up`` and ``douse demo``. Settings a person edited stay as they are; only what a start decides anew
-(where the broker is, which log this is) is replaced.
+Called by ``douse up`` and ``douse demo``. Settings that a person edited are kept; only what changes with each start
+(the broker's address, the log id) is replaced.
 """
 
 import fcntl
@@ -18,14 +18,14 @@ from workers.domain.errors import ConfigError
 from workers.system import yaml_files
 
 ROLES = ("projector", "dispatcher", "node", "responder", "gateway")
-"""In the order they start; they stop in the opposite one."""
+"""In start order; they stop in reverse order."""
 
 COMMAND_PARTITIONS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What one start of one machine decides anew."""
+    """What changes with each start."""
 
     bootstrap_servers: str
     log_id: str
@@ -35,13 +35,13 @@ class Start:
 
     @property
     def url(self) -> str:
-        """Where the gateway answers."""
+        """The gateway's address."""
         return f"http://127.0.0.1:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
 class DataDir:
-    """Where everything is."""
+    """The paths of a data directory."""
 
     root: Path
 
@@ -70,7 +70,7 @@ class DataDir:
         return self.root / "objects"
 
     def log(self, role: str) -> Path:
-        """What a worker printed."""
+        """A worker's output."""
         return self.root / "logs" / f"{role}.log"
 
     def pid(self, role: str) -> Path:
@@ -78,30 +78,32 @@ class DataDir:
         return self.root / "run" / f"{role}.pid"
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Make the directory and hold it for this process alone.
+    def locked(self) -> Iterator[None]:
+        """Create the directory and lock it for this process.
 
         Raises:
-            ConfigError: another process holds it, or it cannot be made or written.
+            ConfigError: another process has locked it, or it cannot be created or written.
         """
         try:
             for part in ("", "config", "keys", "node", "dispatcher", "objects", "logs", "run"):
                 (self.root / part).mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise ConfigError(f"{error.filename or self.root}: cannot be used as data: {error.strerror}") from None
+            raise ConfigError(
+                f"{error.filename or self.root}: cannot be used as data directory: {error.strerror}"
+            ) from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
-            raise ConfigError(f"{self.root} is in use by another douse; stop it, or give another --data") from None
+            raise ConfigError(f"{self.root} is in use by another douse; stop it, or choose another --data") from None
         try:
             yield
         finally:
             os.close(lock)
 
     def token(self) -> str:
-        """The admin token of the start before, or a new one."""
+        """The admin token of the previous start, or a new one."""
         if self.context.exists():
             known = yaml_files.read_mapping(self.context).get("token")
             if isinstance(known, str) and known:
@@ -115,7 +117,7 @@ class DataDir:
         for role in ROLES:
             path = self.config(role)
             edited = dict(yaml_files.read_mapping(path)) if path.exists() else self._defaults(role)
-            yaml_files.write(path, edited | self._decided(role, start, edited))
+            yaml_files.write(path, edited | self._changed(role, start, edited))
         yaml_files.write(
             self.context,
             {
@@ -152,12 +154,12 @@ class DataDir:
             },
             "responder": {"rules": [str(self.rules)]},
             "projector": {"history": history},
-            # A person and the demo watch executions by asking again and again; the limit is for shared gateways.
+            # A person and the demo poll executions often; the limit is for shared gateways.
             "gateway": {"history": history, "requests_per_minute": 100_000, "storage": storage},
         }
         return {"keys": keys} | own[role]
 
-    def _decided(self, role: str, start: Start, edited: Mapping[str, Any]) -> dict[str, Any]:
+    def _changed(self, role: str, start: Start, edited: Mapping[str, Any]) -> dict[str, Any]:
         kafka = {
             "bootstrap_servers": start.bootstrap_servers,
             "security": {"protocol": "PLAINTEXT"},

@@ -25,7 +25,7 @@ READY_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A machine that is up."""
+    """A machine whose workers run."""
 
     data: DataDir
     start: Start
@@ -33,14 +33,14 @@ class Machine:
 
 
 @contextmanager
-def running(data: DataDir, port: int, *, say: Callable[[str], None], stop: StopSignal) -> Iterator[Machine]:
-    """Bring everything up, and down again on leaving.
+def running(data: DataDir, port: int, *, report: Callable[[str], None], stop: StopSignal) -> Iterator[Machine]:
+    """Start everything, and stop it on exit.
 
     Raises:
-        ConfigError: the data directory or the port is taken, a worker refuses its settings, or nothing is ready
+        ConfigError: the data directory or the port is in use, a worker refuses its settings, or nothing is ready
             within ``READY_S``.
     """
-    with data.held():
+    with data.locked():
         port = _free_port(port)
         node_id = one_machine.one_machine_keys(data.keys)
         with one_machine.embedded_broker({"default": COMMAND_PARTITIONS}) as servers:
@@ -49,7 +49,7 @@ def running(data: DataDir, port: int, *, say: Callable[[str], None], stop: StopS
             supervisor = Supervisor(data, ROLES)
             try:
                 supervisor.start()
-                _await_ready(start, supervisor, say, stop)
+                _await_ready(start, supervisor, report, stop)
                 yield Machine(data, start, supervisor)
             finally:
                 supervisor.stop()
@@ -61,27 +61,27 @@ def _free_port(wanted: int) -> int:
         try:
             probe.bind(("127.0.0.1", wanted))
         except OSError as error:
-            raise ConfigError(f"port {wanted} cannot be used: {error.strerror}; give another with --port") from None
+            raise ConfigError(f"port {wanted} cannot be used: {error.strerror}; choose another with --port") from None
         return int(probe.getsockname()[1])
 
 
-def _await_ready(start: Start, supervisor: Supervisor, say: Callable[[str], None], stop: StopSignal) -> None:
+def _await_ready(start: Start, supervisor: Supervisor, report: Callable[[str], None], stop: StopSignal) -> None:
     deadline = time.monotonic() + READY_S
     headers = {"Authorization": f"Bearer {start.token}"}
     with httpx.Client(base_url=start.url, headers=headers, timeout=5.0) as client:
         while time.monotonic() < deadline and not stop.is_set():
             for line in supervisor.step():
-                say(line)
-            if _heard_of(client, start.node_id):
+                report(line)
+            if _is_known(client, start.node_id):
                 return
             stop.wait(0.05)
     if stop.is_set():
         return
     logs = supervisor.data.log("gateway").parent
-    raise ConfigError(f"not ready after {READY_S:g} s: the node's heartbeat is not in history; see {logs}")
+    raise ConfigError(f"not ready after {READY_S:g} s: history has no heartbeat of the node; see {logs}")
 
 
-def _heard_of(client: httpx.Client, node_id: str) -> bool:
+def _is_known(client: httpx.Client, node_id: str) -> bool:
     try:
         answer = client.get(f"/api/v1/nodes/{node_id}")
     except httpx.TransportError:

@@ -1,7 +1,7 @@
-"""Starts workers as processes of their own, starts again what dies, and stops them all.
+"""Starts each worker as a process, restarts a worker that ends, and stops all.
 
-Called by ``douse up`` and ``douse demo``; knows processes and files, and nothing of what a worker does. This is the one
-place in Douse that starts a program, and it starts nothing but ``python -m workers``.
+Called by ``douse up`` and ``douse demo``; handles processes and files only. Beside the demo's test process, this is the
+only module of Douse that starts a program, and it starts nothing but ``python -m workers``.
 """
 
 import os
@@ -52,10 +52,10 @@ class Supervisor:
             self._spawn(child)
 
     def step(self) -> list[str]:
-        """Start again what died; one line for each that did.
+        """Restart workers that ended; one line for each.
 
         Raises:
-            ConfigError: a worker cannot work with its settings; starting it again would not help.
+            ConfigError: a worker refuses its settings; a restart would not help.
         """
         lines = []
         now = time.monotonic()
@@ -68,7 +68,7 @@ class Supervisor:
         return lines
 
     def stop(self) -> None:
-        """SIGTERM to all, last started first; SIGKILL to what is still there after ``STOP_S``."""
+        """SIGTERM to all, last started first; SIGKILL to what still runs after ``STOP_S``."""
         running = [child.process for child in reversed(self.children) if child.process is not None]
         for process in running:
             if process.poll() is None:
@@ -100,16 +100,16 @@ class Supervisor:
     def _ended(self, child: Child, status: int, now: float) -> str:
         child.process = None
         if status == Exit.USAGE:
-            raise ConfigError(f"the {child.role} does not start: {self._last_line(child.role)}")
+            raise ConfigError(f"the {child.role} cannot start: {self._last_line(child.role)}")
         if now - child.started_s >= STEADY_S:
             child.pause_s = FIRST_PAUSE_S
         child.not_before_s = now + child.pause_s
-        said = f"ended by signal {-status}" if status < 0 else f"ended with code {status}"
-        line = f"{child.role} {said}; starting it again in {child.pause_s:g} s (log: {self.data.log(child.role)})"
+        how = f"ended by signal {-status}" if status < 0 else f"ended with code {status}"
+        line = f"{child.role} {how}; restarting in {child.pause_s:g} s (log: {self.data.log(child.role)})"
         child.pause_s = min(LONGEST_PAUSE_S, child.pause_s * 2)
         return line
 
     def _last_line(self, role: str) -> str:
         text = self.data.log(role).read_text(encoding="utf-8", errors="backslashreplace")
         lines = [line for line in text.splitlines() if line.strip()]
-        return lines[-1] if lines else "it said nothing"
+        return lines[-1] if lines else "it printed nothing"

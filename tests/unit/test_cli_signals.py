@@ -11,7 +11,7 @@ import pytest
 
 _INSIDE_A_WAIT = """
 import signal
-from workers.cli.signals import stop_on_signals
+from workers.cli.worker import stop_on_signals
 stop = stop_on_signals()
 with stop._cond:  # where the main thread is when it enters a wait, or when another signal is being handled
     signal.raise_signal(signal.SIGTERM)
@@ -28,7 +28,7 @@ def test_a_signal_that_finds_the_main_thread_inside_the_event_does_not_wedge_it(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_one_signal_is_enough(number: signal.Signals) -> None:
-    code = "from workers.cli.signals import stop_on_signals; s = stop_on_signals(); print('up', flush=True); s.wait()"
+    code = "from workers.cli.worker import stop_on_signals; s = stop_on_signals(); print('up', flush=True); s.wait()"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"

@@ -1,7 +1,7 @@
-"""From event to dead process, measured over many rounds, as the kernel's own clock sees both ends.
+"""The time from event to dead process, measured over many rounds.
 
-Called by the demo's command and the benchmarks. The clock starts before the event is handed to the gateway and stops
-when the kernel says that the process ended.
+Called by ``run``. The clock starts before the event is submitted to the gateway and stops when the kernel reports the
+end of the process.
 """
 
 import time
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from workers.cli.demo import malware
-from workers.cli.demo.story import SETTLE_S, Check, Stage
+from workers.cli.demo.scenarios import SETTLE_S, Check, Demo
 
 ROUNDS: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Sorted times in milliseconds; what did not die is not among them."""
+    """Sorted times in milliseconds, without the processes that did not die."""
 
     sorted_ms: tuple[float, ...]
     rounds: int
@@ -33,15 +33,15 @@ class Latency:
         )
 
 
-def event_to_dead(stage: Stage, rounds: int = ROUNDS) -> Latency:
+def event_to_dead(demo: Demo, rounds: int = ROUNDS) -> Latency:
     """Measure ``rounds`` detections, one after the other."""
     times = []
     for _ in range(rounds):
-        specimen = malware.start(stage.scratch)
+        process = malware.start(demo.scratch)
         begun = time.monotonic_ns()
-        stage.detect(specimen.pid)
-        died = specimen.died_at_ns(SETTLE_S)
-        specimen.end()
+        demo.detect(process.pid)
+        died = process.died_at_ns(SETTLE_S)
+        process.end()
         if died is not None:
             times.append((died - begun) / 1e6)
     return Latency(tuple(sorted(times)), rounds)

@@ -1,6 +1,6 @@
-"""The attacker of the demo: may write to the broker, knows the formats, has no key that anybody trusts.
+"""The attacker of the demo: can write to the broker and knows the formats, but has no trusted key.
 
-Called by the demo's story. Everything it needs of the bus comes from bootstrap.
+Called by the scenarios. Its connection to the broker comes from wiring.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ SECOND = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Forger:
-    """Writes commands that look right in everything but the key they are signed with."""
+    """Writes commands that are valid except for the key that signs them."""
 
     node_id: NodeId
     node_key: KeyId
@@ -45,7 +45,7 @@ class Forger:
         return command.command_id, hashlib.sha256(value).hexdigest()
 
     def dead_letter_reason(self, digest: str, timeout_s: float) -> str:
-        """Why the record with this digest was refused; empty when no dead letter says so in time."""
+        """Why the record with this digest was refused; empty if there is no dead letter in time."""
         self.intruder.reader.assign(
             {position: Earliest() for position in self.intruder.reader.partitions(DEAD_LETTERS)}
         )
