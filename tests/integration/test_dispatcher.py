@@ -20,7 +20,7 @@ from tests.fakes.telemetry import FakeTelemetry
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.fixtures import StartKafka
 from workers.dispatcher.dispatcher import FAILPOINTS
-from workers.dispatcher.rows import Rows
+from workers.dispatcher.ledger_rows import Rows
 from workers.domain.command import ActionCommand
 from workers.domain.errors import TransientFailure
 from workers.domain.event import ProcessRef

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from workers.dispatcher import follow, intake, routes, timers
-from workers.dispatcher.rows import Rows
+from workers.dispatcher.ledger_rows import Rows
 from workers.dispatcher.start_offsets import start_offsets
 from workers.dispatcher.tails import Tail
 from workers.dispatcher.transaction import Services, Transaction

@@ -10,7 +10,8 @@ from typing import Final
 
 from workers.actions.base import AnyAction
 from workers.dispatcher import signing
-from workers.dispatcher.rows import Cooldown, ExecutionRow, NodeRow, Rows
+from workers.dispatcher.ledger_rows import Rows
+from workers.dispatcher.rows import Cooldown, ExecutionRow, NodeRow
 from workers.dispatcher.transaction import Transaction
 from workers.domain.errors import CommandRejected
 from workers.domain.ids import NodeId, is_node_id

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from workers.actions.base import AnyAction
-from workers.dispatcher.rows import STAGE_SEQ, ExecutionRow, Rows
+from workers.dispatcher.ledger_rows import Rows
+from workers.dispatcher.rows import STAGE_SEQ, ExecutionRow
 from workers.dispatcher.tails import Tails
 from workers.dispatcher.validation import NotARequest
 from workers.domain.outcome import NOTHING, Outcome, Stage, Values, code
