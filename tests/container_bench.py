@@ -22,7 +22,7 @@ SECOND = 1_000_000_000
 
 
 class World:
-    """One action, and a host whose containers have all run for ten seconds when they are seen."""
+    """One action, and a host whose containers have all run for ten seconds when they are observed."""
 
     def __init__(self, action: AnyAction) -> None:
         self.action = action

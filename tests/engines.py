@@ -150,7 +150,7 @@ class EngineRig(DaemonRig):
             return str(made["Id"])
 
     def see(self, container_id: str) -> Mapping[str, Any] | None:
-        """What the engine itself says: an oracle beside our own reading of it."""
+        """The engine's own JSON: an oracle beside the code under test."""
         with self.client() as client:
             try:
                 found: Mapping[str, Any] = client.inspect_container(container_id)
@@ -160,14 +160,14 @@ class EngineRig(DaemonRig):
 
     def state(self, container_id: str) -> str:
         """In the engine's word."""
-        seen = self.see(container_id)
-        return str(seen["State"]["Status"]) if seen is not None else "gone"
+        found = self.see(container_id)
+        return str(found["State"]["Status"]) if found is not None else "gone"
 
     def pid(self, container_id: str) -> int:
         """Its init."""
-        seen = self.see(container_id)
-        assert seen is not None
-        return int(seen["State"]["Pid"])
+        found = self.see(container_id)
+        assert found is not None
+        return int(found["State"]["Pid"])
 
     def begin(self, container_id: str) -> None:
         """Start it (again)."""
@@ -206,7 +206,7 @@ class EngineRig(DaemonRig):
             client.close()
 
     def _answers(self) -> bool:
-        with socket.socket(socket.AF_UNIX) as asked:  # the client leaks its socket where nobody listens
+        with socket.socket(socket.AF_UNIX) as asked:  # the client leaks its socket where no process listens
             try:
                 asked.connect(str(self.socket))
             except OSError:
@@ -219,8 +219,8 @@ class EngineRig(DaemonRig):
 
     def _import_image(self, changes: Sequence[str] = ()) -> str:
         with self.client() as client:
-            told = client.import_image_from_data(rootfs(), changes=list(changes) or None)
-            return str(json.loads(told.splitlines()[-1])["status"])
+            answer = client.import_image_from_data(rootfs(), changes=list(changes) or None)
+            return str(json.loads(answer.splitlines()[-1])["status"])
 
 
 class DockerRig(EngineRig):
@@ -241,12 +241,12 @@ class DockerRig(EngineRig):
             *("-H", f"unix://{self.socket}"),
         ]
 
-    def told(self, container_id: str, event: str) -> int:
+    def count_events(self, container_id: str, event: str) -> int:
         """How often it logged an event (``kill``, ``stop``, ``start`` …) of a container: what really happened to it."""
         with self.client() as client:
             since, until = 1, int(time.time()) + 1
-            seen = client.events(since=since, until=until, decode=True, filters={"container": container_id})
-            return sum(each["Action"] == event for each in seen)
+            found = client.events(since=since, until=until, decode=True, filters={"container": container_id})
+            return sum(each["Action"] == event for each in found)
 
 
 class PodmanRig(EngineRig):
@@ -284,7 +284,7 @@ def until(ready: Callable[[], object], *, timeout_s: float = 60) -> None:
     """Wait for a condition."""
     end = time.monotonic() + timeout_s
     while not ready():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.05)
 
 

@@ -66,7 +66,7 @@ class ContainerdRig(DaemonRig):
         return self.directory / "pods"
 
     def log(self, container_id: str) -> Path:
-        """Where its runtime says that its log is."""
+        """The log path that its runtime names."""
         answer = self._call("ContainerStatus", kubelet_pb2.ContainerStatusResponse, container_id=container_id)
         return Path(answer.status.log_path)
 
@@ -154,7 +154,7 @@ class ContainerdRig(DaemonRig):
             self._call("RemovePodSandbox", kubelet_pb2.Nothing, pod_sandbox_id=each.id)
 
     def tasks(self, state: str) -> list[str]:
-        """The ids of containerd's own tasks in a state: an oracle beside our own reading."""
+        """The ids of containerd's own tasks in a state: an oracle beside the code under test."""
         rows = [row.split() for row in self.ctr("tasks", "ls").splitlines()[1:]]
         return [row[0] for row in rows if row[2].lower() == state]
 

@@ -1,5 +1,5 @@
-"""What every ``Containers`` says of a container's log: scripted ones, a real dockerd, a real Podman service, a real
-containerd's CRI; and the kernel, which has none, says so."""
+"""Logs of every ``Containers``: the fake, a real dockerd, a real Podman service, a real containerd's CRI; and of the
+kernel, which has none."""
 
 from __future__ import annotations
 
@@ -298,9 +298,9 @@ def test_a_link_in_place_of_a_log_is_not_followed(cri: CriStage) -> None:
 
 
 def test_one_without_a_log_and_a_pods_sandbox_have_none(cri: CriStage) -> None:
-    for container_id, told in ((cri.rig.run(logged=False), "keep no log"), (cri.rig.pod(), "sandbox")):
+    for container_id, reason in ((cri.rig.run(logged=False), "keep no log"), (cri.rig.pod(), "sandbox")):
         (facts,) = cri.containers.find(container_id)
-        with pytest.raises(PermanentFailure, match=told) as caught:
+        with pytest.raises(PermanentFailure, match=reason) as caught:
             log(cri.containers, facts.ref)
         assert caught.value.reason == "logs_unavailable"
 

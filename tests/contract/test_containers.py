@@ -118,7 +118,7 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     rig.clear()
 
 
-def seen(stage: Stage, container_id: str) -> ContainerFacts:
+def facts_of(stage: Stage, container_id: str) -> ContainerFacts:
     (facts,) = stage.containers.find(container_id)
     return facts
 
@@ -136,8 +136,8 @@ def await_end(stage: Stage, facts: ContainerFacts, *, timeout_s: float) -> Conta
 
 def test_a_running_container_is_found_by_its_id_and_by_twelve_digits_of_it(stage: Stage) -> None:
     container_id = stage.run(policy="always")
-    facts = seen(stage, container_id)
-    assert facts == seen(stage, container_id[:12])
+    facts = facts_of(stage, container_id)
+    assert facts == facts_of(stage, container_id[:12])
     assert facts.ref.id == container_id
     assert (facts.state, facts.alive) == (ContainerState.RUNNING, True)
     assert facts.policy.name == ("always" if stage.has_policy else "no")
@@ -152,7 +152,7 @@ def test_what_no_runtime_has_is_not_found(stage: Stage) -> None:
     other = "f" * 64 if container_id[0] != "f" else "0" * 64
     assert list(stage.containers.find(other)) == []
     assert list(stage.containers.find(other[:12])) == []
-    assert stage.containers.open(ContainerRef(seen(stage, container_id).ref.runtime, other)).inspect() is None
+    assert stage.containers.open(ContainerRef(facts_of(stage, container_id).ref.runtime, other)).inspect() is None
 
 
 def test_a_name_is_never_an_id(stage: Stage) -> None:
@@ -170,7 +170,7 @@ def test_a_container_named_like_the_id_of_another_does_not_hide_it(stage: Stage)
 
 
 def test_a_killed_container_has_ended_and_keeps_its_run(stage: Stage) -> None:
-    facts = seen(stage, stage.run())
+    facts = facts_of(stage, stage.run())
     assert stage.containers.open(facts.ref).kill() is None
     ended = await_end(stage, facts, timeout_s=60)
     assert ended is not None
@@ -182,7 +182,7 @@ def test_a_killed_container_has_ended_and_keeps_its_run(stage: Stage) -> None:
 
 
 def test_a_container_that_is_removed_at_its_end_is_gone(stage: Stage) -> None:
-    facts = seen(stage, stage.run(auto_remove=True))
+    facts = facts_of(stage, stage.run(auto_remove=True))
     assert stage.containers.open(facts.ref).kill() is None
     for _ in range(100):  # removal comes a moment after the end
         ended = await_end(stage, facts, timeout_s=60)
@@ -196,7 +196,7 @@ def test_a_container_that_is_removed_at_its_end_is_gone(stage: Stage) -> None:
 
 
 def test_a_stopped_container_starts_into_another_run(stage: Stage) -> None:
-    facts = seen(stage, stage.run(deaf=False))
+    facts = facts_of(stage, stage.run(deaf=False))
     assert stage.containers.open(facts.ref).stop(grace_s=30) is None
     assert not after(stage, facts).alive
     assert stage.containers.open(facts.ref).stop(grace_s=1) is None
@@ -213,7 +213,7 @@ def test_a_stopped_container_starts_into_another_run(stage: Stage) -> None:
 
 
 def test_a_paused_container_is_paused_until_it_is_not(stage: Stage) -> None:
-    facts = seen(stage, stage.run())
+    facts = facts_of(stage, stage.run())
     assert stage.containers.open(facts.ref).unpause() is not None
     assert stage.containers.open(facts.ref).pause() is None
     paused = after(stage, facts)
@@ -226,7 +226,7 @@ def test_a_paused_container_is_paused_until_it_is_not(stage: Stage) -> None:
 
 
 def test_a_paused_container_can_be_killed(stage: Stage) -> None:
-    facts = seen(stage, stage.run())
+    facts = facts_of(stage, stage.run())
     assert stage.containers.open(facts.ref).pause() is None
     assert stage.containers.open(facts.ref).kill() is None
     ended = await_end(stage, facts, timeout_s=60)
@@ -235,7 +235,7 @@ def test_a_paused_container_can_be_killed(stage: Stage) -> None:
 
 
 def test_a_restart_policy_is_changed_where_the_runtime_can(stage: Stage) -> None:
-    facts = seen(stage, stage.run(policy="always"))
+    facts = facts_of(stage, stage.run(policy="always"))
     refused = stage.containers.open(facts.ref).restrain(RestartPolicy())
     assert (refused is None) == stage.has_update
     assert after(stage, facts).policy.restarts == (stage.has_policy and not stage.has_update)
@@ -247,7 +247,7 @@ def test_a_restart_policy_is_changed_where_the_runtime_can(stage: Stage) -> None
 
 
 def test_waiting_for_an_end_that_does_not_come_returns_the_present_facts(stage: Stage) -> None:
-    facts = seen(stage, stage.run())
+    facts = facts_of(stage, stage.run())
     assert await_end(stage, facts, timeout_s=0.05) == facts
 
 
@@ -259,5 +259,5 @@ def test_where_no_process_listens_a_search_fails_for_now(stage: Stage) -> None:
 def test_we_do_not_run_in_one_of_them(stage: Stage) -> None:
     container_id = stage.run()
     assert container_id not in stage.containers.own_ids()
-    assert Path(seen(stage, container_id).ref.runtime).name.endswith(".sock")
+    assert Path(facts_of(stage, container_id).ref.runtime).name.endswith(".sock")
     assert all(runtime.usable for runtime in stage.containers.runtimes())

@@ -1,5 +1,5 @@
-"""Containers as the kernel alone knows them, in real cgroups of both versions: who is in one, who only says so, and
-that nobody else is ever touched. Users' cgroups are real ones of other uids."""
+"""Containers as the kernel alone knows them, in real cgroups of both versions: which processes are in one, which only
+claim an id, and that no others are ever touched. Users' cgroups are real ones of other uids."""
 
 from __future__ import annotations
 
@@ -154,13 +154,13 @@ def test_when_its_oldest_process_ends_the_run_goes_on(
 
 
 def test_this_worker_is_never_in_what_is_killed(groups: Cgroups, started: Victims) -> None:
-    ours = started.spawn()
-    containers = KernelContainers(clock=SystemClock(), own_line=lambda: (ours,))
-    groups.put(groups.make(f"docker/{ID}"), ours, started.spawn())
+    own = started.spawn()
+    containers = KernelContainers(clock=SystemClock(), own_line=lambda: (own,))
+    groups.put(groups.make(f"docker/{ID}"), own, started.spawn())
     refused = containers.open(the_one(containers).ref).kill()
     assert refused is not None
     assert "this worker" in refused.message
-    assert started.alive(ours)
+    assert started.alive(own)
 
 
 def test_only_its_runtime_can_do_the_rest(containers: KernelContainers, groups: Cgroups, started: Victims) -> None:
@@ -172,7 +172,7 @@ def test_only_its_runtime_can_do_the_rest(containers: KernelContainers, groups: 
     assert list(containers.runtimes()) == []
 
 
-# --- who only says so ------------------------------------------------------------------------------------------------
+# --- claims of an id -------------------------------------------------------------------------------------------------
 
 
 def test_a_users_copy_of_an_id_neither_hides_the_systems_container_nor_is_killed_with_it(
@@ -194,15 +194,15 @@ def test_a_users_copy_of_an_id_neither_hides_the_systems_container_nor_is_killed
 def test_a_users_own_container_is_found_and_no_other_users_copy_makes_it_ambiguous(
     containers: KernelContainers, groups: Cgroups, started: Victims
 ) -> None:
-    hers, his, bystander = users(started, ALICE), users(started, BOB), users(started, ALICE)
-    groups.put(groups.make(f"alice/libpod-{ID}.scope", ALICE, ALICE), hers)
-    groups.put(groups.make(f"bob/libpod-{ID}.scope", BOB, BOB), his)
+    of_alice, of_bob, bystander = users(started, ALICE), users(started, BOB), users(started, ALICE)
+    groups.put(groups.make(f"alice/libpod-{ID}.scope", ALICE, ALICE), of_alice)
+    groups.put(groups.make(f"bob/libpod-{ID}.scope", BOB, BOB), of_bob)
     groups.put(groups.make("alice/terminal", ALICE, ALICE), bystander)
     facts = the_one(containers)
     assert facts.owner != 0
     assert containers.open(facts.ref).kill() is None
-    assert started.dead_within(hers, 10)
-    assert started.dead_within(his, 10), "who calls his own so, is meant too"
+    assert started.dead_within(of_alice, 10)
+    assert started.dead_within(of_bob, 10), "a cgroup that another user gave the same id is meant too"
     assert started.alive(bystander)
 
 
@@ -233,7 +233,7 @@ def test_an_id_inside_of_a_container_is_that_containers_own_affair(
     assert facts.pid == real
     assert containers.open(facts.ref).kill() is None
     assert started.alive(inner)
-    inside = the_one(containers)  # nobody else has it now: a container in a container
+    inside = the_one(containers)  # no other has it now: a container in a container
     assert (inside.pid, inside.owner != 0) == (inner, True)
     assert containers.open(inside.ref).kill() is None
     assert started.dead_within(inner, 10)

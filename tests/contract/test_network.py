@@ -28,7 +28,7 @@ ISOLATION = Isolation(ONE, (BROKER, JUMP), keeps_address=True)
 
 
 class Stage(Protocol):
-    """One namespace, and somebody else who changes it."""
+    """One namespace, and another program that changes it."""
 
     def open(self) -> NetworkNamespace: ...
     def edit(self) -> None: ...
@@ -53,7 +53,7 @@ class FakeStage:
         self.space.standing = None
 
     def take_name(self) -> None:
-        self.space.stand("", sha256="theirs")
+        self.space.stand("", sha256="another")
 
 
 class RealStage:
@@ -65,7 +65,7 @@ class RealStage:
 
     def edit(self) -> None:
         self.wires.host.nft("insert rule inet douse output accept")
-        self.wires.host.nft('insert rule inet douse input counter drop comment "theirs"')
+        self.wires.host.nft('insert rule inet douse input counter drop comment "another"')
 
     def flush(self) -> None:
         self.wires.host.nft("flush ruleset")
@@ -94,7 +94,7 @@ def held(stage: Stage) -> Iterator[NetworkNamespace]:
 def standing(held: NetworkNamespace) -> Barrier:
     found = held.barrier()
     assert found is not None
-    assert found == held.barrier(), "it says something else each time"
+    assert found == held.barrier(), "each reading differs"
     return found
 
 
@@ -218,12 +218,12 @@ def test_without_the_privilege_every_call_is_refused_with_the_reason() -> None:
         "print(SystemNetwork(bootstrap_servers='127.0.0.1:9', brokers=lambda: []).unfit())",
     )
     with wired() as wires:
-        said = wires.host.run(
+        output = wires.host.run(
             *("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"),
             *("env", f"PYTHONPATH={Path.cwd()}", sys.executable, "-c", "\n".join(lines)),
         )
-    assert "not permitted" in said
-    assert "NET_ADMIN" in said
+    assert "not permitted" in output
+    assert "NET_ADMIN" in output
 
 
 def test_rules_that_the_kernel_does_not_take_are_an_error(stage: Stage, held: NetworkNamespace) -> None:

@@ -27,7 +27,7 @@ _EXECUTES_WHEN_TOLD = (
 )
 
 _FAMILY = "sh -c 'sleep 1000 & echo $$ $!; wait' & wait"
-"""A parent; its child says its own pid and its child's."""
+"""A parent; its child prints its own pid and its child's."""
 
 
 def _exe(pid: int) -> str:
@@ -321,15 +321,15 @@ def test_a_frozen_process_takes_sigkill_when_it_is_thawed(stage: Stage) -> None:
 
 
 def _await(handle: ProcessHandle, settled: Callable[[Sequence[ThreadFacts]], bool]) -> bool:
-    seen = handle.wait_threads(settled, 10)
-    return seen is not None and settled(seen)
+    found = handle.wait_threads(settled, 10)
+    return found is not None and settled(found)
 
 
-@pytest.mark.parametrize("told", ["the process", "each thread"])
-def test_a_stopped_process_shows_it_and_continues_on_the_signal(stage: Stage, told: str) -> None:
+@pytest.mark.parametrize("sent_to", ["the process", "each thread"])
+def test_a_stopped_process_shows_it_and_continues_on_the_signal(stage: Stage, sent_to: str) -> None:
     handle = _open(stage, stage.spawn())
     assert none_stopped(handle.threads() or ())
-    if told == "the process":
+    if sent_to == "the process":
         assert handle.signal(signal.SIGSTOP)
     else:
         handle.signal_each(signal.SIGSTOP)
@@ -344,9 +344,9 @@ def test_a_stopped_process_shows_it_and_continues_on_the_signal(stage: Stage, to
 
 def test_waiting_for_a_stop_that_does_not_come_ends(stage: Stage) -> None:
     handle = _open(stage, stage.spawn())
-    seen = handle.wait_threads(all_stopped, 0.05)
-    assert seen is not None
-    assert not all_stopped(seen)
+    found = handle.wait_threads(all_stopped, 0.05)
+    assert found is not None
+    assert not all_stopped(found)
     handle.close()
 
 
@@ -387,7 +387,7 @@ def test_a_process_that_has_ended_has_neither_threads_nor_children(stage: Stage)
     assert handle.children() is None
     handle.signal_each(signal.SIGSTOP)
     stranger = _open(stage, pid)
-    assert none_stopped(stranger.threads() or ()), "whoever has the pid now was not told"
+    assert none_stopped(stranger.threads() or ()), "the next holder of the pid got no signal"
     handle.close()
     stranger.close()
 

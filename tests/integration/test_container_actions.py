@@ -65,7 +65,7 @@ def test_kills_and_stops_outlast_a_restart_of_the_daemon_and_a_lost_pause_is_rep
     reports = {name: runner.run(f"{name}_container", each) for name, each in [("kill", killed), ("stop", stopped)]}
     held = runner.run("pause_container", paused)
     with engine.client() as client:
-        client.kill(bare)  # what everybody else does: the baseline
+        client.kill(bare)  # the baseline without Douse
     assert {report.outcome for report in (*reports.values(), held)} == {Outcome.COMPLETED}
     assert action("pause_container").lost(effect_of(held), runner.host) == ""
 
@@ -79,10 +79,10 @@ def test_kills_and_stops_outlast_a_restart_of_the_daemon_and_a_lost_pause_is_rep
     assert action("pause_container").lost(effect_of(held), runner.host) != ""
     undone = runner.run("start_container", stopped, undoes=effect_of(reports["stop"]))
     assert undone.outcome is Outcome.COMPLETED
-    seen = engine.see(stopped)
-    assert seen is not None
-    assert seen["State"]["Running"]
-    assert seen["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+    inspected = engine.see(stopped)
+    assert inspected is not None
+    assert inspected["State"]["Running"]
+    assert inspected["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
 
 
 def test_a_container_that_crashes_and_restarts_all_the_time_is_dead_after_a_kill(engine: DockerRig) -> None:
@@ -103,9 +103,9 @@ def test_a_container_that_crashes_and_restarts_all_the_time_is_dead_after_a_kill
         return True
 
     until(is_dead)
-    seen = engine.see(looping)
-    assert seen is not None
-    assert not seen["State"]["Running"]
+    inspected = engine.see(looping)
+    assert inspected is not None
+    assert not inspected["State"]["Running"]
     time.sleep(1.5)  # longer than any pause that the daemon makes between two of its first runs
     assert engine.state(looping) == "exited"
 
@@ -146,12 +146,12 @@ def test_a_container_restarted_under_us_is_not_touched(engine: DockerRig, name: 
     second = engine.pid(container_id)
     report = action(name).execute(job, claim, runner.host)
     assert report.code == f"{name}_error_superseded"
-    seen = engine.see(container_id)
-    assert seen is not None
-    assert (seen["State"]["Status"], seen["State"]["Pid"]) == ("running", second)
-    assert seen["HostConfig"]["RestartPolicy"]["Name"] == "always"
-    assert engine.told(container_id, "kill") == 0
-    with pytest.raises(CommandRejected) as refused:  # who asks for what was seen before the restart means the old run
+    inspected = engine.see(container_id)
+    assert inspected is not None
+    assert (inspected["State"]["Status"], inspected["State"]["Pid"]) == ("running", second)
+    assert inspected["HostConfig"]["RestartPolicy"]["Name"] == "always"
+    assert engine.count_events(container_id, "kill") == 0
+    with pytest.raises(CommandRejected) as refused:  # observed before the restart: the old run is meant
         runner.bind(name, container_id, seen_ns=int(claim.started_at))
     assert refused.value.reason == "started_after"
 
@@ -241,9 +241,9 @@ def test_a_hung_daemon_is_asked_once_and_what_it_did_is_never_reported_wrong(
     waking = threading.Timer(hung_s, engine.wake)
     waking.start()
     try:
-        said, wait_s = [], 0.2
+        outcomes, wait_s = [], 0.2
         while isinstance(found := action(name).probe(job, claim, runner.host), Pending):
-            said.append(found.report.outcome)
+            outcomes.append(found.report.outcome)
             time.sleep(wait_s)
             wait_s = min(2 * wait_s, 2.0)
     finally:
@@ -252,10 +252,10 @@ def test_a_hung_daemon_is_asked_once_and_what_it_did_is_never_reported_wrong(
         waking.join()
     assert isinstance(found, Done), "it would have been asked twice"
     assert found.report.outcome is Outcome.COMPLETED
-    assert set(said) == {Outcome.UNKNOWN}
+    assert set(outcomes) == {Outcome.UNKNOWN}
     event = {"kill": "kill", "stop": "stop", "pause": "pause"}[call]
-    assert engine.told(container_id, event) == 1
-    print(f"\n{call} while dockerd hung for {hung_s} s: asked once, UNKNOWN at {len(said)} looks, then COMPLETED")
+    assert engine.count_events(container_id, event) == 1
+    print(f"\n{call} while dockerd hung for {hung_s} s: asked once, UNKNOWN at {len(outcomes)} looks, then COMPLETED")
 
 
 def test_one_daemon_that_hangs_does_not_hide_the_containers_of_another(engine: DockerRig, tmp_path: Path) -> None:
@@ -292,7 +292,7 @@ def test_without_a_daemon_a_stop_waits_and_a_kill_of_a_container_or_a_process_do
         for command in (expires, waits, at_once, site.kill(victim.pid)):
             site.send(command)
         victim.wait(60)
-        ended = site.ended(at_once.command_id, timeout_s=60)  # through the kernel: its restarts nobody could take away
+        ended = site.ended(at_once.command_id, timeout_s=60)  # by the kernel: its restarts stay
         assert ended.outcome is Outcome.COMPLETED
         assert "may bring it back" in ended.message
         failed = site.ended(expires.command_id, timeout_s=60)
@@ -346,17 +346,17 @@ def test_a_node_killed_at_a_step_acts_once_and_reports_it(
             site.up()
             assert site.stop() == 0
             event = command.action.removesuffix("_container")
-            times = engine.told(container_id, event) - (event == "start")  # we started it once ourselves
+            times = engine.count_events(container_id, event) - (event == "start")  # we started it once ourselves
             assert times == 1, f"{failpoint}: {event} {times} times"
             effects.append(Effect(command.command_id, f"{container_id}/{event}"))
-        seen = engine.see(container_id)
-        assert seen is not None
+        inspected = engine.see(container_id)
+        assert inspected is not None
         wanted = {"kill_container": "exited", "stop_container": "exited", "pause_container": "paused"}
-        assert seen["State"]["Status"] == wanted.get(undo, "running"), failpoint
-        restarts = seen["HostConfig"]["RestartPolicy"]["Name"]
+        assert inspected["State"]["Status"] == wanted.get(undo, "running"), failpoint
+        restarts = inspected["HostConfig"]["RestartPolicy"]["Name"]
         assert restarts == ("no" if undo in ("kill_container", "stop_container") else "always"), failpoint
     check_all(site.observation(effects))
     print(
-        f"\nnode killed at {len(failpoints)} step(s) of actions on containers: done twice 0, told wrong 0; "
+        f"\nnode killed at {len(failpoints)} step(s) of actions on containers: done twice 0, reported wrong 0; "
         f"start to settled: median {statistics.median(settled_s):.2f} s, slowest {max(settled_s):.2f} s"
     )

@@ -92,7 +92,7 @@ def test_a_pods_sandbox_is_protected_by_runtime_or_kernel_and_so_are_pods_with_t
             runner.bind("kill_container", each)
         assert refused.value.reason == "protected_target"
     with rig.hung():
-        for each in (pod, pod[:12]):  # now only the kernel knows it, and its bundle tells
+        for each in (pod, pod[:12]):  # now only the kernel knows it, and its bundle shows it
             with pytest.raises(CommandRejected) as refused:
                 runner_of(rig, timeout_s=0.5).bind("kill_container", each)
             assert refused.value.reason == "protected_target"
@@ -224,7 +224,7 @@ class HangingContainer(CriContainer):
 @pytest.mark.parametrize("received_s", [0, 1.0])
 @pytest.mark.parametrize("hung_s", [4, pytest.param(30, marks=pytest.mark.faults)])
 def test_what_a_hung_daemon_did_is_never_reported_wrong(rig: ContainerdRig, received_s: float, hung_s: float) -> None:
-    """F17. A call that it never took is surely not carried out; of one that it took nobody knows until it wakes."""
+    """F17. A call that it never received is surely not carried out; one that it did is unknown until it wakes."""
     sockets = HangsAt(rig, received_s)
     runner, container_id = ActionRunner(HostContainers(sockets, kernel=None)), rig.run()
     job, claim = runner.bind("stop_container", container_id, grace_s=2)
@@ -233,23 +233,23 @@ def test_what_a_hung_daemon_did_is_never_reported_wrong(rig: ContainerdRig, rece
             action("stop_container").execute(job, claim, runner.host)
         waking = threading.Timer(hung_s, rig.wake)
         waking.start()
-        said = []
+        outcomes = []
         while isinstance(found := action("stop_container").probe(job, claim, runner.host), Pending):
-            said.append(found.report.outcome)
+            outcomes.append(found.report.outcome)
             time.sleep(0.3)
         waking.join()
     finally:
         rig.wake()
-    assert set(said) == {Outcome.UNKNOWN}
+    assert set(outcomes) == {Outcome.UNKNOWN}
     if isinstance(found, Done):
         assert (found.report.outcome, rig.state(container_id)) == (Outcome.COMPLETED, "exited")
-    else:  # it gave the call up, as its deadline told it to: then it may be asked again
+    else:  # it gave the call up, as its deadline demands: then it may be asked again
         assert rig.state(container_id) == "running"
         sockets.received_s = 0
         with pytest.raises(TransientFailure):
             action("stop_container").execute(job, claim, runner.host)
         rig.wake()
-    print(f"\ncontainerd hung {hung_s} s {received_s} s into a stop: UNKNOWN at {len(said)} looks, then {found}")
+    print(f"\ncontainerd hung {hung_s} s {received_s} s into a stop: UNKNOWN at {len(outcomes)} looks, then {found}")
 
 
 # --- a real node -----------------------------------------------------------------------------------------------------

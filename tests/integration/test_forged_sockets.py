@@ -41,7 +41,7 @@ FORGED_RUNTIME = """
 import http.server, json, socketserver, sys
 path, container_id, log = sys.argv[1:]
 state = {"Status": "exited", "Running": False, "Pid": 0, "StartedAt": "2020-01-01T00:00:00Z"}
-told = {"Id": container_id, "State": state, "Config": {"Labels": {"douse.protected": "true"}}, "HostConfig": {}}
+container = {"Id": container_id, "State": state, "Config": {"Labels": {"douse.protected": "true"}}, "HostConfig": {}}
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -49,8 +49,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         with open(log, "a") as asked:
             asked.write(self.path + "\\n")
-        known = {"version": {"ApiVersion": "1.41", "MinAPIVersion": "1.12"}, "containers/json": [told]}
-        body = next((made for end, made in known.items() if self.path.partition("?")[0].endswith(end)), told)
+        known = {"version": {"ApiVersion": "1.41", "MinAPIVersion": "1.12"}, "containers/json": [container]}
+        body = next((made for end, made in known.items() if self.path.partition("?")[0].endswith(end)), container)
         body = json.dumps(body).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -60,7 +60,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     do_POST = do_GET
 
     def address_string(self):
-        return "somebody"
+        return "client"
 
     def log_message(self, *_):
         pass
@@ -73,7 +73,7 @@ socketserver.ThreadingUnixStreamServer(path, Handler).serve_forever()
 
 @pytest.fixture
 def started() -> Iterator[Victims]:
-    require("root", "only root becomes somebody else")
+    require("root", "only root becomes another user")
     with victims() as made:
         yield made
 
@@ -111,8 +111,8 @@ class ForgedRuntime:
 @pytest.fixture
 def open_tmp(tmp_path: Path) -> Path:
     """A directory that other users can reach."""
-    ours = itertools.takewhile(lambda each: each != Path(tempfile.gettempdir()), (tmp_path, *tmp_path.parents))
-    for each in ours:
+    parents = itertools.takewhile(lambda each: each != Path(tempfile.gettempdir()), (tmp_path, *tmp_path.parents))
+    for each in parents:
         each.chmod(stat.S_IMODE(each.stat().st_mode) | 0o055)
     return tmp_path
 
@@ -206,9 +206,9 @@ def test_a_socket_that_root_in_a_container_listens_on_is_not_trusted(
     forgery = ForgedRuntime(started, directory, ID)
     groups.put(groups.make(f"docker/{ID}"), forgery.pid)
     forgery.listen()
-    (seen,) = find_sockets([f"{open_tmp}/run/**/podman.sock"])
-    assert not seen.trusted
-    assert "container decadedecade listens" in seen.why
+    (found,) = find_sockets([f"{open_tmp}/run/**/podman.sock"])
+    assert not found.trusted
+    assert "container decadedecade listens" in found.why
     code = "from workers.host.containers.sockets import find_sockets; import sys; print(find_sockets(sys.argv[1:]))"
     own = subprocess.run(
         [sys.executable, "-c", code, str(forgery.socket)],
@@ -222,17 +222,17 @@ def test_a_socket_that_root_in_a_container_listens_on_is_not_trusted(
 
 
 def test_sockets_are_not_looked_for_in_the_file_systems_of_containers(started: Victims, open_tmp: Path) -> None:
-    mounted, theirs = open_tmp / "run/io/c/rootfs", open_tmp / f"run/user/{ALICE}"
-    for each in (mounted, theirs):
+    mounted, of_alice = open_tmp / "run/io/c/rootfs", open_tmp / f"run/user/{ALICE}"
+    for each in (mounted, of_alice):
         each.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "none", str(mounted)], check=True)
     try:
-        os.chown(theirs, ALICE, ALICE)
-        found, *others = [ForgedRuntime(started, directory, ID) for directory in (mounted.parent, mounted, theirs)]
-        for forgery in (found, *others):
+        os.chown(of_alice, ALICE, ALICE)
+        allowed, *others = [ForgedRuntime(started, directory, ID) for directory in (mounted.parent, mounted, of_alice)]
+        for forgery in (allowed, *others):
             forgery.listen()
-        seen = find_sockets([f"{open_tmp}/run/**/podman.sock"])
-        assert [at.path for at in seen] == [str(found.socket)]
+        found = find_sockets([f"{open_tmp}/run/**/podman.sock"])
+        assert [each.path for each in found] == [str(allowed.socket)]
     finally:
         started.close()
         subprocess.run(["umount", "-l", str(mounted)], check=True)

@@ -40,19 +40,19 @@ def wires() -> Iterator[Wires]:
 
 @contextlib.contextmanager
 def held(wires: Wires) -> Iterator[SystemNamespace]:
-    place = SystemNamespace(os.open(wires.host.path, os.O_RDONLY), own=False)
+    opened = SystemNamespace(os.open(wires.host.path, os.O_RDONLY), own=False)
     try:
-        yield place
+        yield opened
     finally:
-        place.close()
+        opened.close()
 
 
-def isolate(place: SystemNamespace, lifelines: Lifelines = ()) -> Isolation:
+def isolate(opened: SystemNamespace, lifelines: Lifelines = ()) -> Isolation:
     isolation = Isolation(ONE, lifelines, keeps_address=True)
-    assert place.begin(isolation)
-    tried = place.barrier()
+    assert opened.begin(isolation)
+    tried = opened.barrier()
     assert tried is not None
-    assert place.keep(isolation, tried)
+    assert opened.keep(isolation, tried)
     return isolation
 
 
@@ -93,8 +93,8 @@ def test_the_broker_s_connection_goes_on_and_the_attacker_s_is_cut(wires: Wires,
     at_shell = wires.host.accepted(shell)
     assert talks(outwards, at_control)
     assert talks(inwards, at_shell)
-    with held(wires) as place:
-        isolate(place, (broker(there, port_of(kafka)),))
+    with held(wires) as opened:
+        isolate(opened, (broker(there, port_of(kafka)),))
         assert talks(to_kafka, at_kafka)
         assert talks(at_kafka, to_kafka)
         assert not talks(outwards, at_control)
@@ -106,9 +106,9 @@ def test_the_broker_s_connection_goes_on_and_the_attacker_s_is_cut(wires: Wires,
             wires.host.connect(there, port_of(control))
         with pytest.raises(OSError, match="timed out"):
             wires.world.connect(here, port_of(shell))
-        barrier = place.barrier()
+        barrier = opened.barrier()
         assert barrier is not None
-        assert place.end(barrier)
+        assert opened.end(barrier)
         wires.host.connect(there, port_of(control))
 
 
@@ -116,8 +116,8 @@ def test_a_lifeline_may_not_connect_to_the_node(wires: Wires) -> None:
     shell, kafka = wires.host.listen(HOST), wires.world.listen(WORLD)
     port = port_of(kafka)
     kafka.close()
-    with held(wires) as place:
-        isolate(place, (broker(WORLD, port),))
+    with held(wires) as opened:
+        isolate(opened, (broker(WORLD, port),))
         sly = wires.world.new_socket()
         sly.settimeout(1)
         sly.bind((WORLD, port))  # from the broker's very port
@@ -127,14 +127,14 @@ def test_a_lifeline_may_not_connect_to_the_node(wires: Wires) -> None:
 
 def test_an_operator_s_network_is_open_both_ways_and_a_port_of_it_one_way(wires: Wires) -> None:
     theirs, ours = wires.world.listen(ATTACKER), wires.host.listen(HOST)
-    with held(wires) as place:
-        isolate(place, allowed(f"{ATTACKER}/32"))
+    with held(wires) as opened:
+        isolate(opened, allowed(f"{ATTACKER}/32"))
         wires.host.connect(ATTACKER, port_of(theirs))
         wires.world.connect(HOST, port_of(ours), source=ATTACKER)
-        barrier = place.barrier()
+        barrier = opened.barrier()
         assert barrier is not None
-        place.end(barrier)
-        isolate(place, allowed(f"{ATTACKER}:{port_of(theirs)}"))
+        opened.end(barrier)
+        isolate(opened, allowed(f"{ATTACKER}:{port_of(theirs)}"))
         wires.host.connect(ATTACKER, port_of(theirs))
         with pytest.raises(OSError, match="timed out"):
             wires.world.connect(HOST, port_of(ours), source=ATTACKER)
@@ -148,8 +148,8 @@ def test_dns_is_asked_and_answers_and_no_other_sends_from_its_port(wires: Wires)
     silent.bind((HOST, 0))
     for each in (server, client, silent):
         each.settimeout(1)
-    with held(wires) as place:
-        isolate(place, (Lifeline(Purpose.NAMES, ipaddress.ip_network(WORLD), 53, Protocol.UDP),))
+    with held(wires) as opened:
+        isolate(opened, (Lifeline(Purpose.NAMES, ipaddress.ip_network(WORLD), 53, Protocol.UDP),))
         client.sendto(b"where?", (WORLD, 53))
         asked, back = server.recvfrom(64)
         server.sendto(b"there", back)
@@ -169,8 +169,8 @@ def test_a_service_s_address_is_let_through_though_the_host_translates_it(wires:
     wires.host.nft(f"add rule ip kube out ip daddr {SERVICE} tcp dport {port} dnat to {WORLD}:{port}")
     wires.host.connect(SERVICE, port)
     wires.world.accepted(kafka)
-    with held(wires) as place:
-        isolate(place, (broker(SERVICE, port),))
+    with held(wires) as opened:
+        isolate(opened, (broker(SERVICE, port),))
         through = wires.host.connect(SERVICE, port)
         assert talks(wires.world.accepted(kafka), through)
         with pytest.raises(OSError, match="timed out"):
@@ -182,8 +182,8 @@ def test_brokers_are_judged_without_the_kernel_s_table_of_connections(wires: Wir
     kafka = wires.world.listen(WORLD)
     to_kafka = wires.host.connect(WORLD, port_of(kafka))
     at_kafka = wires.world.accepted(kafka)
-    with held(wires) as place:
-        isolate(place, (broker(WORLD, port_of(kafka)), *allowed(f"{ATTACKER}:53")))
+    with held(wires) as opened:
+        isolate(opened, (broker(WORLD, port_of(kafka)), *allowed(f"{ATTACKER}:53")))
         text = wires.host.nft("list table inet douse")
         rules = [line for line in text.splitlines() if f"port {port_of(kafka)} " in line]
         assert len(rules) == 2
@@ -193,18 +193,18 @@ def test_brokers_are_judged_without_the_kernel_s_table_of_connections(wires: Wir
 
 def test_loopback_stays_open(wires: Wires) -> None:
     wires.host.run("ip", "address", "add", "127.0.0.9/8", "dev", "lo")
-    with held(wires) as place:
-        isolate(place)
+    with held(wires) as opened:
+        isolate(opened)
         wires.host.connect("127.0.0.9", port_of(wires.host.listen("127.0.0.9")))
 
 
 def test_what_a_host_forwards_for_its_containers_is_cut_with_it() -> None:
-    with wired(forwarding=True) as wires, held(wires) as place:
+    with wired(forwarding=True) as wires, held(wires) as opened:
         control = wires.world.listen(WORLD)
         outwards = wires.inner.connect(WORLD, port_of(control))
         at_control = wires.world.accepted(control)
         assert talks(outwards, at_control)
-        isolate(place, (broker(WORLD, 9092),))
+        isolate(opened, (broker(WORLD, 9092),))
         assert not talks(outwards, at_control)
         with pytest.raises(OSError, match="timed out"):
             wires.inner.connect(WORLD, port_of(control))
@@ -213,12 +213,12 @@ def test_what_a_host_forwards_for_its_containers_is_cut_with_it() -> None:
 def test_a_trial_without_confirmation_opens_by_itself(wires: Wires) -> None:
     """The worst that can become of a worker: it dies in the middle and never comes back."""
     listener = wires.world.listen(WORLD)
-    with held(wires) as place:
-        assert place.begin(Isolation(ONE, (), keeps_address=True))
+    with held(wires) as opened:
+        assert opened.begin(Isolation(ONE, (), keeps_address=True))
         began = time.monotonic()
         with pytest.raises(OSError, match="timed out"):
             wires.host.connect(WORLD, port_of(listener))
-        place.close()
+        opened.close()
     until = began + TRIAL_S + 10
     while True:
         try:
@@ -319,20 +319,20 @@ def test_a_program_on_an_interface_is_seen_for_as_long_as_it_is_there(
 ) -> None:
     if os.uname().machine != "x86_64":
         require_component("x86_64", "the test's own system call numbers are those of it", present=False)
-    with held(wires) as place:
-        assert place.bypass() == ""
+    with held(wires) as opened:
+        assert opened.bypass() == ""
         link = wires.host.make(lambda: attach(kind, hook, "eth0"))
-        assert place.bypass() == said
+        assert opened.bypass() == said
         os.close(link)
-        assert place.bypass() == ""
+        assert opened.bypass() == ""
 
 
 def test_a_filter_of_tc_is_seen_where_it_runs_a_program(wires: Wires) -> None:
-    with held(wires) as place:
+    with held(wires) as opened:
         wires.host.run("tc", "qdisc", "add", "dev", "eth0", "clsact")
-        assert place.bypass() == ""
+        assert opened.bypass() == ""
         for end in ("ingress", "egress"):
             wires.host.run("tc", "filter", "add", "dev", "eth0", end, "bpf", "bytecode", "1,6 0 0 4294967295,")
-            assert [place.bypass(), place.bypass()] == ["an eBPF program (tc) on eth0"] * 2
+            assert [opened.bypass(), opened.bypass()] == ["an eBPF program (tc) on eth0"] * 2
             wires.host.run("tc", "filter", "del", "dev", "eth0", end)
-        assert place.bypass() == ""
+        assert opened.bypass() == ""

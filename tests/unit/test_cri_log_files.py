@@ -1,4 +1,4 @@
-"""Log files under CRI, as somebody may have left them: rotated, growing, cut, replaced by links, FIFOs, other files."""
+"""Log files under CRI, as they may be found: rotated, growing, cut, replaced by links, FIFOs, other files."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_one_that_is_not_there_may_be_there_in_a_moment_but_a_missing_directory_
     assert "mount /var/log/pods" in refused.message
 
 
-# --- what somebody put in its place ----------------------------------------------------------------------------------
+# --- files that replace a log -----------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["link", "dangling", "directory", "fifo", "socketless device"])

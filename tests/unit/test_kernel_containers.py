@@ -55,7 +55,7 @@ def tree(at: Path, path: str) -> Path:
 @pytest.fixture
 def top(tmp_path: Path) -> Path:
     if tmp_path.stat().st_uid != 0:
-        require_component("root", "whoever else runs this owns what he makes", present=False)
+        require_component("root", "another user owns what it creates", present=False)
     return tmp_path
 
 

@@ -1,4 +1,4 @@
-"""The rules of an isolation: nothing passes but what is named, and a listing tells whose they are."""
+"""The rules of an isolation: nothing passes but what is named, and a listing names the execution."""
 
 from __future__ import annotations
 
@@ -109,9 +109,9 @@ def test_another_programs_table_of_that_name_has_no_execution() -> None:
 
 
 def test_an_inserted_rule_changes_the_digest_and_not_the_execution() -> None:
-    ours = drop(f"isolated by {ONE}")
-    plain, _ = ruleset.barrier_in(listing(ours))
-    edited, _ = ruleset.barrier_in(listing(drop("theirs"), ours))
+    own = drop(f"isolated by {ONE}")
+    plain, _ = ruleset.barrier_in(listing(own))
+    edited, _ = ruleset.barrier_in(listing(drop("another"), own))
     assert (edited.made_by, edited.trial) == (ONE, False)
     assert edited.sha256 != plain.sha256
 

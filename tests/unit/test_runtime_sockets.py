@@ -1,4 +1,4 @@
-"""Which sockets are found, and which are believed: what another user could have put there is not."""
+"""Which sockets are found, and which are trusted: none that another user could have created."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def listen(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         yield made
 
 
-def seen(tmp_path: Path, *globs: str) -> list[RuntimeSocket]:
+def sockets(tmp_path: Path, *globs: str) -> list[RuntimeSocket]:
     return list(find_sockets(globs, root=tmp_path))
 
 
 def test_an_own_socket_in_own_directories_is_trusted(tmp_path: Path, listen: Callable[[str], Path]) -> None:
     path = listen("run/docker.sock")
-    assert seen(tmp_path, "/run/docker.sock") == [RuntimeSocket(str(path), trusted=True)]
+    assert sockets(tmp_path, "/run/docker.sock") == [RuntimeSocket(str(path), trusted=True)]
 
 
 def test_globs_find_each_socket_once_whatever_it_is_also_called(tmp_path: Path, listen: Callable[[str], Path]) -> None:
@@ -48,14 +48,14 @@ def test_globs_find_each_socket_once_whatever_it_is_also_called(tmp_path: Path, 
     (tmp_path / "var/run").symlink_to(tmp_path / "run")
     (tmp_path / "run/dangling.sock").symlink_to("nothing")
     (tmp_path / "run/file.sock").write_text("no socket")
-    found = seen(tmp_path, "/var/run/docker.sock", "/run/*.sock", "/run/*/*/podman/podman.sock", "/nowhere/*")
+    found = sockets(tmp_path, "/var/run/docker.sock", "/run/*.sock", "/run/*/*/podman/podman.sock", "/nowhere/*")
     assert [at.path for at in found] == [str(one), str(two)]
 
 
 def test_one_without_a_listener_is_trusted_and_of_no_use(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(str(tmp_path / "docker.sock"))
-    (found,) = seen(tmp_path, "/docker.sock")
+    (found,) = sockets(tmp_path, "/docker.sock")
     assert (found.trusted, found.listening, found.why) == (True, False, "no process listens")
 
 
@@ -65,7 +65,7 @@ def test_one_in_a_directory_that_others_may_write_to_is_not_trusted(
 ) -> None:
     path = listen("run/docker.sock")
     path.parent.chmod(mode)
-    (found,) = seen(tmp_path, "/run/docker.sock")
+    (found,) = sockets(tmp_path, "/run/docker.sock")
     assert not found.trusted
     assert "written to by others" in found.why
 
@@ -73,23 +73,23 @@ def test_one_in_a_directory_that_others_may_write_to_is_not_trusted(
 def test_in_a_sticky_directory_an_own_socket_cannot_be_replaced(tmp_path: Path, listen: Callable[[str], Path]) -> None:
     path = listen("run/docker.sock")
     path.parent.chmod(0o1777)
-    assert seen(tmp_path, "/run/docker.sock")[0].trusted
+    assert sockets(tmp_path, "/run/docker.sock")[0].trusted
 
 
-@pytest.mark.parametrize("whose", ["run", "run/docker.sock"])
+@pytest.mark.parametrize("owned", ["run", "run/docker.sock"])
 def test_one_of_another_user_or_in_that_users_directory_is_not_trusted(
-    tmp_path: Path, listen: Callable[[str], Path], require: Callable[..., None], whose: str
+    tmp_path: Path, listen: Callable[[str], Path], require: Callable[..., None], owned: str
 ) -> None:
     require("root", "only root gives files away")
     listen("run/docker.sock")
-    os.chown(tmp_path / whose, STRANGER, STRANGER)
-    (found,) = seen(tmp_path, "/run/docker.sock")
+    os.chown(tmp_path / owned, STRANGER, STRANGER)
+    (found,) = sockets(tmp_path, "/run/docker.sock")
     assert not found.trusted
     assert f"belongs to user {STRANGER}" in found.why
 
 
 def test_one_that_another_user_listens_on_is_not_trusted(tmp_path: Path, require: Callable[..., None]) -> None:
-    require("root", "only root becomes somebody else")
+    require("root", "only root becomes another user")
     path = tmp_path / "docker.sock"
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(str(path))
@@ -98,7 +98,7 @@ def test_one_that_another_user_listens_on_is_not_trusted(tmp_path: Path, require
             bound.listen()  # the peer that SO_PEERCRED names is whoever called listen
         finally:
             os.seteuid(0)
-        (found,) = seen(tmp_path, "/docker.sock")
+        (found,) = sockets(tmp_path, "/docker.sock")
     assert not found.trusted
     assert f"user {STRANGER} listens" in found.why
 
@@ -119,7 +119,7 @@ def test_one_with_a_listener_that_has_ended_is_not_trusted(tmp_path: Path) -> No
     path = tmp_path / "docker.sock"
     subprocess.run([sys.executable, "-c", ENDS, str(path)], check=True, stdout=subprocess.DEVNULL)
     try:
-        (found,) = seen(tmp_path, "/docker.sock")
+        (found,) = sockets(tmp_path, "/docker.sock")
         assert not found.trusted
         assert "has ended" in found.why
     finally:
