@@ -1,4 +1,4 @@
-"""Ten thousand rehearsals and five hundred kills in one go for one node, and somebody urgent among them (SAFETY F26).
+"""Ten thousand dry runs and five hundred kills in one go for one node, and somebody urgent among them (SAFETY F26).
 
 On a real Kafka: the embedded broker would forget half of such a partition. A person asks for one kill a second while
 the flood is being worked off; each is timed from the request's writing to the kernel's word that the process died.
@@ -31,7 +31,7 @@ from workers.domain.trust.envelope import Envelope
 from workers.system import yaml_files
 from workers.wire.avro import AvroCodec
 
-REHEARSALS = 10_000
+DRY_RUN_RANKS = 10_000
 KILLS = 500
 QUEUE = 20_000
 GIVE_UP_S = 240
@@ -56,10 +56,10 @@ def test_an_urgent_kill_in_a_burst_of_ten_thousand(
         rehearsed = [facts_of(morgue.spawn()) for _ in range(16)]
         asked = [
             kill_request(codec, fleet.node_id, rehearsed[number % 16], dry_run=True, by=flood)
-            for number in range(REHEARSALS)
+            for number in range(DRY_RUN_RANKS)
         ]
         doomed = [facts_of(morgue.spawn()) for _ in range(KILLS)]
-        every = REHEARSALS // KILLS
+        every = DRY_RUN_RANKS // KILLS
         for number, facts in enumerate(doomed):
             asked.insert(number * (every + 1), kill_request(codec, fleet.node_id, facts, dry_run=False, by=flood))
         processes = {role: psutil.Process(fleet.running[role].pid) for role in ("dispatcher", "node")}
@@ -89,9 +89,9 @@ def test_an_urgent_kill_in_a_burst_of_ten_thousand(
         for each in urgent:
             print(f"{each.stages(told, codec)}, died {each.seconds_to(morgue.died_ns(each.pid)):.2f} s")
         fleet.no_traceback()
-    name = f"burst of {REHEARSALS:,} + {KILLS} by a {flood.value}"
+    name = f"burst of {DRY_RUN_RANKS:,} + {KILLS} by a {flood.value}"
     board.alone(
-        f"{name}: all ended", "a second", (REHEARSALS + KILLS) / took, f"within {took:.1f} s; F26 asks for 60 s"
+        f"{name}: all ended", "a second", (DRY_RUN_RANKS + KILLS) / took, f"within {took:.1f} s; F26 asks for 60 s"
     )
     board.alone(f"{name}: urgent kill at 1 s", "s", waits[0], "F26 asks for 2 s")
     board.alone(f"{name}: worst urgent kill", "s", max(waits), f"of {len(waits)}, one a second")

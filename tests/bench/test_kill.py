@@ -30,7 +30,6 @@ from workers.domain.journal_entry import EntryState, JournalEntry
 from workers.domain.outcome import Outcome
 from workers.host.evidence.fork_server import start_fork_server
 from workers.node.attempts import Attempts
-from workers.node.binding import Binder
 from workers.node.deadline_watch import DeadlineWatch
 from workers.node.gate import Gate
 from workers.node.transitions import Transitions
@@ -118,8 +117,7 @@ def test_claim_to_confirmed_death_against_pidfd_and_one_commit(started: Victims,
         stack.callback(fork_server.close)
         at = node_services(settings, Kit("node", settings, stack), fork_server)
         gate, transitions = Gate(at), Transitions(at)
-        attempts = Attempts(at, gate, transitions, DeadlineWatch(at, transitions))
-        binder = Binder(at, gate)
+        attempts = Attempts(at, gate, transitions, DeadlineWatch(at, gate, transitions))
         bare = stack.enter_context(closing(_journal(tmp_path / "bare.sqlite")))
         ours, theirs = Times("kill_process: claim, execute, confirmed"), Times("bare: pidfd, commit, signal, confirmed")
         for number in range(ROUNDS + 10):
@@ -136,7 +134,7 @@ def test_claim_to_confirmed_death_against_pidfd_and_one_commit(started: Victims,
                 Kill(at.host, target_in(falco_json(pid))).job().command,
                 command_id=ExecutionId(uuid7(time.time_ns(), os.urandom(RANDOM_BYTES))),
             )
-            bound = binder.bind(command)
+            bound = gate.bind(command)
             entry = JournalEntry(
                 command.command_id, EntryState.RECEIVED, bytes(700), "0" * 64, at.time.now_ns(), command.expires_at_ns
             )

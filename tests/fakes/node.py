@@ -51,17 +51,15 @@ from workers.node.executor import Executor
 from workers.node.feed import Feed
 from workers.node.gate import Gate
 from workers.node.generations import Generations
-from workers.node.health import Health
 from workers.node.heartbeat import Heartbeat
 from workers.node.intake import Intake
 from workers.node.lanes import Lanes
+from workers.node.live_state import Health, TimeFloor, Uploads
 from workers.node.loop import LaneSignals
-from workers.node.recover import Recovery
-from workers.node.run import Runner
+from workers.node.recovery import Recovery
+from workers.node.runner import Runner
 from workers.node.services import Identity, Services
-from workers.node.time_floor import TimeFloor
 from workers.node.transitions import Transitions
-from workers.node.uploads import Uploads
 from workers.settings import ResponseActions, features_with
 from workers.wire.recorder import ChainRecorder
 
@@ -153,7 +151,7 @@ class NodeBench:
         self.lanes = Lanes(length, lock=signals.lock, wake=signals.wake) if signals else Lanes(length)
         self.gate = Gate(self.services)
         self.transitions = Transitions(self.services)
-        self.watch = DeadlineWatch(self.services, self.transitions)
+        self.watch = DeadlineWatch(self.services, self.gate, self.transitions)
         self.runner = Runner(self.services, self.gate, self.transitions, self.watch)
         self.effect_watch = EffectWatch(self.services, self.transitions)
         self.intake = Intake(self.services, self.gate, self.transitions, self.lanes)
@@ -176,10 +174,10 @@ class NodeBench:
 
     def turn(self, lane: Lane = Lane.CONTAINMENT) -> bool:
         """One turn of one command; whether there was one."""
-        ticket = self.lanes.take(lane, self.clock.monotonic_ns())
-        if ticket is None:
+        task = self.lanes.take(lane, self.clock.monotonic_ns())
+        if task is None:
             return False
-        self.lanes.done(ticket, self.runner.step(ticket))
+        self.lanes.done(task, self.runner.step(task))
         return True
 
     def read(self) -> bool:

@@ -76,7 +76,7 @@ class NodeRunsOnlyItsOwnSignedFreshCommands:
             # nothing starts after the expiry, and what has started has its timeout
             last_ns = command.expires_at_ns + command.timeout_s * 1_000_000_000
             assert effect.at_ns <= last_ns, f"{effect.execution_id} acted too late"
-            assert not command.dry_run, f"{effect.execution_id} was a rehearsal and acted"
+            assert not command.dry_run, f"{effect.execution_id} was a dry run and acted"
         for result in observation.results:
             assert result.execution_id not in observation.strangers, f"{result.execution_id} got a result"
 

@@ -82,7 +82,7 @@ def test_containment_ends_while_every_gathering_hand_is_busy_for_ever() -> None:
         bench.send(copy)
     bench.read()
     held = [bench.lanes.take(Lane.GATHERING, 0), bench.lanes.take(Lane.GATHERING, 0)]
-    assert all(held), "two gathering hands hold a ticket and never come back"
+    assert all(held), "two gathering hands hold a task and never come back"
     for number in (5, 6, 7, 8):
         bench.send(bench.command("scripted_kill", number))
     bench.read()

@@ -27,7 +27,7 @@ from workers.domain.targets.custody import custody_key, object_key
 from workers.domain.targets.file import FileKind, Location
 from workers.domain.targets.protected_files import ProtectedPaths
 from workers.host.ports import Host
-from workers.node.uploads import Uploads
+from workers.node.live_state import Uploads
 
 NOON_NS = 1_783_198_004_000_000_000
 NODE = NodeId("0" * 32)

@@ -49,7 +49,7 @@ def outcomes(bench: NodeBench, *commands: ActionCommand) -> list[list[Outcome]]:
 
 def read(bench: NodeBench) -> list[str]:
     """Topics of the command partitions that are read, the newest first."""
-    return [topic for topic, _ in bench.executor.places() if topic != topics.TOPOLOGY]
+    return [topic for topic, _ in bench.executor.partitions() if topic != topics.TOPOLOGY]
 
 
 def test_both_generations_are_read_side_by_side_without_a_restart(bench: NodeBench) -> None:
@@ -256,8 +256,8 @@ def test_a_full_disk_delays_a_growth_and_loses_nothing(bench: NodeBench) -> None
 
 
 def test_the_feed_is_told_of_the_topology_topic_last(bench: NodeBench) -> None:
-    assert bench.executor.places()[-1] == TOPOLOGY
-    assert bench.executor.places()[0] == bench.topology.place_of(NODE)
+    assert bench.executor.partitions()[-1] == TOPOLOGY
+    assert bench.executor.partitions()[0] == bench.topology.place_of(NODE)
 
 
 @given(st.data())

@@ -51,11 +51,11 @@ def test_a_failed_commit_leaves_neither_and_the_command_is_read_again(bench: Nod
     assert not bench.read()
     assert bench.state_of(command) is None
     assert bench.journal.positions() == {}
-    assert bench.services.health.word == "journal"
+    assert bench.services.health.status == "journal"
     bench.journal.break_with(None)
     bench.clock.advance(2)
     bench.settle(patience_s=5)
-    assert bench.services.health.word == "ok"
+    assert bench.services.health.status == "ok"
     assert [r.outcome for r in bench.results() if r.outcome] == [Outcome.COMPLETED]
     check_all(bench.observation())
 
@@ -391,7 +391,7 @@ def test_a_journal_that_is_broken_for_good_stops_intake_and_crashes_nothing(benc
         assert not bench.read()
         bench.clock.advance(3)
     assert bench.world.touched == 0
-    assert bench.services.health.word == "journal"
+    assert bench.services.health.status == "journal"
 
 
 def test_while_the_keyset_has_expired_commands_wait_and_none_is_put_aside(

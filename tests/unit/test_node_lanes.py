@@ -9,34 +9,34 @@ from hypothesis import strategies as st
 
 from workers.actions.base import Lane
 from workers.domain.ids import ExecutionId
-from workers.node.lanes import Lanes, Ticket
+from workers.node.lanes import Lanes, Task
 
 _IDS = itertools.count()
 
 
-def ticket(key: str = "", *, lane: Lane = Lane.CONTAINMENT, rank: int = 0, due_ns: int = 0) -> Ticket:
+def task(key: str = "", *, lane: Lane = Lane.CONTAINMENT, rank: int = 0, due_ns: int = 0) -> Task:
     number = next(_IDS)
-    return Ticket(ExecutionId(f"x{number}"), lane, key or f"key-{number}", rank, due_ns)
+    return Task(ExecutionId(f"x{number}"), lane, key or f"key-{number}", rank, due_ns)
 
 
 def test_the_oldest_goes_first() -> None:
     lanes = Lanes(10)
-    first, second = ticket(), ticket()
+    first, second = task(), task()
     lanes.push([first, second])
     assert [lanes.take(Lane.CONTAINMENT, 0), lanes.take(Lane.CONTAINMENT, 0)] == [first, second]
     assert lanes.take(Lane.CONTAINMENT, 0) is None
 
 
-def test_people_overtake_rules_and_rules_overtake_rehearsals() -> None:
+def test_people_overtake_rules_and_rules_overtake_dry_runs() -> None:
     lanes = Lanes(10)
-    rehearsal, rule, person = ticket(rank=2), ticket(rank=1), ticket(rank=0)
-    lanes.push([rehearsal, rule, person])
-    assert [lanes.take(Lane.CONTAINMENT, 0) for _ in range(3)] == [person, rule, rehearsal]
+    dry_run, rule, person = task(rank=2), task(rank=1), task(rank=0)
+    lanes.push([dry_run, rule, person])
+    assert [lanes.take(Lane.CONTAINMENT, 0) for _ in range(3)] == [person, rule, dry_run]
 
 
 def test_two_with_one_key_never_run_side_by_side() -> None:
     lanes = Lanes(10)
-    first, second = ticket("pid 1"), ticket("pid 1")
+    first, second = task("pid 1"), task("pid 1")
     lanes.push([first, second])
     assert lanes.take(Lane.CONTAINMENT, 0) == first
     assert lanes.take(Lane.CONTAINMENT, 0) is None
@@ -46,7 +46,7 @@ def test_two_with_one_key_never_run_side_by_side() -> None:
 
 def test_a_busy_key_holds_up_nobody_else() -> None:
     lanes = Lanes(10)
-    first, second, other = ticket("pid 1"), ticket("pid 1"), ticket("pid 2")
+    first, second, other = task("pid 1"), task("pid 1"), task("pid 2")
     lanes.push([first, second, other])
     lanes.take(Lane.CONTAINMENT, 0)
     assert lanes.take(Lane.CONTAINMENT, 0) == other
@@ -54,19 +54,19 @@ def test_a_busy_key_holds_up_nobody_else() -> None:
 
 def test_a_lane_never_gives_out_anothers() -> None:
     lanes = Lanes(10)
-    copy = ticket("same", lane=Lane.GATHERING)
+    copy = task("same", lane=Lane.GATHERING)
     lanes.push([copy])
     assert lanes.take(Lane.CONTAINMENT, 0) is None
     assert lanes.take(Lane.GATHERING, 0) == copy
-    kill = ticket("same")
+    kill = task("same")
     lanes.push([kill])
     assert lanes.take(Lane.CONTAINMENT, 0) == kill, "a key is held in its own lane only"
 
 
 def test_what_is_due_later_waits_until_then_and_keeps_its_key_free() -> None:
     lanes = Lanes(10)
-    later = ticket("pid 1", due_ns=100)
-    now = ticket("pid 1")
+    later = task("pid 1", due_ns=100)
+    now = task("pid 1")
     lanes.push([later])
     assert lanes.next_due_ns(Lane.CONTAINMENT) == 100
     assert lanes.take(Lane.CONTAINMENT, 99) is None
@@ -78,34 +78,34 @@ def test_what_is_due_later_waits_until_then_and_keeps_its_key_free() -> None:
 
 def test_a_flood_of_rules_never_shuts_a_person_out() -> None:
     lanes = Lanes(2)
-    lanes.push([ticket(rank=1), ticket(rank=2)])
+    lanes.push([task(rank=1), task(rank=2)])
     assert lanes.full(Lane.CONTAINMENT, 2)
     assert not lanes.full(Lane.CONTAINMENT, 1)
     assert lanes.full(Lane.CONTAINMENT, 1, coming=1)
-    lanes.push([ticket(rank=1)])
+    lanes.push([task(rank=1)])
     assert lanes.full(Lane.CONTAINMENT, 1)
     assert not lanes.full(Lane.CONTAINMENT, 0)
     assert not lanes.full(Lane.GATHERING, 2)
 
 
-def test_rehearsals_never_take_more_than_two_hands() -> None:
+def test_dry_runs_never_take_more_than_two_threads() -> None:
     lanes = Lanes(10)
-    rehearsals = [ticket(rank=2) for _ in range(4)]
-    lanes.push(rehearsals)
+    dry_runs = [task(rank=2) for _ in range(4)]
+    lanes.push(dry_runs)
     running = [lanes.take(Lane.CONTAINMENT, 0), lanes.take(Lane.CONTAINMENT, 0)]
-    assert running == rehearsals[:2]
+    assert running == dry_runs[:2]
     assert lanes.take(Lane.CONTAINMENT, 0) is None
-    rule = ticket(rank=1)
+    rule = task(rank=1)
     lanes.push([rule])
     assert lanes.take(Lane.CONTAINMENT, 0) == rule
-    lanes.done(rehearsals[0])
-    assert lanes.take(Lane.CONTAINMENT, 0) == rehearsals[2]
+    lanes.done(dry_runs[0])
+    assert lanes.take(Lane.CONTAINMENT, 0) == dry_runs[2]
 
 
 def test_a_lane_is_idle_when_nothing_waits_and_nothing_runs() -> None:
     lanes = Lanes(10)
     assert lanes.idle(Lane.CONTAINMENT)
-    one = ticket()
+    one = task()
     lanes.push([one])
     assert not lanes.idle(Lane.CONTAINMENT)
     lanes.take(Lane.CONTAINMENT, 0)
@@ -117,11 +117,11 @@ def test_a_lane_is_idle_when_nothing_waits_and_nothing_runs() -> None:
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2), st.booleans()), max_size=40))
 def test_every_ticket_is_given_out_exactly_once_and_never_two_of_a_key(plan: list[tuple[str, int, bool]]) -> None:
     lanes = Lanes(100)
-    running: list[Ticket] = []
-    given_out: list[Ticket] = []
-    pushed: list[Ticket] = []
+    running: list[Task] = []
+    given_out: list[Task] = []
+    pushed: list[Task] = []
     for key, rank, finish in plan:
-        one = ticket(key, rank=rank)
+        one = task(key, rank=rank)
         pushed.append(one)
         lanes.push([one])
         taken = lanes.take(Lane.CONTAINMENT, 0)
@@ -142,14 +142,14 @@ def test_every_ticket_is_given_out_exactly_once_and_never_two_of_a_key(plan: lis
     assert (lanes.queued, lanes.running) == (0, 0)
 
 
-def test_there_is_more_to_take_unless_only_rehearsals_wait_for_a_free_hand() -> None:
+def test_there_is_more_to_take_unless_only_dry_runs_wait_for_a_free_thread() -> None:
     lanes = Lanes(10)
     assert not lanes.more(Lane.CONTAINMENT)
-    lanes.push([ticket(rank=2) for _ in range(3)])
+    lanes.push([task(rank=2) for _ in range(3)])
     lanes.take(Lane.CONTAINMENT, 0)
     assert lanes.more(Lane.CONTAINMENT)
     lanes.take(Lane.CONTAINMENT, 0)
     assert not lanes.more(Lane.CONTAINMENT)
-    lanes.push([ticket(rank=0)])
+    lanes.push([task(rank=0)])
     assert lanes.more(Lane.CONTAINMENT)
     assert not lanes.more(Lane.GATHERING)

@@ -22,7 +22,7 @@ from workers.domain.ids import ExecutionId
 from workers.domain.journal_entry import EntryState
 from workers.domain.outcome import Outcome
 from workers.node.janitor import Janitor
-from workers.node.lanes import Lanes, Ticket
+from workers.node.lanes import Lanes, Task
 from workers.node.loop import CommitSignal, LaneSignals, Loop, Steps
 
 
@@ -173,7 +173,7 @@ def test_a_full_disk_at_the_start_is_waited_for(bench: NodeBench) -> None:
     command = bench.command()
     bench.send(command)
     with running(bench) as node:
-        node.until(lambda: bench.services.health.word == "journal")
+        node.until(lambda: bench.services.health.status == "journal")
         bench.journal.break_with(None)
         bench.clock.advance(5)
         node.until(lambda: node.outcome(command))
@@ -183,7 +183,7 @@ def test_a_full_disk_at_the_start_is_waited_for(bench: NodeBench) -> None:
 def test_a_stop_during_a_start_that_cannot_succeed_ends_it(bench: NodeBench) -> None:
     bench.journal.break_with(LimitExceeded("full", code="journal_full"))
     with running(bench) as node:
-        node.until(lambda: bench.services.health.word == "journal")
+        node.until(lambda: bench.services.health.status == "journal")
     assert node.closed == ["closed"]
     assert bench.world.touched == 0
 
@@ -220,38 +220,38 @@ def test_waiting_for_a_command_ends_when_one_comes() -> None:
     thread = threading.Thread(target=lambda: got.append(signals.next(lanes, Lane.CONTAINMENT, 10, lambda: 0)))
     thread.start()
     bench = NodeBench()
-    ticket = bench.gate.ticket(bench.command())
-    lanes.push([ticket])
+    task = bench.gate.task(bench.command())
+    lanes.push([task])
     thread.join(5)
-    assert got == [ticket]
+    assert got == [task]
 
 
 def test_waiting_for_a_command_ends_when_one_falls_due() -> None:
     signals, now_ns = LaneSignals(), 0
     lanes = shared_lanes(signals)
-    ticket = Ticket(ExecutionId("x"), Lane.CONTAINMENT, "key", due_ns=1_000_000)
+    task = Task(ExecutionId("x"), Lane.CONTAINMENT, "key", due_ns=1_000_000)
 
     def monotonic_ns() -> int:
         nonlocal now_ns
         now_ns += 400_000
         return now_ns
 
-    lanes.push([ticket])
-    assert signals.next(lanes, Lane.CONTAINMENT, 60, monotonic_ns) is ticket
+    lanes.push([task])
+    assert signals.next(lanes, Lane.CONTAINMENT, 60, monotonic_ns) is task
 
 
 def test_one_push_wakes_as_many_threads_as_it_has_work_for() -> None:
     signals = LaneSignals()
     lanes = shared_lanes(signals)
-    got: list[Ticket | None] = []
+    got: list[Task | None] = []
     threads = [
         threading.Thread(target=lambda: got.append(signals.next(lanes, Lane.CONTAINMENT, 60, lambda: 0)))
         for _ in range(4)
     ]
     for thread in threads:
         thread.start()
-    wanted = [Ticket(ExecutionId(f"x{n}"), Lane.CONTAINMENT, f"key-{n}") for n in range(4)]
+    wanted = [Task(ExecutionId(f"x{n}"), Lane.CONTAINMENT, f"key-{n}") for n in range(4)]
     lanes.push(wanted)
     for thread in threads:
         thread.join(50)  # less than a thread would wait by itself
-    assert sorted(ticket.execution_id for ticket in got if ticket) == [ticket.execution_id for ticket in wanted]
+    assert sorted(task.execution_id for task in got if task) == [task.execution_id for task in wanted]

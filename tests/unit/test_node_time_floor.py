@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.fakes.clock import START_NS, FakeClock
-from workers.node.time_floor import TimeFloor
+from workers.node.live_state import TimeFloor
 
 DAY = 86_400 * 1_000_000_000
 

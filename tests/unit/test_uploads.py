@@ -12,13 +12,13 @@ from workers.actions.base.upload_progress import ProgressSource
 from workers.domain.ids import ExecutionId, id_from_cause
 from workers.domain.node_state import Progress
 from workers.host.evidence.ports import NoProgress
-from workers.node.uploads import MOST, Uploads
+from workers.node.live_state import MOST_UPLOADS, Uploads
 
-IDS = [id_from_cause(1_783_198_004_000_000_000, str(number)) for number in range(MOST + 3)]
+IDS = [id_from_cause(1_783_198_004_000_000_000, str(number)) for number in range(MOST_UPLOADS + 3)]
 
 
 class BoardMachine(RuleBasedStateMachine):
-    """Against a model: of each the most, until it is over; never more than `MOST` of them."""
+    """Against a model: of each the most, until it is over; never more than `MOST_UPLOADS` of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class BoardMachine(RuleBasedStateMachine):
     @rule(execution_id=st.sampled_from(IDS), done=st.integers(0, 9))
     def report(self, execution_id: ExecutionId, done: int) -> None:
         self.board.update(execution_id, done=done, size=9)
-        if execution_id in self.model or len(self.model) < MOST:
+        if execution_id in self.model or len(self.model) < MOST_UPLOADS:
             self.model[execution_id] = max(done, self.model.get(execution_id, 0))
 
     @rule(execution_id=st.sampled_from(IDS))
@@ -48,10 +48,10 @@ def test_it_is_bounded_and_has_capacity_again_when_one_is_over() -> None:
     board = Uploads()
     for each in IDS:
         board.update(each, done=0, size=1)
-    assert [progress.execution_id for progress in board.now()] == IDS[:MOST]
+    assert [progress.execution_id for progress in board.now()] == IDS[:MOST_UPLOADS]
     board.finish(IDS[0])
     board.update(IDS[-1], done=0, size=1)
-    assert [progress.execution_id for progress in board.now()] == [*IDS[1:MOST], IDS[-1]]
+    assert [progress.execution_id for progress in board.now()] == [*IDS[1:MOST_UPLOADS], IDS[-1]]
 
 
 def test_without_a_board_nothing_is_kept() -> None:

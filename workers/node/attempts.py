@@ -1,8 +1,9 @@
 """Attempts: claim, act, and try again only where nothing can have happened. The only caller of ``Action.execute``.
 
-Called by the runner with something bound; calls register, retry doorway and action. The claim commit comes before the
-first destructive call of every attempt, and its number is in the journal, not in memory. A second attempt needs both:
-a failure that the adapter declared transient, and a probe that is sure that the effect is not in place.
+Called by ``runner`` with a bound command; calls ``transitions``, the retry doorway and the action. The claim commit
+comes before the first destructive call of every attempt, and its number is in the journal, not in memory. A second
+attempt needs both: a failure that the adapter declared transient, and a probe that is sure that the effect is not in
+place. Next: ``transitions``.
 """
 
 from dataclasses import replace
@@ -12,9 +13,8 @@ from workers.domain.errors import Indeterminate, TransientFailure
 from workers.domain.journal_entry import EntryState, JournalEntry
 from workers.domain.log.record import Headers
 from workers.domain.outcome import Outcome, Report
-from workers.node.binding import Bound
 from workers.node.deadline_watch import DeadlineWatch
-from workers.node.gate import Gate
+from workers.node.gate import Bound, Gate
 from workers.node.services import Services
 from workers.node.transitions import Transitions
 
@@ -23,14 +23,14 @@ class Attempts:
     """Runs something bound to a report. Everything an action may raise comes through, for ``Failures`` to name."""
 
     def __init__(self, services: Services, gate: Gate, transitions: Transitions, watch: DeadlineWatch) -> None:
-        """``watch`` is told what runs, so that a run that never returns is noticed."""
+        """``watch`` notices a run that never returns."""
         self._services = services
         self._gate = gate
         self._transitions = transitions
         self._watch = watch
 
     def run(self, entry: JournalEntry, bound: Bound, *, claimed: bool, trace: Headers, begun: bool = False) -> Report:
-        """Try until there is something to say. Blocks. ``claimed``: this attempt's claim is durable already.
+        """Try until there is an outcome. Blocks. ``claimed``: this attempt's claim is durable already.
         ``begun``: the effect is half made, so that the command's expiry no longer counts.
 
         Raises:

@@ -1,8 +1,8 @@
-"""The watch: notices a run that does not come back, and an outcome that stays unknown too long.
+"""The deadline watch: notices a run that does not return, and an outcome that stays unknown too long.
 
-Told by ``attempts`` what runs; stepped by the loop. A thread cannot be ended from outside, so an overdue run is never
-repeated or probed under its feet: the execution is told UNKNOWN, later an alarm is raised, and it ends when the run
-returns or, after a restart, by probe.
+``attempts`` registers what runs; the loop steps it. A thread cannot be ended from outside, so an overdue run is never
+repeated or probed while it may still act: the execution becomes UNKNOWN, later an alarm is raised, and it ends when the
+run returns or, after a restart, by probe.
 """
 
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ from workers.domain.ids import ExecutionId
 from workers.domain.outcome import Outcome, Report, code
 from workers.domain.result import UNSETTLED
 from workers.domain.retry import settle_by_ns
+from workers.node.gate import Gate
 from workers.node.services import Services
 from workers.node.transitions import Transitions
 
@@ -29,16 +30,16 @@ ALARM: Final = UNSETTLED
 class _Run:
     command: ActionCommand
     deadline_ns: int
-    told: bool = False
+    reported: bool = False
     alarmed: bool = False
 
 
 class DeadlineWatch:
     """Written by the lane threads, each its own key; read by one thread."""
 
-    def __init__(self, services: Services, transitions: Transitions) -> None:
-        """Shares the room's equipment."""
+    def __init__(self, services: Services, gate: Gate, transitions: Transitions) -> None:
         self._services = services
+        self._gate = gate
         self._transitions = transitions
         self._runs: dict[ExecutionId, _Run] = {}
 
@@ -57,34 +58,38 @@ class DeadlineWatch:
         return frozenset(self._runs.copy())
 
     def step(self) -> None:
-        """Tell of every run that is overdue; once each. A journal that is away is asked again at the next step."""
+        """Report every run that is overdue, once. What the journal did not take is tried again at the next step."""
         now_ns = self._services.time.now_ns()
         for run in list(self._runs.copy().values()):
             try:
-                if not run.told and now_ns > run.deadline_ns + GRACE_NS:
-                    self._tell(run.command)
-                    run.told = True
-                if run.told and not run.alarmed and now_ns > settle_by_ns(run.command, run.command.timeout_s):
+                if not run.reported and now_ns > run.deadline_ns + GRACE_NS:
+                    self._report_overdue(run.command)
+                    run.reported = True
+                if (
+                    run.reported
+                    and not run.alarmed
+                    and now_ns > settle_by_ns(run.command, self._gate.timeout_s(run.command))
+                ):
                     self.alarm(run.command)
                     run.alarmed = True
             except JournalAway:
                 return
 
     def alarm(self, command: ActionCommand) -> None:
-        """The outcome is unknown beyond its time: say so, and go on looking.
+        """The outcome is unknown beyond its time: raise the alarm once, and go on probing.
 
         Raises:
-            JournalAway: not said yet.
+            JournalAway: not raised yet.
         """
         with self._transitions.commit() as tx:
             entry = self._transitions.open(tx, command.command_id)
             if entry is not None:
                 self._transitions.alarm(tx, entry, command, ALARM)
 
-    def _tell(self, command: ActionCommand) -> None:
+    def _report_overdue(self, command: ActionCommand) -> None:
         with self._transitions.commit() as tx:
             entry = self._transitions.open(tx, command.command_id)
             if entry is not None:
-                message = "the run has not come back in its time; it is not repeated, its effect will be looked for"
+                message = "the run did not return in time; it is not repeated, its effect will be probed"
                 overdue = Report(Outcome.UNKNOWN, code(command.action, Outcome.UNKNOWN, "overdue"), message)
                 self._transitions.end(tx, entry, command, overdue)

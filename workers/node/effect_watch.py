@@ -1,4 +1,4 @@
-"""The vigil: looks again and again whether effects that were said to hold still do, and says so once when one does not.
+"""The effect watch: checks again and again whether effects that were in place still are, and reports a change once.
 
 Stepped by the loop in a thread of its own, because a runtime that hangs may hold it up. Only actions whose effect can
 be lost by itself are watched (a pause ends with the daemon's restart). What an undo is lifting, or has lifted, is no
@@ -20,32 +20,31 @@ class EffectWatch:
     """One thread."""
 
     def __init__(self, services: Services, transitions: Transitions) -> None:
-        """Shares the room's equipment."""
         self._services = services
         self._transitions = transitions
-        self._read = False
+        self._loaded = False
         self._weak: dict[ExecutionId, str] = {}
-        """What was told of each since this process started: a change is told once."""
+        """What was reported of each since this process started: a change is reported once."""
 
     def step(self) -> None:
-        """Look at everything that is held. Blocks on runtimes.
+        """Check every effect that should be in place. Blocks on runtimes.
 
         Raises:
-            JournalAway, LimitExceeded, PermanentFailure: the journal is away; call again.
+            JournalAway, LimitExceeded, PermanentFailure: the journal is unavailable; call again.
         """
-        if not self._read:
-            self._recall(self._services.journal.entries(EntryState.OBSERVED, EntryState.PUBLISHED))
-            self._read = True
+        if not self._loaded:
+            self._load(self._services.journal.entries(EntryState.OBSERVED, EntryState.PUBLISHED))
+            self._loaded = True
         for execution_id in list(self._transitions.holding):
-            self._look(execution_id)
+            self._check(execution_id)
 
-    def _recall(self, entries: Iterable[JournalEntry]) -> None:
+    def _load(self, entries: Iterable[JournalEntry]) -> None:
         """What was held when this process started."""
         for entry in entries:
             if entry.report is not None:
                 self._transitions.held(self._command(entry), entry.report)
 
-    def _look(self, execution_id: ExecutionId) -> None:
+    def _check(self, execution_id: ExecutionId) -> None:
         entry = self._transitions.find(execution_id)
         if entry is None or entry.report is None or not entry.report.effect_holds:
             self._transitions.holding.discard(execution_id)
@@ -59,16 +58,16 @@ class EffectWatch:
             why = action.lost(effect, self._services.host)
             weak = "" if why else action.weakened(effect, self._services.host)
         except WorkerError:
-            return  # nobody can tell now
+            return  # not known at the moment
         if why:
-            self._tell(execution_id, command, why, lost=True)
+            self._report(execution_id, command, why, lost=True)
         elif weak != self._weak.get(execution_id, ""):
             if weak:
-                self._tell(execution_id, command, weak, lost=False)
+                self._report(execution_id, command, weak, lost=False)
             self._weak[execution_id] = weak
 
-    def _tell(self, execution_id: ExecutionId, command: ActionCommand, why: str, *, lost: bool) -> None:
-        """An undo that is under way, or ended meanwhile, explains it: whoever undoes claims first."""
+    def _report(self, execution_id: ExecutionId, command: ActionCommand, why: str, *, lost: bool) -> None:
+        """An undo that is under way, or ended meanwhile, explains the change: an undo claims first."""
         with self._transitions.commit() as tx:
             undone = {
                 self._command(each).undo_of

@@ -1,8 +1,8 @@
 """The executor: the privileged half of the node, behind one narrow port that carries bytes.
 
-Called by the feed (bytes in) and the relay (bytes out); calls intake, journal and lanes. Feed and executor may become
+Called by ``feed`` (bytes in) and the relay (bytes out); calls intake, journal and lanes. Feed and executor may become
 two processes, the feed without privileges: nothing but these five calls passes between them, and nothing that comes
-through them is believed before its signature is.
+through them is believed before its signature is verified. Next: ``intake``.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,53 +19,49 @@ from workers.node.services import Services
 from workers.node.transitions import Transitions
 
 RETENTION_NS: Final = 24 * 3600 * 1_000_000_000
-"""The command topic's retention: the longest that a command can have waited for a node that was never here."""
+"""The command topic's retention: the longest that a command can have waited for a node that never ran before."""
 
 TOPOLOGY: Final[TopicPartition] = (topics.TOPOLOGY, 0)
 """Its one partition."""
 
 
 class Executor:
-    """The port ``Executor``."""
+    """Implements ``ports.Executor``."""
 
     def __init__(
         self, services: Services, intake: Intake, transitions: Transitions, lanes: Lanes, generations: Generations
     ) -> None:
-        """Shares the room's equipment."""
         self._services = services
         self._intake = intake
         self._transitions = transitions
         self._lanes = lanes
         self._generations = generations
 
-    def places(self) -> Sequence[TopicPartition]:
-        """Every generation that may still hold a command, and where the operator says that there is a new one."""
-        return (*self._generations.places(), TOPOLOGY)
+    def partitions(self) -> Sequence[TopicPartition]:
+        """Every generation that may still hold a command, and the topic that announces new ones."""
+        return (*self._generations.partitions(), TOPOLOGY)
 
-    def starts(self, partitions: Sequence[LogPosition]) -> Mapping[LogPosition, Start]:
+    def starts(self, positions: Sequence[LogPosition]) -> Mapping[LogPosition, Start]:
         """From the journal; for a log or a generation never read, from its beginning, and audited; on a node's first
         day, from the oldest command that could still matter."""
-        return {position: self._start(position) for position in partitions}
+        return {position: self._start(position) for position in positions}
 
     def take(self, deliveries: Sequence[Delivery]) -> None:
-        """Durable on return, and queued to run."""
-        told, rest = list[Record](), list[Delivery]()
+        topologies, commands = list[Record](), list[Delivery]()
         for delivery in deliveries:
             if isinstance(delivery, Record) and delivery.position.topic == topics.TOPOLOGY:
-                told.append(delivery)
+                topologies.append(delivery)
             else:
-                rest.append(delivery)
-        for tickets in self._intake.step(rest):
-            self._lanes.push(tickets)
-        for record in told:  # behind the commands: no growth is as urgent as a kill
+                commands.append(delivery)
+        for tasks in self._intake.step(commands):
+            self._lanes.push(tasks)
+        for record in topologies:  # after the commands: no growth is as urgent as a kill
             self._generations.take(record)
 
     def outbox(self, *, after: int = 0, limit: int = 500) -> Sequence[OutboxRow]:
-        """What waits for Kafka."""
         return self._services.journal.outbox(after=after, limit=limit)
 
     def acknowledge(self, row_ids: Iterable[int]) -> None:
-        """Kafka has them."""
         self._services.failpoints.reach("node.acknowledge.before")
         self._services.journal.acknowledge(row_ids)
 
@@ -78,14 +74,14 @@ class Executor:
         known = {other.topic for other in self._services.journal.positions()}
         if not any(map(self._generations.of, known)):
             return Since(self._services.time.now_ns() - RETENTION_NS)
-        news = "new_log" if position.topic in known else "new_generation"
+        kind = "new_log" if position.topic in known else "new_generation"
         detail: dict[str, Scalar] = {
             "topic": position.topic,
             "partition": position.partition,
             "log_id": position.log_id,
         }
         with self._transitions.commit() as tx:
-            self._services.recorder.audit(tx, news, at_ns=self._services.time.now_ns(), detail=detail)
+            self._services.recorder.audit(tx, kind, at_ns=self._services.time.now_ns(), detail=detail)
             tx.advance(position, 0)
-        self._services.telemetry.log(news, level="warning", **detail)
+        self._services.telemetry.log(kind, level="warning", **detail)
         return Earliest()

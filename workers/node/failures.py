@@ -1,7 +1,7 @@
-"""The one place of the node where an exception becomes something we say: a report of a command, or a dead letter.
+"""The only module of the node where an exception becomes an outcome: a report of a command, or a dead letter.
 
-Called around every piece of foreign code (opening an envelope, an action's admit, bind, execute, probe); nothing above
-it catches, except that a journal which is away always comes through: it says nothing about the command.
+Called around verification and around an action's admit, bind, execute and probe; nothing above it catches. An
+unavailable journal always comes through: it is no fact about the command.
 """
 
 import traceback
@@ -32,10 +32,10 @@ class Unreadable:
 
 
 class Failures:
-    """Turns exceptions into words; counts and logs those that are bugs of ours."""
+    """Turns exceptions into reports; counts and logs those that are bugs."""
 
     def __init__(self, telemetry: Telemetry) -> None:
-        """``telemetry`` hears of every bug, with its traceback."""
+        """``telemetry`` gets every bug, with its traceback."""
         self._telemetry = telemetry
 
     def guard(self, command: ActionCommand, call: Callable[[], T]) -> "T | Report":
@@ -48,7 +48,7 @@ class Failures:
             return call()
         except JournalAway:
             raise
-        except Exception as error:  # noqa: BLE001 - the one place: whatever an action raises must become an outcome
+        except Exception as error:  # noqa: BLE001 - whatever an action raises must become an outcome
             return self._report(command, error)
 
     def readable(self, call: Callable[[], T]) -> "T | Unreadable":

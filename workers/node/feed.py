@@ -1,9 +1,10 @@
-"""The feed: Kafka's side of the node. Reads the partitions it is told to and hands over what it read; knows nothing of
-commands.
+"""The feed: reads the partitions that the executor wants and passes on the bytes. The first module on the way of a
+command.
 
 Stepped by the loop; calls the log reader and the executor. It filters, verifies and decides nothing, so that it can run
-as a process without any privilege. Offsets are the executor's: whatever was read and not taken in is read again. What
-the executor wants to read may change at any time; what is not there is done without, and looked for again.
+as a process without any privilege. Offsets belong to the executor: what was read and not taken in is read again. Which
+partitions the executor wants may change at any time; a missing one is done without, and looked for again. Next:
+``executor``.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from workers.node.ports import Executor
 from workers.system.ports import Clock, Telemetry
 
 LIMIT: Final = 2_000
-"""Records to a poll: what is genuine among them goes first, so a sitting reaches as far as the client's own queue."""
+"""Records to a poll: what is genuine among them goes first, so one poll reaches as far as the client's own queue."""
 
 LOOK_AGAIN_NS: Final = 1_000_000_000
 """Until the newest command topic is looked for again when it is not there yet."""
@@ -29,7 +30,7 @@ class Feed:
     """What one node reads."""
 
     def __init__(self, reader: LogReader, executor: Executor, telemetry: Telemetry, clock: Clock) -> None:
-        """``executor`` says what to read, and from where."""
+        """``executor`` decides what to read, and from where."""
         self._reader = reader
         self._executor = executor
         self._telemetry = telemetry
@@ -60,35 +61,36 @@ class Feed:
         self._reader.close()
 
     def _assign(self) -> None:
-        wanted, now_ns = self._executor.places(), self._clock.monotonic_ns()
+        wanted, now_ns = self._executor.partitions(), self._clock.monotonic_ns()
         due = self._look_again_ns is not None and now_ns >= self._look_again_ns
         if self._assigned and wanted == self._wanted and not due:
             return
-        found = [position for place in wanted for position in self._positions(place)]
-        missing = [place for place in wanted if place not in {(at.topic, at.partition) for at in found}]
+        found = [position for partition in wanted for position in self._positions(partition)]
+        missing = [each for each in wanted if each not in {(at.topic, at.partition) for at in found}]
         if len(missing) == len(wanted):
             raise TransientFailure(_absent(wanted[0]), code="unknown_topic")
         if found != self._assigned:
             self._reader.assign(self._executor.starts(found))
             for position in found:
-                self._say("assigned", position)
+                self._telemetry.log(
+                    "assigned", topic=position.topic, partition=position.partition, log_id=position.log_id
+                )
         if missing and wanted != self._wanted:
             self._telemetry.log("not_there", level="warning", message="; ".join(map(_absent, missing)))
         pause_ns = LOOK_AGAIN_NS if wanted[0] in missing else LOOK_AGAIN_RARELY_NS
         self._look_again_ns = now_ns + pause_ns if missing else None
         self._wanted, self._assigned = wanted, found
 
-    def _positions(self, place: TopicPartition) -> Sequence[LogPosition]:
+    def _positions(self, partition: TopicPartition) -> Sequence[LogPosition]:
+        topic, number = partition
         try:
-            return [at for at in self._reader.partitions(place[0]) if at.partition == place[1]]
+            return [position for position in self._reader.partitions(topic) if position.partition == number]
         except TransientFailure as error:
             if error.reason != "unknown_topic":
                 raise
             return ()
 
-    def _say(self, event: str, position: LogPosition) -> None:
-        self._telemetry.log(event, topic=position.topic, partition=position.partition, log_id=position.log_id)
 
-
-def _absent(place: TopicPartition) -> str:
-    return f"there is no partition {place[1]} of {place[0]}; check node.command_partitions, and `douse topics diff`"
+def _absent(partition: TopicPartition) -> str:
+    topic, number = partition
+    return f"there is no partition {number} of {topic}; check node.command_partitions, and `douse topics diff`"

@@ -1,14 +1,15 @@
-"""The gate: this node's own word on every command, from its own catalogue, settings and journal.
+"""The gate: decides whether a command may run here, and binds it to exactly what it will act on. Touches nothing.
 
-Called by intake (so that what can never run takes no place in a queue) and again by the runner just before the claim
-(so that time, a restart or a changed settings file cannot slip a command through). Decides; touches nothing. The pure
-part is ``domain.admission``.
+Called by ``inspection`` (so that what can never run is not queued) and again by ``runner`` just before the claim (so
+that time, a restart or a changed settings file cannot let a command through). It decides from this node's own
+catalogue, settings and journal, never from the bus; the pure part is ``domain.admission``. What binding returns is what
+the claim makes durable.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from workers.actions.base import AnyAction, Effect, Job
+from workers.actions.base import AnyAction, Effect, Job, values_of
 from workers.domain.admission import UNKNOWN_HERE, Local, Refused, judge
 from workers.domain.command import ActionCommand
 from workers.domain.errors import CommandRejected
@@ -16,17 +17,31 @@ from workers.domain.journal_entry import EntryState, JournalEntry
 from workers.domain.outcome import NOTHING, Values
 from workers.domain.request import ActorKind
 from workers.domain.target import Target
-from workers.node.lanes import REHEARSAL, Ticket
+from workers.node.lanes import DRY_RUN_RANK, Task
 from workers.node.services import Services
 
 _NS: int = 1_000_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """An action, its job, and the identity and pre-state that it will act on."""
+
+    action: AnyAction
+    job: Job[Any]
+    claim: Any
+    """Of the class that the action declares."""
+
+    @property
+    def claim_values(self) -> Values:
+        """The claim as the journal holds it."""
+        return values_of(self.claim)
+
+
 class Gate:
-    """Reads settings, catalogue and journal; writes nothing."""
+    """Reads settings, catalogue, journal and host; writes nothing."""
 
     def __init__(self, services: Services) -> None:
-        """Shares the room's equipment."""
         self._services = services
 
     def action(self, command: ActionCommand) -> AnyAction:
@@ -65,15 +80,39 @@ class Gate:
         own_s = self._services.settings.timeout
         return min(command.timeout_s or (action.timeout_s if action else own_s), own_s)
 
-    def ticket(self, command: ActionCommand) -> Ticket:
-        """Its place in the queues. Commands that could touch the same thing share a key.
+    def task(self, command: ActionCommand) -> Task:
+        """What the lanes queue. Commands that could touch the same thing share a key.
 
         Raises:
             CommandRejected: unknown action, or parameters that do not fit.
         """
         action = self.action(command)
         key = f"undo:{command.undo_of}" if command.undo_of else action.serial_key(self.job(command))
-        return Ticket(command.command_id, action.lane, key, rank(command))
+        return Task(command.command_id, action.lane, key, rank(command))
+
+    def bind(self, command: ActionCommand) -> Bound:
+        """Admit and bind, now.
+
+        Raises:
+            CommandRejected: protected, unbindable, ill-formed.
+            TransientFailure: a runtime that must be asked does not answer.
+        """
+        action, job = self.action(command), self.job(command)
+        action.admit(job, self._services.host)
+        return Bound(action, job, action.bind(job, self._services.host))
+
+    def bind_with_retries(self, command: ActionCommand) -> Bound:
+        """As ``bind``, tried again as long as the command may still start. Blocks."""
+        return self._services.retrying.run(lambda _: self.bind(command), first=1, deadline_ns=command.expires_at_ns)
+
+    def rebind(self, command: ActionCommand, claim: Values) -> Bound:
+        """What an earlier claim was bound to: never bound anew, so that a retry cannot drift to another target.
+
+        Raises:
+            CommandRejected, PermanentFailure: the journal's entry no longer fits this version.
+        """
+        action = self.action(command)
+        return Bound(action, self.job(command), action.claim_of(claim))
 
     def configuration(self, command: ActionCommand) -> Values:
         """This node's own settings of the action, as they are while it runs."""
@@ -107,9 +146,9 @@ class Gate:
 
 
 def rank(command: ActionCommand) -> int:
-    """The smaller goes first: people, then rules, then rehearsals (a flood of either never holds up a person)."""
+    """The smaller goes first: people, then rules, then dry runs (a flood of either never holds up a person)."""
     if command.dry_run:
-        return REHEARSAL
+        return DRY_RUN_RANK
     return 0 if command.actor.kind is ActorKind.PERSON else 1
 
 

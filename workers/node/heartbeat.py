@@ -1,8 +1,8 @@
-"""The heartbeat: who this node is, what it can do, how far it has read, how it fares. Signed, and never skipped.
+"""The heartbeat: identity, enabled actions, position in the log and health of this node. Signed, and never skipped.
 
-Stepped by the loop every few seconds, at start and as the last word. It goes through the journal, numbered with the
-results, so that a lost record shows; while the journal is away it goes through memory, because a node whose disk is
-full must be able to say so. Nodes never read heartbeats.
+Stepped by the loop every few seconds, at start and at the very end. It goes through the journal, numbered with the
+results, so that a lost record shows; while the journal is unavailable it goes through memory, because a node whose disk
+is full must be able to report that. Nodes never read heartbeats.
 """
 
 from collections.abc import Mapping
@@ -21,25 +21,25 @@ from workers.wire.ports import RecordTx
 class Heartbeat:
     """Makes node states; also keeps the journal small. Each heartbeat persists the floor of time with it."""
 
-    def __init__(self, services: Services, transitions: Transitions, lanes: Lanes, spare: RecordTx) -> None:
-        """``spare`` is an outbox in memory, relayed beside the journal's."""
+    def __init__(self, services: Services, transitions: Transitions, lanes: Lanes, memory_outbox: RecordTx) -> None:
+        """``memory_outbox`` is relayed beside the journal's."""
         self._services = services
         self._transitions = transitions
         self._lanes = lanes
-        self._spare = spare
+        self._memory_outbox = memory_outbox
 
     def step(self) -> None:
-        """Say it once."""
+        """Send one."""
         try:
             with self._transitions.commit() as tx:
                 self._services.recorder.node_state(tx, self._state())
         except JournalAway:
             number = self._transitions.reserve_record_number()
             if number is not None:
-                self._services.recorder.node_state(_Numbered(self._spare, number), self._state())
+                self._services.recorder.node_state(_Numbered(self._memory_outbox, number), self._state())
 
     def tidy(self) -> int:
-        """Forget published commands that are too old to come again; how many.
+        """Forget published commands that are too old to be delivered again; how many.
 
         Goes by the floor, which is never ahead of true time, so that a wall clock that jumps forward cannot make this
         node forget what it did.
@@ -54,7 +54,7 @@ class Heartbeat:
         positions, unpublished = self._journal()
         return NodeState(
             node_id=me.node_id,
-            record_no=0,  # the scribe fills it in
+            record_no=0,  # filled in by the recorder
             at_ns=self._services.time.now_ns(),
             incarnation=me.incarnation,
             instance_id=me.instance_id,
@@ -66,12 +66,13 @@ class Heartbeat:
             version=me.version,
             actions=tuple(name for name in self._services.catalogue if self._services.settings.allows(name)),
             positions=tuple(
-                CommandPosition(at.log_id, at.topic, at.partition, next_offset) for at, next_offset in positions.items()
+                CommandPosition(position.log_id, position.topic, position.partition, next_offset)
+                for position, next_offset in positions.items()
             ),
             queued=self._lanes.queued,
             running=self._lanes.running,
             unpublished=unpublished,
-            health=self._services.health.word,
+            health=self._services.health.status,
             labels=me.labels,
             cluster=me.cluster,
             runtimes=self._runtimes(),
@@ -84,7 +85,7 @@ class Heartbeat:
 
     def _journal(self) -> tuple[Mapping[LogPosition, int], int]:
         """How far it has read, and how many records wait (500 stands for "many"); nothing of a journal that cannot be
-        read, because then there is nothing true to say."""
+        read."""
         try:
             return self._services.journal.positions(), len(self._services.journal.outbox(limit=500))
         except (LimitExceeded, PermanentFailure) as error:
@@ -93,20 +94,20 @@ class Heartbeat:
 
 
 class _Numbered:
-    """The spare outbox, for one record of a given number."""
+    """The outbox in memory, for one record of a given number."""
 
-    def __init__(self, spare: RecordTx, number: int) -> None:
-        self._spare = spare
+    def __init__(self, outbox: RecordTx, number: int) -> None:
+        self._outbox = outbox
         self._number = number
 
     def publish(self, record: OutRecord) -> None:
-        self._spare.publish(record)
+        self._outbox.publish(record)
 
     def next_record_no(self) -> int:
         return self._number
 
     def chain_head(self) -> ChainHead:
-        return self._spare.chain_head()
+        return self._outbox.chain_head()
 
     def set_chain_head(self, head: ChainHead) -> None:
-        self._spare.set_chain_head(head)
+        self._outbox.set_chain_head(head)

@@ -1,8 +1,8 @@
-"""Intake: from bytes off the bus to durable rows, and nothing further.
+"""Intake: makes what was read durable. Rows and next offset are one commit.
 
-Called by the executor with what the feed read; calls ``reading`` for each delivery, then the register. One commit holds
-rows and next offset together. The offset passes everything, a poison pill too. Must never run an action; where an idle
-node has bound a command already, RECEIVED and CLAIMED are one commit.
+Called by ``executor`` with what the feed read; calls ``inspection`` for each delivery, then ``transitions``. The offset
+passes everything, a poison pill too. Must never run an action; where an idle node has bound a command already, RECEIVED
+and CLAIMED are one commit. Next: ``lanes``.
 """
 
 from collections import Counter
@@ -16,11 +16,11 @@ from workers.domain.outcome import Outcome, Report, code
 from workers.node.attempts import fresh_claim
 from workers.node.failures import Unreadable
 from workers.node.gate import Gate
-from workers.node.lanes import Lanes, Ticket
-from workers.node.reading import Accepted, NotForUs, Reader, Reading
-from workers.node.remembering import Remembering
+from workers.node.inspection import Accepted, Inspected, Inspector, NotForUs
+from workers.node.lanes import Lanes, Task
 from workers.node.services import Services
 from workers.node.transitions import Transitions
+from workers.store.ports import JournalTx
 
 GROUP: Final = 128
 """Deliveries to a commit. One fsync is 0.3 ms and a verification 0.14 ms, so at this size the fsync costs a command
@@ -28,62 +28,64 @@ next to nothing, and the journal is never held longer than some 20 ms against a 
 
 
 class Intake:
-    """Verifies, judges and binds outside the transaction, so that the journal is held for writing only."""
+    """Inspects outside the transaction, so that the journal is held for writing only."""
 
     def __init__(self, services: Services, gate: Gate, transitions: Transitions, lanes: Lanes) -> None:
-        """``lanes`` is asked how long the queues are, never changed."""
+        """``lanes`` is only asked how long the queues are."""
         self._services = services
         self._gate = gate
         self._transitions = transitions
         self._lanes = lanes
-        self._reader = Reader(services, gate, lanes)
+        self._inspector = Inspector(services, gate, lanes)
 
-    def step(self, deliveries: Sequence[Delivery]) -> Iterator[Sequence[Ticket]]:
-        """Take everything in, in groups; after each commit, the tickets of what may now run.
+    def step(self, deliveries: Sequence[Delivery]) -> Iterator[Sequence[Task]]:
+        """Take everything in, in groups; after each commit, the tasks of what may now run.
 
         Raises:
-            JournalAway: the group at hand is not durable, and none after it was looked at.
-            PermanentFailure: ``keyset_expired``: whom to trust is not known, so nothing is taken and nothing put aside.
+            JournalAway: this group is not durable, and none after it was inspected.
+            PermanentFailure: ``keyset_expired``: nothing is taken in and nothing is put aside.
         """
         for start in range(0, len(deliveries), GROUP):
             group, behind = deliveries[start : start + GROUP], deliveries[start + GROUP :]
-            read = [(delivery, self._reader.read(delivery, alone=len(deliveries) == 1)) for delivery in group]
-            if any(isinstance(reading, Unreadable) for _, reading in read):
-                read += [(delivery, self._reader.read(delivery, alone=False)) for delivery in behind]
-                yield from self._past_poison(read)
+            read = [(delivery, self._inspector.inspect(delivery, alone=len(deliveries) == 1)) for delivery in group]
+            if any(isinstance(inspected, Unreadable) for _, inspected in read):
+                read += [(delivery, self._inspector.inspect(delivery, alone=False)) for delivery in behind]
+                yield from self._genuine_first(read)
                 return
             yield self._commit(read)
 
-    def _past_poison(self, read: Sequence[tuple[Delivery, Reading]]) -> Iterator[Sequence[Ticket]]:
-        """A kill must not wait until a flood of poison in front of it is written down. So what is genuine becomes
+    def _genuine_first(self, read: Sequence[tuple[Delivery, Inspected]]) -> Iterator[Sequence[Task]]:
+        """A kill must not wait until a flood of unreadable records in front of it is written. What is genuine becomes
         durable first, while the offset stays; then come the dead letters, and the offset passes all. A crash between
         the two reads everything again, and finds the genuine ones known."""
-        genuine = [(delivery, reading) for delivery, reading in read if isinstance(reading, Accepted)]
+        genuine = [(delivery, inspected) for delivery, inspected in read if isinstance(inspected, Accepted)]
         for start in range(0, len(genuine), GROUP):
             yield self._commit(genuine[start : start + GROUP], advance=False)
-        rest = [(delivery, NotForUs() if isinstance(reading, Accepted) else reading) for delivery, reading in read]
+        rest = [
+            (delivery, NotForUs() if isinstance(inspected, Accepted) else inspected) for delivery, inspected in read
+        ]
         for start in range(0, len(rest), GROUP):
             yield self._commit(rest[start : start + GROUP])
 
-    def _commit(self, read: Sequence[tuple[Delivery, Reading]], *, advance: bool = True) -> Sequence[Ticket]:
-        bound = any(isinstance(reading, Accepted) and reading.bound for _, reading in read)
-        tickets: list[Ticket] = []
+    def _commit(self, read: Sequence[tuple[Delivery, Inspected]], *, advance: bool = True) -> Sequence[Task]:
+        bound = any(isinstance(inspected, Accepted) and inspected.bound for _, inspected in read)
+        tasks: list[Task] = []
         coming: Counter[Lane] = Counter()
         with self._transitions.commit(*(("intake", "claim") if bound else ("intake",))) as tx:
-            for delivery, reading in read:
-                ticket = self._take(tx, delivery, reading, coming)
-                if ticket is not None:
-                    coming[ticket.lane] += 1
-                    tickets.append(ticket)
+            for delivery, inspected in read:
+                task = self._take(tx, delivery, inspected, coming)
+                if task is not None:
+                    coming[task.lane] += 1
+                    tasks.append(task)
                 if advance:
-                    tx.advance(delivery.position, _behind(delivery))
-        return tickets
+                    tx.advance(delivery.position, _next_offset(delivery))
+        return tasks
 
-    def _take(self, tx: Remembering, delivery: Delivery, reading: Reading, coming: Counter[Lane]) -> Ticket | None:
+    def _take(self, tx: JournalTx, delivery: Delivery, inspected: Inspected, coming: Counter[Lane]) -> Task | None:
         if isinstance(delivery, Gap):
             self._gap(tx, delivery)
             return None
-        match reading:
+        match inspected:
             case NotForUs():
                 return None
             case Unreadable(reason=reason, message=message):
@@ -92,38 +94,38 @@ class Intake:
                 self._services.telemetry.count("node.dead_letters", labels={"reason": reason})
                 return None
             case Accepted():
-                return self._receive(tx, reading, coming)
+                return self._receive(tx, inspected, coming)
 
-    def _receive(self, tx: Remembering, ours: Accepted, coming: Counter[Lane]) -> Ticket | None:
-        command, entry, ticket = ours.command, ours.entry, ours.ticket
+    def _receive(self, tx: JournalTx, accepted: Accepted, coming: Counter[Lane]) -> Task | None:
+        command, entry, task = accepted.command, accepted.entry, accepted.task
         known = tx.entry(entry.execution_id)
         if known is not None:
             self._services.telemetry.count("node.duplicates")
             self._transitions.repeat(tx, known)
             return None
         self._services.telemetry.count("node.commands")
-        refusal = ours.refusal or self._crowded(command, ticket, coming[ticket.lane])
+        refusal = accepted.refusal or self._queue_full(command, task, coming[task.lane])
         if refusal is not None:
             self._transitions.end(tx, entry, command, refusal)
             return None
-        if ours.bound is not None:
+        if accepted.bound is not None:
             configuration = self._gate.configuration(command)
-            self._transitions.claim(tx, fresh_claim(entry, ours.bound), command, configuration)
+            self._transitions.claim(tx, fresh_claim(entry, accepted.bound), command, configuration)
         else:
             tx.put(entry)
-        return ticket
+        return task
 
-    def _crowded(self, command: ActionCommand, ticket: Ticket, coming: int) -> Report | None:
-        if not self._lanes.full(ticket.lane, ticket.rank, coming=coming):
+    def _queue_full(self, command: ActionCommand, task: Task, coming: int) -> Report | None:
+        if not self._lanes.full(task.lane, task.rank, coming=coming):
             return None
-        message = f"{self._services.settings.queue_length} commands wait in the {ticket.lane} lane already"
+        message = f"{self._services.settings.queue_length} commands wait in the {task.lane} lane already"
         return Report(Outcome.REJECTED, code(command.action, Outcome.REJECTED, "queue_full"), message)
 
-    def _gap(self, tx: Remembering, gap: Gap) -> None:
+    def _gap(self, tx: JournalTx, gap: Gap) -> None:
         self._services.recorder.audit(tx, "gap", at_ns=self._services.time.now_ns(), detail=gap.detail)
         self._services.telemetry.log("gap", level="error", **gap.detail)
 
 
-def _behind(delivery: Delivery) -> int:
-    """The offset that reading goes on from."""
+def _next_offset(delivery: Delivery) -> int:
+    """Where reading continues."""
     return delivery.resumed_at if isinstance(delivery, Gap) else delivery.offset + 1

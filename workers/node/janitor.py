@@ -57,7 +57,7 @@ class Janitor:
         owner: Callable[[T], ExecutionId],
         remove: Callable[[T], None],
     ) -> bool:
-        """Remove what belongs to nobody who will go on with it; whether all of that could be done."""
+        """Remove what belongs to no unfinished execution; whether all of that could be done."""
         removed = 0
         try:
             for name in names():

@@ -19,15 +19,15 @@ THREADS: Final = {Lane.CONTAINMENT: 8, Lane.GATHERING: 2}
 """Of containment enough that one hung runtime call leaves seven threads; of gathering few, because it eats disk and
 network."""
 
-REHEARSAL: Final = 2
+DRY_RUN_RANK: Final = 2
 """The rank of what touches nothing; people have 0, rules 1."""
 
-REHEARSING: Final = 2
+DRY_RUN_THREADS: Final = 2
 """Threads of a lane that run dry runs at the same time: a flood of them must leave threads and the interpreter free."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class Task:
     """One command's place in the queues: a promise to look at its journal entry."""
 
     execution_id: ExecutionId
@@ -48,11 +48,11 @@ class Ticket:
 class _Queue:
     """One lane. ``ready`` may name a key twice or in vain; ``take`` skips those."""
 
-    waiting: dict[str, list[tuple[int, int, Ticket]]] = field(default_factory=dict)
+    waiting: dict[str, list[tuple[int, int, Task]]] = field(default_factory=dict)
     ready: list[tuple[int, int, str]] = field(default_factory=list)
-    later: list[tuple[int, int, Ticket]] = field(default_factory=list)
+    later: list[tuple[int, int, Task]] = field(default_factory=list)
     busy: set[str] = field(default_factory=set)
-    rehearsing: int = 0
+    dry_runs: int = 0
     ranks: Counter[int] = field(default_factory=Counter)
 
 
@@ -73,23 +73,23 @@ class Lanes:
         self._queues = {lane: _Queue() for lane in Lane}
         self._number = 0
 
-    def push(self, tickets: Iterable[Ticket]) -> None:
+    def push(self, tasks: Iterable[Task]) -> None:
         """Queue them; one that is due later is set aside until then."""
         with self._lock:
-            for ticket in tickets:
-                queue = self._queues[ticket.lane]
-                queue.ranks[ticket.rank] += 1
+            for task in tasks:
+                queue = self._queues[task.lane]
+                queue.ranks[task.rank] += 1
                 self._number += 1
-                if ticket.due_ns:
-                    heapq.heappush(queue.later, (ticket.due_ns, self._number, ticket))
+                if task.due_ns:
+                    heapq.heappush(queue.later, (task.due_ns, self._number, task))
                 else:
-                    self._line_up(queue, ticket, self._number)
-                self._wake(ticket.lane)
+                    self._line_up(queue, task, self._number)
+                self._wake(task.lane)
 
     def full(self, lane: Lane, rank: int, *, coming: int = 0) -> bool:
         """Whether a newcomer of this rank finds its lane full, ``coming`` others being on their way.
 
-        Only those it would have to wait behind count, so no flood of rules or rehearsals can shut a person out.
+        Only those it would have to wait behind count, so no flood of rules or dry runs can shut a person out.
         """
         with self._lock:
             ranks = self._queues[lane].ranks
@@ -101,48 +101,48 @@ class Lanes:
             queue = self._queues[lane]
             return not queue.busy and not queue.waiting
 
-    def take(self, lane: Lane, now_ns: int) -> Ticket | None:
+    def take(self, lane: Lane, now_ns: int) -> Task | None:
         """The next one to run, its key held until ``done``; None when nothing may run at this moment.
 
         Called with the lock held, as ``more`` and ``next_due_ns``: ``LaneSignals.next`` needs all three at once.
         """
         queue = self._queues[lane]
         while queue.later and queue.later[0][0] <= now_ns:
-            _, number, ticket = heapq.heappop(queue.later)
-            self._line_up(queue, ticket, number)
+            _, number, task = heapq.heappop(queue.later)
+            self._line_up(queue, task, number)
         while queue.ready:
             _, _, key = heapq.heappop(queue.ready)
             line = queue.waiting.get(key)
             if key in queue.busy or not line:
                 continue
-            if line[0][2].rank == REHEARSAL and queue.rehearsing >= REHEARSING:
+            if line[0][2].rank == DRY_RUN_RANK and queue.dry_runs >= DRY_RUN_THREADS:
                 heapq.heappush(queue.ready, (*line[0][:2], key))
-                return None  # nothing but rehearsals is left: the smallest rank comes first
-            _, _, ticket = heapq.heappop(line)
-            queue.rehearsing += ticket.rank == REHEARSAL
+                return None  # nothing but dry runs is left: the smallest rank comes first
+            _, _, task = heapq.heappop(line)
+            queue.dry_runs += task.rank == DRY_RUN_RANK
             if not line:
                 del queue.waiting[key]
             queue.busy.add(key)
-            queue.ranks[ticket.rank] -= 1
-            return ticket
+            queue.ranks[task.rank] -= 1
+            return task
         return None
 
     def more(self, lane: Lane) -> bool:
         """Whether another thread might find something, now or when it falls due."""
         queue = self._queues[lane]
-        if queue.ready and (queue.ready[0][0] != REHEARSAL or queue.rehearsing < REHEARSING):
+        if queue.ready and (queue.ready[0][0] != DRY_RUN_RANK or queue.dry_runs < DRY_RUN_THREADS):
             return True
         return bool(queue.later)
 
-    def done(self, ticket: Ticket, again: Ticket | None = None) -> None:
+    def done(self, task: Task, again: Task | None = None) -> None:
         """Let go of the key; ``again`` is the same command's next turn."""
         with self._lock:
-            queue = self._queues[ticket.lane]
-            queue.busy.discard(ticket.key)
-            queue.rehearsing -= ticket.rank == REHEARSAL
-            line = queue.waiting.get(ticket.key)
+            queue = self._queues[task.lane]
+            queue.busy.discard(task.key)
+            queue.dry_runs -= task.rank == DRY_RUN_RANK
+            line = queue.waiting.get(task.key)
             if line:
-                heapq.heappush(queue.ready, (line[0][0], line[0][1], ticket.key))
+                heapq.heappush(queue.ready, (line[0][0], line[0][1], task.key))
             if again is not None:
                 self.push([again])
 
@@ -163,6 +163,6 @@ class Lanes:
         with self._lock:
             return sum(len(queue.busy) for queue in self._queues.values())
 
-    def _line_up(self, queue: _Queue, ticket: Ticket, number: int) -> None:
-        heapq.heappush(queue.waiting.setdefault(ticket.key, []), (ticket.rank, number, ticket))
-        heapq.heappush(queue.ready, (ticket.rank, number, ticket.key))
+    def _line_up(self, queue: _Queue, task: Task, number: int) -> None:
+        heapq.heappush(queue.waiting.setdefault(task.key, []), (task.rank, number, task))
+        heapq.heappush(queue.ready, (task.rank, number, task.key))

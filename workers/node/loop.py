@@ -24,9 +24,9 @@ from workers.node.effect_watch import EffectWatch
 from workers.node.feed import Feed
 from workers.node.heartbeat import Heartbeat
 from workers.node.janitor import Janitor
-from workers.node.lanes import THREADS, Lanes, Ticket
-from workers.node.recover import Recovery
-from workers.node.run import Runner
+from workers.node.lanes import THREADS, Lanes, Task
+from workers.node.recovery import Recovery
+from workers.node.runner import Runner
 from workers.node.services import Services
 from workers.node.transitions import Transitions
 from workers.service import Service
@@ -59,19 +59,19 @@ class LaneSignals:
         """There may be something to take. Called with the lock held."""
         self._changed[lane].notify()
 
-    def next(self, lanes: Lanes, lane: Lane, timeout_s: float, now_ns: Callable[[], int]) -> Ticket | None:
+    def next(self, lanes: Lanes, lane: Lane, timeout_s: float, now_ns: Callable[[], int]) -> Task | None:
         """The next command of a lane; waits up to ``timeout_s`` for one to come or to fall due. ``now_ns`` is the
         monotonic clock."""
         with self.lock:
-            ticket = lanes.take(lane, now_ns())
-            if ticket is None:
+            task = lanes.take(lane, now_ns())
+            if task is None:
                 due_ns = lanes.next_due_ns(lane)
                 wait_s = timeout_s if due_ns is None else min(timeout_s, max(0.0, (due_ns - now_ns()) / 1e9))
                 self._changed[lane].wait(wait_s)
-                ticket = lanes.take(lane, now_ns())
-            if ticket is not None and lanes.more(lane):
+                task = lanes.take(lane, now_ns())
+            if task is not None and lanes.more(lane):
                 self.wake(lane)
-            return ticket
+            return task
 
 
 class CommitSignal:
@@ -202,16 +202,16 @@ class Loop:
     # --- the step of each thread: seconds to wait before the next -----------------------------------------------------
 
     def _run_command(self, lane: Lane) -> None:
-        ticket = self._steps.lane_signals.next(self._steps.lanes, lane, _POLL_S, self._clock.monotonic_ns)
-        if ticket is None:
+        task = self._steps.lane_signals.next(self._steps.lanes, lane, _POLL_S, self._clock.monotonic_ns)
+        if task is None:
             if lane is Lane.GATHERING:
                 self._steps.janitor.step()
             return
-        again: Ticket | None = replace(ticket, fresh=False, due_ns=self._clock.monotonic_ns() + round(_BUG_S * 1e9))
+        again: Task | None = replace(task, fresh=False, due_ns=self._clock.monotonic_ns() + round(_BUG_S * 1e9))
         try:
-            again = self._steps.runner.step(ticket)
+            again = self._steps.runner.step(task)
         finally:
-            self._steps.lanes.done(ticket, again)
+            self._steps.lanes.done(task, again)
 
     def _relay(self) -> None:
         if not self._relay_all(lambda relay: relay.step(0.005)):

@@ -1,4 +1,8 @@
-"""The seam inside the node: an unprivileged feed that knows Kafka, and an executor that owns journal, keys and gate."""
+"""The seam inside the node: an unprivileged feed that knows Kafka, and an executor that owns journal, keys and gate.
+
+It carries bytes only, so that the two can become two processes without a rewrite. Nothing that comes through it is
+believed before its signature is verified.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
@@ -8,14 +12,13 @@ from workers.log.ports import OutboxRow
 
 
 class Executor(Protocol):
-    """The seam between the feed (Kafka, unprivileged) and the executor (journal, keyset, gate, effects): bytes in,
-    bytes out. The two may become two processes; nothing but these calls passes between them."""
+    """The privileged half; called by the feed (bytes in) and by the relay (bytes out)."""
 
-    def places(self) -> Sequence[TopicPartition]:
+    def partitions(self) -> Sequence[TopicPartition]:
         """What to read now: this node's partition of the newest generation of its command topic first, then of older
         ones, then ``fleet.topology``. Does not block."""
 
-    def starts(self, partitions: Sequence[LogPosition]) -> Mapping[LogPosition, Start]:
+    def starts(self, positions: Sequence[LogPosition]) -> Mapping[LogPosition, Start]:
         """Where to begin reading each of them. Raises as ``take``."""
 
     def take(self, deliveries: Sequence[Delivery]) -> None:

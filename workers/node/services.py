@@ -1,6 +1,6 @@
-"""What every step of the node worker has at hand: who this node is, its ports, its catalogue, its own settings.
+"""What all steps of the node share: its identity, its ports, its catalogue, its own settings.
 
-Made once by wiring (or a test) and shared by all steps. Holds no decisions and no state of its own.
+Made once by ``wiring.node`` (or a test). Makes no decisions and has no state of its own.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,9 +12,7 @@ from workers.domain.admission import Addressee
 from workers.domain.ids import Incarnation, InstanceId, KeyId, NodeId
 from workers.domain.outcome import NOTHING, Values
 from workers.host.ports import Host
-from workers.node.health import Health
-from workers.node.time_floor import TimeFloor
-from workers.node.uploads import Uploads
+from workers.node.live_state import Health, TimeFloor, Uploads
 from workers.settings import ResponseActions
 from workers.store.ports import Journal
 from workers.system.ports import Clock, Failpoints, Retrying, Telemetry
@@ -31,12 +29,12 @@ FAILPOINTS: Final = (
     "node.observe.after_commit",
     "node.acknowledge.before",
 )
-"""Every place where a fault test may end this worker, in the order a command passes them."""
+"""Where a fault test may end this worker, in the order a command passes them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this node is, in the words of the heartbeat."""
+    """This node, as its heartbeat describes it."""
 
     node_id: NodeId
     key_id: KeyId
@@ -52,7 +50,7 @@ class Identity:
 
     @property
     def addressee(self) -> Addressee:
-        """The part of it that a command must name."""
+        """What a command for this node must name."""
         return Addressee(self.node_id, self.key_id, self.incarnation)
 
 
@@ -72,10 +70,10 @@ class Services:
     retrying: Retrying
     host: Host
     catalogue: Mapping[str, AnyAction]
-    """Every action this version knows, by name; whether one may run here is the gate's question."""
+    """Every action this version knows, by name; whether one may run here is decided by the gate."""
     settings: ResponseActions
     health: Health
     uploads: Uploads
-    """The same board that ``host`` tells."""
+    """The same object as ``host.progress``."""
     committed: Callable[[], None] = lambda: None
-    """Called after every commit: there may be something for the relay."""
+    """Called after every commit: there may be something to send."""

@@ -1,9 +1,9 @@
-"""The register: everything this node ever writes about a command, each thing in one durable commit.
+"""Everything the node writes about a command: each state with its signed result and audit record, in one commit.
 
-Called by intake, runner, recovery and watch; calls journal and scribe. Whatever is written here is written with its
-signed result and its audit record in the same commit, so that no state exists which nobody was told about. Every write
-looks at the entry as the transaction sees it: whoever comes second (a run that returns after the watch gave up on it, a
-probe after a late return) finds the execution ended and changes nothing.
+Called by ``intake``, ``runner``, ``attempts``, ``recovery`` and the two watches; calls journal and recorder. Because
+result and audit record are in the same commit, no state exists that was not reported. Every write looks at the entry as
+the transaction sees it: a late writer (a run that returns after its deadline, a probe after a late return) finds the
+execution ended and changes nothing. The last module on the way of a command; the relay sends what is written here.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,6 @@ from workers.domain.log import topics
 from workers.domain.log.record import OutRecord
 from workers.domain.outcome import NOTHING, Outcome, Report, Stage, Values
 from workers.domain.result import EFFECT_LOST, EFFECT_WEAKENED, ActionResult
-from workers.node.remembering import Remembering
 from workers.node.services import Services
 from workers.store.ports import JournalTx
 
@@ -29,41 +28,43 @@ class Transitions:
     """Writes transitions; decides none of them."""
 
     def __init__(self, services: Services) -> None:
-        """Shares the room's equipment."""
         self._services = services
         self.holding: set[ExecutionId] = set()
-        """Executions whose effect is in place and can be lost by itself; the vigil's."""
-        self._next_no = 0
-        self._spent_to = 0
+        """Executions whose effect is in place and can be lost by itself; the effect watch looks at them."""
+        self._next_record_no = 0
+        """As of the last commit."""
+        self._reserved_up_to = 0
+        """Record numbers below were used outside the journal: two records of one number look like a cloned node."""
 
     @contextmanager
-    def commit(self, *places: str) -> Iterator[Remembering]:
-        """One transaction around a block; ``places`` name its failpoints. Also keeps the floor of time.
+    def commit(self, *failpoints: str) -> Iterator[JournalTx]:
+        """One transaction around a block, with these failpoints before and after. Also keeps the floor of time.
 
         Raises:
             JournalAway: nothing became durable. Health knows.
         """
         try:
-            with self._services.journal.begin() as journal_tx:
-                tx = Remembering(journal_tx, spent_to=self._spent_to)
+            with self._services.journal.begin() as tx:
+                tx.record_no = max(tx.record_no, self._reserved_up_to)
                 yield tx
                 tx.raise_floor(self._services.time.floor_ns())
-                for place in places:
-                    self._services.failpoints.reach(f"node.{place}.before_commit")
+                for failpoint in failpoints:
+                    self._services.failpoints.reach(f"node.{failpoint}.before_commit")
+                next_record_no = tx.record_no
         except (LimitExceeded, PermanentFailure) as error:
-            raise self._away(error) from error
-        self._next_no = max(self._next_no, tx.numbered_to)
+            raise self._unavailable(error) from error
+        self._next_record_no = max(self._next_record_no, next_record_no)
         self._services.health.journal_works()
         self._services.committed()
-        for place in places:
-            self._services.failpoints.reach(f"node.{place}.after_commit")
+        for failpoint in failpoints:
+            self._services.failpoints.reach(f"node.{failpoint}.after_commit")
 
     def reserve_record_number(self) -> int | None:
-        """A record number for something that must be said while the journal cannot count; None before it ever did."""
-        if not self._next_no:
+        """A record number for a heartbeat while the journal cannot count; None before the first commit."""
+        if not self._next_record_no:
             return None
-        self._spent_to = max(self._spent_to, self._next_no) + 1
-        return self._spent_to - 1
+        self._reserved_up_to = max(self._reserved_up_to, self._next_record_no) + 1
+        return self._reserved_up_to - 1
 
     def find(self, execution_id: ExecutionId) -> JournalEntry | None:
         """An entry, outside any transaction.
@@ -74,12 +75,12 @@ class Transitions:
         try:
             return self._services.journal.entry(execution_id)
         except (LimitExceeded, PermanentFailure) as error:
-            raise self._away(error) from error
+            raise self._unavailable(error) from error
 
     def claim(self, tx: JournalTx, entry: JournalEntry, command: ActionCommand, configuration: Values) -> JournalEntry:
         """The intent, durable before the first destructive call: identity, audit record and CLAIMED result at once.
 
-        ``entry`` is CLAIMED already, with the attempt's number and what it is bound to; its step is counted here.
+        ``entry`` has the attempt's number and what it is bound to; its step is counted here.
         """
         claimed = replace(entry, state=EntryState.CLAIMED, seq=entry.seq + 1)
         self._audit(tx, "intent", claimed, command, {"attempt": claimed.attempt, **entry.claim})
@@ -88,8 +89,8 @@ class Transitions:
         tx.put(claimed)
         return claimed
 
-    def end(self, tx: Remembering, entry: JournalEntry, command: ActionCommand, report: Report) -> JournalEntry:
-        """The outcome, with its result and audit record. UNKNOWN is told, but the entry stays CLAIMED: it must be
+    def end(self, tx: JournalTx, entry: JournalEntry, command: ActionCommand, report: Report) -> JournalEntry:
+        """The outcome, with its result and audit record. UNKNOWN is reported, but the entry stays CLAIMED: it must be
         settled, by this process or by the next."""
         settled = report.outcome.is_final
         now_ns = self._services.time.now_ns()
@@ -100,8 +101,8 @@ class Transitions:
             report=report,
             late=now_ns > entry.expires_at_ns and report.outcome is not Outcome.EXPIRED,
         )
-        self._services.recorder.result(tx, self._ended(ended, command, report, now_ns), trace=ended.trace)
-        ended = replace(ended, answer=tx.value)
+        answer = self._services.recorder.result(tx, self._ended(ended, command, report, now_ns), trace=ended.trace)
+        ended = replace(ended, answer=answer)
         kind = _AUDIT_KIND.get(report.outcome, "outcome" if settled else "unknown")
         self._audit(tx, kind, ended, command, {"outcome": report.outcome.value, "code": report.code})
         tx.put(ended)
@@ -112,36 +113,32 @@ class Transitions:
     def alarm(self, tx: JournalTx, entry: JournalEntry, command: ActionCommand, alarm: str, why: str = "") -> None:
         """An alarm on the execution; not an end."""
         raised = replace(entry, seq=entry.seq + 1)
-        said = replace(self._result(raised, command, Stage.CLAIMED), alarm=alarm)
-        self._services.recorder.result(tx, replace(said, message=why) if why else said, trace=raised.trace)
+        result = replace(self._result(raised, command, Stage.CLAIMED), alarm=alarm, message=why)
+        self._services.recorder.result(tx, result, trace=raised.trace)
         self._audit(tx, "alarm", raised, command, {"alarm": alarm, "why": why} if why else {"alarm": alarm})
         tx.put(raised)
         self._services.telemetry.log("alarm", level="error", alarm=alarm, execution_id=entry.execution_id)
 
     def weakened(self, tx: JournalTx, entry: JournalEntry, command: ActionCommand, why: str) -> None:
-        """The effect of an execution that ended was changed by somebody: an alarm, and it can be undone as before."""
+        """The effect of an execution that ended was changed from outside: an alarm, and it can be undone as before."""
         self.alarm(tx, entry, command, EFFECT_WEAKENED, why)
 
+    def lost(self, tx: JournalTx, entry: JournalEntry, command: ActionCommand, why: str) -> None:
+        """The effect of an execution that ended is no longer in place: an alarm, and nothing to undo any more."""
+        assert entry.report is not None
+        without = replace(entry, report=replace(entry.report, effect_holds=False))
+        self.alarm(tx, without, command, EFFECT_LOST, why)
+
     def held(self, command: ActionCommand, report: Report) -> None:
-        """Keep in mind what an end says of effects that are in place; ``holding`` has them."""
+        """Keep ``holding`` up to date after an end."""
         action = self._services.catalogue.get(command.action)
         if report.effect_holds and action is not None and action.watched:
             self.holding.add(command.command_id)
         if command.undo_of and report.outcome in (Outcome.COMPLETED, Outcome.NO_ACTION):
             self.holding.discard(command.undo_of)
 
-    def lost(self, tx: JournalTx, entry: JournalEntry, command: ActionCommand, why: str) -> None:
-        """The effect of an execution that ended is no longer in place: an alarm, and nothing to undo any more."""
-        assert entry.report is not None
-        told = replace(entry, seq=entry.seq + 1, report=replace(entry.report, effect_holds=False))
-        alarm = replace(self._result(told, command, Stage.CLAIMED), alarm=EFFECT_LOST, message=why)
-        self._services.recorder.result(tx, alarm, trace=told.trace)
-        self._audit(tx, "alarm", told, command, {"alarm": EFFECT_LOST, "why": why})
-        tx.put(told)
-        self._services.telemetry.log("alarm", level="error", alarm=EFFECT_LOST, execution_id=entry.execution_id)
-
     def repeat(self, tx: JournalTx, entry: JournalEntry) -> None:
-        """The stored answer, byte for byte, once more: its reader may have missed it."""
+        """The stored result, byte for byte, once more: its reader may have missed it."""
         if entry.answer:
             key = self._services.identity.node_id.encode()
             tx.publish(OutRecord(topics.RESULTS, key, entry.answer, entry.trace))
@@ -151,7 +148,7 @@ class Transitions:
         entry = tx.entry(execution_id)
         return entry if entry and entry.state in (EntryState.RECEIVED, EntryState.CLAIMED) else None
 
-    def _away(self, error: LimitExceeded | PermanentFailure) -> JournalAway:
+    def _unavailable(self, error: LimitExceeded | PermanentFailure) -> JournalAway:
         self._services.health.journal_failed(error.reason)
         self._services.telemetry.log("journal_away", level="error", reason=error.reason, message=error.message)
         return JournalAway(error.message, code=error.reason)
@@ -183,7 +180,7 @@ class Transitions:
             producer="node",
             node_id=self._services.identity.node_id,
             incarnation=self._services.identity.incarnation,
-            record_no=0,  # the scribe fills it in
+            record_no=0,  # filled in by the recorder
             attempt=entry.attempt,
             seq=entry.seq,
             stage=stage,

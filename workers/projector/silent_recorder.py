@@ -14,8 +14,9 @@ from workers.wire.ports import RecordTx
 class SilentRecorder:
     """Implements ``Recorder``."""
 
-    def result(self, tx: RecordTx, result: ActionResult, *, trace: Headers = ()) -> None:
+    def result(self, tx: RecordTx, result: ActionResult, *, trace: Headers = ()) -> bytes:
         """Nothing."""
+        return b""
 
     def audit(
         self,

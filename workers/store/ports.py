@@ -19,6 +19,9 @@ from workers.wire.ports import RecordTx
 class JournalTx(RecordTx, Protocol):
     """One journal transaction: all of it becomes durable, or none."""
 
+    record_no: int
+    """What ``next_record_no`` takes next. Raise it to skip numbers that were used outside the journal."""
+
     def entry(self, execution_id: ExecutionId) -> JournalEntry | None:
         """The entry, as this transaction sees it."""
 

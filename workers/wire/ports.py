@@ -104,8 +104,8 @@ class RecordTx(Protocol):
 class Recorder(Protocol):
     """Writes this worker's signed records into a transaction: results, audit, heartbeats, dead letters."""
 
-    def result(self, tx: RecordTx, result: ActionResult, *, trace: Headers = ()) -> None:
-        """One step of an execution; ``record_no`` is filled in here."""
+    def result(self, tx: RecordTx, result: ActionResult, *, trace: Headers = ()) -> bytes:
+        """One step of an execution; ``record_no`` is filled in here. Returns the signed record as it travels."""
 
     def audit(
         self,

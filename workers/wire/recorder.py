@@ -44,7 +44,7 @@ class ChainRecorder:
         self._signer = signer
         self._codec = codec
 
-    def result(self, tx: RecordTx, result: ActionResult, *, trace: Headers = ()) -> None:
+    def result(self, tx: RecordTx, result: ActionResult, *, trace: Headers = ()) -> bytes:
         """One step of an execution, keyed by node, or by execution while no node is resolved."""
         numbered = replace(
             result,
@@ -57,6 +57,7 @@ class ChainRecorder:
         signed = self._signer.sign(PayloadType.RESULT, numbered)
         key = result.node_id or result.execution_id
         tx.publish(OutRecord(RESULTS, key.encode(), signed.value, trace))
+        return signed.value
 
     def audit(
         self,

@@ -15,18 +15,16 @@ from workers.node.executor import Executor
 from workers.node.feed import Feed
 from workers.node.gate import Gate
 from workers.node.generations import Generations
-from workers.node.health import Health
 from workers.node.heartbeat import Heartbeat
 from workers.node.intake import Intake
 from workers.node.janitor import Janitor
 from workers.node.lanes import Lanes
+from workers.node.live_state import Health, TimeFloor, Uploads
 from workers.node.loop import CommitSignal, LaneSignals, Loop, Steps
-from workers.node.recover import Recovery
-from workers.node.run import Runner
+from workers.node.recovery import Recovery
+from workers.node.runner import Runner
 from workers.node.services import Identity, Services
-from workers.node.time_floor import TimeFloor
 from workers.node.transitions import Transitions
-from workers.node.uploads import Uploads
 from workers.settings import NodeSettings
 from workers.system.ports import Runnable
 
@@ -60,7 +58,7 @@ def _steps(settings: NodeSettings, kit: "Kit", fork_server: "ForkServer") -> Ste
     services = node_services(settings, kit, fork_server, committed=commit_signal.set)
     lanes = Lanes(settings.actions.queue_length, lock=lane_signals.lock, wake=lane_signals.wake)
     gate, transitions = Gate(services), Transitions(services)
-    deadline_watch = DeadlineWatch(services, transitions)
+    deadline_watch = DeadlineWatch(services, gate, transitions)
     generations = Generations(services, transitions, partitions=settings.node.command_partitions)
     intake = Intake(services, gate, transitions, lanes)
     executor = Executor(services, intake, transitions, lanes, generations)

@@ -55,9 +55,9 @@ class StoredTx:
         """``connection`` is inside a transaction."""
         self._connection = connection
         row = connection.execute("SELECT floor_ns, record_no, chain_id, chain_no, chain_hash FROM producer").fetchone()
-        self._floor_ns, self._record_no = row[:2]
+        self._floor_ns, self.record_no = row[:2]
         self._head = ChainHead(ChainId(row[2]), *row[3:])
-        self._before = (self._floor_ns, self._record_no, self._head)
+        self._before = (self._floor_ns, self.record_no, self._head)
         self._positions: dict[LogPosition, int] = {}
 
     def advance(self, position: LogPosition, next_offset: int) -> None:
@@ -72,8 +72,8 @@ class StoredTx:
 
     def next_record_no(self) -> int:
         """Take the next number; the first is 0."""
-        self._record_no += 1
-        return int(self._record_no) - 1
+        self.record_no += 1
+        return int(self.record_no) - 1
 
     def chain_head(self) -> ChainHead:
         return self._head
@@ -91,10 +91,10 @@ class StoredTx:
                ON CONFLICT DO UPDATE SET next_offset = max(next_offset, excluded.next_offset)""",
             ((p.log_id, p.topic, p.partition, next_offset) for p, next_offset in self._positions.items()),
         )
-        if (self._floor_ns, self._record_no, self._head) != self._before:
+        if (self._floor_ns, self.record_no, self._head) != self._before:
             self._connection.execute(
                 "UPDATE producer SET floor_ns = ?, record_no = ?, chain_no = ?, chain_hash = ?",
-                (self._floor_ns, self._record_no, self._head.next_no, self._head.hash),
+                (self._floor_ns, self.record_no, self._head.next_no, self._head.hash),
             )
 
 

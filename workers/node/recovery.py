@@ -1,9 +1,9 @@
-"""Recovery: what a start finds in the journal, and what a clean stop leaves there.
+"""Recovery: queues what a start finds unfinished in the journal, and clears the crash counts at a clean stop.
 
 Called by the loop before the feed starts, and once more at its very end. RECEIVED entries are queued again, and the
 gate ends those that expired meanwhile. CLAIMED ones are queued to be probed, never to be run. A command found CLAIMED
-at three start-ups has taken three workers with it: it is given up, unprobed, and the others flow. OBSERVED ones need
-nothing: their records wait in the outbox.
+at three start-ups has ended three workers: it is given up, unprobed, and the others go on. OBSERVED ones need nothing:
+their records wait in the outbox.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from workers.domain.outcome import Outcome, Report, code
 from workers.domain.retry import MAX_CRASHES
 from workers.node.failures import Failures, Unreadable
 from workers.node.gate import Gate
-from workers.node.lanes import Ticket
+from workers.node.lanes import Task
 from workers.node.services import Services
 from workers.node.transitions import Transitions
 
@@ -25,19 +25,18 @@ class Recovery:
     """Reads the journal, writes the crash counters."""
 
     def __init__(self, services: Services, gate: Gate, transitions: Transitions) -> None:
-        """Shares the room's equipment."""
         self._services = services
         self._gate = gate
         self._transitions = transitions
         self._failures = Failures(services.telemetry)
 
-    def start(self) -> Sequence[Ticket]:
-        """Count the crash, durably and before anything is probed; then the tickets of everything unfinished.
+    def start(self) -> Sequence[Task]:
+        """Count the crash, durably and before anything is probed; then the tasks of everything unfinished.
 
         Raises:
             JournalAway: nothing may run; call again.
         """
-        tickets: list[Ticket] = []
+        tasks: list[Task] = []
         with self._transitions.commit() as tx:
             for entry in self._services.journal.entries(EntryState.RECEIVED, EntryState.CLAIMED):
                 command = self._command(entry)
@@ -49,11 +48,11 @@ class Recovery:
                         self._transitions.end(tx, entry, command, _poison(command, entry))
                         continue
                     tx.put(entry)
-                tickets.append(self._ticket(command))
-        return tickets
+                tasks.append(self._task(command))
+        return tasks
 
     def leave(self, running: frozenset[str]) -> None:
-        """A clean stop is no crash: forget the count of what only waits to be probed.
+        """A clean stop is no crash: reset the count of what only waits to be probed.
 
         Raises:
             JournalAway: the count stays, on the safe side.
@@ -66,17 +65,17 @@ class Recovery:
     def _command(self, entry: JournalEntry) -> ActionCommand | None:
         found = self._failures.readable(lambda: self._services.codec.decode(entry.command, ActionCommand))
         if isinstance(found, Unreadable):
-            # Written by a version whose schema this one lacks: kept for that version, and loud.
+            # Written by a version whose schema this one lacks: kept for that version, and logged as an error.
             self._services.telemetry.log("journal_entry_unreadable", level="error", execution_id=entry.execution_id)
             return None
         return found
 
-    def _ticket(self, command: ActionCommand) -> Ticket:
-        ticket = self._failures.guard(command, lambda: self._gate.ticket(command))
-        if isinstance(ticket, Report):
+    def _task(self, command: ActionCommand) -> Task:
+        task = self._failures.guard(command, lambda: self._gate.task(command))
+        if isinstance(task, Report):
             # The runner will end it with this same reason.
-            return Ticket(command.command_id, Lane.CONTAINMENT, f"execution:{command.command_id}")
-        return ticket
+            return Task(command.command_id, Lane.CONTAINMENT, f"execution:{command.command_id}")
+        return task
 
 
 def _poison(command: ActionCommand, entry: JournalEntry) -> Report:

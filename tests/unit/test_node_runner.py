@@ -13,6 +13,7 @@ from workers.domain.journal_entry import EntryState
 from workers.domain.outcome import Outcome, Report, Stage
 from workers.domain.request import Actor, ActorKind
 from workers.node.deadline_watch import ALARM
+from workers.settings import ResponseActions
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_a_target_that_is_gone_is_no_action(bench: NodeBench) -> None:
     check_all(bench.observation())
 
 
-def test_a_rehearsal_binds_and_touches_nothing(bench: NodeBench) -> None:
+def test_a_dry_run_binds_and_touches_nothing(bench: NodeBench) -> None:
     command = bench.command(dry_run=True)
     bench.send(command)
     bench.settle()
@@ -86,7 +87,7 @@ def test_a_rehearsal_binds_and_touches_nothing(bench: NodeBench) -> None:
     check_all(bench.observation())
 
 
-def test_a_rehearsal_of_a_protected_target_says_so(bench: NodeBench) -> None:
+def test_a_dry_run_of_a_protected_target_says_so(bench: NodeBench) -> None:
     bench.world.protected.add(1)
     bench.send(bench.command(dry_run=True))
     bench.settle()
@@ -345,11 +346,11 @@ def test_a_full_journal_stops_claiming_and_nothing_is_done(bench: NodeBench) -> 
         bench.turn()
         bench.clock.advance(2)
     assert bench.world.touched == 0
-    assert bench.services.health.word == "journal"
+    assert bench.services.health.status == "journal"
     bench.journal.break_with(None)
     bench.settle(patience_s=5)
     assert steps(bench, command)[-1][0] is Outcome.COMPLETED
-    assert bench.services.health.word == "ok"
+    assert bench.services.health.status == "ok"
     check_all(bench.observation())
 
 
@@ -392,7 +393,7 @@ def test_commands_on_one_target_run_one_after_the_other(bench: NodeBench) -> Non
     check_all(bench.observation())
 
 
-def test_an_overdue_run_is_told_unknown_while_it_runs_and_ends_when_it_returns(bench: NodeBench) -> None:
+def test_an_overdue_run_is_reported_unknown_while_it_runs_and_ends_when_it_returns(bench: NodeBench) -> None:
     def overrun(place: str) -> None:
         if place == "before":
             bench.clock.advance(63)
@@ -406,8 +407,8 @@ def test_an_overdue_run_is_told_unknown_while_it_runs_and_ends_when_it_returns(b
     command = bench.command()
     bench.send(command)
     bench.settle()
-    told = [(r.outcome, r.alarm) for r in bench.results(command.command_id)]
-    assert told == [(None, ""), (Outcome.UNKNOWN, ""), (None, ALARM), (Outcome.COMPLETED, "")]
+    reported = [(r.outcome, r.alarm) for r in bench.results(command.command_id)]
+    assert reported == [(None, ""), (Outcome.UNKNOWN, ""), (None, ALARM), (Outcome.COMPLETED, "")]
     assert bench.results()[1].code == "scripted_kill_error_overdue"
     EveryAcceptedCommandEndsInExactlyOneOutcome().check(bench.observation())
 
@@ -482,3 +483,20 @@ def test_a_refusal_after_the_claim_is_the_actions_word_that_nothing_was_touched(
     bench.settle()
     assert bench.results()[-1].code == "scripted_kill_error_unbindable"
     assert bench.audit("intent") == []
+
+
+def test_the_alarm_for_an_overdue_run_counts_this_nodes_own_bound_not_the_longer_wish_of_the_command() -> None:
+    bench = NodeBench(settings=ResponseActions(timeout=5))
+    bench.world.spawn(1)
+
+    def overrun(place: str) -> None:
+        if place == "before":
+            bench.clock.advance(300 + 5 + 1)
+            bench.watch.step()
+            bench.watch.step()
+
+    bench.world.during = overrun
+    command = bench.command(timeout_s=60)
+    bench.send(command)
+    bench.settle()
+    assert ALARM in [result.alarm for result in bench.results(command.command_id)]

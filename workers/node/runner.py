@@ -1,0 +1,185 @@
+"""The runner: takes one command from its journal entry to its outcome, or to the moment it must be looked at again.
+
+Called by the lane threads with a task. The order is what makes a crash safe: ``gate`` decides again, admit and bind
+touch nothing, the claim is durable before ``execute`` (``attempts``), and the outcome is durable before the task is
+released. What an earlier process claimed, or what came back unknown, is probed, and runs again only where the probe is
+sure that nothing happened. Must never call ``execute`` itself. Next: ``attempts``.
+"""
+
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from workers.actions.base import Begun, Done, NotDone, Pending, Probe
+from workers.domain.admission import Refused
+from workers.domain.command import ActionCommand
+from workers.domain.errors import JournalAway
+from workers.domain.ids import ExecutionId
+from workers.domain.journal_entry import EntryState, JournalEntry
+from workers.domain.log.record import Headers
+from workers.domain.outcome import Outcome, Report, code
+from workers.domain.retry import probe_delay_s, settle_by_ns
+from workers.node.attempts import Attempts
+from workers.node.deadline_watch import DeadlineWatch
+from workers.node.failures import Failures
+from workers.node.gate import Bound, Gate
+from workers.node.lanes import Task
+from workers.node.live_state import JOURNAL_REST_S
+from workers.node.services import Services
+from workers.node.transitions import Transitions
+
+_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Execution:
+    """One command and its state."""
+
+    task: Task
+    command: ActionCommand
+    entry: JournalEntry
+    trace: Headers
+
+
+class Runner:
+    """Keeps nothing but outcomes that the journal could not take yet."""
+
+    def __init__(self, services: Services, gate: Gate, transitions: Transitions, watch: DeadlineWatch) -> None:
+        """``watch`` notices a run that does not return."""
+        self._services = services
+        self._gate = gate
+        self._transitions = transitions
+        self._watch = watch
+        self._attempts = Attempts(services, gate, transitions, watch)
+        self._failures = Failures(services.telemetry)
+        self._unwritten: dict[ExecutionId, Report] = {}
+
+    def step(self, task: Task) -> Task | None:
+        """Do what this command needs next; the task of its next step, or None when it has ended. Blocks."""
+        if self._services.health.resting:
+            return self._later(task, JOURNAL_REST_S)
+        try:
+            return self._step(task)
+        except JournalAway:
+            return self._later(task, JOURNAL_REST_S)
+
+    def _step(self, task: Task) -> Task | None:
+        entry = self._transitions.find(task.execution_id)
+        if entry is None or entry.state in (EntryState.OBSERVED, EntryState.PUBLISHED):
+            return None
+        command = self._services.codec.decode(entry.command, ActionCommand)
+        with self._services.telemetry.span(f"execute {command.action}", parent=entry.trace) as span:
+            span.note("execution_id", entry.execution_id)
+            return self._advance(_Execution(task, command, entry, span.headers() or entry.trace))
+
+    def _advance(self, execution: _Execution) -> Task | None:
+        unwritten = self._unwritten.pop(execution.entry.execution_id, None)
+        if unwritten is not None:
+            return self._end(execution, unwritten)
+        if execution.entry.state is EntryState.RECEIVED:
+            return self._begin(execution)
+        if execution.task.fresh:
+            return self._act(execution, self._rebound(execution), claimed=True)
+        return self._settle(execution)
+
+    def _begin(self, execution: _Execution) -> Task | None:
+        """Nothing was claimed yet."""
+        refused = self._gate.judge(execution.command)
+        if refused is not None:
+            return self._end(execution, _refusal(execution.command, refused))
+        bound = self._failures.guard(execution.command, lambda: self._gate.bind_with_retries(execution.command))
+        if isinstance(bound, Bound) and execution.command.dry_run:
+            return self._end(execution, self._dry_run(execution.command, bound))
+        return self._act(execution, bound, claimed=False)
+
+    def _act(self, execution: _Execution, bound: Bound | Report, *, claimed: bool, begun: bool = False) -> Task | None:
+        if isinstance(bound, Report):
+            return self._end(execution, bound)
+        report = self._failures.guard(
+            execution.command,
+            lambda: self._attempts.run(execution.entry, bound, claimed=claimed, begun=begun, trace=execution.trace),
+        )
+        return self._end(execution, report)
+
+    def _settle(self, execution: _Execution) -> Task | None:
+        """It was claimed and its outcome is not known: probe, never run it again blindly."""
+        bound = self._rebound(execution)
+        if isinstance(bound, Report):
+            return self._end(execution, bound)
+        found = self._probe(execution.command, bound)
+        match found:
+            case Done(report=report):
+                # After a crash the cause of the effect is not known; the target may have ended by itself.
+                proven = execution.entry.crashes == 0
+                return self._end(execution, report if proven else replace(report, cause="unproven"))
+            case Pending(report=report):
+                return self._wait(execution, report)
+            case Begun():
+                return self._act(execution, bound, claimed=False, begun=True)
+            case NotDone():
+                return self._run_again(execution, bound)
+            case _:
+                assert_never(found)
+
+    def _run_again(self, execution: _Execution, bound: Bound) -> Task | None:
+        """The probe is sure that nothing happened, so running is as safe as it was the first time."""
+        verdict = self._gate.judge(execution.command)
+        if not isinstance(verdict, Refused):
+            return self._act(execution, bound, claimed=False)
+        if verdict.outcome is Outcome.EXPIRED and execution.entry.report is not None:
+            message = "it ran, came back unknown, and by its expiry had no effect"
+            return self._end(execution, bound.action.report(Outcome.TIMED_OUT, "no_effect", message))
+        return self._end(execution, _refusal(execution.command, verdict))
+
+    def _wait(self, execution: _Execution, report: Report) -> Task | None:
+        """Still unknown: report it when it is new, raise the alarm when it is overdue, and probe again."""
+        task = execution.task
+        overdue_ns = settle_by_ns(execution.command, self._gate.timeout_s(execution.command))
+        if not task.alarmed and self._services.time.now_ns() > overdue_ns:
+            self._watch.alarm(execution.command)
+            task = replace(task, alarmed=True)
+        known = execution.entry.report
+        if known is None or known.code != report.code:
+            return self._end(replace(execution, task=task), report)
+        return self._probe_later(task)
+
+    def _end(self, execution: _Execution, report: Report) -> Task | None:
+        try:
+            with self._transitions.commit("observe") as tx:
+                entry = self._transitions.open(tx, execution.entry.execution_id)
+                if entry is None:
+                    return None
+                self._transitions.end(tx, replace(entry, trace=execution.trace), execution.command, report)
+        except JournalAway:
+            self._unwritten[execution.entry.execution_id] = report
+            raise
+        return None if report.outcome.is_final else self._probe_later(execution.task)
+
+    def _rebound(self, execution: _Execution) -> Bound | Report:
+        bound = self._failures.guard(
+            execution.command, lambda: self._gate.rebind(execution.command, execution.entry.claim)
+        )
+        if isinstance(bound, Report):
+            # It was claimed, so whether nothing was touched is not known: never REJECTED.
+            return replace(bound, outcome=Outcome.FAILED)
+        return bound
+
+    def _probe(self, command: ActionCommand, bound: Bound) -> Probe:
+        found = self._failures.guard(command, lambda: bound.action.probe(bound.job, bound.claim, self._services.host))
+        if isinstance(found, Report):
+            return Pending(bound.action.report(Outcome.UNKNOWN, "probe_failed", found.message))
+        return found
+
+    def _dry_run(self, command: ActionCommand, bound: Bound) -> Report:
+        return self._failures.guard(
+            command, lambda: bound.action.dry_run_report(bound.job, bound.claim, self._services.host)
+        )
+
+    def _probe_later(self, task: Task) -> Task:
+        return self._later(replace(task, probes=task.probes + 1), probe_delay_s(task.probes))
+
+    def _later(self, task: Task, seconds: float) -> Task:
+        return replace(task, fresh=False, due_ns=self._services.clock.monotonic_ns() + max(1, round(seconds * _NS)))
+
+
+def _refusal(command: ActionCommand, refused: Refused) -> Report:
+    return Report(refused.outcome, code(command.action, refused.outcome, refused.reason), refused.message)
