@@ -30,9 +30,9 @@ from workers.domain.trust.envelope import PayloadType
 from workers.domain.trust.keyset import KeyRole
 from workers.log.ports import LogReader
 from workers.projector.alarms import Alarms
-from workers.projector.forgetting import Forgetting
 from workers.projector.projector import Projector
-from workers.projector.reading import TOPICS, Reading
+from workers.projector.pruner import Pruner
+from workers.projector.record_reader import TOPICS, RecordReader
 from workers.store.history.ports import HistoryStore
 from workers.wire.avro import AvroCodec
 from workers.wire.event_reader import DetectorEvents
@@ -81,7 +81,7 @@ class World:
         return Projector(
             store=self.store,
             reader=reader if reader is not None else self.log.reader(),
-            reading=Reading(
+            reading=RecordReader(
                 verifier=verifier if verifier is not None else FakeVerifier(fake_keyset(*KEYS), CODEC),
                 codec=CODEC,
                 events=DetectorEvents(CODEC),
@@ -99,10 +99,10 @@ class World:
             limit=self.limit,
         )
 
-    def forgetting(self, retention: Retention) -> Forgetting:
+    def forgetting(self, retention: Retention) -> Pruner:
         """Retention as the same process would have it."""
         recorder = ChainRecorder("projector", signer=SIGNERS[PROJECTOR_KEY.key_id], codec=CODEC)
-        return Forgetting(
+        return Pruner(
             store=self.store,
             retention=retention,
             alarms=Alarms(recorder=recorder, outbox=self.outbox, telemetry=self.telemetry, clock=self.clock),

@@ -13,9 +13,8 @@ from tests.fakes.failpoints import FakeFailpoints
 from tests.projecting import CODEC, World
 from workers.domain.history.rebuild import Rebuilt
 from workers.log.ports import LogReader
-from workers.projector.bounded_log import UpTo
-from workers.projector.rebuild import Choice, Rebuild
-from workers.projector.silent_recorder import SilentRecorder
+from workers.projector.bounded_log import BoundedLog
+from workers.projector.rebuild import Choice, Rebuild, SilentRecorder
 from workers.store.history.rebuild import open_rebuilding
 from workers.system.ports import Failpoints
 
@@ -33,7 +32,7 @@ def rebuild(
     """As `douse history rebuild` would."""
     armed = failpoints if failpoints is not None else FakeFailpoints()
     with closing(open_rebuilding(url, CODEC, armed, busy_s=BUSY_S)) as twin:
-        upto = UpTo(reader if reader is not None else world.log.reader())
+        upto = BoundedLog(reader if reader is not None else world.log.reader())
         fresh = World(twin.fresh, log=world.log, limit=7)
         projector = fresh.projector(reader=upto, recorder=SilentRecorder())
         made = Rebuild(projector, upto, twin, failpoints=armed).run(choice if choice is not None else Choice())

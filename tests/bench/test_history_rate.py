@@ -20,8 +20,8 @@ from workers.domain.trust.envelope import PayloadType
 from workers.domain.trust.keyset import KeyRole, Keyset, PublicKey
 from workers.projector.alarms import Alarms
 from workers.projector.projector import Projector
-from workers.projector.reading import TOPICS, Reading
-from workers.projector.silent_recorder import SilentRecorder
+from workers.projector.rebuild import SilentRecorder
+from workers.projector.record_reader import TOPICS, RecordReader
 from workers.store.history.store import open_history
 from workers.system.clock import SystemClock
 from workers.wire.avro import AvroCodec
@@ -51,7 +51,7 @@ def test_results_become_history(tmp_path: Path, batch: int) -> None:
     projector = Projector(
         store=store,
         reader=log.reader(),
-        reading=Reading(verifier=verifier, codec=codec, events=DetectorEvents(codec), telemetry=telemetry),
+        reading=RecordReader(verifier=verifier, codec=codec, events=DetectorEvents(codec), telemetry=telemetry),
         alarms=Alarms(recorder=SilentRecorder(), outbox=RecordedOutbox(), telemetry=telemetry, clock=clock),
         clock=SystemClock(),
         telemetry=telemetry,

@@ -30,7 +30,6 @@ from workers.domain.ids import EventId, LogId
 from workers.domain.log import topics
 from workers.domain.log.record import LogPosition
 from workers.projector.projector import Projector
-from workers.projector.reading import TOPICS
 from workers.projector.rebuild import (
     CARRIED,
     CAUGHT_UP,
@@ -42,6 +41,7 @@ from workers.projector.rebuild import (
     Choice,
     forget_all,
 )
+from workers.projector.record_reader import TOPICS
 from workers.store.history.dialect import home_of
 from workers.store.history.home import HALF_WAY
 from workers.store.history.ports import HistoryStore

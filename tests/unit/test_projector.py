@@ -23,7 +23,7 @@ from workers.domain.node_state import DeadLetter
 from workers.domain.outcome import Outcome, Stage
 from workers.domain.trust.envelope import PayloadType
 from workers.projector.projector import AFTER_COMMIT, BEFORE_COMMIT, FAILPOINTS
-from workers.projector.reading import TOPICS
+from workers.projector.record_reader import TOPICS
 from workers.wire.event_reader import DetectorEvents
 from workers.wire.ports import VerifiedRecord
 

@@ -16,7 +16,7 @@ from workers.domain.history.retention import DAY_NS, Cutoffs, Retention
 from workers.domain.ids import EventId
 from workers.domain.log import topics
 from workers.domain.outcome import Outcome
-from workers.projector.forgetting import AFTER_FORGETTING, BEFORE_FORGETTING, EVERY_NS, Forgetting
+from workers.projector.pruner import AFTER_FORGETTING, BEFORE_FORGETTING, EVERY_NS, Pruner
 
 MONTH = Retention(events=30, executions=30, audit=30, nodes=30)
 DAYS = 86_400
@@ -31,7 +31,7 @@ def full(world: World) -> None:
     world.detect(event(1), event(2))
 
 
-def forget(forgetting: Forgetting) -> int:
+def forget(forgetting: Pruner) -> int:
     """One whole pass."""
     total = 0
     while gone := forgetting.step():

@@ -1,8 +1,8 @@
-"""Says loudly what history found wrong: to the log, to the metrics, to this projector's own audit chain.
+"""Reports what history found wrong: to the log, to the metrics, to this projector's own audit chain.
 
 Called by ``projector``. Bounded: one audit record a batch, topic and reason, so that a flood of forgeries is no flood
-of alarms. What is wrong with the audit topic is never answered on the audit topic: a projector whose own key nobody
-trusts would answer itself for ever.
+of alarms. What is wrong with the audit topic is never answered on the audit topic: a projector whose own key is not
+trusted would answer itself for ever.
 """
 
 from collections import defaultdict
@@ -12,10 +12,11 @@ from typing import Final
 
 from workers.domain.errors import TransientFailure
 from workers.domain.history.retention import Cutoffs
+from workers.domain.history.sequence import Ranges
 from workers.domain.log import topics
 from workers.domain.log.record import Gap, LogPosition
 from workers.domain.outcome import Values
-from workers.projector.reading import Suspect
+from workers.projector.record_reader import Suspect
 from workers.system.ports import Clock, Telemetry
 from workers.wire.ports import Recorder, RecordTx
 
@@ -26,8 +27,14 @@ CLONES: Final = "history.clones"
 HOLES: Final = "history.missing_records"
 
 
+GRACE_NS: Final = 60_000_000_000
+"""A minute: six heartbeats at their usual pace."""
+
+Hole = tuple[int, int]
+
+
 class Alarms:
-    """Writes through a scribe into an outbox that somebody else relays."""
+    """Writes through a recorder into an outbox that the loop relays."""
 
     def __init__(self, *, recorder: Recorder, outbox: RecordTx, telemetry: Telemetry, clock: Clock) -> None:
         self._recorder = recorder
@@ -74,9 +81,9 @@ class Alarms:
             self._telemetry.log("history_gap", level="error", **gap.detail)
             self._audit("gap", gap.detail)
 
-    def clones(self, places: Iterable[tuple[str, int]]) -> None:
-        """Two different signed records carry one number: a key is used in two places."""
-        for sender, record_no in places:
+    def clones(self, numbers: Iterable[tuple[str, int]]) -> None:
+        """Two different signed records carry one number: a key is used twice."""
+        for sender, record_no in numbers:
             self._telemetry.count(CLONES)
             self._telemetry.log("cloned_sender", level="error", sender=sender, record_no=record_no)
             self._audit("cloned_sender", {"sender": sender, "record_no": record_no})
@@ -108,3 +115,29 @@ class Alarms:
             write()
         except TransientFailure as error:
             self._telemetry.log("alarm_not_sent", level="error", reason=error.reason)
+
+
+class HoleWatch:
+    """Which missing record numbers are worth an alarm: those that stay missing.
+
+    Results and heartbeats of one sender share a count and travel on two topics, so a hole that closes within the grace
+    is the delay of the other topic. Kept in memory: a restart waits once more and may report a hole again.
+    """
+
+    def __init__(self) -> None:
+        self._holes: dict[str, dict[Hole, int | None]] = {}
+        """Of each sender, since when (monotonic) each hole is there; None once it was reported."""
+
+    def look(self, seen: Mapping[str, Ranges], now_ns: int) -> list[tuple[str, Hole]]:
+        """Holes that have now been there for the grace and were not reported before. ``now_ns`` is monotonic."""
+        due: list[tuple[str, Hole]] = []
+        for sender, ranges in seen.items():
+            known = self._holes.pop(sender, {})
+            holes: dict[Hole, int | None] = {hole: known.get(hole, now_ns) for hole in ranges.holes}
+            for hole, since_ns in holes.items():
+                if since_ns is not None and now_ns - since_ns >= GRACE_NS:
+                    due.append((sender, hole))
+                    holes[hole] = None
+            if holes:
+                self._holes[sender] = holes
+        return due

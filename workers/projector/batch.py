@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from workers.domain.log.record import Delivery, Gap, LogPosition
-from workers.projector.reading import AuditItem, EventItem, HeartbeatItem, Reading, StepItem, Suspect, Tombstone
+from workers.projector.record_reader import (
+    AuditItem,
+    EventItem,
+    HeartbeatItem,
+    RecordReader,
+    StepItem,
+    Suspect,
+    Tombstone,
+)
 
 
 @dataclass(slots=True)
@@ -17,10 +25,10 @@ class Batch:
     """The items of one poll, and where reading goes on after them."""
 
     next_offsets: dict[LogPosition, int] = field(default_factory=dict)
-    told: list[StepItem] = field(default_factory=list)
-    logged: list[AuditItem] = field(default_factory=list)
-    heard: list[HeartbeatItem] = field(default_factory=list)
-    seen: list[EventItem] = field(default_factory=list)
+    steps: list[StepItem] = field(default_factory=list)
+    audit: list[AuditItem] = field(default_factory=list)
+    heartbeats: list[HeartbeatItem] = field(default_factory=list)
+    events: list[EventItem] = field(default_factory=list)
     suspects: list[Suspect] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     size: int = 0
@@ -28,15 +36,15 @@ class Batch:
     def record_numbers(self) -> Mapping[str, set[int]]:
         """The numbers of the signed records in it, by sender."""
         numbers: dict[str, set[int]] = defaultdict(set)
-        for told in self.told:
-            numbers[told.sender].add(told.step.result.record_no)
-        for heard in self.heard:
-            numbers[heard.sender].add(heard.state.record_no)
+        for step in self.steps:
+            numbers[step.sender].add(step.step.result.record_no)
+        for heartbeat in self.heartbeats:
+            numbers[heartbeat.sender].add(heartbeat.state.record_no)
         return numbers
 
 
-def gather(deliveries: Iterable[Delivery], reading: Reading) -> Batch:
-    """Sort what was delivered. Raises ``TransientFailure`` as ``Reading.item``."""
+def gather(deliveries: Iterable[Delivery], reading: RecordReader) -> Batch:
+    """Sort what was delivered. Raises ``TransientFailure`` as ``RecordReader.item``."""
     batch = Batch()
     for delivery in deliveries:
         batch.size += 1
@@ -48,13 +56,13 @@ def gather(deliveries: Iterable[Delivery], reading: Reading) -> Batch:
         item = reading.item(delivery)
         match item:
             case StepItem():
-                batch.told.append(item)
+                batch.steps.append(item)
             case AuditItem():
-                batch.logged.append(item)
+                batch.audit.append(item)
             case HeartbeatItem():
-                batch.heard.append(item)
+                batch.heartbeats.append(item)
             case EventItem():
-                batch.seen.append(item)
+                batch.events.append(item)
             case Suspect():
                 batch.suspects.append(item)
             case Tombstone():

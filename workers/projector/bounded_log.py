@@ -15,7 +15,7 @@ SLACK_NS: Final = 86_400_000_000_000
 """A day: how far the clocks of those who sign and of the brokers may be apart, and how late a record may come."""
 
 
-class UpTo:
+class BoundedLog:
     """Implements ``LogReader`` by passing on what another reads."""
 
     def __init__(self, reader: LogReader) -> None:
@@ -61,11 +61,9 @@ class UpTo:
         )
 
     def partitions(self, topic: str) -> tuple[LogPosition, ...]:
-        """As the port says."""
         return self._reader.partitions(topic)
 
     def assign(self, starts: Mapping[LogPosition, Start]) -> None:
-        """As the port says."""
         self._assigned = frozenset(starts)
         for position, start in starts.items():
             if isinstance(start, Offset):
@@ -73,13 +71,12 @@ class UpTo:
         self._reader.assign(starts)
 
     def poll(self, timeout_s: float, *, limit: int = 500) -> Sequence[Delivery]:
-        """As the port says; gaps pass."""
+        """Gaps pass."""
         found = self._reader.poll(timeout_s, limit=limit)
         self.moved = bool(found)
         return [each for each in found if self._passes(each)]
 
     def close(self) -> None:
-        """As the port says."""
         self._reader.close()
 
     def _passes(self, delivery: Delivery) -> bool:
@@ -90,7 +87,7 @@ class UpTo:
             return delivery.resumed_at <= self._ends.get(position, 0)
         self._note_start(delivery)
         end = self._ends.get(position, 0)
-        # A record behind the end says that all before it came, though the last of them may have been compacted away.
+        # A record behind the end proves that all before it came, though the last of them may have been compacted away.
         self._next[position] = max(self._next.get(position, 0), min(delivery.offset + 1, end))
         return delivery.offset < end
 

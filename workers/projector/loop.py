@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Final
 
 from workers.log.ports import Relay
-from workers.projector.forgetting import Forgetting
 from workers.projector.projector import Projector
+from workers.projector.pruner import Pruner
 from workers.service import Service
 from workers.system.ports import StopSignal, Telemetry
 
@@ -27,7 +27,7 @@ class Loop:
         self,
         *,
         projector: Projector,
-        forgetting: Forgetting,
+        forgetting: Pruner,
         relay: Relay,
         telemetry: Telemetry,
         close: Callable[[], None],

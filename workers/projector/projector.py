@@ -1,4 +1,4 @@
-"""The projector's step: read a batch, fold it in one transaction with its offsets, say what was wrong with it.
+"""The projector's step: read a batch, fold it in one transaction with its offsets, report what was wrong with it.
 
 Called by ``loop`` and by ``rebuild``; calls the ports. Holds no thread and never sleeps. The offsets live in the store,
 in the same transaction as the rows: whatever kills this process, each record is folded exactly once.
@@ -10,11 +10,10 @@ from typing import Final
 from workers.domain.errors import TransientFailure
 from workers.domain.log.record import Delivery, Earliest, LogPosition, Offset, Start
 from workers.log.ports import LogReader
-from workers.projector.alarms import Alarms
+from workers.projector.alarms import Alarms, HoleWatch
 from workers.projector.batch import Batch, gather
-from workers.projector.folding import write
-from workers.projector.holes import HoleWatch
-from workers.projector.reading import TOPICS, Reading
+from workers.projector.fold import write
+from workers.projector.record_reader import TOPICS, RecordReader
 from workers.store.history.ports import HistoryStore
 from workers.system.ports import Clock, Failpoints, Telemetry
 
@@ -37,7 +36,7 @@ class Projector:
         *,
         store: HistoryStore,
         reader: LogReader,
-        reading: Reading,
+        reading: RecordReader,
         alarms: Alarms,
         clock: Clock,
         telemetry: Telemetry,
@@ -119,9 +118,9 @@ class Projector:
 
     def _look_for_new_partitions(self) -> None:
         found = self._partitions()
-        places = {(position.topic, position.partition) for position in self._next}
+        assigned = {(position.topic, position.partition) for position in self._next}
         # Whatever was read is in the store, so that assigning anew from there skips and repeats nothing.
-        if not self._unsorted and any((each.topic, each.partition) not in places for each in found):
+        if not self._unsorted and any((each.topic, each.partition) not in assigned for each in found):
             self._assign(found)
 
     def _commit(self, batch: Batch) -> None:
@@ -139,7 +138,7 @@ class Projector:
         self._telemetry.observe(BATCH_SECONDS, (now_ns - began_ns) / 1e9)
 
     def _expected(self, position: LogPosition) -> int | None:
-        # A position nobody assigned is that of a log that replaced another while we read.
+        # A position that was not assigned is that of a log that replaced another during the reading.
         if position not in self._next:
             self._next[position] = self._store.next_offset(position)
         return self._next[position]

@@ -1,8 +1,8 @@
-"""Makes history anew out of the log, in a store beside the live one, and lets it take that one's place.
+"""Makes history anew out of the log, in a store beside the live one, and replaces that one with it.
 
 Called by wiring for ``douse history rebuild``; calls a projector on the new store. A projector may go on folding
 into the live store meanwhile: it loses nothing, and waits only while the last few records are folded and the stores are
-exchanged. Never alarms anybody: what was wrong with the log was told when it was first read.
+exchanged. Raises no alarms: what was wrong with the log was reported when it was first read.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,11 +11,16 @@ from typing import Final
 
 from workers.domain.history.rebuild import Rebuilt
 from workers.domain.history.retention import Cutoffs
-from workers.domain.log.record import LogPosition
-from workers.projector.bounded_log import UpTo
+from workers.domain.ids import NO_EXECUTION, ExecutionId
+from workers.domain.log.record import Headers, LogPosition, Record
+from workers.domain.node_state import NodeState
+from workers.domain.outcome import NOTHING, Values
+from workers.domain.result import ActionResult
+from workers.projector.bounded_log import BoundedLog
 from workers.projector.projector import Projector
 from workers.store.history.ports import HistoryStore, LiveHistory, Rebuilding
 from workers.system.ports import Failpoints
+from workers.wire.ports import RecordTx
 
 FOLDED: Final = "rebuild.folded"
 CARRIED: Final = "rebuild.carried"
@@ -49,7 +54,7 @@ class Choice:
     """What to do when the new store is there."""
 
     replace: bool = True
-    """Let it take the place of the live one; else only compare."""
+    """Replace the live one with it; else only compare."""
     even_if_different: bool = False
     """Even when the two differ. The old one is kept then."""
 
@@ -60,7 +65,7 @@ class Rebuild:
     def __init__(
         self,
         projector: Projector,
-        upto: UpTo,
+        upto: BoundedLog,
         twin: Rebuilding,
         *,
         failpoints: Failpoints,
@@ -144,3 +149,30 @@ def forget_all(store: HistoryStore, cutoffs: Cutoffs) -> None:
     while gone:
         with store.begin() as tx:
             gone = tx.forget(cutoffs, limit=_BATCH).total
+
+
+class SilentRecorder:
+    """Implements ``Recorder`` and writes nothing: what was wrong with the log was reported when it was first read."""
+
+    def result(self, tx: RecordTx, result: ActionResult, *, trace: Headers = ()) -> bytes:
+        """Nothing."""
+        return b""
+
+    def audit(
+        self,
+        tx: RecordTx,
+        kind: str,
+        *,
+        at_ns: int,
+        execution_id: ExecutionId = NO_EXECUTION,
+        actor: str = "",
+        detail: Values = NOTHING,
+        trace: Headers = (),
+    ) -> None:
+        """Nothing."""
+
+    def node_state(self, tx: RecordTx, state: NodeState) -> None:
+        """Nothing."""
+
+    def dead_letter(self, tx: RecordTx, record: Record, *, reason: str, message: str, at_ns: int) -> None:
+        """Nothing."""

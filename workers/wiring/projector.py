@@ -13,14 +13,13 @@ from workers.log.memory_outbox import MemoryOutbox
 from workers.log.ports import LogReader
 from workers.log.readers import KafkaLogReader
 from workers.projector.alarms import Alarms
-from workers.projector.bounded_log import UpTo
-from workers.projector.forgetting import Forgetting
+from workers.projector.bounded_log import BoundedLog
 from workers.projector.loop import Loop
 from workers.projector.projector import Projector
-from workers.projector.reading import Reading
+from workers.projector.pruner import Pruner
 from workers.projector.rebuild import Choice as Choice
-from workers.projector.rebuild import Rebuild
-from workers.projector.silent_recorder import SilentRecorder
+from workers.projector.rebuild import Rebuild, SilentRecorder
+from workers.projector.record_reader import RecordReader
 from workers.settings import ProjectorSettings
 from workers.store.history.ports import HistoryStore
 from workers.store.history.rebuild import open_rebuilding
@@ -50,7 +49,7 @@ def projector(settings: ProjectorSettings) -> Runnable:
         alarms = Alarms(recorder=kit.recorder, outbox=outbox, telemetry=kit.telemetry, clock=kit.clock)
         return Loop(
             projector=_projector(settings, store, kit.reader(), alarms, telemetry=kit.telemetry, armed=kit.failpoints),
-            forgetting=Forgetting(
+            forgetting=Pruner(
                 store=store,
                 retention=settings.retention.retention(),
                 alarms=alarms,
@@ -78,7 +77,7 @@ def rebuild_history(
         closing(KafkaLogReader(settings.kafka, telemetry=telemetry, clock=clock)) as reader,
         closing(open_rebuilding(settings.history, AvroCodec(), armed)) as twin,
     ):
-        upto, outbox = UpTo(reader), MemoryOutbox(ChainId("rebuild"))
+        upto, outbox = BoundedLog(reader), MemoryOutbox(ChainId("rebuild"))
         alarms = Alarms(recorder=SilentRecorder(), outbox=outbox, telemetry=telemetry, clock=clock)
         made = _projector(settings, twin.fresh, upto, alarms, telemetry=telemetry, armed=NoFailpoints())
         return Rebuild(made, upto, twin, failpoints=armed, progress=progress).run(choice)
@@ -98,7 +97,7 @@ def _projector(
     return Projector(
         store=store,
         reader=reader,
-        reading=Reading(verifier=verifier, codec=codec, events=DetectorEvents(codec), telemetry=telemetry),
+        reading=RecordReader(verifier=verifier, codec=codec, events=DetectorEvents(codec), telemetry=telemetry),
         alarms=alarms,
         clock=clock,
         telemetry=telemetry,

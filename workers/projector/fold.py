@@ -12,11 +12,11 @@ from workers.domain.history.sequence import Ranges
 from workers.domain.log import topics
 from workers.domain.log.record import LogPosition
 from workers.projector.batch import Batch
-from workers.projector.reading import StepItem
+from workers.projector.record_reader import StepItem
 from workers.store.history.ports import HistoryTx
 
 _KEPT_APART: Final = frozenset({topics.RESULTS, topics.AUDIT, topics.NODES})
-"""Topics whose suspects are kept: somebody claimed to be one of us. A detector's broken JSON goes to the dead letters
+"""Topics whose suspects are kept: they claim to come from a worker. A detector's broken JSON goes to the dead letters
 alone."""
 
 
@@ -40,16 +40,16 @@ def write(tx: HistoryTx, batch: Batch, *, expected: Mapping[LogPosition, int | N
         tx.advance(position, expected=expected[position], next_offset=next_offset)
     known = tx.senders(batch.record_numbers())
     findings = _senders(tx, batch, known)
-    news = _without_forgotten(tx, batch.told, known)
-    tx.put_steps(told.step for told in news)
-    for execution_id, steps in tx.steps({told.step.result.execution_id for told in news}).items():
+    news = _without_forgotten(tx, batch.steps, known)
+    tx.put_steps(item.step for item in news)
+    for execution_id, steps in tx.steps({item.step.result.execution_id for item in news}).items():
         tx.put_execution(fold(execution_id, steps))
-    for logged in batch.logged:
-        tx.put_audit(logged.record, payload=logged.payload, signed=logged.signed, verified=True)
-    for heard in batch.heard:
-        tx.put_node(heard.state, payload=heard.payload, verified=True, folded_at_ns=now_ns)
-    for seen in batch.seen:
-        tx.put_event(seen.event, payload=seen.payload)
+    for audit in batch.audit:
+        tx.put_audit(audit.record, payload=audit.payload, signed=audit.signed, verified=True)
+    for heartbeat in batch.heartbeats:
+        tx.put_node(heartbeat.state, payload=heartbeat.payload, verified=True, folded_at_ns=now_ns)
+    for event in batch.events:
+        tx.put_event(event.event, payload=event.payload)
     _put_aside(tx, batch, now_ns)
     return findings
 
@@ -65,33 +65,33 @@ def _put_aside(tx: HistoryTx, batch: Batch, now_ns: int) -> None:
         tx.put_gap(gap.position, expected=gap.expected, resumed_at=gap.resumed_at, reason=gap.reason, at_ns=now_ns)
 
 
-def _without_forgotten(tx: HistoryTx, told: Sequence[StepItem], known: Mapping[str, Ranges]) -> Sequence[StepItem]:
+def _without_forgotten(tx: HistoryTx, item: Sequence[StepItem], known: Mapping[str, Ranges]) -> Sequence[StepItem]:
     """Without the replays of steps that retention took: each would be an execution again that never ends. They are
     old, their numbers were seen before, and yet nothing of their execution is there."""
-    before_ns = tx.forgotten().executions if told else 0
+    before_ns = tx.forgotten().executions if item else 0
     old = [
         each
-        for each in told
+        for each in item
         if each.step.result.at_ns < before_ns and each.step.result.record_no in known.get(each.sender, Ranges())
     ]
     if not old:
-        return told
+        return item
     there = tx.steps({each.step.result.execution_id for each in old})
     gone = {each.step.digest for each in old if each.step.result.execution_id not in there}
-    return [each for each in told if each.step.digest not in gone]
+    return [each for each in item if each.step.digest not in gone]
 
 
 def _senders(tx: HistoryTx, batch: Batch, known: Mapping[str, Ranges]) -> Findings:
     numbers = batch.record_numbers()
     digests: dict[tuple[str, int], set[str]] = {}
-    for told in batch.told:
-        digests.setdefault((told.sender, told.step.result.record_no), set()).add(told.step.digest)
+    for item in batch.steps:
+        digests.setdefault((item.sender, item.step.result.record_no), set()).add(item.step.digest)
     # Only a number that was there before can be a clone of an older one: in steady state nothing is asked here.
-    again = [place for place in digests if place[1] in known.get(place[0], Ranges())]
-    for place, older in tx.record_digests(again).items():
-        digests[place] |= older
+    again = [number for number in digests if number[1] in known.get(number[0], Ranges())]
+    for number, older in tx.record_digests(again).items():
+        digests[number] |= older
     seen = {name: known.get(name, Ranges()).union(taken) for name, taken in numbers.items()}
     for name, ranges in seen.items():
         if ranges != known.get(name):
             tx.put_sender(name, ranges)
-    return Findings(seen, tuple(sorted(place for place, found in digests.items() if len(found) > 1)))
+    return Findings(seen, tuple(sorted(number for number, found in digests.items() if len(found) > 1)))

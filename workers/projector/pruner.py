@@ -1,7 +1,8 @@
-"""Retention: a pass every ten minutes, in small steps between the batches of the fold, told once it took something.
+"""Retention: a pass every ten minutes, in small steps between the batches of the fold; reported when it removed rows.
 
-Called by ``loop``; calls the store. What may go is decided by the store (``store.history.retention``); from when on is
-said here, by the earlier of two clocks: a projector whose own clock runs ahead must not forget what is young."""
+Called by ``loop``; calls the store, which decides what may go (``store.history.retention``). The cutoffs come from the
+earlier of two clocks: a projector whose own clock runs ahead must not remove what is young.
+"""
 
 from typing import Final
 
@@ -21,8 +22,8 @@ BATCH: Final = 1000
 """Rows of each kind in one transaction: the fold waits for it no longer than for one of its own."""
 
 
-class Forgetting:
-    """Forgets what has come of age."""
+class Pruner:
+    """Removes what is older than its retention."""
 
     def __init__(
         self,

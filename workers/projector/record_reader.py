@@ -1,8 +1,9 @@
-"""One record in, one typed item out: verified, decoded, and judged by who may say it. Touches nothing.
+"""One record in, one typed item out: verified, decoded, and checked for who may send it. Touches nothing.
 
-Called by ``batch``; calls the opener, the event reader and ``domain.trust.authority``. Never raises for what a record
-holds: whatever cannot be believed is a ``Suspect``. When nobody can be believed, because our own keyset has expired,
-it waits."""
+Called by ``batch``; calls the verifier, the event reader and ``domain.trust.authority``. Never raises for what a record
+holds: whatever cannot be believed is a ``Suspect``. When nothing can be verified, because this worker's keyset has
+expired, it raises and the projector waits.
+"""
 
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -78,18 +79,18 @@ class Suspect:
     reason: str
     message: str
     readable: bool
-    """An envelope whose signatory is nobody, or may not say this; else bytes that are no message at all."""
+    """An envelope whose signatory is unknown or not allowed to send this; else bytes that are no message at all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """A record that says nothing to history: the tombstone of a node."""
+    """The tombstone of a node: nothing for history."""
 
 
 Item: TypeAlias = StepItem | AuditItem | HeartbeatItem | EventItem | Suspect | Tombstone
 
 
-class Reading:
+class RecordReader:
     """Records to items."""
 
     def __init__(self, *, verifier: RecordVerifier, codec: Codec, events: EventReader, telemetry: Telemetry) -> None:
@@ -99,7 +100,7 @@ class Reading:
         self._telemetry = telemetry
 
     def item(self, record: Record) -> Item:
-        """What this record says.
+        """The typed item.
 
         Raises:
             TransientFailure: ``keyset_expired``: what is genuine would be put aside as forged.
@@ -122,24 +123,26 @@ class Reading:
     def _read(self, topic: str, record: Record, value: bytes) -> Item:
         match topic:
             case topics.RESULTS:
-                told = self._verifier.verify(value, PayloadType.RESULT, ActionResult)
-                if objection := result_objection(told.record, told.signatory):
+                result = self._verifier.verify(value, PayloadType.RESULT, ActionResult)
+                if objection := result_objection(result.record, result.signatory):
                     return _refused(record, objection)
-                return StepItem(FoldedStep(told.record, told.sha256, told.payload, value))
+                return StepItem(FoldedStep(result.record, result.sha256, result.payload, value))
             case topics.AUDIT:
-                logged = self._verifier.verify(value, PayloadType.AUDIT, AuditRecord)
-                if objection := audit_objection(logged.record, logged.signatory):
+                audit = self._verifier.verify(value, PayloadType.AUDIT, AuditRecord)
+                if objection := audit_objection(audit.record, audit.signatory):
                     return _refused(record, objection)
-                return AuditItem(logged.record, logged.payload, value)
+                return AuditItem(audit.record, audit.payload, value)
             case topics.NODES:
-                heard = self._verifier.verify(value, PayloadType.NODE_STATE, NodeState)
-                if objection := heartbeat_objection(heard.record, heard.signatory):
+                heartbeat = self._verifier.verify(value, PayloadType.NODE_STATE, NodeState)
+                if objection := heartbeat_objection(heartbeat.record, heartbeat.signatory):
                     return _refused(record, objection)
-                return HeartbeatItem(heard.record, heard.payload)
+                return HeartbeatItem(heartbeat.record, heartbeat.payload)
             case _:
                 event = self._events.read(record)
                 return EventItem(event, self._codec.encode(event))
 
 
 def _refused(record: Record, objection: str) -> Suspect:
-    return Suspect(record, objection, "a genuine signature of somebody who may not say this", readable=True)
+    return Suspect(
+        record, objection, "the signature is genuine, but its owner is not allowed to send this", readable=True
+    )
