@@ -28,7 +28,7 @@ class _Frozen(BaseModel):
 
 
 class KafkaSecurity(_Frozen):
-    """How to talk to the brokers. PLAINTEXT is for loopback, and only when ``insecure_dev`` says so."""
+    """How to talk to the brokers. PLAINTEXT is for loopback, and only with ``insecure_dev``."""
 
     protocol: Literal["PLAINTEXT", "SSL", "SASL_SSL"] = "SASL_SSL"
     mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN", "OAUTHBEARER"] = "SCRAM-SHA-512"
@@ -63,7 +63,7 @@ class KafkaSettings(_Frozen):
 
 
 class KeySettings(_Frozen):
-    """This worker's own key, and whom it trusts."""
+    """This worker's own key, and the keyset it trusts."""
 
     private_key: Path
     keyset: Path
@@ -73,7 +73,7 @@ class S3Settings(_Frozen):
     """A bucket, over the S3 API. A node's credential needs no more than to put under its own prefix."""
 
     endpoint: str = Field(pattern=r"^https?://[A-Za-z0-9._\-\[\]:]+$")
-    """``https://HOST[:PORT]``; http is for loopback, and only when ``insecure_dev`` says so."""
+    """``https://HOST[:PORT]``; http is for loopback, and only with ``insecure_dev``."""
     bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
     region: str = Field(default="us-east-1", min_length=1)
     prefix: str = Field(default="", pattern=r"^([A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*)?$")
@@ -239,7 +239,7 @@ class NodeIdentity(_Frozen):
     data_dir: Path = Path("/var/lib/douse")
     heartbeat_s: float = Field(default=10.0, gt=0, le=300)
     command_partitions: int = Field(default=64, ge=1, le=10_000)
-    """Of the zone's first command topic. Growth is told on ``fleet.topology``: leave this as it was."""
+    """Of the zone's first command topic. Growth is announced on ``fleet.topology``: leave this as it was."""
     drain_s: float = Field(default=10.0, ge=0, le=600)
 
 
@@ -275,7 +275,7 @@ class DispatcherSettings(WorkerSettings):
 
     ledger: Path = Path("/var/lib/douse/dispatcher/ledger.sqlite")
     zones: Mapping[str, int] = Field(default_factory=lambda: {"default": 64})
-    """Zone name to the number of partitions of its first command topic; growth is told on ``fleet.topology``."""
+    """Zone name to the number of partitions of its first command topic; growth is announced on ``fleet.topology``."""
     silent_after_s: int = Field(default=60, ge=1, le=86_400)
     """How long after expiry and timeout a silent node raises an alarm."""
 
@@ -302,7 +302,7 @@ class RetentionSettings(_Frozen):
     audit_days: float | None = Field(default=400, ge=1)
     """The audit records, and what was put aside because it does not verify."""
     nodes_days: float | None = Field(default=90, ge=1)
-    """Nodes not heard for so long. A node stays as long as an execution on it."""
+    """Nodes without a heartbeat for so long. A node stays as long as an execution on it."""
 
     def retention(self) -> Retention:
         """In the core's words."""

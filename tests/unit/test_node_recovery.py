@@ -10,7 +10,7 @@ from tests.fakes.failpoints import Crash
 from tests.fakes.node import NodeBench, response_actions
 from tests.guarantees.node import check_all
 from workers.domain.command import ActionCommand
-from workers.domain.errors import JournalAway, LimitExceeded
+from workers.domain.errors import JournalUnavailable, LimitExceeded
 from workers.domain.journal_entry import EntryState
 from workers.domain.outcome import Outcome, Stage
 
@@ -217,7 +217,7 @@ def test_nothing_runs_before_the_crashes_are_counted_durably(bench: NodeBench) -
     crash_at(bench, "node.execute.before")
     bench.restart()
     bench.journal.break_with(LimitExceeded("full", code="journal_full"))
-    with pytest.raises(JournalAway):
+    with pytest.raises(JournalUnavailable):
         bench.recovery.start()
     assert bench.world.touched == 0
 

@@ -89,7 +89,7 @@ class PermanentFailure(WorkerError):
     code = "failed"
 
 
-class JournalAway(PermanentFailure):
+class JournalUnavailable(PermanentFailure):
     """The journal could not commit; nothing of the transaction is durable."""
 
     code = "journal"

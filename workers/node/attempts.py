@@ -34,7 +34,7 @@ class Attempts:
         ``begun``: the effect is half made, so that the command's expiry no longer counts.
 
         Raises:
-            JournalAway: the claim could not be made durable; nothing was done.
+            JournalUnavailable: the claim could not be made durable; nothing was done.
             PermanentFailure, LimitExceeded, Indeterminate, CommandRejected: from the action.
         """
         command = bound.job.command

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from workers.domain.command import ActionCommand
-from workers.domain.errors import JournalAway
+from workers.domain.errors import JournalUnavailable
 from workers.domain.ids import ExecutionId
 from workers.domain.outcome import Outcome, Report, code
 from workers.domain.result import UNSETTLED
@@ -72,14 +72,14 @@ class DeadlineWatch:
                 ):
                     self.alarm(run.command)
                     run.alarmed = True
-            except JournalAway:
+            except JournalUnavailable:
                 return
 
     def alarm(self, command: ActionCommand) -> None:
         """The outcome is unknown beyond its time: raise the alarm once, and go on probing.
 
         Raises:
-            JournalAway: not raised yet.
+            JournalUnavailable: not raised yet.
         """
         with self._transitions.commit() as tx:
             entry = self._transitions.open(tx, command.command_id)

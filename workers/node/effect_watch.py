@@ -30,7 +30,7 @@ class EffectWatch:
         """Check every effect that should be in place. Blocks on runtimes.
 
         Raises:
-            JournalAway, LimitExceeded, PermanentFailure: the journal is unavailable; call again.
+            JournalUnavailable, LimitExceeded, PermanentFailure: the journal is unavailable; call again.
         """
         if not self._loaded:
             self._load(self._services.journal.entries(EntryState.OBSERVED, EntryState.PUBLISHED))

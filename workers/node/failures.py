@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from workers.domain.command import ActionCommand
-from workers.domain.errors import Disposition, JournalAway, WorkerError, disposition, reason_of
+from workers.domain.errors import Disposition, JournalUnavailable, WorkerError, disposition, reason_of
 from workers.domain.outcome import Outcome, Report, code
 from workers.system.ports import Telemetry
 
@@ -42,11 +42,11 @@ class Failures:
         """What ``call`` returns, or the report that its exception amounts to.
 
         Raises:
-            JournalAway: as it came.
+            JournalUnavailable: as it came.
         """
         try:
             return call()
-        except JournalAway:
+        except JournalUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - whatever an action raises must become an outcome
             return self._report(command, error)

@@ -8,7 +8,7 @@ is full must be able to report that. Nodes never read heartbeats.
 from collections.abc import Mapping
 
 from workers.domain.admission import MEMORY_NS
-from workers.domain.errors import JournalAway, LimitExceeded, PermanentFailure
+from workers.domain.errors import JournalUnavailable, LimitExceeded, PermanentFailure
 from workers.domain.log.record import LogPosition, OutRecord
 from workers.domain.node_state import CommandPosition, NodeState
 from workers.domain.trust.audit import ChainHead
@@ -33,7 +33,7 @@ class Heartbeat:
         try:
             with self._transitions.commit() as tx:
                 self._services.recorder.node_state(tx, self._state())
-        except JournalAway:
+        except JournalUnavailable:
             number = self._transitions.reserve_record_number()
             if number is not None:
                 self._services.recorder.node_state(_Numbered(self._memory_outbox, number), self._state())

@@ -42,7 +42,7 @@ class Intake:
         """Take everything in, in groups; after each commit, the tasks of what may now run.
 
         Raises:
-            JournalAway: this group is not durable, and none after it was inspected.
+            JournalUnavailable: this group is not durable, and none after it was inspected.
             PermanentFailure: ``keyset_expired``: nothing is taken in and nothing is put aside.
         """
         for start in range(0, len(deliveries), GROUP):

@@ -28,7 +28,7 @@ DRY_RUN_THREADS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One command's place in the queues: a promise to look at its journal entry."""
+    """One command in a lane: its journal entry is to be worked on."""
 
     execution_id: ExecutionId
     lane: Lane

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Final
 
 from workers.actions.base import Lane
-from workers.domain.errors import JournalAway, LimitExceeded, PermanentFailure
+from workers.domain.errors import JournalUnavailable, LimitExceeded, PermanentFailure
 from workers.log.ports import Relay
 from workers.node.deadline_watch import DeadlineWatch
 from workers.node.effect_watch import EffectWatch
@@ -128,7 +128,7 @@ class Loop:
 
     def run(self, stop: StopSignal) -> None:
         """Recover, work until ``stop``, drain. Blocks."""
-        starter = Service(self._telemetry, retry_on=(JournalAway,))
+        starter = Service(self._telemetry, retry_on=(JournalUnavailable,))
         start = (self._recover, partial(self._start_threads, stop))
         starter.run(stop, start=start, step=None, drain=self._drain, close=self._close_when_idle)
 
@@ -139,7 +139,7 @@ class Loop:
         try:
             self._audit("started")
             self._steps.lanes.push(self._steps.recovery.start())
-        except JournalAway:
+        except JournalUnavailable:
             self._steps.heartbeat.step()
             self._relay_all(lambda relay: relay.step())
             raise
@@ -175,7 +175,7 @@ class Loop:
         reserved_s = min(_PUBLISH_S, self._steps.drain_s / 2)
         for thread in self._working:
             thread.join(left_s(reserved_s))
-        with suppress(JournalAway):  # logged, and in the heartbeat's health; the outbox may still be sent
+        with suppress(JournalUnavailable):  # logged, and in the heartbeat's health; the outbox may still be sent
             self._steps.recovery.leave(self._steps.deadline_watch.running)
             self._audit("stopped")
         health.ending("stopping")

@@ -34,7 +34,7 @@ class Recovery:
         """Count the crash, durably and before anything is probed; then the tasks of everything unfinished.
 
         Raises:
-            JournalAway: nothing may run; call again.
+            JournalUnavailable: nothing may run; call again.
         """
         tasks: list[Task] = []
         with self._transitions.commit() as tx:
@@ -55,7 +55,7 @@ class Recovery:
         """A clean stop is no crash: reset the count of what only waits to be probed.
 
         Raises:
-            JournalAway: the count stays, on the safe side.
+            JournalUnavailable: the count stays, on the safe side.
         """
         with self._transitions.commit() as tx:
             for entry in self._services.journal.entries(EntryState.CLAIMED):

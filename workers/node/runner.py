@@ -12,7 +12,7 @@ from typing import assert_never
 from workers.actions.base import Begun, Done, NotDone, Pending, Probe
 from workers.domain.admission import Refused
 from workers.domain.command import ActionCommand
-from workers.domain.errors import JournalAway
+from workers.domain.errors import JournalUnavailable
 from workers.domain.ids import ExecutionId
 from workers.domain.journal_entry import EntryState, JournalEntry
 from workers.domain.log.record import Headers
@@ -59,7 +59,7 @@ class Runner:
             return self._later(task, JOURNAL_REST_S)
         try:
             return self._step(task)
-        except JournalAway:
+        except JournalUnavailable:
             return self._later(task, JOURNAL_REST_S)
 
     def _step(self, task: Task) -> Task | None:
@@ -149,7 +149,7 @@ class Runner:
                 if entry is None:
                     return None
                 self._transitions.end(tx, replace(entry, trace=execution.trace), execution.command, report)
-        except JournalAway:
+        except JournalUnavailable:
             self._unwritten[execution.entry.execution_id] = report
             raise
         return None if report.outcome.is_final else self._probe_later(execution.task)

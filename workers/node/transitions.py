@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from workers.domain.command import ActionCommand
-from workers.domain.errors import JournalAway, LimitExceeded, PermanentFailure
+from workers.domain.errors import JournalUnavailable, LimitExceeded, PermanentFailure
 from workers.domain.ids import ExecutionId
 from workers.domain.journal_entry import EntryState, JournalEntry
 from workers.domain.log import topics
@@ -41,7 +41,7 @@ class Transitions:
         """One transaction around a block, with these failpoints before and after. Also keeps the floor of time.
 
         Raises:
-            JournalAway: nothing became durable. Health knows.
+            JournalUnavailable: nothing became durable. Health knows.
         """
         try:
             with self._services.journal.begin() as tx:
@@ -70,7 +70,7 @@ class Transitions:
         """An entry, outside any transaction.
 
         Raises:
-            JournalAway: the journal cannot even be read.
+            JournalUnavailable: the journal cannot even be read.
         """
         try:
             return self._services.journal.entry(execution_id)
@@ -148,10 +148,10 @@ class Transitions:
         entry = tx.entry(execution_id)
         return entry if entry and entry.state in (EntryState.RECEIVED, EntryState.CLAIMED) else None
 
-    def _unavailable(self, error: LimitExceeded | PermanentFailure) -> JournalAway:
+    def _unavailable(self, error: LimitExceeded | PermanentFailure) -> JournalUnavailable:
         self._services.health.journal_failed(error.reason)
         self._services.telemetry.log("journal_away", level="error", reason=error.reason, message=error.message)
-        return JournalAway(error.message, code=error.reason)
+        return JournalUnavailable(error.message, code=error.reason)
 
     def _ended(self, entry: JournalEntry, command: ActionCommand, report: Report, now_ns: int) -> ActionResult:
         return replace(

@@ -1,6 +1,6 @@
 """The machine's own clocks.
 
-Made by wiring, used by every room through the port ``Clock``. Decides nothing.
+Made by wiring, used by every worker through the port ``Clock``. Decides nothing.
 """
 
 import time

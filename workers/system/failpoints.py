@@ -1,4 +1,4 @@
-"""Named places where a fault test ends the process or raises; nothing at all unless the environment arms them.
+"""Named points where a fault test ends the process or raises; nothing at all unless the environment arms them.
 
 Made by wiring out of the environment. Spec: ``name=kill``, ``name=kill:3`` (at the third pass), ``name=raise``,
 joined by commas. ``kill`` is what SIGKILL leaves behind: no exception handler, no flush, no exit hook runs.
@@ -23,7 +23,7 @@ Effect = Literal["kill", "raise"]
 
 
 class NoFailpoints:
-    """Production: passing a place does nothing."""
+    """Production: passing a failpoint does nothing."""
 
     def reach(self, name: str) -> None:
         """Nothing."""
@@ -39,7 +39,7 @@ class ArmedFailpoints:
         self._lock = Lock()
 
     def reach(self, name: str) -> None:
-        """Pass the place; at its armed pass, end the process or raise ``PermanentFailure`` (``failpoint``)."""
+        """Pass the failpoint; at its armed pass, end the process or raise ``PermanentFailure`` (``failpoint``)."""
         if name not in self._armed:
             return
         effect, nth = self._armed[name]
@@ -66,7 +66,9 @@ def failpoints(environment: Mapping[str, str]) -> NoFailpoints | ArmedFailpoints
     for spec in text.split(","):
         found = _SPEC.fullmatch(spec.strip())
         if found is None:
-            raise ConfigError(f"{VARIABLE}: {spec.strip()!r} is not name=kill, name=kill:N or name=raise (room.place)")
+            raise ConfigError(
+                f"{VARIABLE}: {spec.strip()!r} is not name=kill, name=kill:N or name=raise (worker.point)"
+            )
         effect: Effect = "kill" if found["effect"] == "kill" else "raise"
         armed[found["name"]] = (effect, int(found["nth"] or 1))
     return ArmedFailpoints(armed)

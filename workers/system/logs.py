@@ -1,7 +1,7 @@
 """Log lines: one structured line an event, JSON or for a console, on standard error. The one doorway of structlog.
 
 Called by ``system.telemetry`` alone. Text is bounded and what looks like a secret is masked before it is written; a
-standard error that nobody reads any more stops no worker.
+standard error that is no longer read stops no worker.
 """
 
 import contextlib
@@ -69,7 +69,7 @@ class StructuredLog:
 
 
 class _Adopted(logging.Handler):
-    """A library's lines, as lines of ours."""
+    """A library's log lines, in the format of this worker's."""
 
     def __init__(self, log: StructuredLog) -> None:
         super().__init__(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Errors of the operating system into the words of ``domain.errors``: the one place where an errno means something.
+"""Errors of the operating system to ``domain.errors``: the only module where an errno means something.
 
 Called around every step of the vault. Never decides what to do about it.
 """
@@ -32,13 +32,13 @@ def translated(doing: str) -> Iterator[None]:
 
 def fault(error: OSError, doing: str) -> WorkerError:
     """What ``error`` amounts to."""
-    told = f"{doing}: {(error.strerror or str(error)).lower()}"
+    message = f"{doing}: {(error.strerror or str(error)).lower()}"
     if error.errno in _NO_SPACE:
-        return LimitExceeded(told, code="failed_enospc")
+        return LimitExceeded(message, code="failed_enospc")
     if error.errno == errno.EROFS:
-        return PermanentFailure(told, code="refused_readonly")
+        return PermanentFailure(message, code="refused_readonly")
     if error.errno in _NOT_ALLOWED:
-        return PermanentFailure(told, code="permission")
+        return PermanentFailure(message, code="permission")
     if error.errno in _IN_A_MOMENT:
-        return TransientFailure(told, code="busy")
-    return PermanentFailure(told, code="io_error")
+        return TransientFailure(message, code="busy")
+    return PermanentFailure(message, code="io_error")

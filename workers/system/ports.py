@@ -1,6 +1,6 @@
 """What a worker needs of its own process: time, randomness, telemetry, failpoints, retries, a signal to stop.
 
-Implemented in this package; the fakes are in ``tests/fakes``. Nothing here raises unless it says so, and nothing blocks
+Implemented in this package; the fakes are in ``tests/fakes``. Nothing here raises unless stated, and nothing blocks
 but ``sleep``, ``wait``, ``run`` and a retried call: a step function may use the rest anywhere.
 """
 
@@ -61,10 +61,10 @@ class Telemetry(Protocol):
 
 
 class Failpoints(Protocol):
-    """Named places where a test may end the process or raise; a no-op in production."""
+    """Named points where a test may end the process or raise; a no-op in production."""
 
     def reach(self, name: str) -> None:
-        """Pass the place ``name``. May raise or never return when a test armed it."""
+        """Pass the failpoint ``name``. May raise or never return when a test armed it."""
 
 
 class StopSignal(Protocol):

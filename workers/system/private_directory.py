@@ -1,4 +1,4 @@
-"""A directory that nobody but this worker's user may look into: made, opened, checked.
+"""A directory that only this worker's user may read: made, opened, checked.
 
 Called by the spool and by the object store's directory; each opens its own once and works by its descriptor.
 """

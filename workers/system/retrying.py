@@ -29,14 +29,13 @@ class TenacityRetrying:
         self._jitter = tenacity.wait_random_exponential(multiplier=_FIRST_S, max=_LONGEST_S)
 
     def run(self, attempt: Callable[[int], T], *, first: int, deadline_ns: int) -> T:
-        """As the port says."""
         try:
             return attempt(first)
         except TransientFailure as error:
             return self._again(attempt, error, first=first, deadline_ns=deadline_ns)
 
     def _again(self, attempt: Callable[[int], T], failed: TransientFailure, *, first: int, deadline_ns: int) -> T:
-        """From the second attempt on: tenacity is told how the first one ended. What works at once, as kills do, does
+        """From the second attempt on: tenacity gets the result of the first one. What works at once, as kills do, does
         not pay for it."""
 
         def too_late(state: tenacity.RetryCallState) -> bool:

@@ -1,7 +1,7 @@
-"""The composition root: the only file that knows every class, one function a worker.
+"""The composition root: the only package that knows every class, one module a worker.
 
-Called by the command line; calls everything. Reads settings, opens adapters, hands them to a room, and decides nothing
-else. Imports of adapters stand inside the functions, so that a worker's start never pays for what it does not use.
+Called by the command line; calls everything. Reads settings, opens adapters, connects them, and decides nothing else. A
+worker's module is imported only when that worker starts, so that no other one, nor ``douse --help``, pays for it.
 """
 
 from collections.abc import Callable, Mapping

@@ -26,7 +26,7 @@ def one_machine_keys(directory: Path) -> NodeId:
     """The node that a machine's keys are for; keys and node are made at the first start.
 
     Raises:
-        ConfigError: the directory holds something that is no key set of ours.
+        ConfigError: the directory holds something that is not a key set of Douse.
     """
     from workers.system.clock import SystemClock
     from workers.wire.keys import ensure_keys, load_keyset
@@ -64,7 +64,7 @@ def local_processes() -> Processes:
 
 @dataclass(frozen=True, slots=True)
 class Intruder:
-    """What somebody has who can reach the broker and knows the formats, but holds no key that anybody trusts."""
+    """What an intruder has that can reach the broker and knows the formats, but has no trusted key."""
 
     writer: LogWriter
     reader: LogReader

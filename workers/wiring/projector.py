@@ -66,7 +66,7 @@ def projector(settings: ProjectorSettings) -> Runnable:
 def rebuild_history(
     settings: ProjectorSettings, choice: Choice, *, progress: Callable[[int], None] = lambda records: None
 ) -> Rebuilt:
-    """History made anew out of the log, in a store beside the live one, which it replaces if ``choice`` says so.
+    """History made anew out of the log, in a store beside the live one, which it replaces if ``choice`` allows it.
 
     Raises:
         ConfigError: as ``projector``; or another rebuild is at work.

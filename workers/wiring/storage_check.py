@@ -21,7 +21,7 @@ _ABOUT: Final = "object store"
 _TRIAL: Final = b"douse doctor"
 _EXECUTION: Final = id_from_cause(0, "douse doctor")
 _STRANGER: Final = NodeId("0" * 32)
-"""A node that nobody is: no credential may put anything under its name."""
+"""A node that does not exist: no credential may put anything under its name."""
 _NO_DEADLINE_NS: Final = 1 << 62
 _POLICY: Final = "give the node the policy of README, Object storage"
 
@@ -95,8 +95,8 @@ def gateway_findings(storage: "StorageSettings") -> Iterator[Finding]:
 def _reading(store: "ObjectStore", key: str, source: "ObjectSource") -> Finding:
     if store.holds(key, source, deadline_ns=_NO_DEADLINE_NS) is None:
         return Finding(Level.OK, _ABOUT, "the node's credential cannot read objects, as it should be")
-    told = "the node's credential can read: whoever takes over this node reads what was acquired"
-    return Finding(Level.WARN, _ABOUT, told, _POLICY)
+    message = "the node's credential can read: whoever takes over this node reads what was acquired"
+    return Finding(Level.WARN, _ABOUT, message, _POLICY)
 
 
 def _elsewhere(stranger: "ObjectStore", source: "ObjectSource") -> Finding:
@@ -104,14 +104,16 @@ def _elsewhere(stranger: "ObjectStore", source: "ObjectSource") -> Finding:
         stranger.put(object_key(_STRANGER, _EXECUTION), source, deadline_ns=_NO_DEADLINE_NS)
     except PermanentFailure:
         return Finding(Level.OK, _ABOUT, "the node's credential cannot put under other nodes' names")
-    told = "the node's credential can put under other nodes' names: whoever takes over this node forges their evidence"
-    return Finding(Level.WARN, _ABOUT, told, _POLICY)
+    message = (
+        "the node's credential can put under other nodes' names: whoever takes over this node forges their evidence"
+    )
+    return Finding(Level.WARN, _ABOUT, message, _POLICY)
 
 
 def _uploads(store: "ObjectStore") -> Finding:
     try:
         left = store.unfinished()
     except PermanentFailure:
-        told = "the node cannot see its own unfinished uploads, so a crash leaves some behind"
-        return Finding(Level.WARN, _ABOUT, told, f"{_POLICY}, or let the bucket end them after a day")
+        message = "the node cannot see its own unfinished uploads, so a crash leaves some behind"
+        return Finding(Level.WARN, _ABOUT, message, f"{_POLICY}, or let the bucket end them after a day")
     return Finding(Level.OK, _ABOUT, f"the node sees its own unfinished uploads ({len(left)} now)")

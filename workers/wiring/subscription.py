@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Ready to read; nothing is committed, nobody notices."""
+    """Ready to read; nothing is committed, and no worker notices."""
 
     reader: "LogReader"
     codec: "Codec"

@@ -19,7 +19,7 @@ NO_LABELS: Mapping[str, str] = {}
 
 
 class QuietSpan:
-    """A place in a trace; carries no attributes."""
+    """A position in a trace; carries no attributes."""
 
     __slots__ = ("_context",)
 
@@ -31,7 +31,7 @@ class QuietSpan:
         return self._context.headers()
 
     def note(self, name: str, value: str | int | bool) -> None:
-        """Nothing: nobody would read it."""
+        """Nothing: it would not be exported."""
 
 
 class QuietTelemetry:
