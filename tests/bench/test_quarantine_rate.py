@@ -16,7 +16,7 @@ import pytest
 
 from tests.bench.board import Board
 from tests.components import require
-from tests.vault_rig import MEGABYTE, VaultRig
+from tests.drivers.quarantine import MEGABYTE, Rig
 from workers.domain.outcome import Outcome
 from workers.host.files.ports import VaultLimits
 
@@ -85,7 +85,7 @@ def _by_tools(path: Path) -> float:
 
 
 def _by_us(path: Path, vault: Path) -> float:
-    rig = VaultRig(vault, limits=VaultLimits(max_file=2048 * MEGABYTE, quota=4096 * MEGABYTE, reserve=0))
+    rig = Rig(vault, limits=VaultLimits(max_file=2048 * MEGABYTE, quota=4096 * MEGABYTE, reserve=0))
     began = time.monotonic()
     report = rig.quarantine(str(path).encode())
     took = time.monotonic() - began

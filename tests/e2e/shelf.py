@@ -10,14 +10,13 @@ from __future__ import annotations
 import itertools
 import os
 import random
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 import zstandard
 
-from tests.quarantined_files import ACL, acl
-from tests.vault_rig import content, data_map, metadata
+from tests.quarantined_files import ACL, FileState, acl, content, data_map, file_state
 
 _SIZES: Final = (1, 700, 5_000, 60_000)
 _MODES: Final = (0o644, 0o755, 0o400, 0o000, 0o777, 0o1777, 0o640)
@@ -30,7 +29,7 @@ class _Kept:
     content: bytes
     packed: bytes
     """What of it is no hole: the vault keeps that, and where it was."""
-    facts: dict[str, object]
+    state: FileState
     inode: int
     changed_ns: int
 
@@ -64,11 +63,9 @@ class Shelf:
         if randomness.random() < 0.3:
             os.setxattr(path, ACL, acl(mode, user=1234))
         os.utime(path, ns=(randomness.randrange(2**32 * 10**9), randomness.randrange(2**32 * 10**9)))
-        name = os.fsencode(path)
-        found = path.lstat()
-        whole = content(name)
-        packed = b"".join(whole[start:end] for start, end in data_map(name))
-        self._made[path] = _Kept(whole, packed, metadata(name), found.st_ino, found.st_ctime_ns)
+        found, whole = path.lstat(), content(path)
+        packed = b"".join(whole[start:end] for start, end in data_map(path))
+        self._made[path] = _Kept(whole, packed, file_state(path), found.st_ino, found.st_ctime_ns)
         return path
 
     def untouched(self, path: Path) -> str:
@@ -89,14 +86,12 @@ class Shelf:
 
     def back(self, path: Path) -> str:
         """What is wrong with a file that is to be there with everything it had, and nothing beside it."""
-        left, kept, name = self._left(path), self._made[path], os.fsencode(path)
+        left = self._left(path)
         if left != [path.name]:
             return f"its directory has {left}"
-        facts = metadata(name)
-        differs = [field for field, value in kept.facts.items() if facts[field] != value]
-        if differs:
-            return f"{differs} are not what they were"
-        return "" if content(name) == kept.content else "its content is not what it was"
+        before, after = asdict(self._made[path].state), asdict(file_state(path))
+        differs = [field for field, value in before.items() if after[field] != value]
+        return f"{differs} are not what they were" if differs else ""
 
     def lost(self) -> list[Path]:
         """Files whose whole content is nowhere: not under their name, not parked beside it, not in the vault. To be
@@ -118,7 +113,7 @@ class Shelf:
 
     @staticmethod
     def _beside(path: Path) -> set[bytes]:
-        return {content(os.fsencode(found)) for found in path.parent.rglob("*") if found.is_file()}
+        return {content(found) for found in path.parent.rglob("*") if found.is_file()}
 
     @staticmethod
     def _object(path: Path) -> bytes:

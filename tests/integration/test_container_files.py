@@ -23,7 +23,7 @@ from tests.drivers.quarantine import BACK, NOON_NS, TAKE, Rig, naming
 from tests.drivers.traced import TracedDriver, sweep
 from tests.exchanger import Exchanger, inode_of
 from tests.fakes.failpoints import Crash, FakeFailpoints
-from tests.quarantined_files import copies, litter, seen
+from tests.quarantined_files import copies, file_state, litter
 from workers.actions.file_acquire import FileAcquire
 from workers.actions.file_quarantine import FileQuarantine, FileUnquarantine
 from workers.actions.file_quarantine.take import AbsentFile
@@ -81,7 +81,7 @@ def put(cell: Cell, content: bytes, *, low: bool, name: str = MAL) -> Path:
 def test_a_file_goes_and_comes_back_as_it_was(cell: Cell, kernel: KernelFeatures, low: bool, tmp_path: Path) -> None:
     path = put(cell, os.urandom(70_000), low=low)
     os.setxattr(path, "user.note", b"kept")
-    before = seen(path)
+    before = file_state(path)
     rig = rig_of(cell, tmp_path / "rig", kernel=kernel)
     taken = rig.quarantine(MAL.encode())
     assert taken.outcome is Outcome.COMPLETED, taken
@@ -90,7 +90,7 @@ def test_a_file_goes_and_comes_back_as_it_was(cell: Cell, kernel: KernelFeatures
     assert list(path.parent.iterdir()) == []
     back = rig.restore()
     assert back.outcome is Outcome.COMPLETED, back
-    after = seen(path)
+    after = file_state(path)
     assert after.content == before.content
     assert (after.mode, after.uid, after.mtime_ns, after.attributes) == (
         before.mode,
@@ -124,7 +124,7 @@ def test_what_the_container_saw_is_acquired(cell: Cell, tmp_path: Path) -> None:
     rig = AcquireRig(tmp_path / "rig", inside=cell.inside)
     answer = rig.acquire(MAL.encode())
     assert answer.outcome is Outcome.COMPLETED, answer
-    assert hashlib.sha256((rig.objects / KEY).read_bytes()).hexdigest() == seen(path).content
+    assert hashlib.sha256((rig.objects / KEY).read_bytes()).hexdigest() == file_state(path).content
     after = path.stat()
     assert (after.st_ino, after.st_mtime_ns, after.st_ctime_ns) == (
         before.st_ino,
@@ -350,7 +350,7 @@ def test_a_container_that_ended_while_its_file_was_parked_is_told_with_the_place
 def test_killed_at_any_step_a_restore_is_finished_by_the_next_start(plain: Cell, place: str, tmp_path: Path) -> None:
     content = os.urandom(50_000)
     path = put(plain, content, low=True)
-    before = seen(path)
+    before = file_state(path)
     assert rig_of(plain, tmp_path / "rig").quarantine(MAL.encode()).outcome is Outcome.COMPLETED
     armed = FakeFailpoints()
     armed.arm(place)
@@ -360,7 +360,11 @@ def test_killed_at_any_step_a_restore_is_finished_by_the_next_start(plain: Cell,
         assert path.read_bytes() == content, f"{place}: half a file under the final name"
     answer = rig_of(plain, tmp_path / "rig").restore()
     assert answer.outcome is Outcome.COMPLETED, answer
-    assert (seen(path).content, seen(path).mode, seen(path).mtime_ns) == (before.content, before.mode, before.mtime_ns)
+    assert (file_state(path).content, file_state(path).mode, file_state(path).mtime_ns) == (
+        before.content,
+        before.mode,
+        before.mtime_ns,
+    )
     assert [entry.name for entry in path.parent.iterdir()] == ["mal"]
 
 

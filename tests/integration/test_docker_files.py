@@ -12,7 +12,7 @@ import pytest
 
 from tests.engines import DEAF, DockerRig, require_engine, until
 from tests.integration.node_process import NodeSite, embedded_broker
-from tests.quarantined_files import seen
+from tests.quarantined_files import file_state
 from workers.actions import FAILPOINTS
 from workers.domain.command import ActionCommand
 from workers.domain.ids import NO_EXECUTION, ExecutionId
@@ -92,7 +92,7 @@ def infected(engine: DockerRig, **more: Any) -> tuple[str, Path]:
 def test_acquired_taken_and_given_back_through_a_node(engine: DockerRig, site: NodeSite, tmp_path: Path) -> None:
     container_id, path = infected(engine)
     twin, other = infected(engine)
-    before = seen(path)
+    before = file_state(path)
     os.utime(path, ns=(1_700_000_000_000_000_001, 1_700_000_000_000_000_002))
     site.start()
     gathered = done(site, order(site, "file_acquire", container_id))
@@ -110,14 +110,14 @@ def test_acquired_taken_and_given_back_through_a_node(engine: DockerRig, site: N
 
     back = done(site, undo(site, taking))
     assert back.outcome is Outcome.COMPLETED, back
-    assert seen(path) == before
+    assert file_state(path) == before
     assert [entry.name for entry in path.parent.iterdir()] == ["mal"]
 
 
 def test_a_file_of_the_image_goes_and_comes_back(engine: DockerRig, site: NodeSite) -> None:
     container_id = engine.run(command=DEAF)
     path = Path(f"/proc/{engine.pid(container_id)}/root/bin/busybox")
-    before = seen(path)
+    before = file_state(path)
     site.start()
     command = site.kill(
         0, action="file_quarantine", target=FileTarget(b"/bin/busybox", site.clock.now_ns(), container_id)
@@ -127,14 +127,14 @@ def test_a_file_of_the_image_goes_and_comes_back(engine: DockerRig, site: NodeSi
     assert int(taken.outputs["mappings"]) > 0, "its init runs it"
     assert not path.exists()
     assert done(site, undo(site, command)).outcome is Outcome.COMPLETED
-    after = seen(path)
+    after = file_state(path)
     assert (after.content, after.mode, after.mtime_ns) == (before.content, before.mode, before.mtime_ns)
 
 
 @pytest.mark.parametrize("engine", ["overlay2", "vfs"], indirect=True)
 def test_a_restarted_container_gets_its_file_back_and_a_removed_one_nothing(engine: DockerRig, site: NodeSite) -> None:
     container_id, path = infected(engine)
-    before = seen(path)
+    before = file_state(path)
     site.start()
     taking = order(site, "file_quarantine", container_id)
     assert done(site, taking).outcome is Outcome.COMPLETED
@@ -148,7 +148,7 @@ def test_a_restarted_container_gets_its_file_back_and_a_removed_one_nothing(engi
     back = done(site, undo(site, taking))
     assert back.outcome is Outcome.COMPLETED, back
     path = inside(engine, container_id)
-    after = seen(path)
+    after = file_state(path)
     assert (after.content, after.mode, after.uid, after.mtime_ns) == (
         before.content,
         before.mode,
@@ -174,7 +174,7 @@ def test_a_paused_containers_files_can_be_taken(engine: DockerRig, site: NodeSit
 
 def test_a_node_that_dies_at_each_step_ends_what_it_began(engine: DockerRig, site: NodeSite) -> None:
     container_id, path = infected(engine)
-    before = seen(path)
+    before = file_state(path)
     undo_of: ExecutionId = NO_EXECUTION
     died = 0
     for action in ("file_acquire", "file_quarantine", "file_unquarantine"):
@@ -200,7 +200,7 @@ def test_a_node_that_dies_at_each_step_ends_what_it_began(engine: DockerRig, sit
                 undo_of = command.command_id
                 assert not path.exists(), point
             else:
-                assert seen(path).content == before.content, point
+                assert file_state(path).content == before.content, point
             site.stop()
     assert [entry.name for entry in path.parent.iterdir()] == ["mal"]
     print(f"\nkilled at {died} steps on a file in a container: lost 0, half done 0")

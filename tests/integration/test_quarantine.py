@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
-import struct
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -22,8 +21,9 @@ from hypothesis import strategies as st
 from tests.components import require as require_component
 from tests.drivers.quarantine import MEGABYTE, TAKE, Rig
 from tests.fakes.failpoints import Crash, FakeFailpoints
-from tests.quarantined_files import ACL, CAPABILITY, NET_RAW, acl, copies, litter, seen
+from tests.quarantined_files import ACL, CAPABILITY, NET_RAW, acl, copies, file_state, litter, reviewed
 from workers.actions.file_quarantine import FileQuarantine, FileUnquarantine
+from workers.domain.errors import PermanentFailure
 from workers.domain.ids import id_from_cause
 from workers.domain.outcome import Outcome, Report
 from workers.host.files.ports import VaultLimits
@@ -32,8 +32,6 @@ from workers.host.files.quarantine.vault import KernelFeatures
 pytestmark = pytest.mark.slow
 
 KERNELS = [KernelFeatures(), KernelFeatures(openat2=False, tmpfile=False)]
-_FS_IOC_SETFLAGS = 0x40086602
-_IMMUTABLE = 0x10
 
 
 @pytest.fixture
@@ -54,43 +52,57 @@ def as_root(require: Callable[..., None]) -> None:
 # --- what comes back -------------------------------------------------------------------------------------------------
 
 _NAMES = st.sampled_from(
-    [b"mal", b"with space", b"new\nline", b"\xff\xfe not utf-8", b"n" * 255, "ü".encode(), b"-rf", b"a\tb", b"..mal"]
+    [
+        b"mal",
+        b"with space",
+        b"new\nline",
+        b"\xff\xfe not utf-8",
+        b"n" * 255,
+        "ü".encode(),
+        b"-rf",
+        b" ",
+        b"a\tb",
+        b"..mal",
+    ]
 )
-_CONTENTS = st.one_of(st.just(b""), st.binary(max_size=2000), st.binary(min_size=1, max_size=8).map(lambda b: b * 9000))
+_MODES = st.integers(0, 0o777) | st.sampled_from([0o000, 0o1777, 0o4755, 0o2755, 0o6711])
+_STRETCHES = st.lists(st.tuples(st.integers(0, 40), st.binary(min_size=1, max_size=5000)), max_size=4)
 
 
-@settings(max_examples=40)
+@settings(max_examples=60)
 @given(
     name=_NAMES,
-    content=_CONTENTS,
-    mode=st.sampled_from([0o644, 0o755, 0o400, 0o000, 0o777, 0o1777, 0o4755, 0o2755, 0o6711]),
-    times=st.tuples(st.integers(0, 2**32 * 10**9), st.integers(0, 2**32 * 10**9)),
-    owner=st.sampled_from([(0, 0), (1000, 1000), (65534, 12)]),
+    stretches=_STRETCHES,
+    length=st.just(0) | st.integers(0, 300_000),
+    mode=_MODES,
+    times=st.tuples(st.integers(0, 1 << 60), st.integers(0, 1 << 60)),
+    owner=st.tuples(st.integers(0, 70_000), st.integers(0, 70_000)),
     attributes=st.dictionaries(st.sampled_from(["user.a", "user.b-c"]), st.binary(max_size=200), max_size=2),
     listed=st.booleans(),
     capable=st.booleans(),
-    hole=st.booleans(),
     kernel=st.sampled_from(KERNELS),
 )
 def test_every_field_of_a_file_comes_back(
     name: bytes,
-    content: bytes,
+    stretches: list[tuple[int, bytes]],
+    length: int,
     mode: int,
     times: tuple[int, int],
     owner: tuple[int, int],
     attributes: dict[str, bytes],
     listed: bool,
     capable: bool,
-    hole: bool,
     kernel: KernelFeatures,
 ) -> None:
+    """Stretches of data at blocks of 4 KiB, holes between them and behind them."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "files" / os.fsdecode(name)
         path.parent.mkdir()
         with path.open("wb") as file:
-            file.write(content)
-            if hole:
-                file.truncate(len(content) + 300_000)
+            for block, data in stretches:
+                os.pwrite(file.fileno(), data, block * 4096)
+            file.truncate(max(length, path.stat().st_size))
+            os.fsync(file.fileno())
         if os.geteuid() == 0:
             os.chown(path, *owner)
         path.chmod(mode)
@@ -102,15 +114,31 @@ def test_every_field_of_a_file_comes_back(
             os.setxattr(path, CAPABILITY, NET_RAW)
         os.utime(path, ns=times)
         rig = Rig(Path(directory) / "rig", kernel=kernel, approval_class="two")
-        before = seen(path)
-        os.utime(path, ns=times)  # looking moved the access time
+        before = file_state(path)
         taken = take(rig, path)
         assert taken.outcome is Outcome.COMPLETED, taken
         assert list(path.parent.iterdir()) == []
         back = rig.restore()
         assert back.outcome is Outcome.COMPLETED, back
-        assert seen(path) == before
+        assert file_state(path) == before
         assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_an_empty_file_and_a_path_of_4096_bytes_go_and_come_back(files: Path, tmp_path: Path) -> None:
+    directory, path = os.open(files, os.O_RDONLY), os.fsencode(files)
+    while len(path) < 4096 - 260:
+        os.mkdir(b"d" * 200, dir_fd=directory)
+        below = os.open(b"d" * 200, os.O_RDONLY, dir_fd=directory)
+        os.close(directory)
+        directory, path = below, path + b"/" + b"d" * 200
+    name = b"n" * min(255, 4096 - len(path) - 1)
+    os.close(os.open(name, os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=directory))
+    rig = Rig(tmp_path / "rig")
+    assert rig.quarantine(path + b"/" + name).outcome is Outcome.COMPLETED
+    assert os.listdir(directory) == []  # noqa: PTH208 - its path is too long to be listed by name
+    assert rig.restore().outcome is Outcome.COMPLETED
+    assert os.listdir(directory) == [os.fsdecode(name)]  # noqa: PTH208
+    os.close(directory)
 
 
 def test_a_sparse_file_of_a_tebibyte_is_refused_before_it_is_read(files: Path, tmp_path: Path) -> None:
@@ -129,11 +157,11 @@ def test_a_sparse_file_within_the_limit_comes_back_sparse(files: Path, tmp_path:
     with path.open("wb") as file:
         file.seek(30 * MEGABYTE)
         file.write(b"end")
-    before = seen(path)
+    before = file_state(path)
     rig = Rig(tmp_path / "rig")
     assert take(rig, path).outcome is Outcome.COMPLETED
     assert rig.restore().outcome is Outcome.COMPLETED
-    assert seen(path).content == before.content
+    assert file_state(path).content == before.content
     assert path.stat().st_blocks * 512 < MEGABYTE
 
 
@@ -150,10 +178,11 @@ def test_what_lies_in_the_vault_is_for_its_owner_only_and_does_not_run(files: Pa
         subprocess.run([stored], check=False)
 
 
-def test_a_setuid_file_is_not_given_back_without_two_signatures(files: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o4755, 0o2755])
+def test_a_setuid_file_is_not_given_back_without_two_signatures(mode: int, files: Path, tmp_path: Path) -> None:
     path = files / "su"
     path.write_bytes(b"x")
-    path.chmod(0o4755)
+    path.chmod(mode)
     assert take(Rig(tmp_path / "rig"), path).outcome is Outcome.COMPLETED
     refused = Rig(tmp_path / "rig").restore()
     assert (refused.outcome, refused.code) == (Outcome.REJECTED, "approval_missing")
@@ -181,6 +210,13 @@ def test_without_its_directory_a_file_stays_in_the_vault(files: Path, tmp_path: 
     assert take(rig, path).outcome is Outcome.COMPLETED
     (tmp_path / "other").mkdir()
     files.rmdir()
+    refused = rig.restore()
+    assert (refused.outcome, refused.code) == (Outcome.REJECTED, "restore_parent_missing")
+    files.symlink_to(tmp_path / "other")
+    refused = rig.restore()
+    assert refused.outcome is Outcome.REJECTED
+    assert refused.code in {"symlink_in_path", "restore_parent_missing"}
+    files.unlink()
     (tmp_path / "other").rename(files)  # the same path, another directory
     refused = rig.restore()
     assert (refused.outcome, refused.code) == (Outcome.REJECTED, "restore_parent_missing")
@@ -200,22 +236,22 @@ def test_a_second_quarantine_finds_nothing_and_a_second_restore_does_nothing(fil
     assert path.read_bytes() == b"evil"
 
 
-def test_eight_hands_take_and_bring_back_at_once_and_none_stumbles_over_another(files: Path, tmp_path: Path) -> None:
+def test_eight_threads_quarantine_and_restore_at_once(files: Path, tmp_path: Path) -> None:
     rig = Rig(tmp_path / "rig")
     paths = [files / str(number) for number in range(40)]
     for path in paths:
         path.write_bytes(os.urandom(3000))
-    before = [seen(path).content for path in paths]
+    before = [file_state(path).content for path in paths]
 
     def both(number: int) -> list[Outcome]:
         taken, back = (id_from_cause(1, what, str(number)) for what in ("taken", "back"))
         first = rig.quarantine(os.fsencode(paths[number]), execution_id=taken)
         return [first.outcome, rig.restore(of=taken, execution_id=back).outcome]
 
-    with ThreadPoolExecutor(8) as hands:
-        outcomes = list(hands.map(both, range(len(paths))))
+    with ThreadPoolExecutor(8) as threads:
+        outcomes = list(threads.map(both, range(len(paths))))
     assert outcomes == [[Outcome.COMPLETED] * 2] * len(paths)
-    assert [seen(path).content for path in paths] == before
+    assert [file_state(path).content for path in paths] == before
     assert litter(files) == []
 
 
@@ -259,13 +295,34 @@ def test_only_regular_files_are_taken(make: Callable[[Path], None], files: Path,
 
 
 @pytest.mark.parametrize(
-    "path", ["/dev/null", "/proc/self/status", "/sys/kernel/notes", "/etc/passwd", "/etc/shadow", "/dev/zero"]
+    ("path", "code"),
+    [
+        ("/dev/null", ""),
+        ("/dev/zero", ""),
+        ("/proc/self/status", ""),
+        ("/proc/version", "protected_target"),
+        ("/sys/kernel/notes", ""),
+        ("/etc/passwd", "protected_target"),
+        ("/etc/shadow", ""),
+        (sys.executable, ""),
+    ],
 )
-def test_devices_kernel_files_and_accounts_are_refused(path: str, tmp_path: Path) -> None:
+def test_devices_kernel_files_accounts_and_the_worker_itself_are_refused(path: str, code: str, tmp_path: Path) -> None:
     before = os.lstat(path)
     answer = Rig(tmp_path / "rig").quarantine(path.encode())
     assert answer.outcome is Outcome.REJECTED, answer
+    assert code in ("", answer.code)
     assert os.lstat(path).st_ino == before.st_ino
+
+
+def test_a_file_in_the_vault_is_protected_whatever_it_is_called(files: Path, tmp_path: Path) -> None:
+    (files / "first").write_bytes(b"x")
+    rig = Rig(tmp_path / "rig")
+    assert take(rig, files / "first").outcome is Outcome.COMPLETED  # makes the vault
+    kept = tmp_path / "rig" / "vault" / "kept"
+    kept.write_bytes(b"")
+    answer = rig.quarantine(os.fsencode(kept), execution_id=id_from_cause(1, "again"))
+    assert (answer.outcome, answer.code) == (Outcome.REJECTED, "protected_target")
 
 
 @pytest.mark.parametrize(
@@ -297,6 +354,7 @@ def test_a_link_on_the_way_is_refused(files: Path, tmp_path: Path) -> None:
     for kernel in KERNELS:
         answer = take(Rig(tmp_path / "rig", kernel=kernel), tmp_path / "link" / "mal")
         assert (answer.outcome, answer.code) == (Outcome.REJECTED, "symlink_in_path")
+        assert "files/mal" in answer.message, "the real path is not named"
     assert (files / "mal").exists()
 
 
@@ -308,18 +366,21 @@ def test_a_hard_linked_file_needs_the_flag_and_then_loses_its_execute_permission
     refused = take(Rig(tmp_path / "rig"), path)
     assert (refused.outcome, refused.code) == (Outcome.REJECTED, "hardlinked")
     assert path.exists()
-    assert take(Rig(tmp_path / "rig"), path, force_hardlinked=True).outcome is Outcome.COMPLETED
+    rig = Rig(tmp_path / "rig")
+    assert take(rig, path, force_hardlinked=True).outcome is Outcome.COMPLETED
     assert not path.exists()
     assert other.stat().st_mode & 0o777 == 0o644
+    assert rig.restore().outcome is Outcome.COMPLETED
+    assert path.stat().st_mode & 0o777 == 0o755
 
 
-def test_an_immutable_file_needs_the_flag_and_comes_back_immutable(
+def test_an_immutable_file_needs_the_flag_and_comes_back_with_all_its_flags(
     files: Path, tmp_path: Path, require: Callable[..., None]
 ) -> None:
     as_root(require)
     path = files / "mal"
     path.write_bytes(b"x")
-    _flag(path, _IMMUTABLE)
+    require("chattr", "flags to set", present=_flag(path, "+iad"))
     try:
         refused = take(Rig(tmp_path / "rig"), path)
         assert (refused.outcome, refused.code) == (Outcome.REJECTED, "immutable")
@@ -328,13 +389,14 @@ def test_an_immutable_file_needs_the_flag_and_comes_back_immutable(
         assert rig.restore().outcome is Outcome.COMPLETED
         with pytest.raises(PermissionError):
             path.unlink()
+        shown = subprocess.run(["lsattr", path], capture_output=True, text=True, check=True).stdout
+        assert {"i", "a", "d"} <= set(shown.split()[0])
     finally:
-        _flag(path, 0)
+        _flag(path, "-iad")
 
 
-def _flag(path: Path, flags: int) -> None:
-    with path.open("rb") as file:
-        fcntl.ioctl(file, _FS_IOC_SETFLAGS, struct.pack("l", flags))
+def _flag(path: Path, flags: str) -> bool:
+    return subprocess.run(["chattr", flags, path], check=False).returncode == 0
 
 
 @contextmanager
@@ -353,26 +415,22 @@ def test_a_read_only_mount_is_said_to_be_one(tmp_path: Path, require: Callable[.
         (at / "mal").write_bytes(b"x")
         subprocess.run(["mount", "-o", "remount,ro", str(at)], check=True)
         answer = take(Rig(tmp_path / "rig"), at / "mal")
-        assert answer.outcome in (Outcome.REJECTED, Outcome.FAILED)
-        assert "readonly" in answer.code or "read_only" in answer.code, answer
+        assert (answer.outcome, answer.code) == (Outcome.REJECTED, "refused_readonly"), answer
         assert (at / "mal").read_bytes() == b"x"
 
 
 def test_a_full_vault_leaves_the_file_where_it_was(files: Path, tmp_path: Path, require: Callable[..., None]) -> None:
     as_root(require)
-    content = os.urandom(400_000)
     path = files / "mal"
-    path.write_bytes(content)
-    before = path.stat()
+    path.write_bytes(os.urandom(400_000))
+    before, inode = file_state(path), path.stat().st_ino
     with mounted(tmp_path / "small", "-o", "size=256k") as at:
         answer = take(Rig(tmp_path / "rig", vault_at=at / "vault"), path)
         assert (answer.outcome, answer.code.rpartition("_error_")[2]) in {
             (Outcome.FAILED, "failed_enospc"),
             (Outcome.REJECTED, "failed_enospc"),
         }, answer
-        after = path.stat()
-        assert (after.st_ino, after.st_mode, after.st_mtime_ns) == (before.st_ino, before.st_mode, before.st_mtime_ns)
-        assert path.read_bytes() == content
+        assert (file_state(path), path.stat().st_ino) == (before, inode)
         assert litter(files) == []
         assert not [entry for entry in (at / "vault").iterdir() if "part" in entry.name]
 
@@ -409,6 +467,62 @@ def test_a_file_that_grows_beyond_the_limit_keeps_its_name(files: Path, tmp_path
     assert litter(files) == []
 
 
+def test_a_file_that_is_written_to_meanwhile_is_taken_with_its_writer_named_or_keeps_its_name(
+    files: Path, tmp_path: Path
+) -> None:
+    path = files / "log"
+    path.write_bytes(os.urandom(MEGABYTE))
+    program = "import sys\nf=open(sys.argv[1],'ab',0)\nwhile True: f.write(b'g'*65536)"
+    writer = subprocess.Popen([sys.executable, "-c", program, path])
+    try:
+        ended = take(Rig(tmp_path / "rig", limits=VaultLimits(8 * MEGABYTE, 1 << 30, 0)), path)
+    finally:
+        writer.kill()
+        writer.wait()
+    if ended.outcome is Outcome.COMPLETED:
+        assert ended.outputs["content_changed"] is True
+        assert int(ended.outputs["open_handles"]) >= 1
+    else:
+        assert ended.code.rpartition("_error_")[2] == "too_large", ended
+        assert path.exists()
+    assert litter(files) == []
+
+
+# --- a file that changes before it is taken --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", ["content", "touch", "links", "replaced"])
+def test_what_a_person_reviewed_must_not_have_changed(change: str, files: Path, tmp_path: Path) -> None:
+    path = files / "mal"
+    path.write_bytes(b"malware" * 1000)
+    before = reviewed(path)
+    match change:
+        case "content":
+            path.write_bytes(b"M" * 7000)
+        case "touch":
+            os.utime(path)
+        case "links":
+            (files / "other").hardlink_to(path)
+        case "replaced":
+            (files / "other").write_bytes(b"malware" * 1000)
+            (files / "other").rename(path)
+    answer = Rig(tmp_path / "rig").quarantine(os.fsencode(path), reviewed=before)
+    assert answer.outcome is Outcome.REJECTED
+    assert answer.code in {"target_changed", "hardlinked"}
+    assert path.exists()
+
+
+def test_a_file_that_changes_after_its_claim_is_taken_as_found(files: Path, tmp_path: Path) -> None:
+    path = files / "mal"
+    path.write_bytes(b"malware")
+    rig, action = Rig(tmp_path / "rig"), FileQuarantine()
+    job = rig.quarantine_job(os.fsencode(path), TAKE)
+    claim = action.bind(job, rig.host)
+    path.write_bytes(b"changed")
+    ended = action.execute(job, claim, rig.host)
+    assert (ended.outcome, ended.outputs["content_changed"]) == (Outcome.COMPLETED, True)
+
+
 # --- a crash anywhere ------------------------------------------------------------------------------------------------
 
 
@@ -420,6 +534,7 @@ def test_killed_at_any_step_a_quarantine_is_finished_by_the_next_start(
     content = os.urandom(50_000)
     path = files / "mal"
     path.write_bytes(content)
+    before = file_state(path)
     armed = FakeFailpoints()
     armed.arm(place)
     with pytest.raises(Crash):
@@ -429,6 +544,8 @@ def test_killed_at_any_step_a_quarantine_is_finished_by_the_next_start(
     assert answer.outcome is Outcome.COMPLETED, answer
     assert copies(files, tmp_path / "rig" / "vault", content) == ["object"]
     assert list(files.iterdir()) == []
+    assert Rig(tmp_path / "rig", kernel=kernel).restore().outcome is Outcome.COMPLETED
+    assert file_state(path) == before
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -440,7 +557,7 @@ def test_killed_at_any_step_a_restore_is_finished_by_the_next_start(
     path = files / "mal"
     path.write_bytes(content)
     path.chmod(0o751)
-    before = seen(path)
+    before = file_state(path)
     assert take(Rig(tmp_path / "rig", kernel=kernel), path).outcome is Outcome.COMPLETED
     armed = FakeFailpoints()
     armed.arm(place)
@@ -448,10 +565,10 @@ def test_killed_at_any_step_a_restore_is_finished_by_the_next_start(
         Rig(tmp_path / "rig", armed=armed, kernel=kernel).restore()
     assert "object" in copies(files, tmp_path / "rig" / "vault", content), place
     if path.exists():
-        assert path.read_bytes() == content, f"{place}: half a file under the final name"
+        assert file_state(path).content == before.content, f"{place}: half a file under the final name"
     answer = Rig(tmp_path / "rig", kernel=kernel).restore()
     assert answer.outcome is Outcome.COMPLETED, answer
-    assert (seen(path).content, seen(path).mode, seen(path).mtime_ns) == (before.content, before.mode, before.mtime_ns)
+    assert file_state(path) == before
     assert [entry.name for entry in files.iterdir()] == ["mal"]
 
 
@@ -464,3 +581,38 @@ def test_the_manifest_of_another_node_is_not_believed(files: Path, tmp_path: Pat
     assert answer.outcome is not Outcome.COMPLETED
     assert list(files.iterdir()) == []
     assert (tmp_path / "rig" / "vault" / TAKE).exists()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("place", [each for each in FileQuarantine.failpoints if each[-1] in "123"])
+def test_a_failure_before_anything_is_stored_gives_the_file_its_name_back(
+    place: str, kernel: KernelFeatures, files: Path, tmp_path: Path
+) -> None:
+    path = files / "mal"
+    path.write_bytes(b"malware" * 1000)
+    before = file_state(path)
+    armed = FakeFailpoints()
+    armed.arm(place, error=PermanentFailure("the disk fails", code="io_error"))
+    ended = take(Rig(tmp_path / "rig", armed=armed, kernel=kernel), path)
+    assert ended.code == "file_quarantine_error_io_error"
+    assert (file_state(path), litter(files)) == (before, [])
+
+
+def test_a_changed_manifest_or_object_restores_nothing(files: Path, tmp_path: Path) -> None:
+    path = files / "mal"
+    path.write_bytes(b"malware" * 1000)
+    rig = Rig(tmp_path / "rig")
+    kept = Path(str(take(rig, path).outputs["quarantined_file_path"]))
+    kept.chmod(0o600)
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:-8] + bytes(8))
+    refused = rig.restore()
+    assert refused.code == "file_unquarantine_error_object_damaged", refused
+    assert list(files.iterdir()) == []
+    kept.write_bytes(whole)
+    manifest = kept.with_name(kept.name + ".manifest")
+    manifest.chmod(0o600)
+    manifest.write_bytes(manifest.read_bytes().replace(b"a", b"b"))
+    refused = rig.restore(execution_id=id_from_cause(1, "again"))
+    assert (refused.outcome, refused.code) == (Outcome.FAILED, "manifest_damaged")
+    assert list(files.iterdir()) == []

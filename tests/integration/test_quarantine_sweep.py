@@ -15,7 +15,7 @@ import pytest
 from tests.drivers.quarantine import NOON_NS, TAKE, Rig
 from tests.drivers.traced import TracedDriver, sweep
 from tests.exchanger import Exchanger, inode_of
-from tests.quarantined_files import copies, seen
+from tests.quarantined_files import copies, file_state
 from workers.actions.file_quarantine import FileQuarantine
 from workers.domain.errors import WorkerError, reason_of
 from workers.domain.ids import id_from_cause
@@ -64,7 +64,7 @@ def test_a_fault_at_any_call_that_changes_the_disk_loses_nothing(
         path = files / "mal"
         path.write_bytes(content)
         path.chmod(0o751)
-        before = seen(path)
+        before = file_state(path)
         if verb == "restore":
             assert Rig(rig).quarantine(os.fsencode(path)).outcome is Outcome.COMPLETED
         else:
@@ -78,7 +78,7 @@ def test_a_fault_at_any_call_that_changes_the_disk_loses_nothing(
             assert again.outcome is Outcome.COMPLETED, f"{where}: {again}"
             assert left == ([] if verb == "quarantine" else ["mal"]), f"{where}: left {left}"
             if verb == "restore":
-                assert replace(seen(path), atime_ns=before.atime_ns) == before, where
+                assert replace(file_state(path), atime_ns=before.atime_ns) == before, where
         else:
             assert left in ([], ["mal"]), f"{where}: left {left}"
         if not run.injected:
