@@ -67,19 +67,19 @@ def figures(text: str) -> str:
 
 
 def test_the_demo_holds_and_takes_less_than_a_minute(tmp_path: Path) -> None:
-    said, seconds = demo(tmp_path)
-    print(f"\ndemo, {seconds:.1f} s: {figures(said)}")
+    output, seconds = demo(tmp_path)
+    print(f"\ndemo, {seconds:.1f} s: {figures(output)}")
     assert seconds < 60
 
 
 def test_the_demo_needs_no_root() -> None:
-    require("root", "only root can become somebody else")
-    require("setpriv", "it gives root's powers up")
+    require("root", "only root can become another user")
+    require("setpriv", "it drops root's privileges")
     home = Path(tempfile.mkdtemp(prefix="douse-nobody-"))
     try:
         os.chown(home, NOBODY, NOBODY)
-        said, seconds = demo(home, AS_NOBODY)
-        print(f"\ndemo as nobody, {seconds:.1f} s: {figures(said)}")
+        output, seconds = demo(home, AS_NOBODY)
+        print(f"\ndemo as nobody, {seconds:.1f} s: {figures(output)}")
         assert seconds < 60
     finally:
         shutil.rmtree(home)
@@ -98,12 +98,12 @@ class Up:
             start_new_session=True,
         )
         assert self.process.stdout is not None
-        self.said = []
+        self.lines = []
         for line in self.process.stdout:
-            self.said.append(line)
+            self.lines.append(line)
             if line.startswith("rules:"):
                 break
-        assert self.said[-1].startswith("rules:"), "".join(self.said)
+        assert self.lines[-1].startswith("rules:"), "".join(self.lines)
         context = read_mapping(self.data.context)
         self.node_id = context["node_id"]
         headers = {"Authorization": f"Bearer {context['token']}"}
@@ -117,18 +117,18 @@ class Up:
         """Ask for a kill and follow it to its end."""
         target = {"process": {"pid": pid, "start_time_ns": facts_of(pid).started_at_ns}}
         body = {"action": "kill_process", "host": self.node_id, "target": target, "reason": "test"}
-        asked = self.client.post("/api/v1/executions", json=body)
-        asked.raise_for_status()
+        requested = self.client.post("/api/v1/executions", json=body)
+        requested.raise_for_status()
         deadline = time.monotonic() + WAIT_S
         while True:
-            found = self.execution(asked.json()["id"])
+            found = self.execution(requested.json()["id"])
             if found.get("stage") == "ENDED" and found["outcome"] != "UNKNOWN":
                 return found
             assert time.monotonic() < deadline, found
             time.sleep(0.02)
 
     def execution(self, execution_id: str) -> dict[str, Any]:
-        """What history says; an error's body until it knows."""
+        """The execution in history; an error's body until history has it."""
         found: dict[str, Any] = self.client.get(f"/api/v1/executions/{execution_id}").json()
         return found
 

@@ -31,7 +31,7 @@ EXECUTION = {"id", "actionType", "executionContext", "parameters", "status", "cr
 
 @dataclass
 class PublishedClient:
-    """What somebody wrote years ago against the vendor's documentation."""
+    """A client as it was written years ago from the vendor's documentation."""
 
     base_url: str
     token: str
@@ -183,6 +183,6 @@ def test_what_fails_has_its_reason_and_what_is_wrong_touches_nothing(
     assert client.call("GET", "/action-executions/none")[0] == 404
     assert (
         client.call("DELETE", f"/action-executions/{failed['id']}", {})[0] == 200
-    )  # the undo then fails, and says why
+    )  # the undo then fails with the reason
     stranger = PublishedClient(client.base_url, "wrong")
     assert stranger.call("GET", "/actions")[0] == 401

@@ -1,9 +1,9 @@
-"""A gateway on fakes: the real application and room, a log and a history in memory, and somebody who folds.
+"""A gateway on fakes: the real application and intake, a log and a history in memory, and a stand-in for the projector.
 
     gateway = FakeGateway()
     answer = gateway.post("/api/v1/executions", json={...})
 
-With `folds=False` history never hears of what was asked. `heard` is what the log has of a topic, decoded.
+With `folds=False` history never has the requests. `requests` and `events` are what the log has, decoded.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class FakeGateway:
             self._writer.send(record, token=token)
         self._writer.flush(0)
         if any(not ack.ok for ack in self._writer.acks()) or self.bus.is_down:
-            raise TransientFailure("the log is away", code="log_away")
+            raise TransientFailure("the log is unavailable", code="log_away")
         self.written += records
         if self.folds:
             for request in (each for each in self.requests(records) if each.steps):
@@ -128,7 +128,7 @@ class FakeGateway:
         return [self.codec.decode(record.value or b"", as_) for record in records if record.topic == topic]
 
     def send(self, method: str, path: str, **more: Any) -> httpx.Response:
-        """One request, with the token unless `headers` says otherwise."""
+        """One request, with the token unless `headers` is given."""
         return asyncio.run(self.send_many([(method, path, more)]))[0]
 
     async def send_many(self, calls: Sequence[tuple[str, str, dict[str, Any]]]) -> list[httpx.Response]:

@@ -1,4 +1,4 @@
-"""The gateway as its own process, on a broker that goes away, and killed while it is being asked.
+"""The gateway as its own process, on a broker that becomes unavailable, and killed while it serves requests.
 
 Runs on the embedded broker: what is promised here is that an answer comes after the log has the record, and nothing
 about how long the log keeps it.
@@ -48,7 +48,7 @@ CODEC = AvroCodec()
 
 @dataclass
 class Rig:
-    """A broker, one gateway process, and somebody who reads what it wrote."""
+    """A broker, one gateway process, and a reader of what it wrote."""
 
     home: Path
     broker: FaultyBroker
@@ -103,7 +103,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
             )
         telemetry, clock = FakeTelemetry(), SystemClock()
         with closing(KafkaLogReader(parse(KafkaSettings, kafka), telemetry=telemetry, clock=clock)) as reader:
-            reader.assign({place: Earliest() for topic in TOPICS for place in reader.partitions(topic)})
+            reader.assign({position: Earliest() for topic in TOPICS for position in reader.partitions(topic)})
             try:
                 url = f"http://127.0.0.1:{_port(process, tmp_path / 'out.log')}"
                 headers = {"Authorization": f"Bearer {TOKEN}"}
@@ -115,12 +115,12 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
                 process.wait()
 
 
-def test_what_was_answered_is_in_the_log_with_its_trace_and_the_audit_chain_holds(rig: Rig) -> None:
+def test_an_answered_request_is_in_the_log_with_its_trace_and_the_audit_chain_verifies(rig: Rig) -> None:
     trace = f"00-{0xABC:032x}-{0xDEF:016x}-01"
     answer = rig.http.post("/api/v1/events", json=_alert(1), headers={"traceparent": trace})
     assert answer.status_code == 202
     body = {"action": "kill_process", "host": "web-1", "target": {"process": {"pid": 4711}}}
-    # Nobody folds here, so the answer is what was asked.
+    # Nothing is folded here, so the answer is the request.
     asked = rig.http.post("/api/v1/executions", json=body)
     assert asked.status_code == 202
     assert rig.http.get("/api/v1/nodes", headers={"Authorization": "Bearer wrong"}).status_code == 401
@@ -143,11 +143,11 @@ def test_what_was_answered_is_in_the_log_with_its_trace_and_the_audit_chain_hold
     assert kinds == ["started", "handed_in", "asked", "refused"]
 
 
-def test_killed_in_the_middle_of_a_burst_it_has_written_whatever_it_had_answered(rig: Rig) -> None:
+def test_a_gateway_killed_in_a_burst_has_written_everything_that_it_answered(rig: Rig) -> None:
     answered: set[str] = set()
     lock = threading.Lock()
 
-    def hand_in(number: int) -> None:
+    def submit(number: int) -> None:
         with suppress(httpx.TransportError):
             answer = rig.http.post("/api/v1/events", json=[_alert(2 * number), _alert(2 * number + 1)])
             with lock:
@@ -156,12 +156,12 @@ def test_killed_in_the_middle_of_a_burst_it_has_written_whatever_it_had_answered
                     rig.process.kill()
 
     with ThreadPoolExecutor(8) as callers:
-        list(callers.map(hand_in, range(400)))
+        list(callers.map(submit, range(400)))
     assert len(answered) > 200
     assert answered <= rig.event_ids(len(answered))
 
 
-def test_while_the_log_is_away_readers_are_answered_and_writers_told_to_come_back(rig: Rig) -> None:
+def test_while_the_log_is_unavailable_readers_are_answered_and_writers_get_503(rig: Rig) -> None:
     assert rig.http.post("/api/v1/events", json=_alert(1)).status_code == 202
     rig.broker.down()
     try:

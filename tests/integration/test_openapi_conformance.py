@@ -1,7 +1,7 @@
-"""Every operation of both faces held against the OpenAPI document, by requests made out of that document alone.
+"""Every operation of both APIs is checked against the OpenAPI document, with requests generated from it alone.
 
-The real application on fakes, in this process. What is asserted: no fault of ours, and no status, header or body that
-the document does not have. Who wants more examples sets DOUSE_CONFORMANCE.
+The real application on fakes, in this process. What is asserted: no internal error, and no status, header or body that
+the document does not have. Set DOUSE_CONFORMANCE for more examples.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Conforming:
 
     def statuses(self, method: str, path: str, mode: GenerationMode, **fixed: Any) -> Counter[int]:
         """How often each status came, once every answer conformed."""
-        seen: Counter[int] = Counter()
+        counts: Counter[int] = Counter()
         operation = self.schema[path][method.upper()]
 
         @settings(
@@ -72,10 +72,10 @@ class Conforming:
         @given(operation.as_strategy(generation_mode=mode, **fixed))
         def conform(case: schemathesis.Case[Any]) -> None:
             answer = case.call_and_validate(headers={"Authorization": f"Bearer {TOKEN}"}, checks=self.checks)
-            seen[answer.status_code] += 1
+            counts[answer.status_code] += 1
 
         conform()
-        return seen
+        return counts
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +84,12 @@ def conforming() -> Conforming:
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
-def test_what_the_document_allows_is_answered_as_it_says(conforming: Conforming, method: str, path: str) -> None:
+def test_valid_requests_are_answered_as_documented(conforming: Conforming, method: str, path: str) -> None:
     assert conforming.statuses(method, path, GenerationMode.POSITIVE)
 
 
 @pytest.mark.parametrize(("method", "path"), [each for each in OPERATIONS if each[1] != "/api/v1/health"])
-def test_what_the_document_forbids_is_answered_as_it_says(conforming: Conforming, method: str, path: str) -> None:
+def test_invalid_requests_are_answered_as_documented(conforming: Conforming, method: str, path: str) -> None:
     assert conforming.statuses(method, path, GenerationMode.NEGATIVE)
 
 
@@ -104,7 +104,7 @@ def test_what_the_document_forbids_is_answered_as_it_says(conforming: Conforming
         ("get", "/api/v1/executions/{execution_id}", {"path_parameters": {"execution_id": DONE.id}}, 200),
     ],
 )
-def test_what_succeeds_is_answered_as_the_document_says(
+def test_successes_are_answered_as_documented(
     conforming: Conforming, method: str, path: str, fixed: dict[str, Any], status: int
 ) -> None:
     assert status in conforming.statuses(method, path, GenerationMode.POSITIVE, **fixed)

@@ -42,7 +42,7 @@ class Ended:
     err: str
 
     @property
-    def said(self) -> str:
+    def error(self) -> str:
         """The one line of an error."""
         (line,) = self.err.splitlines()
         assert line.startswith("douse: ")
@@ -91,7 +91,7 @@ def douse(
     return run
 
 
-def test_run_asks_for_the_action_and_prints_its_execution(gateway: FakeGateway, douse: Douse) -> None:
+def test_run_requests_the_action_and_prints_its_execution(gateway: FakeGateway, douse: Douse) -> None:
     ended = douse(
         *("run", "kill_process", "--host", "web-1", "--reason", "it looked wrong"),
         *("pid=4711", "start_time_ns=1900000000000000001", "ancestor=1", "-o", "json"),
@@ -106,11 +106,11 @@ def test_run_asks_for_the_action_and_prints_its_execution(gateway: FakeGateway, 
 
 
 def test_run_by_event_needs_neither_host_nor_target(gateway: FakeGateway, douse: Douse) -> None:
-    seen = event(1)
+    stored = event(1)
     with gateway.history.begin() as tx:
-        tx.put_event(seen, payload=FakeCodec().encode(seen))
-    ended = douse("run", "kill_process", "--event", seen.event_id, "--reason", "x")
-    assert ended.said == f"douse: event {seen.event_id} names no process"
+        tx.put_event(stored, payload=FakeCodec().encode(stored))
+    ended = douse("run", "kill_process", "--event", stored.event_id, "--reason", "x")
+    assert ended.error == f"douse: event {stored.event_id} names no process"
     assert ended.code == Exit.USAGE
 
 
@@ -142,18 +142,20 @@ def test_wait_follows_to_the_outcome_and_ends_with_its_class(
 
 
 def test_wait_is_patient_with_a_history_that_lacks_what_was_accepted_a_moment_ago() -> None:
-    asked = {"id": "e", "stage": "REQUESTED", "outcome": None}
-    answers = iter([(404, {"message": "there is no execution 'e'"})] * 2 + [(200, {**asked, "outcome": "COMPLETED"})])
+    requested = {"id": "e", "stage": "REQUESTED", "outcome": None}
+    answers = iter(
+        [(404, {"message": "there is no execution 'e'"})] * 2 + [(200, {**requested, "outcome": "COMPLETED"})]
+    )
 
     def answer(request: httpx.Request) -> httpx.Response:
         code, body = next(answers)
         return httpx.Response(code, json=body)
 
     with httpx.Client(base_url="http://gateway", transport=httpx.MockTransport(answer)) as http:
-        seen = followed(Client(http, Context("http://gateway", "token")), asked, 60)
-        assert seen["outcome"] == "COMPLETED"
+        stored = followed(Client(http, Context("http://gateway", "token")), requested, 60)
+        assert stored["outcome"] == "COMPLETED"
     with httpx.Client(base_url="http://gateway", transport=httpx.MockTransport(lambda _: httpx.Response(404))) as http:
-        assert followed(Client(http, Context("http://gateway", "token")), asked, 0.01) == asked
+        assert followed(Client(http, Context("http://gateway", "token")), requested, 0.01) == requested
 
 
 def test_the_same_key_is_the_same_execution_and_a_run_without_one_is_always_new(douse: Douse) -> None:
@@ -174,7 +176,7 @@ def test_history_narrows_pages_and_prints_one_line_a_row_in_a_pipe(gateway: Fake
     assert json.loads(douse("history", "--host", "nobody", "-o", "json").out) == []
 
 
-def test_show_tells_everything_of_one_execution(gateway: FakeGateway, douse: Douse) -> None:
+def test_show_prints_everything_about_one_execution(gateway: FakeGateway, douse: Douse) -> None:
     story = Story(7000, host="web-7")
     gateway.history.put(*story.whole())
     shown = douse("show", story.id).out
@@ -195,7 +197,7 @@ def test_what_an_attacker_wrote_cannot_move_the_cursor(gateway: FakeGateway, dou
     assert "evil" in shown
 
 
-def test_contained_nodes_actions_and_health_print_what_the_gateway_knows(gateway: FakeGateway, douse: Douse) -> None:
+def test_contained_nodes_actions_and_health_print_the_gateways_answers(gateway: FakeGateway, douse: Douse) -> None:
     story = Story(8000)
     gateway.history.put(*story.whole(effect_holds=True))
     with gateway.history.begin() as tx:
@@ -209,7 +211,7 @@ def test_contained_nodes_actions_and_health_print_what_the_gateway_knows(gateway
     assert json.loads(douse("health", "-o", "json").out)["ready"] is True
 
 
-def test_nodes_as_json_says_how_far_uploads_have_come(gateway: FakeGateway, douse: Douse) -> None:
+def test_nodes_as_json_shows_the_progress_of_uploads(gateway: FakeGateway, douse: Douse) -> None:
     story = Story(8001)
     state = replace(heartbeat(2), gathering=(Progress(story.id, 5, 9),))
     with gateway.history.begin() as tx:
@@ -218,11 +220,11 @@ def test_nodes_as_json_says_how_far_uploads_have_come(gateway: FakeGateway, dous
     assert row["gathering"] == [{"execution_id": story.id, "done": 5, "size": 9}]
 
 
-def test_undo_of_what_cannot_be_undone_is_refused_with_the_reason(gateway: FakeGateway, douse: Douse) -> None:
+def test_undo_of_an_irreversible_action_is_refused_with_the_reason(gateway: FakeGateway, douse: Douse) -> None:
     story = Story(9000)
     gateway.history.put(*story.whole())
     ended = douse("undo", story.id)
-    assert (ended.code, ended.said) == (Exit.REFUSED, "douse: kill_process cannot be undone")
+    assert (ended.code, ended.error) == (Exit.REFUSED, "douse: kill_process cannot be undone")
 
 
 def test_cancel_writes_a_request_and_refuses_what_has_ended(gateway: FakeGateway, douse: Douse) -> None:
@@ -232,7 +234,7 @@ def test_cancel_writes_a_request_and_refuses_what_has_ended(gateway: FakeGateway
     assert gateway.requests()[-1].subject == story.id
     assert gateway.requests()[-1].reason == "a mistake"
     gateway.history.put(story.claimed(), story.ended())
-    assert douse("cancel", story.id).said == "douse: it has already ended: COMPLETED"
+    assert douse("cancel", story.id).error == "douse: it has already ended: COMPLETED"
 
 
 def test_events_are_submitted_from_a_file_and_from_standard_input(
@@ -279,23 +281,23 @@ def test_events_are_submitted_from_a_file_and_from_standard_input(
 )
 def test_bad_input_is_one_line_and_an_exit_code(douse: Douse, arguments: list[str], code: Exit, words: str) -> None:
     ended = douse(*arguments)
-    assert words in ended.said
+    assert words in ended.error
     assert ended.code == code
     assert ended.out == ""
 
 
-def test_a_wrong_token_a_dead_gateway_and_a_foreign_server_are_told_apart(
+def test_a_wrong_token_a_dead_gateway_and_a_foreign_server_have_different_errors(
     douse: Douse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOUSE_TOKEN", "wrong")
     ended = douse("nodes")
-    assert (ended.code, ended.said) == (Exit.REFUSED, "douse: this token is not known here")
+    assert (ended.code, ended.error) == (Exit.REFUSED, "douse: this token is not known here")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     monkeypatch.setenv("DOUSE_URL", f"http://127.0.0.1:{port}")
     ended = douse("nodes")
     assert ended.code == Exit.UNREACHABLE
-    assert "does not answer" in ended.said
+    assert "does not answer" in ended.error
     monkeypatch.setenv("DOUSE_URL", "nonsense://nowhere")
     assert douse("nodes").code in (Exit.USAGE, Exit.UNREACHABLE)
 
@@ -308,7 +310,7 @@ def test_topics_schemas_and_keys_need_no_gateway(douse: Douse, tmp_path: Path) -
     assert douse("keys", "init", str(tmp_path / "keys"), "--node", f"web-1={NODE}").code == Exit.OK
     shown = json.loads(douse("keys", "show", "--keyset", str(tmp_path / "keys" / "keyset.json"), "-o", "json").out)
     assert {key["role"] for key in shown["keys"]} == {"operator", "dispatcher", "node", "worker"}
-    assert "not empty" in douse("keys", "init", str(tmp_path / "keys")).said
+    assert "not empty" in douse("keys", "init", str(tmp_path / "keys")).error
 
 
 def test_the_access_rules_are_printed_as_kafkas_own_commands(douse: Douse) -> None:
@@ -332,16 +334,16 @@ def test_with_several_zones_a_node_is_allowed_its_own_zones_commands_only(douse:
         ("node-east", "response.commands.east"),
         ("node-west", "response.commands.west"),
     ]
-    assert "a zone is lower-case" in douse("topics", "acls", "--zone", "East;rm").said
+    assert "a zone is lower-case" in douse("topics", "acls", "--zone", "East;rm").error
 
 
 def _continued(gateway: FakeGateway, outcome: Outcome) -> list[ActionResult]:
-    """What the node says of the newest request."""
+    """The node's steps for the newest request."""
     request = gateway.requests()[-1]
     return [replace(Story(1).ended(outcome), execution_id=request.steps[0].execution_id)]
 
 
-def test_the_frame_pays_for_no_library_that_only_some_command_needs() -> None:
+def test_the_command_line_imports_no_library_that_only_some_command_needs() -> None:
     dear = "httpx rich pydantic msgspec fastapi sqlalchemy confluent_kafka cryptography docker minio workers.ports"
     program = f"import sys, workers.cli; print(*[name for name in {dear.split()} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -373,13 +375,13 @@ def test_without_a_name_a_download_is_called_as_its_execution(
     assert [each.name for each in tmp_path.iterdir()] == [story.id]
 
 
-def test_a_download_replaces_nothing_unless_told_to(gateway: FakeGateway, douse: Douse, tmp_path: Path) -> None:
+def test_a_download_replaces_a_file_only_with_force(gateway: FakeGateway, douse: Douse, tmp_path: Path) -> None:
     story = acquired(gateway, number=902)
     target = tmp_path / "mine"
     target.write_bytes(b"mine")
     ended = douse("download", story.id, "-o", str(target))
     assert ended.code == Exit.USAGE
-    assert "exists" in ended.said
+    assert "exists" in ended.error
     assert target.read_bytes() == b"mine"
     assert douse("download", story.id, "-o", str(target), "--force").code == Exit.OK
     assert target.read_bytes() == CONTENT
@@ -391,20 +393,20 @@ def test_what_is_not_what_was_acquired_leaves_no_file(gateway: FakeGateway, dous
     gateway.objects.objects[object_key(story.node_id, story.id)] = bytes(len(CONTENT))
     ended = douse("download", story.id, "-o", str(tmp_path / "x"))
     assert ended.code == Exit.FAILED
-    assert "broke off" in ended.said
+    assert "broke off" in ended.error
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "code"), [(("no-such-id",), Exit.NOT_FOUND), (("{id}", "-o", "/nonexistent/x"), Exit.FAILED)]
 )
-def test_a_download_that_cannot_be_says_why(
+def test_a_download_that_fails_names_the_reason(
     gateway: FakeGateway, douse: Douse, arguments: tuple[str, ...], code: Exit
 ) -> None:
     story = acquired(gateway, number=904)
     ended = douse("download", *(each.format(id=story.id) for each in arguments))
     assert ended.code == code
-    assert ended.said
+    assert ended.error
 
 
 def test_an_execution_that_acquired_nothing_has_nothing_to_download(
@@ -414,5 +416,5 @@ def test_an_execution_that_acquired_nothing_has_nothing_to_download(
     gateway.history.put(*story.whole())
     ended = douse("download", story.id, "-o", str(tmp_path / "x"))
     assert ended.code == Exit.NOT_FOUND
-    assert "acquired no file" in ended.said
+    assert "acquired no file" in ended.error
     assert list(tmp_path.iterdir()) == []

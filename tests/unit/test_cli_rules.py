@@ -82,7 +82,7 @@ def test_rules_are_printed_as_a_table(douse: Douse) -> None:
     assert "observe" in out
 
 
-def test_without_files_the_rules_of_the_data_directory_are_meant(douse: Douse, tmp_path: Path) -> None:
+def test_without_files_the_rules_of_the_data_directory_are_read(douse: Douse, tmp_path: Path) -> None:
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "responder.yaml").write_text(f"rules: [{SHELL}]")
     assert "kill-terminal-shell-in-container" in douse("rules", "print", "--data", tmp_path)[1]
@@ -101,7 +101,7 @@ def test_recorded_events_are_tried_against_rules(douse: Douse) -> None:
     assert rows[2]["why_not"] == rows[3]["why_not"] == "no rule matches"
 
 
-def test_an_event_with_a_pid_says_what_would_be_done(douse: Douse, tmp_path: Path) -> None:
+def test_an_event_with_a_pid_shows_what_would_be_requested(douse: Douse, tmp_path: Path) -> None:
     alert = json.loads(EVENTS.read_text().splitlines()[0])
     alert["output_fields"] |= {"proc.pid": 4711, "proc.name": "evil\x1b[31m"}
     (tmp_path / "event.json").write_text(json.dumps(alert))
@@ -121,7 +121,7 @@ def test_an_ancestor_is_named_as_what_would_be_acted_on(douse: Douse, tmp_path: 
     assert "kill_process process 4700 (bash)" in out
 
 
-def test_malformed_events_are_told_and_end_in_exit_1(douse: Douse, tmp_path: Path) -> None:
+def test_malformed_events_are_reported_and_end_in_exit_1(douse: Douse, tmp_path: Path) -> None:
     (tmp_path / "event.json").write_text('{"rule": "x"}')
     code, out, _ = douse("rules", "test", "--events", tmp_path / "event.json", SHELL)
     assert code == 1
@@ -159,7 +159,7 @@ def test_doctor_names_what_rules_do_not_print(douse: Douse, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("content", ["{broken", "[1]", "7"])
-def test_doctor_says_of_junk_that_it_is_no_alert(douse: Douse, tmp_path: Path, content: str) -> None:
+def test_doctor_reports_junk_as_not_an_alert(douse: Douse, tmp_path: Path, content: str) -> None:
     (tmp_path / "junk.json").write_text(content)
     code, out, _ = douse("doctor", "--event", tmp_path / "junk.json")
     assert code == 1
@@ -188,7 +188,9 @@ def test_a_nodes_settings_say_which_actions_and_sockets_count(douse: Douse, tmp_
         ("kafka: {}", "kafka.bootstrap_servers: is missing"),
     ],
 )
-def test_faulty_settings_are_told_with_their_place(douse: Douse, tmp_path: Path, content: str, complaint: str) -> None:
+def test_faulty_settings_are_reported_with_their_path(
+    douse: Douse, tmp_path: Path, content: str, complaint: str
+) -> None:
     (tmp_path / "x.yaml").write_text(content)
     code, _, err = douse("doctor", "--config", tmp_path / "x.yaml")
     assert code == 2

@@ -1,4 +1,4 @@
-"""A worker that is told to stop stops, whatever its main thread was in the middle of."""
+"""A worker stops on a signal, whatever its main thread is doing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ print("stopped", flush=True)
 """
 
 
-def test_a_signal_that_finds_the_main_thread_inside_the_event_does_not_wedge_it() -> None:
+def test_a_signal_that_interrupts_the_main_thread_inside_the_event_does_not_hang_it() -> None:
     command = [sys.executable, "-c", _INSIDE_A_WAIT]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr

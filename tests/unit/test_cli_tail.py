@@ -1,4 +1,4 @@
-"""Listening to the log as an audit consumer: every record is shown, and whether it verified is always said."""
+"""Reading the log as an audit consumer: every record is shown with whether it verified."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def shown(bus: FakeBus, stream: Stream, *, known: bool = True) -> list[dict[str,
 
 def _everything(bus: FakeBus, stream: Stream) -> list[object]:
     reader = bus.reader()
-    reader.assign({place: Earliest() for topic in tail._TOPICS[stream] for place in reader.partitions(topic)})
+    reader.assign({position: Earliest() for topic in tail._TOPICS[stream] for position in reader.partitions(topic)})
     return list(reader.poll(0.0, limit=1000))
 
 
@@ -71,7 +71,7 @@ def test_a_verified_result_names_its_signer_and_shows_the_whole_record() -> None
     assert json.loads(json.dumps(row)) == row
 
 
-def test_what_does_not_verify_is_shown_all_the_same_and_said_not_to() -> None:
+def test_a_record_that_does_not_verify_is_shown_and_marked() -> None:
     foreign = FakeSigner(fake_key("b" * 32, KeyRole.NODE)).sign(PayloadType.RESULT, RESULT).value
     rows = shown(bus_with(topics.RESULTS, foreign, b"garbage", b"", None), Stream.RESULTS)
     assert [row["verified"] for row in rows] == [False] * 4

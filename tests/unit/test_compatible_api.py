@@ -1,4 +1,4 @@
-"""The compatible face over HTTP: what existing clients send is taken, what they read is as published."""
+"""The compatible API over HTTP: what existing clients send is accepted, what they read is as published."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.fakes.clock import START_NS
 from tests.fakes.codec import FakeCodec
 from tests.fakes.gateway import TOKEN, FakeGateway
 from tests.stories import NODE, Story, heartbeat
-from tests.unit.test_gateway_edge import says_no
+from tests.unit.test_gateway_edge import assert_error
 from workers.actions.base import Permission
 from workers.domain.event import ProcessRef
 from workers.domain.ids import NodeId
@@ -40,7 +40,7 @@ def submitted(gateway: FakeGateway, action: str, parameters: Mapping[str, Any], 
 
 def refused(answer: Any, status: int, field: str = "") -> dict[str, Any]:
     """It is an error as published, about this field."""
-    says_no(answer, status)
+    assert_error(answer, status)
     body: dict[str, Any] = answer.json()
     assert len(body["type"]) <= 512
     assert len(body["message"]) <= 8192
@@ -177,7 +177,7 @@ def test_whatever_is_wrong_is_400_with_its_field_and_nothing_is_written(
     assert gateway.audit() == []
 
 
-def test_what_only_undoes_is_refused_with_the_way_to_do_it() -> None:
+def test_an_action_that_only_runs_as_an_undo_is_refused_with_a_hint_at_delete() -> None:
     answer = FakeGateway().post(PATH, json={"actionType": "FILE_UNQUARANTINE", "parameters": QUARANTINE})
     assert "DELETE" in refused(answer, 400)["message"]
 
@@ -327,7 +327,7 @@ def test_errors_have_the_published_statuses_and_every_answer_the_limit() -> None
     assert limited.headers["retry-after"] == "60"
 
 
-def test_the_same_key_asks_once() -> None:
+def test_the_same_key_writes_once() -> None:
     gateway = FakeGateway()
     headers = {"Authorization": f"Bearer {TOKEN}", "Idempotency-Key": "k"}
     body = {"actionType": "KILL_PROCESS", "parameters": KILL}
@@ -342,11 +342,11 @@ def test_the_same_key_asks_once() -> None:
 CONTAIN, GATHER = Permission.CONTAINMENT, Permission.GATHERING
 
 
-@pytest.mark.parametrize("face", ["compatible", "native"])
+@pytest.mark.parametrize("api", ["compatible", "native"])
 @pytest.mark.parametrize("permission", [CONTAIN, GATHER, None])
 @pytest.mark.parametrize("access", Access)
-def test_without_the_right_of_the_class_nothing_is_shown_or_done_on_either_face(
-    face: str, permission: Permission | None, access: Access
+def test_without_the_right_of_the_class_nothing_is_shown_or_done_through_either_api(
+    api: str, permission: Permission | None, access: Access
 ) -> None:
     rights = frozenset({right(permission, access)}) if permission is not None else frozenset[str]()
     gateway = FakeGateway(person=Principal("eve", rights))
@@ -355,7 +355,7 @@ def test_without_the_right_of_the_class_nothing_is_shown_or_done_on_either_face(
     native = {"action": "kill_process", "host": "web-1", "target": {"process": {"pid": 4711}}}
     path, body = (
         (PATH, {"actionType": "KILL_PROCESS", "parameters": KILL})
-        if face == "compatible"
+        if api == "compatible"
         else ("/api/v1/executions", native)
     )
     may_exec = permission is CONTAIN and access is Access.EXEC
@@ -370,7 +370,7 @@ def test_without_the_right_of_the_class_nothing_is_shown_or_done_on_either_face(
     if permission is not None and access is Access.READ:
         assert [row["id"] for row in listed.json()["data"]] == ([story.id] if may_read else [])
     else:
-        says_no(listed, 403, "forbidden")
+        assert_error(listed, 403, "forbidden")
     assert bool(gateway.written) is may_exec
     refusals = [status, one.status_code, listed.status_code].count(403) + (not may_exec)
     assert gateway.telemetry.labelled["gateway.refused", (("reason", "forbidden"),)] == refusals

@@ -33,8 +33,10 @@ from workers.gateway.refusals import Invalid
 from workers.gateway.requests import expected_execution
 
 BY_NAME = {action.name: action for action in CATALOGUE}
-ASKABLE = sorted(action.api_type for action in CATALOGUE if not action.undo_only)
-STANDINGS = [(stage, None) for stage in Stage if stage is not Stage.ENDED] + [(Stage.ENDED, each) for each in Outcome]
+REQUESTABLE = sorted(action.api_type for action in CATALOGUE if not action.undo_only)
+STAGES_AND_OUTCOMES = [(stage, None) for stage in Stage if stage is not Stage.ENDED] + [
+    (Stage.ENDED, each) for each in Outcome
+]
 
 paths = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufffd"), max_size=200).map("/{}".format)
 containers = st.text("0123456789abcdef", min_size=12, max_size=64)
@@ -60,7 +62,7 @@ def _own(spec: FieldSpec) -> SearchStrategy[Any]:
 @st.composite
 def submissions(draw: st.DrawFn) -> SubmitActionExecution:
     """What a client may send: every required parameter, some of the others, numbers as numbers or as text."""
-    action = BY_NAME[draw(st.sampled_from(ASKABLE)).lower()]
+    action = BY_NAME[draw(st.sampled_from(REQUESTABLE)).lower()]
     sent: dict[str, Any] = {}
     for spec in vocabulary.parameters_of(action):
         if spec.required or draw(st.booleans()):
@@ -71,8 +73,8 @@ def submissions(draw: st.DrawFn) -> SubmitActionExecution:
     return SubmitActionExecution(action_type=action.api_type, caller_id=caller_id, parameters=sent)
 
 
-def asked(body: SubmitActionExecution) -> ActionRequest:
-    """The request that the room makes of it."""
+def requested(body: SubmitActionExecution) -> ActionRequest:
+    """The request that the gateway makes of it."""
     execution_id = ExecutionId(uuid7(START_NS, bytes(10)))
     submission = submission_of(body, BY_NAME)
     return requests.execute(submission, BY_NAME, person=ADMIN, execution_id=execution_id, now_ns=START_NS, event=None)
@@ -80,15 +82,15 @@ def asked(body: SubmitActionExecution) -> ActionRequest:
 
 @given(submissions())
 def test_what_a_client_sends_comes_back_as_it_came(body: SubmitActionExecution) -> None:
-    shown = show.execution(expected_execution(asked(body)))
+    shown = show.execution(expected_execution(requested(body)))
     assert shown.parameters == body.parameters
     assert (shown.action_type, shown.caller_id) == (body.action_type, body.caller_id or None)
     assert shown.status == "ENQUEUED"
 
 
 @given(submissions())
-def test_without_the_echo_the_request_says_the_same_with_numbers_as_text(body: SubmitActionExecution) -> None:
-    shown = show.execution(expected_execution(replace(asked(body), echo={})))
+def test_without_the_echo_the_parameters_are_the_same_with_numbers_as_text(body: SubmitActionExecution) -> None:
+    shown = show.execution(expected_execution(replace(requested(body), echo={})))
     assert shown.parameters == {
         name: value if isinstance(value, bool) else str(value) for name, value in body.parameters.items()
     }
@@ -101,9 +103,9 @@ def test_numbers_and_texts_of_them_make_the_same_request(body: SubmitActionExecu
         for name, value in body.parameters.items()
     }
     other = body.model_copy(update={"parameters": as_text})
-    assert requests.differs(asked(body), asked(other)) in ("", "parameters")  # own ones are typed by the action
+    assert requests.differs(requested(body), requested(other)) in ("", "parameters")  # own ones are typed by the action
     parse = BY_NAME[body.action_type.lower()].parse
-    assert parse(asked(body).steps[0].parameters) == parse(asked(other).steps[0].parameters)
+    assert parse(requested(body).steps[0].parameters) == parse(requested(other).steps[0].parameters)
 
 
 @given(submissions(), st.data())
@@ -113,12 +115,12 @@ def test_without_a_required_parameter_the_field_is_named(body: SubmitActionExecu
     how: dict[str, Scalar | None] = {} if data.draw(st.booleans()) else {gone: data.draw(st.sampled_from(["", None]))}
     without = {name: value for name, value in body.parameters.items() if name != gone} | how
     with pytest.raises(Invalid) as refused:
-        asked(body.model_copy(update={"parameters": without}))
+        requested(body.model_copy(update={"parameters": without}))
     assert refused.value.details == {"field": gone}
 
 
-@pytest.mark.parametrize(("stage", "outcome"), STANDINGS)
-def test_a_status_finds_exactly_the_standings_it_is_the_status_of(stage: Stage, outcome: Outcome | None) -> None:
+@pytest.mark.parametrize(("stage", "outcome"), STAGES_AND_OUTCOMES)
+def test_a_status_filter_finds_exactly_the_executions_of_that_status(stage: Stage, outcome: Outcome | None) -> None:
     found = [
         status
         for status in Status
@@ -161,7 +163,7 @@ def test_a_published_action_takes_the_published_parameters_and_has_the_published
     if api_type.startswith("FILE"):
         assert vocabulary.CONTAINER in {spec.name for spec in specs if not spec.required}
     if undo is not None:
-        assert undo not in ASKABLE
+        assert undo not in REQUESTABLE
 
 
 def test_every_action_has_its_place_in_this_api() -> None:
@@ -176,17 +178,17 @@ def test_every_action_has_its_place_in_this_api() -> None:
 
 
 @given(results, values, st.text(max_size=700), st.text(max_size=1500))
-def test_whatever_history_says_is_shown_within_the_published_limits(
+def test_every_execution_is_shown_within_the_published_limits(
     result: ActionResult, outputs: Values, code: str, message: str
 ) -> None:
-    told = replace(result, outputs={**outputs, "long": "x" * 600, "n": 1 << 62}, code=code, message=message)
-    shown = show.execution(fold(told.execution_id, [step_of(told)]))
+    reported = replace(result, outputs={**outputs, "long": "x" * 600, "n": 1 << 62}, code=code, message=message)
+    shown = show.execution(fold(reported.execution_id, [step_of(reported)]))
     if shown.outputs is not None:
         assert all(isinstance(value, str | bool) for value in shown.outputs.values())
         assert len(str(shown.outputs["long"])) == 512
         assert shown.outputs["n"] == str(1 << 62)
     assert (shown.failure is not None) == (shown.status == "FAILED")
-    assert json.loads(shown.model_dump_json(by_alias=True, exclude_none=True))["id"] == told.execution_id
+    assert json.loads(shown.model_dump_json(by_alias=True, exclude_none=True))["id"] == reported.execution_id
 
 
 def test_an_undo_shows_where_it_acts_and_what_it_needs_of_the_execution_it_undoes() -> None:
@@ -213,7 +215,7 @@ def fold_of(story: Story, *, outputs: Values) -> Execution:
 @given(
     st.dictionaries(st.sampled_from(["host.id", "container.id", "process.id", "a.b"]), st.text("abc-/ 1", min_size=1))
 )
-def test_the_three_spellings_of_a_context_say_the_same(labels: dict[str, str]) -> None:
+def test_the_three_spellings_of_a_context_are_equivalent(labels: dict[str, str]) -> None:
     spellings = [
         [("context", json.dumps(labels))],
         [(f"context[{name}]", value) for name, value in labels.items()],

@@ -40,7 +40,7 @@ def test_every_worker_gets_settings_that_it_accepts(tmp_path: Path) -> None:
         assert settings.kafka.log_id == "log-1"
 
 
-def test_the_next_start_keeps_what_a_person_edited_and_renews_what_a_start_decides(tmp_path: Path) -> None:
+def test_the_next_start_keeps_edited_settings_and_renews_what_changes_with_each_start(tmp_path: Path) -> None:
     data = DataDir(tmp_path / "data")
     with data.locked():
         data.write(_start(1))

@@ -56,7 +56,9 @@ def gateway() -> FakeGateway:
 
 
 @pytest.mark.parametrize("content", [b"", b"x", CONTENT])
-def test_it_is_the_content_with_its_digest_and_no_name_of_its_own(gateway: FakeGateway, content: bytes) -> None:
+def test_a_download_is_the_content_with_its_digest_but_not_its_own_file_name(
+    gateway: FakeGateway, content: bytes
+) -> None:
     story = acquired(gateway, content)
     answer = gateway.get(path(story))
     assert answer.status_code == 200
@@ -72,7 +74,7 @@ def test_it_is_the_content_with_its_digest_and_no_name_of_its_own(gateway: FakeG
     ("action", "ending"), [("file_acquire", ""), ("snapshot_process", ".json"), ("get_logs", ".log"), ("newer", "")]
 )
 @pytest.mark.parametrize("prefix", ["/api/v1/executions", f"{COMPATIBLE}/action-executions"])
-def test_logs_and_snapshots_are_downloaded_the_same_way_under_a_name_of_ours(
+def test_logs_and_snapshots_are_downloaded_the_same_way_under_a_name_from_the_execution(
     gateway: FakeGateway, prefix: str, action: str, ending: str
 ) -> None:
     story = acquired(gateway, action=action)
@@ -81,7 +83,7 @@ def test_logs_and_snapshots_are_downloaded_the_same_way_under_a_name_of_ours(
     assert answer.headers["content-disposition"] == f'attachment; filename="{story.id}{ending}"'
 
 
-def test_the_compatible_face_serves_the_same(gateway: FakeGateway) -> None:
+def test_the_compatible_api_serves_the_same(gateway: FakeGateway) -> None:
     story = acquired(gateway)
     answer = gateway.get(path(story, f"{COMPATIBLE}/action-executions"))
     assert (answer.status_code, answer.content) == (200, CONTENT)
@@ -92,7 +94,7 @@ def test_the_compatible_face_serves_the_same(gateway: FakeGateway) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["/api/v1/executions", f"{COMPATIBLE}/action-executions"])
-def test_it_takes_the_right_to_read_what_is_gathered(prefix: str) -> None:
+def test_a_download_needs_the_right_to_read_gathered_data(prefix: str) -> None:
     contain = {right(Permission.CONTAINMENT, access) for access in Access}
     order = {right(Permission.GATHERING, Access.EXEC)}
     gateway = FakeGateway(person=Principal("eve", frozenset(contain | order)))
@@ -102,7 +104,7 @@ def test_it_takes_the_right_to_read_what_is_gathered(prefix: str) -> None:
     assert gateway.get(path(acquired(gateway), prefix)).status_code == 200
 
 
-def test_who_downloaded_what_is_audited_before_a_byte_leaves(gateway: FakeGateway) -> None:
+def test_a_download_is_audited_before_the_first_byte_is_sent(gateway: FakeGateway) -> None:
     story = acquired(gateway)
     gateway.objects.fail["open"] = [TransientFailure("away", code="store_unavailable")]
     assert gateway.get(path(story)).status_code == 503
@@ -126,7 +128,7 @@ def test_an_object_of_another_size_is_refused(gateway: FakeGateway, wrong: bytes
     assert (answer.status_code, answer.json()["type"]) == (409, "object_differs")
 
 
-def test_what_is_not_what_was_sealed_never_arrives_whole() -> None:
+def test_content_that_differs_from_the_signed_digest_is_never_complete() -> None:
     for content in (b"short", CONTENT):
         forged = FakeStoredObject(bytes(len(content)))
         telemetry = FakeTelemetry()
@@ -139,7 +141,7 @@ def test_what_is_not_what_was_sealed_never_arrives_whole() -> None:
         assert forged.closed
 
 
-def test_a_store_that_breaks_off_is_no_whole_file() -> None:
+def test_a_store_that_breaks_off_never_completes_a_download() -> None:
     torn = FakeStoredObject(CONTENT[:300_000], broken=TransientFailure(code="store_unavailable"))
     download = Download("id", "id", len(CONTENT), hashlib.sha256(CONTENT).hexdigest(), torn, FakeTelemetry())
     with pytest.raises(TransientFailure):
@@ -163,7 +165,7 @@ def test_other_actions_and_unknown_executions_have_no_file(gateway: FakeGateway)
     assert gateway.get("/api/v1/executions/..%2f..%2fetc/acquired-file").status_code == 404
 
 
-def test_an_object_that_is_gone_is_said_to_be(gateway: FakeGateway) -> None:
+def test_a_missing_object_is_404_object_gone(gateway: FakeGateway) -> None:
     story = acquired(gateway)
     gateway.objects.objects.clear()
     answer = gateway.get(path(story))
@@ -171,16 +173,14 @@ def test_an_object_that_is_gone_is_said_to_be(gateway: FakeGateway) -> None:
 
 
 @pytest.mark.parametrize("error", [PermanentFailure(code="store_refused"), TransientFailure(code="store_unavailable")])
-def test_a_store_that_does_not_serve_is_said_to_be(
-    gateway: FakeGateway, error: PermanentFailure | TransientFailure
-) -> None:
+def test_an_unavailable_store_is_503(gateway: FakeGateway, error: PermanentFailure | TransientFailure) -> None:
     story = acquired(gateway)
     gateway.objects.fail["open"] = [error]
     answer = gateway.get(path(story))
     assert (answer.status_code, answer.json()["type"]) == (503, error.reason)
 
 
-def test_a_gateway_without_a_store_says_so() -> None:
+def test_a_gateway_without_a_store_answers_503_no_store() -> None:
     gateway = FakeGateway(stores=False)
     answer = gateway.get(path(acquired(gateway)))
     assert (answer.status_code, answer.json()["type"]) == (503, "no_store")

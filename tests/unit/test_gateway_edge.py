@@ -1,4 +1,4 @@
-"""What the gateway does to every request: who, how often, how much; and one body shape whenever it says no."""
+"""Every request is authenticated, limited and bounded, and every error has one body shape."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ ROUTES = [
 ]
 
 
-def says_no(answer: httpx.Response, status: int, type_: str = "") -> None:
-    """It is an error of the one shape."""
+def assert_error(answer: httpx.Response, status: int, type_: str = "") -> None:
+    """Assert that it is an error of the common shape."""
     assert answer.status_code == status, answer.text
     body = answer.json()
     assert set(body) == {"type", "message", "details"}
@@ -59,26 +59,26 @@ def test_without_a_token_nothing_is_answered_and_nothing_written(method: str, pa
     gateway = FakeGateway()
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}, {"Authorization": ""}):
         answer = gateway.send(method, path, headers=headers, content=b"{not json")
-        says_no(answer, 401, "unauthorized")
+        assert_error(answer, 401, "unauthorized")
         assert answer.headers["www-authenticate"] == "Bearer"
     assert gateway.written == []
 
 
-def test_health_and_the_openapi_document_open_without_a_token_but_not_with_a_wrong_one() -> None:
+def test_health_and_the_openapi_document_need_no_token_but_refuse_a_wrong_one() -> None:
     gateway = FakeGateway()
     assert gateway.get("/api/v1/health", headers={}).json() == {"live": True, "ready": True}
     assert gateway.get("/openapi.json", headers={}).status_code == 200
-    says_no(gateway.get("/api/v1/health", headers={"Authorization": "Bearer wrong"}), 401)
+    assert_error(gateway.get("/api/v1/health", headers={"Authorization": "Bearer wrong"}), 401)
 
 
 def test_two_authorization_headers_are_none() -> None:
     gateway = FakeGateway()
     twice = [("Authorization", f"Bearer {TOKEN}"), ("Authorization", "Bearer other")]
-    says_no(gateway.get("/api/v1/nodes", headers=twice), 401)
+    assert_error(gateway.get("/api/v1/nodes", headers=twice), 401)
 
 
 @given(st.binary(max_size=700))
-def test_no_header_but_the_right_one_is_let_in(header: bytes) -> None:
+def test_only_the_right_token_is_accepted(header: bytes) -> None:
     tokens = Tokens({"00" * 32: ADMIN})
     with pytest.raises(Unauthorized):
         tokens.principal(header.decode("latin-1"))
@@ -89,7 +89,7 @@ def test_of_a_hundred_requests_at_once_against_a_limit_of_fifty_exactly_fifty_pa
     answers = asyncio.run(gateway.send_many([("GET", "/api/v1/nodes", {})] * 100))
     assert sorted(answer.status_code for answer in answers) == [200] * 50 + [429] * 50
     refused = next(answer for answer in answers if answer.status_code == 429)
-    says_no(refused, 429, "too_many_requests")
+    assert_error(refused, 429, "too_many_requests")
     assert refused.headers["retry-after"] == "60"
     assert {answer.headers["x-ratelimit-limit"] for answer in answers} == {"50"}
 
@@ -108,7 +108,7 @@ def test_in_no_minute_do_more_than_the_limit_pass(pauses: list[float], limit: in
         assert beyond - first >= 60_000_000_000
 
 
-def test_callers_without_a_token_do_not_use_up_anybodys_minute() -> None:
+def test_callers_without_a_token_do_not_use_up_a_principals_limit() -> None:
     gateway = FakeGateway(a_minute=1)
     for _ in range(5):
         gateway.get("/api/v1/nodes", headers={"Authorization": "Bearer wrong"})
@@ -132,13 +132,13 @@ def test_refused_callers_are_counted_and_become_one_audit_record() -> None:
 
 def test_a_body_beyond_the_limit_is_refused_whether_its_length_is_stated_or_not() -> None:
     gateway = FakeGateway()
-    says_no(gateway.post("/api/v1/events", content=b" " * (LARGEST_BODY + 1)), 413, "too_large")
+    assert_error(gateway.post("/api/v1/events", content=b" " * (LARGEST_BODY + 1)), 413, "too_large")
 
     async def dripping() -> Any:
         for _ in range(9):
             yield b" " * (1 << 20)
 
-    says_no(gateway.post("/api/v1/events", content=dripping()), 413, "too_large")
+    assert_error(gateway.post("/api/v1/events", content=dripping()), 413, "too_large")
     assert gateway.written == []
 
 
@@ -162,7 +162,7 @@ def test_a_body_beyond_the_limit_is_refused_whether_its_length_is_stated_or_not(
     ],
 )
 def test_every_error_has_the_one_body_shape(method: str, path: str, status: int) -> None:
-    says_no(FakeGateway().send(method, path), status)
+    assert_error(FakeGateway().send(method, path), status)
 
 
 def test_405_names_every_method_that_is_possible() -> None:
@@ -170,18 +170,18 @@ def test_405_names_every_method_that_is_possible() -> None:
     assert answer.headers["allow"] == "GET, POST"
 
 
-def test_a_fault_of_ours_is_500_says_nothing_of_itself_and_is_logged_with_its_traceback() -> None:
+def test_a_bug_is_a_500_without_details_and_is_logged_with_its_traceback() -> None:
     gateway = FakeGateway()
     gateway.history.nodes = _broken  # type: ignore[method-assign]
     answer = gateway.get("/api/v1/nodes")
-    says_no(answer, 500, "internal")
+    assert_error(answer, 500, "internal")
     assert "secret" not in answer.text
     ((level, event, fields),) = gateway.telemetry.lines
     assert (level, event) == ("error", "gateway_internal")
     assert "ZeroDivisionError: a secret" in str(fields["error"])
 
 
-def test_a_client_that_goes_away_before_its_body_came_leaves_no_trace() -> None:
+def test_a_client_that_disconnects_before_its_body_arrived_is_ignored() -> None:
     gateway = FakeGateway()
     sent: list[Any] = []
 

@@ -17,7 +17,7 @@ from tests.fakes.clock import START_NS
 from tests.fakes.codec import FakeCodec
 from tests.fakes.gateway import FakeGateway
 from tests.stories import NODE, Story, event, heartbeat
-from tests.unit.test_gateway_edge import says_no
+from tests.unit.test_gateway_edge import assert_error
 from workers.actions import CATALOGUE
 from workers.domain.event import RuntimeEvent
 from workers.domain.log.topics import RUNTIME_EVENTS
@@ -65,7 +65,7 @@ def test_the_same_alert_twice_keeps_its_id() -> None:
     assert len(ids) == 1
 
 
-def test_who_handed_in_what_is_in_the_audit_chain() -> None:
+def test_submitted_events_are_in_the_audit_chain_with_their_caller() -> None:
     gateway = FakeGateway()
     ids = [row["event_id"] for row in gateway.post(PATH, json=ALERTS).json()["data"]]
     (record,) = gateway.audit()
@@ -92,23 +92,23 @@ def test_who_handed_in_what_is_in_the_audit_chain() -> None:
 def test_one_bad_event_stops_all_and_is_named(body: bytes, words: str) -> None:
     gateway = FakeGateway()
     answer = gateway.post(PATH, content=body)
-    says_no(answer, 400)
+    assert_error(answer, 400)
     assert words in answer.json()["message"]
     assert gateway.written == []
 
 
 def test_an_alert_or_a_batch_beyond_the_limits_is_413() -> None:
     gateway = FakeGateway()
-    says_no(gateway.post(PATH, json={**ALERT, "output": "x" * LARGEST_ALERT}), 413, "too_large")
+    assert_error(gateway.post(PATH, json={**ALERT, "output": "x" * LARGEST_ALERT}), 413, "too_large")
     many = b"\n".join([b'{"rule":"R","time":"2026-07-04T20:46:44Z"}'] * (intake.MOST_EVENTS + 1))
-    says_no(gateway.post(PATH, content=many), 413, "too_large")
+    assert_error(gateway.post(PATH, content=many), 413, "too_large")
     assert gateway.written == []
 
 
-def test_a_log_that_does_not_acknowledge_is_503_and_asking_again_is_safe() -> None:
+def test_a_log_that_does_not_acknowledge_is_503_and_a_retry_is_safe() -> None:
     gateway = FakeGateway()
     gateway.bus.is_down = True
-    says_no(gateway.post(PATH, json=ALERT), 503)
+    assert_error(gateway.post(PATH, json=ALERT), 503)
     gateway.bus.is_down = False
     assert gateway.post(PATH, json=ALERT).status_code == 202
 
@@ -117,8 +117,8 @@ def test_events_are_listed_newest_first_and_shown_with_what_they_led_to() -> Non
     gateway = FakeGateway()
     with gateway.history.begin() as tx:
         for number in range(5):
-            seen = event(number, rule="R", container="ab" * 32)
-            tx.put_event(seen, payload=FakeCodec().encode(seen))
+            stored = event(number, rule="R", container="ab" * 32)
+            tx.put_event(stored, payload=FakeCodec().encode(stored))
     story = Story(1, event_id=event(3).event_id)
     gateway.history.put(*story.whole())
     first = gateway.get(PATH, params={"limit": 3}).json()
@@ -130,12 +130,12 @@ def test_events_are_listed_newest_first_and_shown_with_what_they_led_to() -> Non
     assert shown["container_id"] == "ab" * 32
     assert shown["occurred_at"] == "2030-03-17T17:46:43.000000000Z"
     assert gateway.get(PATH, params={"rule": "other"}).json()["data"] == []
-    says_no(gateway.get(f"{PATH}/event-9"), 404)
+    assert_error(gateway.get(f"{PATH}/event-9"), 404)
 
 
 def test_nodes_are_found_by_id_and_by_host_name() -> None:
     gateway = FakeGateway()
-    says_no(gateway.get(f"/api/v1/nodes/{NODE}"), 404)
+    assert_error(gateway.get(f"/api/v1/nodes/{NODE}"), 404)
     with gateway.history.begin() as tx:
         tx.put_node(heartbeat(3), payload=FakeCodec().encode(heartbeat(3)), verified=True, folded_at_ns=START_NS)
     for host in (NODE, "web-1", ""):
@@ -168,13 +168,13 @@ def test_the_catalogue_is_shown_as_the_actions_describe_themselves() -> None:
     assert row["example_target"]["process_line"][0]["pid"] == 4711
 
 
-def test_health_says_how_far_history_has_come_to_those_with_a_token() -> None:
+def test_health_shows_the_position_of_history_to_callers_with_a_token() -> None:
     gateway = FakeGateway()
     shown = gateway.get("/api/v1/health").json()
     assert {"offsets", "unverified", "conflicts", "gaps", "nodes"} <= set(shown)
 
 
-# Whatever comes in, a fault of the caller's is never a fault of ours.
+# An invalid request never causes an internal error.
 
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -202,7 +202,7 @@ _body = st.fixed_dictionaries(
 
 def accepted_or_refused(answer: httpx.Response, status: int) -> None:
     if answer.status_code != status:
-        says_no(answer, 400)
+        assert_error(answer, 400)
 
 
 _GATEWAY = FakeGateway(codec=AvroCodec())

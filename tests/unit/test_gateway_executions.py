@@ -12,7 +12,7 @@ from tests.fakes.clock import START_NS
 from tests.fakes.codec import FakeCodec
 from tests.fakes.gateway import FakeGateway
 from tests.stories import NODE, Story, event
-from tests.unit.test_gateway_edge import says_no
+from tests.unit.test_gateway_edge import assert_error
 from workers.domain.event import ContainerRef, ProcessRef
 from workers.domain.ids import uuid7, uuid7_time_ns
 from workers.domain.log.routing import murmur2
@@ -59,28 +59,28 @@ def test_the_trace_of_the_caller_goes_on_in_the_record() -> None:
     assert gateway.telemetry.spans[-1].parent_id == 9
 
 
-def test_who_asked_for_what_is_in_the_audit_chain_before_it_is_sent() -> None:
+def test_a_request_is_in_the_audit_chain_before_it_is_sent() -> None:
     gateway = FakeGateway()
     gateway.bus.is_down = True
-    says_no(gateway.post(PATH, json=KILL), 503, "log_away")
+    assert_error(gateway.post(PATH, json=KILL), 503, "log_away")
     (record,) = gateway.audit()
     assert (record.kind, record.actor, record.worker) == ("asked", "admin", "gateway")
     assert record.detail == {"verb": "execute", "host": "web-1", "dry_run": False, "action": "kill_process"}
 
 
-def test_a_log_that_is_away_is_503_with_a_time_to_come_back() -> None:
+def test_an_unavailable_log_is_503_with_retry_after() -> None:
     gateway = FakeGateway()
     gateway.bus.is_down = True
     assert gateway.post(PATH, json=KILL).headers["retry-after"] == "1"
 
 
-def test_history_that_is_behind_is_202_with_what_was_asked() -> None:
+def test_history_that_is_behind_is_202_with_the_request() -> None:
     gateway = FakeGateway(folds=False)
     answer = gateway.post(PATH, json=KILL)
     assert answer.status_code == 202
     shown = answer.json()
     assert (shown["stage"], shown["reason"], shown["steps"]) == ("REQUESTED", "it looked wrong", [])
-    says_no(gateway.get(f"{PATH}/{shown['id']}"), 404)
+    assert_error(gateway.get(f"{PATH}/{shown['id']}"), 404)
 
 
 @pytest.mark.parametrize("start", [-1, "-1", None])
@@ -98,20 +98,20 @@ def test_a_start_time_keeps_its_last_nanosecond_as_number_and_as_text(start: obj
     assert answer.json()["target"]["process_line"][0]["started_at"] == "2026-07-04T20:46:44.170000001Z"
 
 
-def test_by_event_the_target_host_and_time_are_the_events() -> None:
+def test_by_event_id_the_target_host_and_time_come_from_the_event() -> None:
     gateway = FakeGateway()
     line = (ProcessRef(4711, 1, "/tmp/x", "x"), ProcessRef(4700))
-    seen = replace(event(1, host="web-9"), process_line=line)
+    stored = replace(event(1, host="web-9"), process_line=line)
     with gateway.history.begin() as tx:
-        tx.put_event(seen, payload=FakeCodec().encode(seen))
-    body = {"action": "KILL_PROCESS", "event_id": seen.event_id, "parameters": {"ancestor": "1"}}
+        tx.put_event(stored, payload=FakeCodec().encode(stored))
+    body = {"action": "KILL_PROCESS", "event_id": stored.event_id, "parameters": {"ancestor": "1"}}
     assert gateway.post(PATH, json=body).status_code == 201
     (request,) = gateway.requests()
     assert request.steps[0].action == "kill_process"
-    assert request.steps[0].target == ProcessTarget(line, seen.occurred_at_ns)
-    assert (request.host, request.causation.event_id) == ("web-9", seen.event_id)
-    assert request.detected_at_ns == seen.occurred_at_ns
-    found = gateway.get(PATH, params={"event_id": seen.event_id}).json()["data"]
+    assert request.steps[0].target == ProcessTarget(line, stored.occurred_at_ns)
+    assert (request.host, request.causation.event_id) == ("web-9", stored.event_id)
+    assert request.detected_at_ns == stored.occurred_at_ns
+    found = gateway.get(PATH, params={"event_id": stored.event_id}).json()["data"]
     assert [row["id"] for row in found] == [request.steps[0].execution_id]
 
 
@@ -159,7 +159,7 @@ def test_by_event_the_target_host_and_time_are_the_events() -> None:
 def test_whatever_is_wrong_is_named_by_its_field_and_nothing_is_written(change: dict[str, Any], field: str) -> None:
     gateway = FakeGateway()
     answer = gateway.post(PATH, content=_json({**KILL, **change}), headers=_headers())
-    says_no(answer, 400)
+    assert_error(answer, 400)
     assert any(each.get("field", "").startswith(field) for each in answer.json()["details"]), answer.text
     assert gateway.written == []
     assert gateway.audit() == []
@@ -179,17 +179,17 @@ def test_a_network_is_that_of_the_host_or_of_a_container() -> None:
 
 def test_an_event_that_names_no_process_is_no_target() -> None:
     gateway = FakeGateway()
-    seen = replace(event(1), container=ContainerRef("a" * 12))
+    stored = replace(event(1), container=ContainerRef("a" * 12))
     with gateway.history.begin() as tx:
-        tx.put_event(seen, payload=FakeCodec().encode(seen))
-    answer = gateway.post(PATH, json={"action": "kill_process", "event_id": seen.event_id})
-    says_no(answer, 400, "event_lacks_target")
+        tx.put_event(stored, payload=FakeCodec().encode(stored))
+    answer = gateway.post(PATH, json={"action": "kill_process", "event_id": stored.event_id})
+    assert_error(answer, 400, "event_lacks_target")
 
 
 # One key, one execution.
 
 
-def test_the_same_key_asks_once_and_answers_the_same_execution() -> None:
+def test_the_same_key_writes_once_and_answers_the_same_execution() -> None:
     gateway = FakeGateway()
     first = gateway.post(PATH, json=KILL, headers=_headers("k"))
     gateway.clock.advance(3600)
@@ -199,7 +199,7 @@ def test_the_same_key_asks_once_and_answers_the_same_execution() -> None:
     assert len(gateway.written) == 1
 
 
-def test_the_same_key_before_history_knows_writes_again_under_the_same_id() -> None:
+def test_the_same_key_before_history_has_the_request_writes_again_under_the_same_id() -> None:
     gateway = FakeGateway(folds=False)
     ids = {gateway.post(PATH, json=KILL, headers=_headers("k")).json()["id"] for _ in range(2)}
     assert len(ids) == 1
@@ -215,7 +215,7 @@ def test_a_key_holds_for_a_day_across_midnight_and_not_for_two() -> None:
     assert gateway.post(PATH, json=KILL, headers=_headers("k")).json()["id"] != first
 
 
-def test_a_key_that_is_a_fresh_uuid7_lends_its_time_to_the_execution() -> None:
+def test_an_execution_takes_its_time_from_a_key_that_is_a_fresh_uuid7() -> None:
     gateway = FakeGateway()
     made_ns = START_NS - 5_000_000_000
     key = uuid7(made_ns, bytes(10))
@@ -237,7 +237,7 @@ def test_a_key_that_stands_for_something_else_is_refused(change: dict[str, Any])
     gateway = FakeGateway()
     gateway.post(PATH, json=KILL, headers=_headers("k"))
     answer = gateway.post(PATH, json={**KILL, **change}, headers=_headers("k"))
-    says_no(answer, 409, "idempotency_key_reused")
+    assert_error(answer, 409, "idempotency_key_reused")
     assert len(gateway.written) == 1
 
 
@@ -253,15 +253,15 @@ def test_an_undo_under_one_key_is_one_execution_also_when_it_is_over() -> None:
     gateway.history.put(asked, *(replace(step, execution_id=asked.execution_id) for step in undo.whole()[1:]))
     again = gateway.send("DELETE", f"{PATH}/{taken.id}", headers=_headers("k"))
     assert (again.status_code, again.json()["id"]) == (200, asked.execution_id)
-    says_no(gateway.send("DELETE", f"{PATH}/{taken.id}", headers=_headers("another")), 409, "undone")
-    says_no(gateway.post(PATH, json=KILL, headers=_headers("k")), 409, "idempotency_key_reused")
+    assert_error(gateway.send("DELETE", f"{PATH}/{taken.id}", headers=_headers("another")), 409, "undone")
+    assert_error(gateway.post(PATH, json=KILL, headers=_headers("k")), 409, "idempotency_key_reused")
     assert len(gateway.written) == 2
 
 
 # Following, undoing, cancelling.
 
 
-def test_an_execution_is_shown_with_its_steps_in_the_order_of_the_ladder_and_its_times() -> None:
+def test_an_execution_is_shown_with_its_steps_in_order_of_stage_and_its_times() -> None:
     gateway = FakeGateway()
     story = Story(3, event_id=event(3).event_id)
     proof = PostCondition("process_gone", True, "it is gone")
@@ -295,23 +295,23 @@ def test_waiting_for_an_end_answers_at_once_when_there_is_one_and_in_time_when_t
     gateway.history.put(running.requested(), *over.whole())
     assert gateway.get(f"{PATH}/{over.id}", params={"wait_s": 60}).json()["outcome"] == "COMPLETED"
     assert gateway.get(f"{PATH}/{running.id}", params={"wait_s": 0.01}).json()["outcome"] is None
-    says_no(gateway.get(f"{PATH}/{running.id}", params={"wait_s": 61}), 400)
+    assert_error(gateway.get(f"{PATH}/{running.id}", params={"wait_s": 61}), 400)
 
 
 def test_lists_page_without_a_gap_or_a_double_and_filter_by_every_word() -> None:
     gateway = FakeGateway()
     stories = [Story(number, rule="r" if number % 2 else "") for number in range(1, 8)]
     gateway.history.put(*(result for story in stories for result in story.whole()))
-    seen: list[str] = []
+    stored: list[str] = []
     cursor = ""
     while True:
         page = gateway.get(PATH, params={"limit": 3, "cursor": cursor}).json()
-        seen += [row["id"] for row in page["data"]]
+        stored += [row["id"] for row in page["data"]]
         assert all(row["steps"] == [] for row in page["data"])
         cursor = page["next"]
         if cursor is None:
             break
-    assert seen == [story.id for story in reversed(stories)]
+    assert stored == [story.id for story in reversed(stories)]
     for query, count in (({"rule": "r"}, 4), ({"stage": "ended"}, 7), ({"outcome": "FAILED"}, 0), ({"host": NODE}, 7)):
         assert len(gateway.get(PATH, params=query).json()["data"]) == count, query
     late = {"from": stories[4].requested().at_ns}
@@ -322,8 +322,8 @@ def test_what_cannot_be_undone_is_409_and_nothing_is_written() -> None:
     gateway = FakeGateway()
     story = Story(7)
     gateway.history.put(*story.whole())
-    says_no(gateway.send("DELETE", f"{PATH}/{story.id}"), 409, "irreversible")
-    says_no(gateway.send("DELETE", f"{PATH}/{Story(8).id}"), 404)
+    assert_error(gateway.send("DELETE", f"{PATH}/{story.id}"), 409, "irreversible")
+    assert_error(gateway.send("DELETE", f"{PATH}/{Story(8).id}"), 404)
     assert gateway.written == []
 
 
@@ -340,7 +340,7 @@ def test_a_cancel_is_a_request_about_the_execution_and_only_while_it_runs() -> N
     gateway.history.put(story.ended(Outcome.UNKNOWN))
     assert gateway.post(f"{PATH}/{story.id}/cancel").status_code == 202
     gateway.history.put(story.ended(Outcome.COMPLETED, seq=3))
-    says_no(gateway.post(f"{PATH}/{story.id}/cancel"), 409, "ended")
+    assert_error(gateway.post(f"{PATH}/{story.id}/cancel"), 409, "ended")
 
 
 def test_contained_is_what_holds_and_was_not_undone() -> None:

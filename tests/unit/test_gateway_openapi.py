@@ -16,7 +16,7 @@ def document() -> dict[str, Any]:
     return found
 
 
-def test_it_is_openapi_3_1_and_every_operation_of_both_faces_is_described(document: dict[str, Any]) -> None:
+def test_it_is_openapi_3_1_and_every_operation_of_both_apis_is_described(document: dict[str, Any]) -> None:
     assert document["openapi"] == "3.1.0"
     assert {path.split("/")[1] for path in document["paths"]} == {"api", "secure"}
     for path, operations in document["paths"].items():
@@ -30,7 +30,7 @@ def test_it_is_openapi_3_1_and_every_operation_of_both_faces_is_described(docume
                 assert "X-RateLimit-Limit" in answer["headers"], path
 
 
-def test_the_compatible_face_has_the_published_operations_and_statuses(document: dict[str, Any]) -> None:
+def test_the_compatible_api_has_the_published_operations_and_statuses(document: dict[str, Any]) -> None:
     root = "/secure/response-actions/v1alpha1"
     statuses = {
         f"{method} {path.removeprefix(root)}": set(operation["responses"])
@@ -60,13 +60,13 @@ def test_every_field_of_every_model_is_described(document: dict[str, Any]) -> No
     assert bare == []
 
 
-def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+def test_every_reference_can_be_resolved(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     missing = {ref for ref in _references(document) if ref.removeprefix("#/components/schemas/") not in schemas}
     assert missing == set()
 
 
-def test_only_health_may_be_asked_without_a_token(document: dict[str, Any]) -> None:
+def test_every_operation_but_health_requires_the_token(document: dict[str, Any]) -> None:
     needed = {
         f"{method} {path}": operation["security"]
         for path, operations in document["paths"].items()

@@ -76,7 +76,7 @@ class Intake:
     clock: Clock
     randomness: Randomness
     objects: ObjectReader | None = None
-    """Where acquired files are; None where no object store is configured."""
+    """Where acquired files are; None if no object store is configured."""
 
     def submit_events(self, body: bytes, *, person: Principal, parent: Headers = ()) -> tuple[EventId, ...]:
         """Write a detector's events, all of them or none; their ids, in order.

@@ -8,7 +8,7 @@ backend let through without a token. Never blocks: it runs on the event-loop thr
 
 from typing import Annotated, Final
 
-from fastapi import Depends, Security
+from fastapi import Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.authentication import AuthCredentials, AuthenticationBackend, BaseUser
 from starlette.requests import HTTPConnection, Request
@@ -48,7 +48,7 @@ class BearerBackend(AuthenticationBackend):
         self._limit = limit
 
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, BaseUser] | None:
-        """The caller; None where a path is open and no token was sent.
+        """The caller; None if the path is open and no token was sent.
 
         Raises:
             Unauthorized: no token, two, or one that is not known here.
@@ -69,7 +69,7 @@ Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
 
 
 async def known_caller(request: Request, credentials: Credentials) -> Principal | None:
-    """The caller, or None where the path is open and no token was sent."""
+    """The caller, or None if the path is open and no token was sent."""
     user = request.scope.get("user")
     return user.principal if isinstance(user, Authenticated) else None
 
@@ -103,7 +103,7 @@ async def readable_actions(person: Caller, services: Services) -> tuple[str, ...
 ReadableActions = Annotated[tuple[str, ...] | None, Security(readable_actions)]
 
 
-async def executor(person: Caller) -> Principal:
+async def caller_with_exec(person: Caller) -> Principal:
     """A caller who may request some action.
 
     Raises:
@@ -113,4 +113,4 @@ async def executor(person: Caller) -> Principal:
     return person
 
 
-Executor = Annotated[Principal, Depends(executor)]
+CallerWithExec = Annotated[Principal, Security(caller_with_exec)]

@@ -39,7 +39,7 @@ _FIRST_PAUSE_S: Final = 0.004
 _LONGEST_PAUSE_S: Final = 0.064
 
 Signer = Callable[[bytes], str]
-"""The key id inside a signed envelope; empty where the bytes are no envelope."""
+"""The key id inside a signed envelope; empty if the bytes are not an envelope."""
 
 
 def _writers() -> ThreadPoolExecutor:

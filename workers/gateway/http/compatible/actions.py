@@ -12,7 +12,7 @@ from workers.domain.history.queries import StoredNode
 from workers.domain.target_kind import NameField, NameFormat
 from workers.gateway.http.compatible import contexts, show, vocabulary
 from workers.gateway.http.compatible.bodies import ERRORS, ResponseActions
-from workers.gateway.http.security import Executor
+from workers.gateway.http.security import CallerWithExec
 from workers.gateway.http.services import Services
 from workers.gateway.permissions import Access, may
 
@@ -45,7 +45,7 @@ router = APIRouter()
     openapi_extra=_CONTEXT,
     responses=ERRORS,
 )
-def list_actions(request: Request, services: Services, person: Executor) -> ResponseActions:
+def list_actions(request: Request, services: Services, person: CallerWithExec) -> ResponseActions:
     """Only the actions that this caller may request and that the context permits: left out if the node is silent,
     unknown or has the action switched off, or if a label cannot name a container or process. Needs
     containment-response-actions.exec or data-gathering-response-actions.exec."""

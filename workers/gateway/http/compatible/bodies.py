@@ -87,7 +87,7 @@ class ActionExecution(_Shape):
     outputs: dict[Name, StrictBool | Text] | None = None
     """What it reports, numbers as text; only once it has something to report."""
     failure: Failure | None = None
-    """Only where the status is FAILED."""
+    """Only if the status is FAILED."""
     status: Literal["ENQUEUED", "IN_PROGRESS", "COMPLETED", "FAILED"]
     """How far it is; the native API has the exact outcome."""
     created_at: Annotated[StrictStr, Field(json_schema_extra={"format": "date-time"})]

@@ -21,7 +21,7 @@ _Narrow = Callable[[ExecutionQuery, str], ExecutionQuery]
 
 
 def narrowed(query: ExecutionQuery, text: str, catalogue: Mapping[str, AnyAction]) -> ExecutionQuery:
-    """The query, narrowed by a filter; by nothing where it is empty.
+    """The query, narrowed by a filter; unchanged if the filter is empty.
 
     Raises:
         Invalid: a term cannot be read, or a name or value is not known.

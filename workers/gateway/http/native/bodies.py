@@ -1,8 +1,7 @@
 """Request bodies of the native API, and the ``Submission`` that each becomes.
 
-Used by ``requests``.
-
-An unknown field is a fault: a misspelt ``dry_run`` must never become a real kill.
+Used by the routes in ``native.requests``. An unknown field is an error: a misspelt ``dry_run`` must never become a real
+kill.
 """
 
 from collections.abc import Mapping
@@ -34,7 +33,7 @@ _FORMATS: Final[Mapping[NameFormat, Any]] = {
 """The type of a field that names a target."""
 
 _ABSENT: Final[Mapping[NameFormat, Any]] = {NameFormat.START_TIME: None, NameFormat.CONTAINER_ID: ""}
-"""What a field is where it may be left out and is."""
+"""The value of an optional field that is left out."""
 
 _UNKNOWN_START: Final = -1
 
@@ -101,7 +100,7 @@ class ExecutionBody(_Body):
     parameters: dict[Name, StrictBool | Int64 | Text] = Field(default={}, max_length=32)
     """The action's parameters; whole numbers may come as text."""
     reason: Text = ""
-    """Why, in your words; kept in the history."""
+    """Why it is requested; kept in the history."""
     dry_run: StrictBool = False
     """Check everything and touch nothing."""
     ttl_s: Annotated[StrictInt, Field(ge=0, le=86_400)] = 0
@@ -135,11 +134,11 @@ class UndoBody(_Body):
     """Why an execution is undone."""
 
     reason: Text = ""
-    """In your words."""
+    """Why it is requested; kept in the history."""
 
 
 class CancelBody(_Body):
     """Why an execution is cancelled."""
 
     reason: Text = ""
-    """In your words."""
+    """Why it is requested; kept in the history."""

@@ -6,7 +6,7 @@ from workers.gateway.http.native.times import shown
 
 
 class EventView(View):
-    """One detection, normalised. Its content is the detector's word."""
+    """One detection, normalised. Its content comes from the detector and is not verified."""
 
     id: str
     """The detector's own id, or one derived from the content."""

@@ -158,9 +158,9 @@ class ExecutionView(View):
     post_condition: PostConditionView | None
     """What was checked after acting."""
     effect_holds: bool
-    """Whether an effect is in place that an undo could lift."""
+    """Whether an effect is in place that an undo could reverse."""
     cause: str
-    """action, or unproven where the effect was found in place after a crash."""
+    """action, or unproven if the effect was found in place after a crash."""
     late: bool
     """The outcome was observed after the command's expiry."""
     conflict: bool

@@ -73,14 +73,14 @@ class Listed(View, Generic[T]):
     """The cursor of the next page; null at the end."""
 
 
-def one_of(words: type[StrEnum], text: str, *, field: str) -> str:
-    """A word of a closed list, in any case; empty text stays empty.
+def one_of(values: type[StrEnum], text: str, *, field: str) -> str:
+    """A value of a closed list, in upper or lower case; empty text stays empty.
 
     Raises:
-        Invalid: another word, with the list.
+        Invalid: another value; the message has the list.
     """
-    if text and text.upper() not in words.__members__:
-        raise Invalid(f"{field} is one of {', '.join(words.__members__)}", field=field)
+    if text and text.upper() not in values.__members__:
+        raise Invalid(f"{field} is one of {', '.join(values.__members__)}", field=field)
     return text.upper()
 
 
