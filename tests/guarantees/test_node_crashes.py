@@ -69,7 +69,7 @@ def passes(place: str) -> int:
 
 
 @pytest.mark.parametrize("place", FAILPOINTS)
-def test_after_a_crash_at_any_pass_of_any_place_every_promise_holds(place: str) -> None:
+def test_after_a_crash_at_any_pass_of_any_failpoint_every_promise_holds(place: str) -> None:
     swept = passes(place)
     assert swept, f"the workload never passes {place}"
     for nth in range(1, swept + 1):

@@ -73,7 +73,7 @@ def test_an_effect_without_any_command_is_noticed(good: Observation) -> None:
         NodeRunsOnlyItsOwnSignedFreshCommands().check(replace(good, effects=[Effect(ALIEN, "9/9")]))
 
 
-def test_containment_ends_while_every_gathering_hand_is_busy_for_ever() -> None:
+def test_containment_ends_while_every_gathering_thread_is_busy_for_ever() -> None:
     bench = NodeBench()
     for number in range(1, 9):
         bench.world.spawn(number)
@@ -82,7 +82,7 @@ def test_containment_ends_while_every_gathering_hand_is_busy_for_ever() -> None:
         bench.send(copy)
     bench.read()
     held = [bench.lanes.take(Lane.GATHERING, 0), bench.lanes.take(Lane.GATHERING, 0)]
-    assert all(held), "two gathering hands hold a task and never come back"
+    assert all(held), "two gathering threads hold a task and never return"
     for number in (5, 6, 7, 8):
         bench.send(bench.command("scripted_kill", number))
     bench.read()

@@ -32,14 +32,14 @@ def alarms(bench: NodeBench) -> list[str]:
     return [result.alarm for result in bench.results() if result.alarm]
 
 
-def test_what_holds_is_looked_at_and_nothing_is_said(bench: NodeBench) -> None:
+def test_an_effect_in_place_is_checked_and_nothing_is_reported(bench: NodeBench) -> None:
     stopped(bench)
     bench.effect_watch.step()
     bench.effect_watch.step()
     assert (bench.world.looked, alarms(bench)) == (2, [])
 
 
-def test_what_is_lost_is_told_once_and_there_is_nothing_to_undo_any_more(bench: NodeBench) -> None:
+def test_a_lost_effect_is_reported_once_and_there_is_nothing_to_undo_any_more(bench: NodeBench) -> None:
     command = stopped(bench)
     bench.world.spawn(1)
     for _ in range(3):
@@ -55,7 +55,7 @@ def test_what_is_lost_is_told_once_and_there_is_nothing_to_undo_any_more(bench: 
     check_all(bench.observation())
 
 
-def test_what_somebody_changes_is_told_once_and_can_be_undone_as_before(bench: NodeBench) -> None:
+def test_a_changed_effect_is_reported_once_and_can_be_undone_as_before(bench: NodeBench) -> None:
     command = stopped(bench)
     bench.world.meddled = "somebody was at it"
     for _ in range(3):
@@ -73,7 +73,7 @@ def test_what_somebody_changes_is_told_once_and_can_be_undone_as_before(bench: N
     check_all(bench.observation())
 
 
-def test_a_restart_remembers_what_is_held_and_what_was_told(bench: NodeBench) -> None:
+def test_a_restart_remembers_what_is_in_place_and_what_was_reported(bench: NodeBench) -> None:
     stopped(bench)
     bench.start()
     bench.world.spawn(1)
@@ -104,7 +104,7 @@ def test_what_is_being_undone_is_not_lost(bench: NodeBench) -> None:
     assert alarms(bench) == []
 
 
-def test_what_nobody_can_tell_now_is_looked_at_again(bench: NodeBench) -> None:
+def test_what_is_not_known_now_is_checked_again(bench: NodeBench) -> None:
     stopped(bench)
     bench.world.spawn(1)
     bench.world.silent = True

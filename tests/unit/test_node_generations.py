@@ -107,7 +107,7 @@ def test_a_node_born_long_after_a_growth_finds_it_at_every_start(bench: NodeBenc
         assert outcomes(bench, command) == [[Outcome.COMPLETED]]
 
 
-def test_a_growth_that_was_told_is_followed_by_the_next_start_though_no_command_came(bench: NodeBench) -> None:
+def test_a_growth_that_was_announced_is_followed_by_the_next_start_though_no_command_came(bench: NodeBench) -> None:
     bench.grow(16)
     bench.settle()
     bench.restart()
@@ -255,7 +255,7 @@ def test_a_full_disk_delays_a_growth_and_loses_nothing(bench: NodeBench) -> None
     assert outcomes(bench, command) == [[Outcome.COMPLETED]]
 
 
-def test_the_feed_is_told_of_the_topology_topic_last(bench: NodeBench) -> None:
+def test_the_feed_reads_the_topology_topic_last(bench: NodeBench) -> None:
     assert bench.executor.partitions()[-1] == TOPOLOGY
     assert bench.executor.partitions()[0] == bench.topology.place_of(NODE)
 

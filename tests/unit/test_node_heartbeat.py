@@ -27,7 +27,7 @@ def test_it_names_the_node_its_actions_and_how_far_it_has_read() -> None:
     assert (state.queued, state.running, state.unpublished, state.health) == (0, 0, 0, "ok")
 
 
-def test_it_is_said_while_the_journal_is_full_and_says_so() -> None:
+def test_it_is_sent_while_the_journal_is_full_and_reports_that() -> None:
     bench = NodeBench()
     bench.heartbeat.step()
     bench.journal.break_with(LimitExceeded("full", code="journal_full"))
@@ -42,7 +42,7 @@ def test_it_is_said_while_the_journal_is_full_and_says_so() -> None:
     assert [state.health for state in states] == ["ok", "journal", "journal", "journal", "ok"]
 
 
-def test_it_is_said_while_the_journal_cannot_even_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_sent_while_the_journal_cannot_even_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = NodeBench()
 
     def broken() -> None:
@@ -69,7 +69,7 @@ def test_it_is_numbered_with_the_results_and_across_restarts() -> None:
     assert second.instance_id != first.instance_id
 
 
-def test_it_says_that_the_node_is_ending() -> None:
+def test_it_reports_that_the_node_is_ending() -> None:
     bench = NodeBench()
     bench.services.health.ending("stopping")
     bench.heartbeat.step()
@@ -77,7 +77,7 @@ def test_it_says_that_the_node_is_ending() -> None:
     assert [state.health for state in bench.heartbeats()] == ["stopping"]
 
 
-def test_it_says_how_far_uploads_have_come_until_they_are_over() -> None:
+def test_it_reports_the_progress_of_uploads_until_they_end() -> None:
     bench = NodeBench()
     execution_id = bench.command().command_id
     board = bench.services.host.progress

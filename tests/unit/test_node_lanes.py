@@ -44,7 +44,7 @@ def test_two_with_one_key_never_run_side_by_side() -> None:
     assert lanes.take(Lane.CONTAINMENT, 0) == second
 
 
-def test_a_busy_key_holds_up_nobody_else() -> None:
+def test_a_busy_key_delays_no_other() -> None:
     lanes = Lanes(10)
     first, second, other = task("pid 1"), task("pid 1"), task("pid 2")
     lanes.push([first, second, other])

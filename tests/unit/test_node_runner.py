@@ -49,7 +49,7 @@ def test_intent_is_durable_before_the_effect_and_the_outcome_before_the_answer(b
     check_all(bench.observation())
 
 
-def test_the_claimed_result_says_what_it_is_bound_to_and_how_the_node_was_configured(bench: NodeBench) -> None:
+def test_the_claimed_result_names_what_it_is_bound_to_and_how_the_node_was_configured(bench: NodeBench) -> None:
     bench.send(bench.command())
     bench.settle()
     claimed = bench.results()[0]
@@ -87,7 +87,7 @@ def test_a_dry_run_binds_and_touches_nothing(bench: NodeBench) -> None:
     check_all(bench.observation())
 
 
-def test_a_dry_run_of_a_protected_target_says_so(bench: NodeBench) -> None:
+def test_a_dry_run_of_a_protected_target_reports_that(bench: NodeBench) -> None:
     bench.world.protected.add(1)
     bench.send(bench.command(dry_run=True))
     bench.settle()
@@ -238,7 +238,7 @@ def test_unknowns_are_probed_at_growing_intervals_and_never_run_meanwhile(bench:
     assert bench.world.touched == 1
 
 
-def test_news_about_an_unknown_is_told_once(bench: NodeBench) -> None:
+def test_a_change_of_an_unknown_is_reported_once(bench: NodeBench) -> None:
     bench.world.scripts[1] = ["hang"]
     bench.world.unsure.add(1)
     command = bench.command()
@@ -413,7 +413,7 @@ def test_an_overdue_run_is_reported_unknown_while_it_runs_and_ends_when_it_retur
     EveryAcceptedCommandEndsInExactlyOneOutcome().check(bench.observation())
 
 
-def test_who_comes_second_finds_the_execution_ended_and_changes_nothing(bench: NodeBench) -> None:
+def test_a_late_writer_finds_the_execution_ended_and_changes_nothing(bench: NodeBench) -> None:
     command = bench.command()
 
     def end_it(place: str) -> None:

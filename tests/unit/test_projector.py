@@ -104,7 +104,7 @@ def test_falcos_own_json_becomes_an_event() -> None:
         (GATEWAY, "not_its_node"),
     ],
 )
-def test_a_result_signed_by_somebody_else_is_kept_apart_and_told(signer: FakeSigner, reason: str) -> None:
+def test_a_result_signed_by_another_key_is_kept_apart_and_reported(signer: FakeSigner, reason: str) -> None:
     world = World()
     world.tell(Story(1).requested(), Story(1).dispatched())
     forged = world.tell(Story(1).ended(Outcome.FAILED), signer=signer)[0]
@@ -172,7 +172,7 @@ def test_a_detectors_nonsense_becomes_a_dead_letter_and_nothing_else(topic: str,
     assert world.store.health().unverified == 0
 
 
-def test_the_tombstone_of_a_node_says_nothing() -> None:
+def test_the_tombstone_of_a_node_is_skipped() -> None:
     world = World()
     world.write(topics.NODES, None, key=NODE.encode())
     world.run()
@@ -206,7 +206,7 @@ def test_a_node_that_ends_anothers_execution_is_shown_as_a_conflict() -> None:
     assert (execution.outcome, execution.conflict, execution.alarms) == (None, True, ("foreign_node",))
 
 
-def test_a_gap_is_kept_and_told() -> None:
+def test_a_gap_is_kept_and_reported() -> None:
     world = World()
     for number in range(8):
         world.tell(Story(number).requested())
@@ -224,7 +224,7 @@ def test_a_gap_is_kept_and_told() -> None:
     assert world.telemetry.events("error").count("history_gap") == 2
 
 
-def test_a_topic_made_anew_is_read_from_its_beginning_and_told() -> None:
+def test_a_recreated_topic_is_read_from_its_beginning_and_reported() -> None:
     world = World()
     world.tell(*WHOLE)
     world.run()
@@ -252,7 +252,7 @@ def test_a_topic_replaced_under_a_running_projector_is_a_gap_and_read_on() -> No
 
 @pytest.mark.parametrize("place", FAILPOINTS)
 @pytest.mark.parametrize("nth", [1, 2, 3])
-def test_a_crash_at_any_place_loses_nothing_and_doubles_nothing(place: str, nth: int) -> None:
+def test_a_crash_at_any_failpoint_loses_nothing_and_doubles_nothing(place: str, nth: int) -> None:
     undisturbed = World(limit=5)
     world = World(limit=5)
     for each in (undisturbed, world):
@@ -315,7 +315,7 @@ def test_a_second_projector_on_one_store_is_fenced_off() -> None:
     assert fenced.value.reason == "second_owner"
 
 
-def test_a_log_that_is_away_is_told_and_read_on_when_it_is_back() -> None:
+def test_an_unavailable_log_is_reported_and_read_on_when_it_is_back() -> None:
     world = World()
     projector = world.run()
     world.tell(*WHOLE)
@@ -327,7 +327,7 @@ def test_a_log_that_is_away_is_told_and_read_on_when_it_is_back() -> None:
     assert world.store.execution(Story(1).id) is not None
 
 
-def test_a_store_that_is_away_keeps_what_was_read_for_the_next_step_and_alarms_once() -> None:
+def test_an_unavailable_store_keeps_what_was_read_for_the_next_step_and_alarms_once() -> None:
     world = World()
     world.tell(*WHOLE)
     world.tell(Story(2).ended(), signer=STRANGER)
@@ -398,7 +398,7 @@ def test_a_clone_inside_one_batch_is_found_too() -> None:
     assert world.kinds() == ["cloned_sender"]
 
 
-def test_a_record_that_never_came_is_told_once_after_a_minute() -> None:
+def test_a_record_that_never_came_is_reported_once_after_a_minute() -> None:
     world = World()
     numbered = [replace(Story(number).claimed(), record_no=number) for number in range(6)]
     world.tell(numbered[0], numbered[3])

@@ -187,7 +187,7 @@ def test_the_operator_s_list_is_read_into_lifelines() -> None:
     ]
 
 
-def test_each_fault_of_the_operator_s_list_has_its_place() -> None:
+def test_each_fault_of_the_operators_list_has_its_path() -> None:
     listed = {"allow": ["10.1.2.0/24", "jump.example.org:22", "0.0.0.0/0"]}
     raw = {**BASE, "features": {"respond": {"response_actions": {"isolate_network": listed}}}}
     faults = _faults(node_settings(), raw)

@@ -1,6 +1,6 @@
 """Ties a worker to the supervisor that started it: none outlives a killed ``douse up``, and each knows its siblings.
 
-Called by ``cli.worker`` at start, only when the supervisor says so, and by the node through bootstrap. Linux's
+Called by ``cli.worker`` at start, only when a supervisor started it, and by ``wiring.host``. Linux's
 PR_SET_PDEATHSIG, asked for by the child itself: between fork and exec is no place for Python code in a process that
 has threads.
 """
