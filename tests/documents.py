@@ -27,7 +27,7 @@ _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _DEFINED = re.compile(r"^ *(?:class|def) (\w+)", re.MULTILINE)
 _QUOTED = re.compile(r"`([^`]+)`")
 _PATH = re.compile(r"[\w.-][\w./-]*(\.(py|toml|md|yaml)|/)")
-_NAME = re.compile(r"[A-Z]\w*[a-z]\w*|\w+\(\)")
+_NAME = re.compile(r"[A-Z]\w*[a-z]\w*|(?:\w+\.)?\w+\(\)")
 _FILE_THEN_NAMES = re.compile(r"`([\w./]+\.py)` \(((?:`[^`]+`(?:, )?)+)\)")
 _NAME_THEN_FILE = re.compile(r"`([A-Z]\w+|\w+\(\))` (?:\(|in )`([\w./]+\.py)`")
 
@@ -97,12 +97,10 @@ def wrong_names(name: str, text: str, root: Path = ROOT) -> list[str]:
     everywhere = {
         each for folder in ("workers", "tests") for file in (root / folder).rglob("*.py") for each in _defined(file)
     }
-    wrong += sorted(
-        each for each in quoted_in_tables if _NAME.fullmatch(each) and each.removesuffix("()") not in everywhere
-    )
+    wrong += sorted(each for each in quoted_in_tables if _NAME.fullmatch(each) and _last(each) not in everywhere)
     for path, defined in sorted(_beside(lines)):
         files = _files(path, starts)
-        if files and not any(defined.removesuffix("()") in _defined(file) for file in files):
+        if files and not any(_last(defined) in _defined(file) for file in files):
             wrong.append(f"{path} has no {defined}")
     return wrong
 
@@ -117,6 +115,11 @@ def _beside(lines: list[str]) -> set[tuple[str, str]]:
     }
     found |= {(path, defined) for line in lines for defined, path in _NAME_THEN_FILE.findall(line)}
     return {(path, defined) for path, defined in found if _NAME.fullmatch(defined)}
+
+
+def _last(name: str) -> str:
+    """``bind`` of ``Gate.bind()``."""
+    return name.removesuffix("()").rpartition(".")[2]
 
 
 def _files(path: str, starts: tuple[Path, ...]) -> list[Path]:

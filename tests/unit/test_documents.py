@@ -81,6 +81,8 @@ def test_a_link_without_a_target_is_reported(tmp_path: Path, target: str, broken
         ("Each has a `door.py`.", ["door.py"]),
         ("| a `Door` | |", ["Door"]),
         ("| `open_door()` | |", ["open_door()"]),
+        ("| `node/gate.py` (`Gate.rank()`) | |", []),
+        ("| `node/gate.py` (`Gate.open()`) | |", ["Gate.open()", "node/gate.py has no Gate.open()"]),
         ("| `node/gate.py` (`Lanes`) | |", ["node/gate.py has no Lanes"]),
         ("| `Lanes` (`node/gate.py`) | |", ["node/gate.py has no Lanes"]),
         ("`gate()` in `node/gate.py`", ["node/gate.py has no gate()"]),
