@@ -19,7 +19,7 @@ import pytest
 from tests.bench.board import Board
 from tests.bench.through_kafka import Client, ended, kill_request
 from tests.e2e.fleet import Fleet, make_topics
-from tests.e2e.morgue import Morgue, facts_of
+from tests.e2e.victim_processes import VictimProcesses, facts_of
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.distribution import Distribution
 from workers.cli.up.data_dir import DataDir
@@ -45,7 +45,7 @@ def test_an_urgent_kill_in_a_burst_of_ten_thousand(
     with (
         KafkaCluster(kafka_distribution) as cluster,
         Fleet(DataDir(tmp_path / "data"), cluster.bootstrap_servers, fetch_wait_ms=10_000) as fleet,
-        Morgue() as morgue,
+        VictimProcesses() as victims,
         ExitStack() as stack,
     ):
         make_topics(fleet.kafka, partitions=8)
@@ -53,12 +53,12 @@ def test_an_urgent_kill_in_a_burst_of_ten_thousand(
         fleet.up()
         codec, client = AvroCodec(), stack.enter_context(closing(Client(fleet.kafka, RESULTS)))
         topic = REQUESTS_RULES if flood is ActorKind.RULE else REQUESTS_PEOPLE
-        rehearsed = [facts_of(morgue.spawn()) for _ in range(16)]
+        rehearsed = [facts_of(victims.spawn()) for _ in range(16)]
         asked = [
             kill_request(codec, fleet.node_id, rehearsed[number % 16], dry_run=True, by=flood)
             for number in range(DRY_RUN_RANKS)
         ]
-        doomed = [facts_of(morgue.spawn()) for _ in range(KILLS)]
+        doomed = [facts_of(victims.spawn()) for _ in range(KILLS)]
         every = DRY_RUN_RANKS // KILLS
         for number, facts in enumerate(doomed):
             asked.insert(number * (every + 1), kill_request(codec, fleet.node_id, facts, dry_run=False, by=flood))
@@ -73,9 +73,9 @@ def test_an_urgent_kill_in_a_burst_of_ten_thousand(
         told: list[Any] = []
         while open_:
             now = time.monotonic() - began
-            assert now < GIVE_UP_S, f"{len(open_)} are open\n{fleet.last_words()}"
+            assert now < GIVE_UP_S, f"{len(open_)} are open\n{fleet.log_tails()}"
             if now >= len(urgent) + 1:
-                pid = morgue.spawn()
+                pid = victims.spawn()
                 key, body = kill_request(codec, fleet.node_id, facts_of(pid), dry_run=False)
                 urgent.append(Urgent(key, pid, time.time_ns()))
                 client.send(REQUESTS_PEOPLE, body, key.encode())
@@ -85,9 +85,9 @@ def test_an_urgent_kill_in_a_burst_of_ten_thousand(
             open_.difference_update(ended(came))
         took = time.monotonic() - began
         grown = {role: (process.memory_info().rss - before[role]) / 2**20 for role, process in processes.items()}
-        waits = [each.seconds_to(morgue.died_ns(each.pid)) for each in urgent]
+        waits = [each.seconds_to(victims.died_ns(each.pid)) for each in urgent]
         for each in urgent:
-            print(f"{each.stages(told, codec)}, died {each.seconds_to(morgue.died_ns(each.pid)):.2f} s")
+            print(f"{each.stages(told, codec)}, died {each.seconds_to(victims.died_ns(each.pid)):.2f} s")
         fleet.no_traceback()
     name = f"burst of {DRY_RUN_RANKS:,} + {KILLS} by a {flood.value}"
     board.alone(

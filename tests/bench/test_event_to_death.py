@@ -18,7 +18,7 @@ import pytest
 from tests.bench.board import Board, percentile
 from tests.bench.through_kafka import Client, hop
 from tests.e2e.fleet import Fleet, embedded_zones, make_topics
-from tests.e2e.morgue import Morgue, facts_of
+from tests.e2e.victim_processes import VictimProcesses, facts_of
 from tests.kafka.cluster import KafkaCluster
 from workers.cli.demo.detection import falco_event
 from workers.cli.up.data_dir import DataDir
@@ -69,7 +69,7 @@ def test_from_event_to_dead_process(
     hop(stack, fleet.kafka, ECHO, 0, "kill")
     for topic, onward in zip(CHAIN, (*CHAIN[1:], "kill"), strict=True):
         hop(stack, fleet.kafka, topic, 0, onward)
-    client, morgue = Client(fleet.kafka, RESULTS), stack.enter_context(Morgue())
+    client, victims = Client(fleet.kafka, RESULTS), stack.enter_context(VictimProcesses())
     stack.callback(client.close)
 
     def alert(pid: int) -> None:
@@ -83,7 +83,7 @@ def test_from_event_to_dead_process(
     taken: dict[str, list[list[float]]] = {name: [] for name in ways}
     for number in range(ROUNDS + 1):
         for name, way in ways.items():
-            one = [_until_dead(morgue, way) for _ in range(DEATHS if number else WARM)]
+            one = [_until_dead(victims, way) for _ in range(DEATHS if number else WARM)]
             taken[name] += [one] if number else []
     for what, share in (("p50", 0.5), ("p99", 0.99)):
         figures = {name: [percentile(one, share) for one in rounds] for name, rounds in taken.items()}
@@ -92,13 +92,13 @@ def test_from_event_to_dead_process(
     fleet.no_traceback()
 
 
-def _until_dead(morgue: Morgue, way: Callable[[int], None]) -> float:
+def _until_dead(victims: VictimProcesses, way: Callable[[int], None]) -> float:
     """Milliseconds."""
-    pid = morgue.spawn()
+    pid = victims.spawn()
     time.sleep(SETTLE_S)
     began = time.time_ns()
     way(pid)
-    while (died := morgue.died_ns(pid)) is None:
+    while (died := victims.died_ns(pid)) is None:
         assert time.time_ns() - began < 60_000_000_000, f"{pid} lives"
         time.sleep(0.0005)
     return (died - began) / 1e6

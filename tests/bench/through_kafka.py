@@ -21,7 +21,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from tests.bench.contest import NODES, Ask, Contestant
 from tests.e2e.fleet import COMMANDS, Fleet
-from tests.e2e.morgue import facts_of
+from tests.e2e.victim_processes import facts_of
 from tests.victims import Victims
 from workers.cli.up.data_dir import COMMAND_PARTITIONS
 from workers.domain.event import ProcessRef
@@ -115,7 +115,7 @@ class Douse(Contestant):
             )
         self.dispatcher = [fleet.running[role] for role in ("dispatcher", "projector", "responder", "gateway")]
         self.nodes = [fleet.running["node"], fleet.running["node-1"]]
-        with fleet.client() as client:
+        with fleet.http_client() as client:
             while client.get(f"/api/v1/nodes/{second}").status_code != 200:
                 fleet.all_alive()
                 time.sleep(0.05)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.client import FleetClient
 from tests.e2e.fleet import Fleet, embedded_zones, fleet_on
-from tests.e2e.ledger import Ledger
-from tests.e2e.morgue import Morgue
-from tests.e2e.shelf import Shelf
+from tests.e2e.victim_files import VictimFiles
+from tests.e2e.victim_processes import VictimProcesses
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.distribution import Distribution
 from workers.cli.up.data_dir import DataDir
@@ -55,21 +55,21 @@ def fresh_fleet(tmp_path: Path) -> Iterator[Fleet]:
         yield fleet.up()
 
 
-class Clients:
-    """Opens ledgers that are closed with the test."""
+class NewClient:
+    """Opens clients that are closed with the test."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
 
-    def __call__(self, fleet: Fleet) -> Ledger:
-        morgue = self._stack.enter_context(Morgue())
+    def __call__(self, fleet: Fleet) -> FleetClient:
+        processes = self._stack.enter_context(VictimProcesses())
         wire = self._stack.enter_context(fleet.wire())
-        shelf = Shelf(fleet.data.root.parent / f"files-{secrets.token_hex(4)}", fleet.vault)
-        return self._stack.enter_context(Ledger(fleet, morgue, shelf, wire))
+        files = VictimFiles(fleet.data.root.parent / f"files-{secrets.token_hex(4)}", fleet.vault)
+        return self._stack.enter_context(FleetClient(fleet, processes, files, wire))
 
 
 @pytest.fixture
-def client() -> Iterator[Clients]:
-    """`client(fleet)`: somebody who asks and watches."""
+def new_client() -> Iterator[NewClient]:
+    """`new_client(fleet)`: sends requests and checks what came of them."""
     with ExitStack() as stack:
-        yield Clients(stack)
+        yield NewClient(stack)

@@ -1,7 +1,7 @@
 """The five workers as processes of their own on any broker: started, killed at a named place, started again.
 
 Used by the tests of this directory. Settings come from `DataDir.write`, as `douse up` writes them; the broker is the
-caller's. It must never be asked what happened: that is what `ledger.py` and `wire.py` see for themselves.
+caller's. It must never be asked what happened: `client.py` and `wire.py` find that out for themselves.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Fleet:
             settings["telemetry"] = {"otlp_endpoint": self.otlp_endpoint, "log_level": "info"}
             yaml_files.write(self.data.config(role), settings)
 
-    def client(self) -> httpx.Client:
+    def http_client(self) -> httpx.Client:
         """A person with the admin's token."""
         headers = {"Authorization": f"Bearer {self.start_words.token}"}
         return httpx.Client(base_url=self.start_words.url, headers=headers, timeout=30.0)
@@ -147,9 +147,9 @@ class Fleet:
     def await_ready(self, within_s: float = READY_S) -> None:
         """Until the gateway knows the node."""
         deadline = time.monotonic() + within_s
-        with self.client() as client:
+        with self.http_client() as client:
             while not self._answers(client):
-                assert time.monotonic() < deadline, f"not ready within {within_s} s\n{self.last_words()}"
+                assert time.monotonic() < deadline, f"not ready within {within_s} s\n{self.log_tails()}"
                 time.sleep(0.05)
 
     def spawn(self, role: str, failpoints: str = "") -> float:
@@ -177,20 +177,20 @@ class Fleet:
             self.running[role].send_signal(signal.SIGTERM)
         for role in roles:
             status = self.running[role].wait(timeout=READY_S)
-            assert status == 0, f"{role} ended with {status}\n{self.last_words(role)}"
+            assert status == 0, f"{role} ended with {status}\n{self.log_tails(role)}"
 
     def died_at_failpoint(self, role: str) -> bool:
         """Whether an armed worker has reached its place; it must not have ended in any other way."""
         status = self.running[role].poll()
-        assert status in (None, KILLED), f"{role} ended with {status}\n{self.last_words(role)}"
+        assert status in (None, KILLED), f"{role} ended with {status}\n{self.log_tails(role)}"
         return status == KILLED
 
     def all_alive(self) -> None:
         """Every worker runs."""
         ended = {role: process.returncode for role, process in self.running.items() if process.poll() is not None}
-        assert not ended, f"ended by itself: {ended}\n{self.last_words(*ended)}"
+        assert not ended, f"ended by itself: {ended}\n{self.log_tails(*ended)}"
 
-    def last_words(self, *roles: str) -> str:
+    def log_tails(self, *roles: str) -> str:
         """The end of the workers' logs."""
         texts = []
         for role in roles or ROLES:

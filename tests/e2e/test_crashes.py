@@ -10,10 +10,10 @@ from typing import Final
 
 import pytest
 
-from tests.e2e.conftest import Clients
+from tests.e2e.client import FleetClient, percentiles
+from tests.e2e.conftest import NewClient
 from tests.e2e.fleet import Fleet
-from tests.e2e.judging import Asked
-from tests.e2e.ledger import Ledger, percentiles
+from tests.e2e.verdicts import Order
 from workers.actions import FAILPOINTS as ACTION_FAILPOINTS
 from workers.dispatcher.dispatcher import FAILPOINTS as DISPATCHER_FAILPOINTS
 from workers.log.relay import FAILPOINTS as RELAY_FAILPOINTS
@@ -67,46 +67,46 @@ def arm(fleet: Fleet, places: dict[str, str], *, nth: int = 1) -> None:
         fleet.spawn(role, f"{place}=kill:{nth}")
 
 
-def stream_through(ledger: Ledger, places: dict[str, str]) -> float:
+def stream_through(client: FleetClient, places: dict[str, str]) -> float:
     """Commands one after the other until every armed worker has died where it was told to; each is started again when
     it has, as a supervisor would. The moment of the last start."""
     deadline = time.monotonic() + REACH_S
     asks = itertools.cycle(
         [
             *(
-                ledger.detected,
-                ledger.quarantine,
-                ledger.kill,
-                ledger.undo,
-                ledger.dry_run_report,
-                ledger.detected_twice,
+                client.detected,
+                client.quarantine,
+                client.kill,
+                client.undo,
+                client.dry_run_report,
+                client.detected_twice,
             ),
-            *(ledger.kill_tree, ledger.suspend, ledger.resume),
+            *(client.kill_tree, client.suspend, client.resume),
         ]
     )
     armed, restarted = set(places), 0.0
     while armed:
         next(asks)()
-        for role in [role for role in armed if ledger.fleet.died_at_failpoint(role)]:
+        for role in [role for role in armed if client.fleet.died_at_failpoint(role)]:
             if role == "node":
-                ledger.nothing_lost()
+                client.nothing_lost()
             if armed == {role}:
-                ledger.detected()
-            restarted = ledger.fleet.spawn(role)
+                client.detected()
+            restarted = client.fleet.spawn(role)
             armed.discard(role)
         assert time.monotonic() < deadline, f"never reached: { {role: places[role] for role in armed} }"
     return restarted
 
 
-def sweep(ledger: Ledger, places: dict[str, str], *, broker: str, nth: int = 1) -> None:
+def sweep(client: FleetClient, places: dict[str, str], *, broker: str, nth: int = 1) -> None:
     """One round: armed, killed, restarted, judged."""
-    arm(ledger.fleet, places, nth=nth)
-    settled_s = ledger.settled(SETTLE_S, since=stream_through(ledger, places))
-    verdict = ledger.judge()
+    arm(client.fleet, places, nth=nth)
+    settled_s = client.settled(SETTLE_S, since=stream_through(client, places))
+    verdict = client.judge()
     took[broker, "+".join(places)].append(settled_s)
     print(f"\n{broker} {places} pass {nth}: settled {settled_s:.2f} s after the restart; {verdict}")
-    ledger.fleet.all_alive()
-    ledger.fleet.no_traceback()
+    client.fleet.all_alive()
+    client.fleet.no_traceback()
 
 
 @pytest.mark.parametrize(
@@ -114,18 +114,18 @@ def sweep(ledger: Ledger, places: dict[str, str], *, broker: str, nth: int = 1) 
     [pytest.param(*each, marks=() if each in SOON else pytest.mark.faults, id="-".join(each)) for each in SINGLE],
 )
 def test_a_worker_killed_at_any_place_loses_and_doubles_nothing(
-    embedded_fleet: Fleet, client: Clients, role: str, place: str
+    embedded_fleet: Fleet, new_client: NewClient, role: str, place: str
 ) -> None:
-    sweep(client(embedded_fleet), {role: place}, broker="embedded")
+    sweep(new_client(embedded_fleet), {role: place}, broker="embedded")
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("nth", [2, 5])
 @pytest.mark.parametrize(("role", "place"), SINGLE)
 def test_a_worker_killed_at_a_later_pass_loses_and_doubles_nothing(
-    embedded_fleet: Fleet, client: Clients, role: str, place: str, nth: int
+    embedded_fleet: Fleet, new_client: NewClient, role: str, place: str, nth: int
 ) -> None:
-    sweep(client(embedded_fleet), {role: place}, broker="embedded", nth=nth)
+    sweep(new_client(embedded_fleet), {role: place}, broker="embedded", nth=nth)
 
 
 @pytest.mark.parametrize(
@@ -133,22 +133,22 @@ def test_a_worker_killed_at_a_later_pass_loses_and_doubles_nothing(
     [pytest.param(number, marks=() if number < SOON_ROUNDS else pytest.mark.faults) for number in range(ROUNDS)],
 )
 def test_on_a_real_kafka_all_four_killed_in_one_round_lose_and_double_nothing(
-    kafka_fleet: Fleet, client: Clients, number: int
+    kafka_fleet: Fleet, new_client: NewClient, number: int
 ) -> None:
     """Each place of each worker is passed in some round."""
     places = PLACES | {"node": (*TELLING, *(place for place in PLACES["node"] if place not in TELLING))}
-    sweep(client(kafka_fleet), {role: some[number % len(some)] for role, some in places.items()}, broker="kafka")
+    sweep(new_client(kafka_fleet), {role: some[number % len(some)] for role, some in places.items()}, broker="kafka")
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize(("role", "place"), SINGLE)
 def test_on_a_real_kafka_a_worker_killed_at_any_place_loses_and_doubles_nothing(
-    kafka_fleet: Fleet, client: Clients, role: str, place: str
+    kafka_fleet: Fleet, new_client: NewClient, role: str, place: str
 ) -> None:
-    sweep(client(kafka_fleet), {role: place}, broker="kafka")
+    sweep(new_client(kafka_fleet), {role: place}, broker="kafka")
 
 
-def random_kills(ledger: Ledger, *, seconds: float, seed: int) -> int:
+def random_kills(client: FleetClient, *, seconds: float, seed: int) -> int:
     """A random worker dies every 0.2 to 2 s and is started again, while commands keep coming.
 
     A node is not killed a third time before everything that its first death may have found at work has ended: a command
@@ -156,58 +156,58 @@ def random_kills(ledger: Ledger, *, seconds: float, seed: int) -> int:
     """
     randomness = random.Random(seed)
     kills = 0
-    open_at_kill: list[list[Asked]] = []
+    open_at_kill: list[list[Order]] = []
     end = time.monotonic() + seconds
     roles = [*PLACES]
     while time.monotonic() < end:
         pause_until = time.monotonic() + randomness.uniform(0.2, 2.0)
         while time.monotonic() < pause_until:
-            ledger.mixed(2, randomness=randomness, at_once=2)
+            client.mixed(2, randomness=randomness, at_once=2)
         role = randomness.choice(roles)
         if role == "node":
             if len(open_at_kill) >= 2:
-                _await_end(ledger, open_at_kill[-2])
-            open_at_kill.append(ledger.open())
-        ledger.fleet.kill(role)
+                _await_end(client, open_at_kill[-2])
+            open_at_kill.append(client.open())
+        client.fleet.kill(role)
         if role == "node":
-            ledger.nothing_lost()
-        ledger.fleet.spawn(role)
+            client.nothing_lost()
+        client.fleet.spawn(role)
         kills += 1
     return kills
 
 
-def _await_end(ledger: Ledger, asked: list[Asked]) -> None:
+def _await_end(client: FleetClient, asked: list[Order]) -> None:
     deadline = time.monotonic() + SETTLE_S
-    while still := [each for each in ledger.open() if each in asked]:
+    while still := [each for each in client.open() if each in asked]:
         assert time.monotonic() < deadline, still
         time.sleep(0.1)
 
 
 @pytest.mark.parametrize("broker", ["embedded", "kafka"])
 def test_random_kills_under_load_lose_and_double_nothing(
-    request: pytest.FixtureRequest, client: Clients, broker: str
+    request: pytest.FixtureRequest, new_client: NewClient, broker: str
 ) -> None:
-    ledger = client(request.getfixturevalue(f"{broker}_fleet"))
-    kills = random_kills(ledger, seconds=10, seed=1)
-    settled_s = ledger.settled(SETTLE_S)
-    ledger.judge()
-    ledger.give_everything_back()
-    print(f"\n{broker}: {kills} random kills, settled {settled_s:.2f} s after the last; {ledger.judge()}")
-    ledger.fleet.no_traceback()
+    client = new_client(request.getfixturevalue(f"{broker}_fleet"))
+    kills = random_kills(client, seconds=10, seed=1)
+    settled_s = client.settled(SETTLE_S)
+    client.judge()
+    client.give_everything_back()
+    print(f"\n{broker}: {kills} random kills, settled {settled_s:.2f} s after the last; {client.judge()}")
+    client.fleet.no_traceback()
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("seed", [2, 3, 4])
 @pytest.mark.parametrize("broker", ["embedded", "kafka"])
 def test_a_minute_of_random_kills_loses_and_doubles_nothing(
-    request: pytest.FixtureRequest, client: Clients, broker: str, seed: int
+    request: pytest.FixtureRequest, new_client: NewClient, broker: str, seed: int
 ) -> None:
-    ledger = client(request.getfixturevalue(f"{broker}_fleet"))
-    kills = random_kills(ledger, seconds=60, seed=seed)
-    settled_s = ledger.settled(SETTLE_S)
-    ledger.judge()
-    ledger.give_everything_back()
-    print(f"\n{broker} seed {seed}: {kills} kills, settled {settled_s:.2f} s after the last; {ledger.judge()}")
+    client = new_client(request.getfixturevalue(f"{broker}_fleet"))
+    kills = random_kills(client, seconds=60, seed=seed)
+    settled_s = client.settled(SETTLE_S)
+    client.judge()
+    client.give_everything_back()
+    print(f"\n{broker} seed {seed}: {kills} kills, settled {settled_s:.2f} s after the last; {client.judge()}")
 
 
 def test_what_the_restarts_took() -> None:

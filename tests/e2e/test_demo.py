@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from tests.components import require
-from tests.e2e.morgue import Morgue, facts_of
+from tests.e2e.victim_processes import VictimProcesses, facts_of
 from workers.cli.exits import Exit
 from workers.cli.up.data_dir import ROLES, DataDir
 from workers.system.yaml_files import read_mapping
@@ -148,8 +148,8 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def morgue() -> Iterator[Morgue]:
-    with Morgue() as made:
+def processes() -> Iterator[VictimProcesses]:
+    with VictimProcesses() as made:
         yield made
 
 
@@ -170,10 +170,12 @@ def until_gone(pids: dict[str, int], within_s: float) -> float:
     return time.monotonic() - began
 
 
-def test_up_twice_on_one_data_keeps_history_and_sigterm_stops_everything(data: Path, morgue: Morgue) -> None:
+def test_up_twice_on_one_data_keeps_history_and_sigterm_stops_everything(
+    data: Path, processes: VictimProcesses
+) -> None:
     first = Up(data)
     try:
-        done = first.kill(morgue.spawn())
+        done = first.kill(processes.spawn())
         assert done["outcome"] == "COMPLETED"
         workers = first.pids()
         first.process.send_signal(signal.SIGTERM)
@@ -186,7 +188,7 @@ def test_up_twice_on_one_data_keeps_history_and_sigterm_stops_everything(data: P
         assert second.node_id == first.node_id
         kept = second.execution(done["id"])
         assert (kept["outcome"], kept["steps"]) == ("COMPLETED", done["steps"])
-        assert second.kill(morgue.spawn())["outcome"] == "COMPLETED"
+        assert second.kill(processes.spawn())["outcome"] == "COMPLETED"
     finally:
         second.close()
 
@@ -210,14 +212,16 @@ def test_a_second_up_on_the_same_data_is_refused_in_one_line(data: Path) -> None
         first.close()
 
 
-def test_a_killed_worker_is_started_again_and_a_killed_supervisor_leaves_no_process(data: Path, morgue: Morgue) -> None:
+def test_a_killed_worker_is_started_again_and_a_killed_supervisor_leaves_no_process(
+    data: Path, processes: VictimProcesses
+) -> None:
     up = Up(data)
     try:
         before = up.pids()
         for role in ("node", "dispatcher", "projector"):
             os.kill(before[role], signal.SIGKILL)
         began = time.monotonic()
-        done = up.kill(morgue.spawn())
+        done = up.kill(processes.spawn())
         took = time.monotonic() - began
         assert done["outcome"] == "COMPLETED"
         after = up.pids()

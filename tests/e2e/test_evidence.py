@@ -54,7 +54,7 @@ class Site:
             node["features"]["respond"]["response_actions"]["docker"] = {"socket_path": list(sockets)}
             yaml_files.write(data.config("node"), node)
         self.fleet.up()
-        self.person = stack.enter_context(self.fleet.client())
+        self.person = stack.enter_context(self.fleet.http_client())
         self.wire = stack.enter_context(Wire(servers, TOPICS, fetch_wait_ms=2))
 
     def gather(self, action: str, **parameters: str) -> tuple[dict[str, Any], httpx.Response]:
@@ -91,8 +91,12 @@ class Site:
             str(each.relative_to(root)) for each in root.rglob("*") if each.is_file() and wanted in each.read_bytes()
         }
         for topic in TOPICS:
-            for heard in self.wire.heard(topic):
-                if wanted in heard.value or wanted in heard.key or any(wanted in value for _, value in heard.headers):
+            for record in self.wire.records(topic):
+                if (
+                    wanted in record.value
+                    or wanted in record.key
+                    or any(wanted in value for _, value in record.headers)
+                ):
                     found.add(f"topic {topic}")
         if any(wanted in body for body in self.collector.bodies):
             found.add("exports")

@@ -17,12 +17,12 @@ from typing import Any, Final
 
 import pytest
 
+from tests.e2e.client import FleetClient
 from tests.e2e.fleet import ZONE, Fleet, fleet_on
-from tests.e2e.judging import Asked
-from tests.e2e.ledger import Ledger
-from tests.e2e.morgue import Morgue
-from tests.e2e.shelf import Shelf
 from tests.e2e.test_broker_faults import SETTLE_S, meanwhile
+from tests.e2e.verdicts import Order
+from tests.e2e.victim_files import VictimFiles
+from tests.e2e.victim_processes import VictimProcesses
 from tests.e2e.wire import Wire
 from tests.fakes.telemetry import FakeTelemetry
 from tests.kafka.cluster import KafkaCluster
@@ -112,7 +112,7 @@ def operator(fleet: Fleet, tmp_path: Path) -> Operator:
     return Operator(fleet, tmp_path / "operator.yaml")
 
 
-class OfAllNodes(Ledger):
+class OfAllNodes(FleetClient):
     """Asks one node after the other."""
 
     hosts: Callable[[], str] | None = None
@@ -120,7 +120,7 @@ class OfAllNodes(Ledger):
     def host(self) -> str:
         return self.hosts() if self.hosts is not None else super().host()
 
-    def kill_at(self, host: str, **more: Any) -> Asked:
+    def kill_at(self, host: str, **more: Any) -> Order:
         asks, self.hosts = self.hosts, lambda: host
         try:
             return self.kill(**more)
@@ -227,36 +227,36 @@ def test_a_growth_under_load_with_workers_killed_in_the_middle_loses_and_doubles
         if name not in fleet.running:
             fleet.spawn(name)
     nodes = {"node": fleet.node_id, **EXTRA}
-    with _asking(fleet) as ledger:
+    with _asking(fleet) as client:
         _await_nodes(fleet)
         turns = itertools.cycle(nodes.values())
-        ledger.hosts = lambda: next(turns)
-        ledger.kill()
+        client.hosts = lambda: next(turns)
+        client.kill()
         fleet.kill("node-c")
-        waiting = [ledger.kill_at(EXTRA["node-c"], ttl_s=600) for _ in range(5)]
+        waiting = [client.kill_at(EXTRA["node-c"], ttl_s=600) for _ in range(5)]
         over = threading.Event()
 
         def load() -> None:
             while not over.is_set():
-                ledger.mixed(6, randomness=_KILLS, at_once=3)
+                client.mixed(6, randomness=_KILLS, at_once=3)
 
         with meanwhile(load):
-            _await(lambda: len(ledger.asked) > 20, "the load began")
+            _await(lambda: len(client.orders) > 20, "the load began")
             assert operator.grow(ZONE, after.partitions) == Exit.OK
             kills = _kill_in_turns(fleet, load_s)
-            at = len(ledger.asked)
-            _await(lambda: len(ledger.asked) > at + 12, "the load went on")
+            at = len(client.orders)
+            _await(lambda: len(client.orders) > at + 12, "the load went on")
             over.set()
         fleet.spawn("node-c")
         back = time.monotonic()
         for host in nodes.values():
-            ledger.kill_at(host)
-        settled_s = ledger.settled(SETTLE_S, since=back)
-        verdict = ledger.judge()
+            client.kill_at(host)
+        settled_s = client.settled(SETTLE_S, since=back)
+        verdict = client.judge()
         fleet.all_alive()
         fleet.no_traceback()
         lain = _where_commands_lie(fleet, before.topic, after.topic)
-    ids = [each.execution_id for each in ledger.asked]
+    ids = [each.execution_id for each in client.orders]
     assert all(len(lain[execution_id]) == 1 for execution_id in ids), "a command on two generations, or on none"
     assert all(
         lain[each.execution_id] == {(before.topic, partition_for(EXTRA["node-c"], before.partitions))}
@@ -296,15 +296,15 @@ _KILLS: Any = _Kills()
 @contextmanager
 def _asking(fleet: Fleet) -> Iterator[OfAllNodes]:
     with ExitStack() as stack:
-        morgue, wire = stack.enter_context(Morgue()), stack.enter_context(fleet.wire())
-        shelf = Shelf(fleet.data.root.parent / "files", fleet.vault)
-        yield stack.enter_context(OfAllNodes(fleet, morgue, shelf, wire))
+        processes, wire = stack.enter_context(VictimProcesses()), stack.enter_context(fleet.wire())
+        files = VictimFiles(fleet.data.root.parent / "files", fleet.vault)
+        yield stack.enter_context(OfAllNodes(fleet, processes, files, wire))
 
 
 def _await_nodes(fleet: Fleet) -> None:
-    with fleet.client() as client:
+    with fleet.http_client() as http:
         for node_id in EXTRA.values():
-            _await(lambda node=node_id: client.get(f"/api/v1/nodes/{node}").is_success, f"node {node_id}")  # type: ignore[misc]
+            _await(lambda node=node_id: http.get(f"/api/v1/nodes/{node}").is_success, f"node {node_id}")  # type: ignore[misc]
 
 
 def _await(ready: Callable[[], bool], what: str) -> None:
@@ -320,6 +320,6 @@ def _where_commands_lie(fleet: Fleet, *topics: str) -> Mapping[str, set[tuple[st
     with Wire(fleet.bootstrap_servers, topics) as wire:
         wire.read_to_the_end()
         for topic in topics:
-            for heard in wire.heard(topic):
-                lain[heard.read.fields["command_id"]].add((topic, heard.partition))
+            for record in wire.records(topic):
+                lain[record.read.fields["command_id"]].add((topic, record.partition))
     return lain

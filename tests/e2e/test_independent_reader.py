@@ -16,7 +16,7 @@ import fastavro
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from tests.e2e.conftest import Clients
+from tests.e2e.conftest import NewClient
 from tests.e2e.fleet import Fleet
 from tests.independent_reader import SCHEMAS
 
@@ -48,26 +48,26 @@ def public_keys(keyset: Path) -> Mapping[str, tuple[Ed25519PublicKey, str]]:
 
 @pytest.mark.parametrize("broker", ["embedded", "kafka"])
 def test_an_outsider_reads_every_result_and_checks_every_signature_and_chain(
-    request: pytest.FixtureRequest, client: Clients, broker: str
+    request: pytest.FixtureRequest, new_client: NewClient, broker: str
 ) -> None:
     fleet: Fleet = request.getfixturevalue(f"{broker}_fleet")
-    ledger = client(fleet)
-    ledger.mixed(20, randomness=random.Random(5))
-    ledger.settled()
-    ledger.judge()
+    client = new_client(fleet)
+    client.mixed(20, randomness=random.Random(5))
+    client.settled()
+    client.judge()
 
     keys = public_keys(fleet.data.keys / "keyset.json")
     verified: Counter[str] = Counter()
     chains: dict[str, dict[int, tuple[bytes, bytes]]] = defaultdict(dict)
     for topic in SIGNED:
-        for heard in ledger.wire.heard(topic):
-            assert heard.read.name != "unreadable", f"{topic}/{heard.partition}@{heard.offset}"
-            outer = envelope_of(heard.value)
+        for record in client.wire.records(topic):
+            assert record.read.name != "unreadable", f"{topic}/{record.partition}@{record.offset}"
+            outer = envelope_of(record.value)
             key, role = keys[outer["key_id"]]
             key.verify(outer["signature"], pae(outer["payload_type"], outer["payload"]))
             verified[f"{topic} by {role}"] += 1
             if topic == "response.audit":
-                said = heard.read.fields
+                said = record.read.fields
                 link = (said["previous"], outer["payload"])
                 # The very same record may come twice; another under its number is a fork.
                 assert chains[said["chain_id"]].setdefault(said["record_no"], link) == link
@@ -83,5 +83,5 @@ def test_an_outsider_reads_every_result_and_checks_every_signature_and_chain(
             links += 1
     print(f"\n{broker}: verified {dict(sorted(verified.items()))}; {links} links in {len(chains)} chains")
     assert {chain_id.partition("/")[0] for chain_id in chains} >= {"node", "dispatcher", "responder", "gateway"}
-    stages = {result["stage"] for result in ledger.wire.results()}
+    stages = {result["stage"] for result in client.wire.results()}
     assert stages >= {"REQUESTED", "DISPATCHED", "CLAIMED", "ENDED"}

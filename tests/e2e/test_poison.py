@@ -14,10 +14,10 @@ from typing import Final
 
 import pytest
 
-from tests.e2e.conftest import Clients
+from tests.e2e.client import FleetClient
+from tests.e2e.conftest import NewClient
 from tests.e2e.fleet import COMMANDS, Fleet
-from tests.e2e.ledger import Ledger
-from tests.e2e.morgue import facts_of
+from tests.e2e.victim_processes import facts_of
 from tests.e2e.wire import Put, put
 from workers.cli.up.data_dir import COMMAND_PARTITIONS
 from workers.domain.command import ActionCommand, parameters_digest
@@ -45,14 +45,14 @@ DELAY_S: Final = 5.0
 class Poisoner:
     """Has every key that this machine keeps, and means no good."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        fleet = ledger.fleet
+    def __init__(self, client: FleetClient) -> None:
+        fleet = client.fleet
         self.codec = AvroCodec()
         self.dispatcher = EnvelopeSigner(load_private_key(fleet.data.keys / "dispatcher.key"), self.codec)
         self.node = EnvelopeSigner(load_private_key(fleet.data.keys / "node.key"), self.codec)
-        with fleet.client() as client:
-            state = client.get(f"/api/v1/nodes/{fleet.node_id}").json()
-        self.bystander = ledger.morgue.spawn()
+        with fleet.http_client() as http:
+            state = http.get(f"/api/v1/nodes/{fleet.node_id}").json()
+        self.bystander = client.processes.spawn()
         now = time.time_ns()
         self.command = ActionCommand(
             command_id=ExecutionId(uuid7(now, os.urandom(RANDOM_BYTES))),
@@ -116,40 +116,40 @@ class Poisoner:
 
 @pytest.mark.parametrize("broker", ["embedded", "kafka"])
 def test_a_thousand_poison_records_are_a_thousand_dead_letters_and_a_good_command_passes(
-    request: pytest.FixtureRequest, client: Clients, broker: str
+    request: pytest.FixtureRequest, new_client: NewClient, broker: str
 ) -> None:
     fleet: Fleet = request.getfixturevalue(f"{broker}_fleet")
-    ledger = client(fleet)
-    poisoner = Poisoner(ledger)
+    client = new_client(fleet)
+    poisoner = Poisoner(client)
     made = poisoner.records()
     values = [next(made) for _ in range(COUNT)]
     assert sum(len(value or b"") for value in values) < MOST_BYTES
-    ledger.kill()
-    ledger.settled()
-    ledger.wire.read_to_the_end()
-    results_before, letters_before = len(ledger.wire.results()), len(ledger.wire.dead_letters())
+    client.kill()
+    client.settled()
+    client.wire.read_to_the_end()
+    results_before, letters_before = len(client.wire.results()), len(client.wire.dead_letters())
     node = fleet.running["node"].pid
 
     # The node is held while they are written, so that all of them lie before the good one.
     os.kill(node, signal.SIGSTOP)
     partition = partition_for(fleet.node_id, COMMAND_PARTITIONS)
     put(fleet.bootstrap_servers, [Put(COMMANDS, value, fleet.node_id.encode(), partition) for value in values])
-    good = ledger.kill()
+    good = client.kill()
     time.sleep(0.5)
     began = time.time_ns()
     os.kill(node, signal.SIGCONT)
-    while (died := ledger.morgue.died_ns(good.pid)) is None:
-        assert time.time_ns() - began < 60 * SECOND, f"the good command never came through\n{fleet.last_words('node')}"
+    while (died := client.processes.died_ns(good.pid)) is None:
+        assert time.time_ns() - began < 60 * SECOND, f"the good command never came through\n{fleet.log_tails('node')}"
         time.sleep(0.001)
     delay_s = (died - began) / SECOND
 
-    ledger.settled()
+    client.settled()
     deadline = time.monotonic() + 60
-    while len(letters := ledger.wire.dead_letters()[letters_before:]) < COUNT:
-        ledger.wire.look()
+    while len(letters := client.wire.dead_letters()[letters_before:]) < COUNT:
+        client.wire.look()
         assert time.monotonic() < deadline, f"{len(letters)} dead letters"
-    ledger.judge()
-    letters = ledger.wire.dead_letters()[letters_before:]
+    client.judge()
+    letters = client.wire.dead_letters()[letters_before:]
     reasons = Counter(letter["reason"] for letter in letters)
     size = sum(len(value or b"") for value in values)
     print(
@@ -163,8 +163,8 @@ def test_a_thousand_poison_records_are_a_thousand_dead_letters_and_a_good_comman
     )
     assert reasons["null"] == values.count(None)
     ours = {good.execution_id}
-    assert {result["execution_id"] for result in ledger.wire.results()[results_before:]} == ours
-    assert ledger.morgue.died_ns(poisoner.bystander) is None
+    assert {result["execution_id"] for result in client.wire.results()[results_before:]} == ours
+    assert client.processes.died_ns(poisoner.bystander) is None
     assert fleet.running["node"].poll() is None
     assert fleet.running["node"].pid == node
     fleet.no_traceback()

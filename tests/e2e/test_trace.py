@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.e2e.conftest import Clients
+from tests.e2e.conftest import NewClient
 from tests.e2e.fleet import COMMANDS, Fleet, embedded_zones
 from tests.e2e.wire import Wire
 from workers.cli.up.data_dir import DataDir
@@ -89,7 +89,7 @@ def trace_in(headers: object) -> str:
     return value.split(b"-")[1].decode() if value else ""
 
 
-def test_one_trace_leads_from_the_event_to_history(tmp_path: Path, client: Clients) -> None:
+def test_one_trace_leads_from_the_event_to_history(tmp_path: Path, new_client: NewClient) -> None:
     with (
         collecting() as (collector, endpoint),
         one_machine.embedded_broker(embedded_zones()) as servers,
@@ -97,11 +97,11 @@ def test_one_trace_leads_from_the_event_to_history(tmp_path: Path, client: Clien
         Wire(servers, ON_THE_WAY, fetch_wait_ms=2) as wire,
     ):
         fleet.up()
-        ledger = client(fleet)
-        ledger.detected()
-        ledger.settled()
+        client = new_client(fleet)
+        client.detected()
+        client.settled()
         wire.read_to_the_end()
-        carried = {topic: [trace_in(heard.headers) for heard in wire.heard(topic)] for topic in ON_THE_WAY}
+        carried = {topic: [trace_in(record.headers) for record in wire.records(topic)] for topic in ON_THE_WAY}
         (trace_id,) = carried["runtime.events"]
         assert trace_id
         assert {topic: set(traces) for topic, traces in carried.items()} == {topic: {trace_id} for topic in ON_THE_WAY}

@@ -1,7 +1,7 @@
 """The bus as an outsider sees it: confluent-kafka and the independent reader, none of our own code.
 
-Used by the ledger and the tests. Reads every partition of the topics that tell what happened, from the first record on,
-and keeps all of it. It must never join a group or commit.
+Used by `client.py` and the tests. Reads every partition of the topics that record what happened, from the first record
+on, and keeps all of it. It must never join a group or commit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TOLD = ("response.results", "response.audit", "response.deadletter", "fleet.node
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class WireRecord:
     """One record, as it lay in the log."""
 
     topic: str
@@ -39,7 +39,7 @@ class Wire:
     def __init__(self, bootstrap_servers: str, topics: Sequence[str] = TOLD, *, fetch_wait_ms: int = 100) -> None:
         self._reader = IndependentReader()
         self._topics = topics
-        self._heard: dict[str, list[Heard]] = {topic: [] for topic in topics}
+        self._records: dict[str, list[WireRecord]] = {topic: [] for topic in topics}
         self._tombstones = 0
         settings = {
             "bootstrap.servers": bootstrap_servers,
@@ -104,21 +104,23 @@ class Wire:
             else:
                 return high if high > low else 0
 
-    def heard(self, topic: str) -> Sequence[Heard]:
+    def records(self, topic: str) -> Sequence[WireRecord]:
         """What lay in a topic, in the order it was read."""
-        return self._heard[topic]
+        return self._records[topic]
 
     def results(self) -> list[Mapping[str, Any]]:
         """Every result."""
-        return [each.read.fields for each in self._heard["response.results"] if each.read.name.endswith("ActionResult")]
+        return [
+            each.read.fields for each in self._records["response.results"] if each.read.name.endswith("ActionResult")
+        ]
 
     def audit(self) -> list[Mapping[str, Any]]:
         """Every audit record."""
-        return [each.read.fields for each in self._heard["response.audit"]]
+        return [each.read.fields for each in self._records["response.audit"]]
 
     def dead_letters(self) -> list[Mapping[str, Any]]:
         """Every dead letter."""
-        return [each.read.fields for each in self._heard["response.deadletter"]]
+        return [each.read.fields for each in self._records["response.deadletter"]]
 
     def _take(self, message: Any) -> None:
         value = message.value()
@@ -131,7 +133,7 @@ class Wire:
             read = Read("unreadable", {})
         headers = [(name, bytes(content)) for name, content in message.headers() or ()]
         at = (message.topic(), message.partition(), message.offset())
-        self._heard[message.topic()].append(Heard(*at, message.key() or b"", value, headers, read))
+        self._records[message.topic()].append(WireRecord(*at, message.key() or b"", value, headers, read))
 
     @staticmethod
     def _parts(places: Mapping[tuple[str, int], int]) -> list[TopicPartition]:

@@ -1,6 +1,6 @@
 """Files that workers may take away and give back, each with everything a file can have: the oracle of quarantines.
 
-Used by `ledger.py`. What is true is read from directories and from the vault by the kernel and the compressor's own
+Used by `client.py`. What is true is read from directories and from the vault by the kernel and the compressor's own
 library; no manifest, journal or worker is asked. Every file has a directory of its own, so that whatever is left lying
 about shows.
 """
@@ -34,7 +34,7 @@ class _Kept:
     changed_ns: int
 
 
-class Shelf:
+class VictimFiles:
     """Makes files, and says what has become of them."""
 
     def __init__(self, directory: Path, vault: Path) -> None:

@@ -1,6 +1,6 @@
 """Processes that die when somebody kills them, and tell the moment: the oracle of kills.
 
-Used by `ledger.py` and the demo's test. Deaths are told by the kernel, by pidfd and waitpid, and by nobody else.
+Used by `client.py` and the demo's test. Deaths are read from the kernel alone, by pidfd and waitpid.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from workers.wiring import one_machine
 _SLEEP: Final = (shutil.which("sleep") or "/bin/sleep", "1000")
 
 
-class Morgue:
+class VictimProcesses:
     """Processes that die when somebody kills them, and the moment each did; reaped only at the end, so that no pid is
     ever given out twice meanwhile."""
 

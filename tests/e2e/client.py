@@ -1,7 +1,8 @@
-"""What the test client asked for and what it saw for itself: the oracle of every test here.
+"""A client of one fleet: what it asked for, and what the world says came of it. The oracle of every test here.
 
-A victim's death is told by the kernel (`morgue.py`), a file's fate by directories and vault (`shelf.py`), an outcome by
-the independent reader on the wire. History and gateway are the accused: they are asked last, and compared.
+The kernel reports a victim's death (`victim_processes.py`), directories and vault a file's fate (`victim_files.py`),
+the independent reader an outcome on the wire (`wire.py`). History and gateway are under test: they are asked last, and
+compared.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from typing import Any, Final, Self
 
 import httpx
 
-from tests.e2e import judging
+from tests.e2e import verdicts
 from tests.e2e.fleet import DROPPED, Fleet
-from tests.e2e.judging import Asked, Heard, Verdict
-from tests.e2e.morgue import Morgue, facts_of
-from tests.e2e.shelf import Shelf
+from tests.e2e.verdicts import Ending, Order, Verdict
+from tests.e2e.victim_files import VictimFiles
+from tests.e2e.victim_processes import VictimProcesses, facts_of
 from tests.e2e.wire import Wire
 from workers.cli.demo.detection import falco_event
 
@@ -35,23 +36,23 @@ LOOKED_AT: Final = 4
 """How many are looked at in history when one to undo is wanted."""
 
 
-class Ledger:
+class FleetClient:
     """One client of one fleet."""
 
-    def __init__(self, fleet: Fleet, morgue: Morgue, shelf: Shelf, wire: Wire) -> None:
+    def __init__(self, fleet: Fleet, processes: VictimProcesses, files: VictimFiles, wire: Wire) -> None:
         self.fleet = fleet
-        self.morgue = morgue
-        self.shelf = shelf
+        self.processes = processes
+        self.files = files
         self.wire = wire
-        self.asked: list[Asked] = []
-        self._client = fleet.client()
+        self.orders: list[Order] = []
+        self._client = fleet.http_client()
         self._by_event: dict[str, str] = {}
-        self._looked_at = 0
+        self._records_read = 0
         self._finals: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
         self._expiries: dict[str, int] = {}
         self._asks: dict[str, Callable[[], httpx.Response]] = {}
-        self._not_undone: list[Asked] = []
-        self._not_resumed: list[Asked] = []
+        self._not_undone: list[Order] = []
+        self._not_resumed: list[Order] = []
         self._choosing = threading.Lock()
         wire.read_to_the_end()
         self._look()
@@ -71,96 +72,96 @@ class Ledger:
         """Where a person wants it done."""
         return self.fleet.node_id
 
-    def kill(self, *, ttl_s: int = 0) -> Asked:
+    def kill(self, *, ttl_s: int = 0) -> Order:
         """A person wants a process dead, by pid and start time."""
-        return self._kill("kill", self.morgue.spawn(), _in_time(ttl_s), ttl_s=ttl_s)
+        return self._kill("kill", self.processes.spawn(), _in_time(ttl_s), ttl_s=ttl_s)
 
-    def dry_run_report(self) -> Asked:
+    def dry_run_report(self) -> Order:
         """A dry run: nothing may die."""
-        return self._kill("dry run", self.morgue.spawn(), {"DRY_RUN"}, dry_run=True)
+        return self._kill("dry run", self.processes.spawn(), {"DRY_RUN"}, dry_run=True)
 
-    def protected(self) -> Asked:
+    def protected(self) -> Order:
         """Somebody wants the node worker dead."""
         return self._kill("protected", self.fleet.running["node"].pid, {"REJECTED"})
 
-    def brief(self) -> Asked:
+    def brief(self) -> Order:
         """A kill with one second to live: done in time, or never."""
         return self.kill(ttl_s=1)
 
-    def late(self) -> Asked:
+    def late(self) -> Order:
         """Asked for with one second to live, while nobody can take it in: it must never be done."""
-        return self._kill("late", self.morgue.spawn(), {"EXPIRED"}, ttl_s=1)
+        return self._kill("late", self.processes.spawn(), {"EXPIRED"}, ttl_s=1)
 
-    def doubled(self) -> Asked:
+    def doubled(self) -> Order:
         """The same request twice, under one idempotency key: one execution."""
-        asked = self.kill()
-        self._submit(asked)
-        return asked
+        order = self.kill()
+        self._submit(order)
+        return order
 
-    def detected(self, *, times: int = 1) -> Asked:
+    def detected(self, *, times: int = 1) -> Order:
         """A detector reports a process; the responder's rule wants it dead."""
-        pid = self.morgue.spawn()
+        pid = self.processes.spawn()
         facts = facts_of(pid)
         event = falco_event(facts, ())
         # A detector's start time is never before the true one; ours may be, by its grain.
         event["output_fields"]["proc.pid.ts"] = facts.started_at_ns + facts.start_grain_ns
-        return self._report(Asked("event", frozenset({"COMPLETED"}), pid=pid), event, times)
+        return self._report(Order("event", frozenset({"COMPLETED"}), pid=pid), event, times)
 
-    def detected_twice(self) -> Asked:
+    def detected_twice(self) -> Order:
         """The same alert twice, as a detector that was not sure would send it: one execution."""
         return self.detected(times=2)
 
-    def kill_tree(self) -> Asked:
+    def kill_tree(self) -> Order:
         """A person wants a process and its children dead."""
-        return self._kill("kill tree", self.morgue.spawn_tree(), {"COMPLETED"}, parameters={"tree": True})
+        return self._kill("kill tree", self.processes.spawn_tree(), {"COMPLETED"}, parameters={"tree": True})
 
-    def suspend(self) -> Asked:
+    def suspend(self) -> Order:
         """A person wants a process stopped."""
-        asked = self._kill("suspend", self.morgue.spawn(), {"COMPLETED"}, action="suspend_process")
-        self._not_resumed.append(asked)
-        return asked
+        order = self._kill("suspend", self.processes.spawn(), {"COMPLETED"}, action="suspend_process")
+        self._not_resumed.append(order)
+        return order
 
-    def resume(self) -> Asked:
+    def resume(self) -> Order:
         """Somebody wants a process to go on, the first that stands still as far as history knows."""
         subject = self._undoable(self._not_resumed)
         return self.suspend() if subject is None else self._give_back(subject)
 
     # --- asking: files --------------------------------------------------------------------------------------------
 
-    def quarantine(self, *, ttl_s: int = 0) -> Asked:
+    def quarantine(self, *, ttl_s: int = 0) -> Order:
         """A person wants a file away."""
-        asked = self._take("quarantine", self.shelf.spawn(), _in_time(ttl_s), ttl_s=ttl_s)
-        self._not_undone.append(asked)
-        return asked
+        order = self._take("quarantine", self.files.spawn(), _in_time(ttl_s), ttl_s=ttl_s)
+        self._not_undone.append(order)
+        return order
 
-    def quarantine_doubled(self) -> Asked:
+    def quarantine_doubled(self) -> Order:
         """The same request twice, under one idempotency key: one execution."""
-        asked = self.quarantine()
-        self._submit(asked)
-        return asked
+        order = self.quarantine()
+        self._submit(order)
+        return order
 
-    def quarantine_rehearsed(self) -> Asked:
+    def quarantine_dry_run(self) -> Order:
         """A dry run: nothing may be touched."""
-        return self._take("quarantine dry run", self.shelf.spawn(), {"DRY_RUN"}, dry_run=True)
+        return self._take("quarantine dry run", self.files.spawn(), {"DRY_RUN"}, dry_run=True)
 
-    def quarantine_brief(self) -> Asked:
+    def quarantine_brief(self) -> Order:
         """With one second to live: taken in time, or never touched."""
         return self.quarantine(ttl_s=1)
 
-    def quarantine_absent(self) -> Asked:
+    def quarantine_absent(self) -> Order:
         """Nothing has the name."""
-        return self._take("absent", self.shelf.spawn().with_name("absent"), {"NO_ACTION"})
+        return self._take("absent", self.files.spawn().with_name("absent"), {"NO_ACTION"})
 
-    def quarantine_detected(self) -> Asked:
+    def quarantine_detected(self) -> Order:
         """A detector reports a file; the responder's rule wants it away."""
-        path = self.shelf.spawn()
+        path = self.files.spawn()
         event = falco_event(facts_of(self.fleet.running["node"].pid), ())
         event |= {"rule": DROPPED, "output_fields": event["output_fields"] | {"fd.name": str(path), "fd.type": "file"}}
-        asked = self._report(Asked("quarantine detected", frozenset({"COMPLETED"}), path=path), event, 1)
-        self._not_undone.append(asked)
-        return asked
+        order = self._report(Order("quarantine detected", frozenset({"COMPLETED"}), path=path), event, 1)
+        self._not_undone.append(order)
+        return order
 
-    def undo(self) -> Asked:
+    def undo(self) -> Order:
         """Somebody wants a file back, the first that is away as far as history knows; where none is, one more goes."""
         subject = self._undoable(self._not_undone)
         return self.quarantine() if subject is None else self._give_back(subject)
@@ -188,7 +189,7 @@ class Ledger:
     ) -> None:
         """Something of everything, several at a time; returns when the gateway has taken all of it. `hard` adds
         requests for the node worker's own death, and some that may well expire."""
-        kinds: list[Callable[[], Asked]] = [
+        kinds: list[Callable[[], Order]] = [
             self.kill,
             self.detected,
             self.dry_run_report,
@@ -198,7 +199,7 @@ class Ledger:
         weights = [4, 4, 1, 1, 1]
         kinds += [self.quarantine, self.undo, self.quarantine_detected, self.quarantine_doubled]
         weights += [3, 3, 1, 1]
-        kinds += [self.quarantine_rehearsed, self.quarantine_absent]
+        kinds += [self.quarantine_dry_run, self.quarantine_absent]
         weights += [1, 1]
         kinds += [self.kill_tree, self.suspend, self.resume]
         weights += [1, 1, 1]
@@ -207,7 +208,7 @@ class Ledger:
             weights += [1, 1, 1]
         chosen = randomness.choices(kinds, weights, k=count)
 
-        def one(ask: Callable[[], Asked]) -> None:
+        def one(ask: Callable[[], Order]) -> None:
             ask()
             time.sleep(pause_s)
 
@@ -217,10 +218,10 @@ class Ledger:
 
     # --- looking --------------------------------------------------------------------------------------------------
 
-    def open(self) -> list[Asked]:
+    def open(self) -> list[Order]:
         """What has no final outcome on the wire yet."""
         self._look()
-        return [each for each in self.asked if not self._finals.get(self._id(each))]
+        return [each for each in self.orders if not self._finals.get(self._id(each))]
 
     def settled(self, within_s: float = 60.0, *, since: float | None = None) -> float:
         """Wait until everything asked for has ended on the wire and in history; the seconds since `since`."""
@@ -231,27 +232,27 @@ class Ledger:
                 return time.monotonic() - (since or began)
             assert time.monotonic() - began < within_s, (
                 f"not settled within {within_s} s: {[(each.kind, self._id(each)) for each in waiting[:5]]} "
-                f"of {len(waiting)}, history lacks {self._behind()[:3]}\n{self.fleet.last_words()}"
+                f"of {len(waiting)}, history lacks {self._behind()[:3]}\n{self.fleet.log_tails()}"
             )
 
-    def outcome(self, each: Asked) -> str:
-        """What was heard of it in the end; empty while nothing was."""
+    def outcome(self, each: Order) -> str:
+        """Its final outcome on the wire; empty while there is none."""
         return next((str(final["outcome"]) for final in self._finals.get(self._id(each), {}).values()), "")
 
     def nothing_lost(self) -> None:
         """Every file's whole content is somewhere. To be asked while no node runs."""
-        lost = self.shelf.lost()
-        assert not lost, f"nowhere: {[str(path) for path in lost]}\n{self.fleet.last_words('node')}"
+        lost = self.files.lost()
+        assert not lost, f"nowhere: {[str(path) for path in lost]}\n{self.fleet.log_tails('node')}"
 
     def judge(self) -> Verdict:
         """Everything must have ended exactly once, in a way that is allowed, and the world must agree."""
         self.wire.read_to_the_end()
         self._look()
-        verdict = Verdict(len(self.asked))
-        problems = [f"half a copy in the vault: {name}" for name in self.shelf.litter()]
+        verdict = Verdict(len(self.orders))
+        problems = [f"half a copy in the vault: {name}" for name in self.files.litter()]
         intents = self._intents()
         histories = self._histories()
-        for each in self.asked:
+        for each in self.orders:
             each.execution_id = execution_id = self._id(each)
             finals = list(self._finals.get(execution_id, {}).values())
             if not finals:
@@ -261,35 +262,35 @@ class Ledger:
             # had expired: two tellings of one outcome. Two words of one producer, or two outcomes, are two ends.
             if len({final["outcome"] for final in finals}) > 1 or len({f["producer"] for f in finals}) < len(finals):
                 verdict.twice += 1
-            heard = Heard(
+            ending = Ending(
                 finals[0]["outcome"], finals[0]["code"], self._expiries.get(execution_id, 0), intents[execution_id]
             )
-            verdict.outcomes[heard.outcome] += 1
-            verdict.taken += each.kind in TAKES and heard.outcome == "COMPLETED"
-            verdict.given_back += each.undoes is not None and heard.outcome == "COMPLETED"
-            said = (*self._complaints(each, heard), *judging.in_history(heard, histories.get(execution_id, {})))
+            verdict.outcomes[ending.outcome] += 1
+            verdict.taken += each.kind in TAKES and ending.outcome == "COMPLETED"
+            verdict.given_back += each.undoes is not None and ending.outcome == "COMPLETED"
+            said = (*self._complaints(each, ending), *verdicts.in_history(ending, histories.get(execution_id, {})))
             problems += [f"{each.kind} {execution_id} {complaint}" for complaint in said]
         problems += self._about_the_whole(histories)
-        told = Counter(each.value for each in self.wire.heard("response.results"))
+        told = Counter(each.value for each in self.wire.records("response.results"))
         verdict.wire_repeats = sum(told.values()) - len(told)
-        assert (verdict.lost, verdict.twice) == (0, 0), f"{verdict}\n{self.fleet.last_words()}"
-        assert not problems, f"{verdict}: {problems[:5]} of {len(problems)}\n{self.fleet.last_words()}"
+        assert (verdict.lost, verdict.twice) == (0, 0), f"{verdict}\n{self.fleet.log_tails()}"
+        assert not problems, f"{verdict}: {problems[:5]} of {len(problems)}\n{self.fleet.log_tails()}"
         return verdict
 
-    def _complaints(self, each: Asked, heard: Heard) -> Iterable[str]:
+    def _complaints(self, each: Order, ending: Ending) -> Iterable[str]:
         if each.undoes is not None:
-            return judging.of_undo(each, heard)
-        undone = [self.outcome(other) for other in self.asked if other.undoes is each]
+            return verdicts.of_undo(each, ending)
+        undone = [self.outcome(other) for other in self.orders if other.undoes is each]
         if each.kind == "suspend":
-            return judging.of_suspension(each, heard, self.morgue, undone)
+            return verdicts.of_suspension(each, ending, self.processes, undone)
         if each.path is None:
-            return judging.of_process(each, heard, self.morgue)
-        return judging.of_file(each, heard, self.shelf, undone)
+            return verdicts.of_process(each, ending, self.processes)
+        return verdicts.of_file(each, ending, self.files, undone)
 
     def _about_the_whole(self, histories: Mapping[str, Mapping[str, Any]]) -> list[str]:
         problems = []
-        ids = {self._id(each) for each in self.asked}
-        if len(ids) != len(self.asked):
+        ids = {self._id(each) for each in self.orders}
+        if len(ids) != len(self.orders):
             problems.append("two requests became one execution")
         strangers = {i for i, finals in self._finals.items() if finals} - ids - self._others
         if strangers:
@@ -298,7 +299,7 @@ class Ledger:
         if again:
             problems.append(f"ended long ago, and now again: {again[:3]}")
         held = {each.execution_id for each in self._held()}
-        files = {each.execution_id for each in self.asked if each.kind in HOLDS}
+        files = {each.execution_id for each in self.orders if each.kind in HOLDS}
         contained = {row["id"] for row in self._insist(lambda: self._client.get("/api/v1/contained")).json()["data"]}
         if contained & files != held:
             problems.append(f"contained in history {len(contained & files)}, in the world {len(held)}")
@@ -308,33 +309,33 @@ class Ledger:
 
     def _kill(
         self, kind: str, pid: int, outcomes: Iterable[str], *, action: str = "kill_process", **more: Any
-    ) -> Asked:
+    ) -> Order:
         target = {"process": {"pid": pid, "start_time_ns": facts_of(pid).started_at_ns}}
-        return self._person(Asked(kind, frozenset(outcomes), pid=pid), action, target, more)
+        return self._person(Order(kind, frozenset(outcomes), pid=pid), action, target, more)
 
-    def _take(self, kind: str, path: Path, outcomes: Iterable[str], **more: Any) -> Asked:
+    def _take(self, kind: str, path: Path, outcomes: Iterable[str], **more: Any) -> Order:
         target = {"file": {"path": str(path)}}
-        return self._person(Asked(kind, frozenset(outcomes), path=path), "file_quarantine", target, more)
+        return self._person(Order(kind, frozenset(outcomes), path=path), "file_quarantine", target, more)
 
-    def _person(self, asked: Asked, action: str, target: Mapping[str, Any], more: Mapping[str, Any]) -> Asked:
-        body = {"action": action, "host": self.host(), "target": target, "reason": f"test: {asked.kind}", **more}
+    def _person(self, order: Order, action: str, target: Mapping[str, Any], more: Mapping[str, Any]) -> Order:
+        body = {"action": action, "host": self.host(), "target": target, "reason": f"test: {order.kind}", **more}
         headers = {"Idempotency-Key": uuid.uuid4().hex}
-        asked.key = headers["Idempotency-Key"]
-        self._asks[asked.key] = lambda: self._client.post("/api/v1/executions", json=body, headers=headers)
-        self.asked.append(asked)
-        self._submit(asked)
-        return asked
+        order.key = headers["Idempotency-Key"]
+        self._asks[order.key] = lambda: self._client.post("/api/v1/executions", json=body, headers=headers)
+        self.orders.append(order)
+        self._submit(order)
+        return order
 
-    def _give_back(self, subject: Asked) -> Asked:
+    def _give_back(self, subject: Order) -> Order:
         path, headers = f"/api/v1/executions/{self._id(subject)}", {"Idempotency-Key": uuid.uuid4().hex}
         may = frozenset({"COMPLETED", "REJECTED"})
-        asked = Asked("undo", may, path=subject.path, undoes=subject, key=headers["Idempotency-Key"])
-        self._asks[asked.key] = lambda: self._client.delete(path, headers=headers)
-        self.asked.append(asked)
-        self._submit(asked)
-        return asked
+        order = Order("undo", may, path=subject.path, undoes=subject, key=headers["Idempotency-Key"])
+        self._asks[order.key] = lambda: self._client.delete(path, headers=headers)
+        self.orders.append(order)
+        self._submit(order)
+        return order
 
-    def _undoable(self, among: list[Asked]) -> Asked | None:
+    def _undoable(self, among: list[Order]) -> Order | None:
         """The first that history knows to be done, and that nobody was asked to undo; it is taken off."""
         with self._choosing:
             for each in among[:LOOKED_AT]:
@@ -347,24 +348,26 @@ class Ledger:
                     return each
         return None
 
-    def _held(self) -> list[Asked]:
-        """Quarantines and suspensions that were done and not undone, as heard on the wire."""
-        back = [id(each.undoes) for each in self.asked if each.undoes is not None and self.outcome(each) == "COMPLETED"]
-        done = [each for each in self.asked if each.kind in HOLDS and self.outcome(each) == "COMPLETED"]
+    def _held(self) -> list[Order]:
+        """Quarantines and suspensions that were done and not undone, as read from the wire."""
+        back = [
+            id(each.undoes) for each in self.orders if each.undoes is not None and self.outcome(each) == "COMPLETED"
+        ]
+        done = [each for each in self.orders if each.kind in HOLDS and self.outcome(each) == "COMPLETED"]
         return [each for each in done if id(each) not in back]
 
-    def _report(self, asked: Asked, event: Mapping[str, Any], times: int) -> Asked:
-        asked.event_id = event["uuid"]
-        self.asked.append(asked)
+    def _report(self, order: Order, event: Mapping[str, Any], times: int) -> Order:
+        order.event_id = event["uuid"]
+        self.orders.append(order)
         for _ in range(times):
             self._insist(lambda: self._client.post("/api/v1/events", json=event))
-        return asked
+        return order
 
-    def _submit(self, asked: Asked) -> None:
-        answer = self._insist(self._asks[asked.key])
+    def _submit(self, order: Order) -> None:
+        answer = self._insist(self._asks[order.key])
         found = answer.json()["id"]
-        assert asked.execution_id in ("", found), f"{asked.kind}: one key, two executions"
-        asked.execution_id = found
+        assert order.execution_id in ("", found), f"{order.kind}: one key, two executions"
+        order.execution_id = found
 
     def _intents(self) -> dict[str, list[int]]:
         found: dict[str, list[int]] = defaultdict(list)
@@ -386,17 +389,17 @@ class Ledger:
                     return answer
                 assert answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR, answer.text
                 why = answer.text
-            assert time.monotonic() < deadline, f"the gateway never took it: {why}\n{self.fleet.last_words('gateway')}"
+            assert time.monotonic() < deadline, f"the gateway never took it: {why}\n{self.fleet.log_tails('gateway')}"
             time.sleep(0.05)
 
-    def _id(self, each: Asked) -> str:
+    def _id(self, each: Order) -> str:
         return each.execution_id or self._by_event.get(each.event_id, "")
 
     def _look(self) -> None:
         self.wire.look()
-        told = self.wire.heard("response.results")
-        for heard in told[self._looked_at :]:
-            result = heard.read.fields
+        records = self.wire.records("response.results")
+        for record in records[self._records_read :]:
+            result = record.read.fields
             if result.get("request"):
                 event_id = result["request"]["causation"]["event_id"]
                 if event_id:
@@ -406,14 +409,14 @@ class Ledger:
             if result.get("stage") == "ENDED" and result["outcome"] not in NOT_FINAL:
                 name = repr(sorted((key, repr(value)) for key, value in result.items()))
                 self._finals[result["execution_id"]][name] = result
-        self._looked_at = len(told)
+        self._records_read = len(records)
 
     def _behind(self) -> list[str]:
         """Executions that history does not know to be over."""
         histories = self._histories()
         return [
             self._id(each)
-            for each in self.asked
+            for each in self.orders
             if histories.get(self._id(each), {}).get("stage") != "ENDED"
             or histories[self._id(each)]["outcome"] == "UNKNOWN"
         ]
