@@ -159,7 +159,7 @@ class World:
 
     # --- what the projector said ---
 
-    def said(self) -> Sequence[AuditRecord]:
+    def output(self) -> Sequence[AuditRecord]:
         """The projector's own audit records, in order."""
         verifier = FakeVerifier(fake_keyset(*KEYS), CODEC)
         values = [record.value for record in self.outbox.on(topics.AUDIT)]
@@ -167,4 +167,4 @@ class World:
 
     def kinds(self) -> list[str]:
         """Their kinds, without the start."""
-        return [record.kind for record in self.said() if record.kind != "started"]
+        return [record.kind for record in self.output() if record.kind != "started"]

@@ -47,8 +47,8 @@ class Board:
         ratios = [our / their for our, their in zip(ours, theirs, strict=True)]
         ratio = median(ratios)
         spread = f"{min(ratios):.2f}–{max(ratios):.2f}"
-        said = f"{figure(median(theirs))}"
-        self.rows.append((what, unit, figure(median(ours)), beside, said, f"{ratio:.2f}", spread, str(len(ratios))))
+        output = f"{figure(median(theirs))}"
+        self.rows.append((what, unit, figure(median(ours)), beside, output, f"{ratio:.2f}", spread, str(len(ratios))))
         return ratio
 
     def alone(self, what: str, unit: str, value: float, note: str) -> None:

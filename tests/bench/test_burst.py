@@ -53,9 +53,9 @@ def test_an_urgent_kill_in_a_burst_of_ten_thousand(
         fleet.up()
         codec, client = AvroCodec(), stack.enter_context(closing(Client(fleet.kafka, RESULTS)))
         topic = REQUESTS_RULES if flood is ActorKind.RULE else REQUESTS_PEOPLE
-        rehearsed = [facts_of(victims.spawn()) for _ in range(16)]
+        dry = [facts_of(victims.spawn()) for _ in range(16)]
         asked = [
-            kill_request(codec, fleet.node_id, rehearsed[number % 16], dry_run=True, by=flood)
+            kill_request(codec, fleet.node_id, dry[number % 16], dry_run=True, by=flood)
             for number in range(DRY_RUN_RANKS)
         ]
         doomed = [facts_of(victims.spawn()) for _ in range(KILLS)]
@@ -70,7 +70,7 @@ def test_an_urgent_kill_in_a_burst_of_ten_thousand(
             client.send(topic, body, key.encode())
         open_ = {key for key, _ in asked}
         urgent: list[Urgent] = []
-        told: list[Any] = []
+        reported: list[Any] = []
         while open_:
             now = time.monotonic() - began
             assert now < GIVE_UP_S, f"{len(open_)} are open\n{fleet.log_tails()}"
@@ -81,13 +81,13 @@ def test_an_urgent_kill_in_a_burst_of_ten_thousand(
                 client.send(REQUESTS_PEOPLE, body, key.encode())
                 open_.add(key)
             came = client.read(0.02)
-            told += came
+            reported += came
             open_.difference_update(ended(came))
         took = time.monotonic() - began
         grown = {role: (process.memory_info().rss - before[role]) / 2**20 for role, process in processes.items()}
         waits = [each.seconds_to(victims.died_ns(each.pid)) for each in urgent]
         for each in urgent:
-            print(f"{each.stages(told, codec)}, died {each.seconds_to(victims.died_ns(each.pid)):.2f} s")
+            print(f"{each.stages(reported, codec)}, died {each.seconds_to(victims.died_ns(each.pid)):.2f} s")
         fleet.no_traceback()
     name = f"burst of {DRY_RUN_RANKS:,} + {KILLS} by a {flood.value}"
     board.alone(
@@ -112,9 +112,9 @@ class Urgent:
         """Since it was sent."""
         return ((moment_ns or 0) - self.sent_ns) / 1e9
 
-    def stages(self, told: Sequence[Any], codec: AvroCodec) -> str:
+    def stages(self, reported: Sequence[Any], codec: AvroCodec) -> str:
         """Where the time went, by what dispatcher and node said themselves."""
-        ours = [message.value() for message in told if self.key.encode() in (message.value() or b"")]
+        ours = [message.value() for message in reported if self.key.encode() in (message.value() or b"")]
         steps = sorted((codec.decode(codec.decode(v, Envelope).payload, ActionResult) for v in ours), key=_at)
         return ", ".join(f"{step.stage} {self.seconds_to(step.at_ns):.2f} s" for step in steps)
 

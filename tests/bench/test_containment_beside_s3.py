@@ -72,5 +72,5 @@ def _tell(board: Board, beside: Blocks, quiet: Blocks) -> None:
     for what, share in (("p50", 0.5), ("p99", 0.99)):
         for name in beside:
             ours, theirs = ([percentile(each, share) for each in blocks[name]] for blocks in (beside, quiet))
-            said = name if name == HEALTHY else f"a store that {name}"
-            board.compare(f"kill beside {said}, {what}", "ms", ours, "kill while nothing is gathered", theirs)
+            output = name if name == HEALTHY else f"a store that {name}"
+            board.compare(f"kill beside {output}, {what}", "ms", ours, "kill while nothing is gathered", theirs)

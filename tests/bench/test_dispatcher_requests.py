@@ -96,7 +96,7 @@ def test_requests_per_second(tmp_path: Path, batch: int) -> None:
             an_id(number, 0), "node", NODE, born, number, 1, 1, Stage.CLAIMED, clock.now_ns(), "kill"
         )
         ended = replace(claimed, seq=2, stage=Stage.ENDED, outcome=Outcome.COMPLETED)
-        answers += [node_sealer.sign(PayloadType.RESULT, said).value for said in (claimed, ended)]
+        answers += [node_sealer.sign(PayloadType.RESULT, output).value for output in (claimed, ended)]
     for topic, values in ((topics.REQUESTS_PEOPLE, requests), (topics.RESULTS, answers)):
         place = LogPosition(LOG, topic, 0)
         records = [Record(place, offset, b"", value) for offset, value in enumerate(values)]

@@ -1,4 +1,4 @@
-"""How fast the log is, and what the embedded broker costs and keeps. `make bench` prints the figures.
+"""How fast the log is, and what the embedded broker costs and keeps. `make bench` prints the shown.
 
 The checks are far from what was measured: they catch a wrong setting (a fetch that waits half a second), not a
 slow day.
@@ -69,21 +69,21 @@ def one_at_a_time(
             producer.poll(0.001)
         acked.append((time.monotonic_ns() - sent) / 1e6)
         time.sleep(0.007)
-    said: dict[str, Any] = json.loads(child.communicate(timeout=60)[0])
-    return said["late_ms"][10:], acked, said
+    shown: dict[str, Any] = json.loads(child.communicate(timeout=60)[0])
+    return shown["late_ms"][10:], acked, shown
 
 
 @pytest.mark.parametrize("linger_ms", [0, 1, 5])
 @pytest.mark.parametrize("fetch_wait_ms", [1, 5])
 def test_from_one_process_to_another_through_the_embedded_broker(fetch_wait_ms: int, linger_ms: int) -> None:
     with EmbeddedBroker({"way": 1}) as broker:
-        late, acked, said = one_at_a_time(
+        late, acked, shown = one_at_a_time(
             broker.bootstrap_servers, "way", fetch_wait_ms=fetch_wait_ms, linger_ms=linger_ms
         )
     print(
         f"\nfetch wait {fetch_wait_ms} ms, linger {linger_ms} ms: produce to poll p50 {median(late):.2f} ms, "
-        f"p99 {quantiles(late, n=100)[98]:.2f} ms; ack p50 {median(acked):.2f} ms; first {said['late_ms'][0]:.1f} ms; "
-        f"idle reader {said['idle_cores'] * 100:.1f} % of a core"
+        f"p99 {quantiles(late, n=100)[98]:.2f} ms; ack p50 {median(acked):.2f} ms; first {shown['late_ms'][0]:.1f} ms; "
+        f"idle reader {shown['idle_cores'] * 100:.1f} % of a core"
     )
     assert median(late) < 50
 
@@ -92,11 +92,11 @@ def test_from_one_process_to_another_through_a_real_broker_with_the_waits_of_pro
     kafka: KafkaTarget, new_topic: Callable[..., str]
 ) -> None:
     topic = new_topic("way")
-    late, acked, said = one_at_a_time(kafka.bootstrap_servers, topic, fetch_wait_ms=10_000, linger_ms=0)
+    late, acked, shown = one_at_a_time(kafka.bootstrap_servers, topic, fetch_wait_ms=10_000, linger_ms=0)
     print(
         f"\nreal broker, fetch wait 10 s: produce to poll p50 {median(late):.2f} ms, "
         f"p99 {quantiles(late, n=100)[98]:.2f} ms; ack p50 {median(acked):.2f} ms; "
-        f"idle reader {said['idle_cores'] * 100:.1f} % of a core"
+        f"idle reader {shown['idle_cores'] * 100:.1f} % of a core"
     )
     assert median(late) < 50
 

@@ -30,7 +30,7 @@ EVENTS = 2_000
 
 def decided_per_second(alert: dict[str, Any]) -> float:
     """100 rules by name, 20 by tag, 5 globs; one event after the other."""
-    clock, codec, told = FakeClock(), AvroCodec(), FakeTelemetry()
+    clock, codec, reported = FakeClock(), AvroCodec(), FakeTelemetry()
     step = {"steps": [{"action": "kill_process"}]}
     rules = [{"name": f"n{n}", "match": {"rules": [f"Rule {n}"]}, **step} for n in range(100)]
     rules += [{"name": f"t{n}", "match": {"tags": [f"tag{n}"]}, **step} for n in range(20)]
@@ -43,14 +43,14 @@ def decided_per_second(alert: dict[str, Any]) -> float:
         recorder=ChainRecorder("responder", signer=EnvelopeSigner(PrivateKey.generate(), codec), codec=codec),
         outgoing=RecordedOutbox(),
         clock=clock,
-        telemetry=told,
+        telemetry=reported,
     )
     value = json.dumps(alert).encode()
     position = LogPosition(LogId("log"), FALCO_EVENTS, 0)
     began = time.perf_counter()
     for offset in range(EVENTS):
         decider.decide(Record(position, offset, None, value))
-        told.spans.clear()
+        reported.spans.clear()
         if offset % 100 == 0:
             decider._outgoing = RecordedOutbox()
     return EVENTS / (time.perf_counter() - began)

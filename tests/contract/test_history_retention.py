@@ -214,7 +214,7 @@ def test_unverified_records_go_with_the_audit(store: HistoryStore) -> None:
 
 
 def test_the_newest_heartbeat_is_known(store: HistoryStore) -> None:
-    assert store.health().heard_ns == 0
+    assert store.health().last_heartbeat_ns == 0
     put_node(store, heartbeat(5))
     put_node(store, heartbeat(3, node_id=OTHER_NODE))
-    assert store.health().heard_ns == heartbeat(5).at_ns
+    assert store.health().last_heartbeat_ns == heartbeat(5).at_ns

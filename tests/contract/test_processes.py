@@ -22,7 +22,7 @@ from workers.host.processes import pidfd, tasks
 from workers.host.processes.ports import Processes, ProcessHandle
 from workers.host.processes.system import SystemProcesses
 
-_EXECUTES_WHEN_TOLD = (
+_EXECUTES_ON_REQUEST = (
     "import os, sys; print(flush=True); sys.stdin.readline(); os.execv('/bin/sleep', ['sleep', '1000'])"
 )
 
@@ -116,7 +116,7 @@ class RealStage:
         assert self._victims.reuse(pid) == pid
 
     def spawn_executing(self) -> int:
-        return self._victims.python(_EXECUTES_WHEN_TOLD)
+        return self._victims.python(_EXECUTES_ON_REQUEST)
 
     def execute(self, pid: int) -> None:
         before = _exe(pid)

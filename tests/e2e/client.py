@@ -268,11 +268,11 @@ class FleetClient:
             verdict.outcomes[ending.outcome] += 1
             verdict.taken += each.kind in TAKES and ending.outcome == "COMPLETED"
             verdict.given_back += each.undoes is not None and ending.outcome == "COMPLETED"
-            said = (*self._complaints(each, ending), *verdicts.in_history(ending, histories.get(execution_id, {})))
-            problems += [f"{each.kind} {execution_id} {complaint}" for complaint in said]
+            output = (*self._complaints(each, ending), *verdicts.in_history(ending, histories.get(execution_id, {})))
+            problems += [f"{each.kind} {execution_id} {complaint}" for complaint in output]
         problems += self._about_the_whole(histories)
-        told = Counter(each.value for each in self.wire.records("response.results"))
-        verdict.wire_repeats = sum(told.values()) - len(told)
+        reported = Counter(each.value for each in self.wire.records("response.results"))
+        verdict.wire_repeats = sum(reported.values()) - len(reported)
         assert (verdict.lost, verdict.twice) == (0, 0), f"{verdict}\n{self.fleet.log_tails()}"
         assert not problems, f"{verdict}: {problems[:5]} of {len(problems)}\n{self.fleet.log_tails()}"
         return verdict

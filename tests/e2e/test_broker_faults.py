@@ -65,8 +65,8 @@ def ended_well(client: FleetClient, what: str, **figures: object) -> None:
     client.judge()
     client.give_everything_back()
     verdict = client.judge()
-    told = ", ".join(f"{name} {value}" for name, value in figures.items())
-    print(f"\n{what}: {told}; settled {settled_s:.1f} s after; {verdict}")
+    reported = ", ".join(f"{name} {value}" for name, value in figures.items())
+    print(f"\n{what}: {reported}; settled {settled_s:.1f} s after; {verdict}")
     client.fleet.all_alive()
     client.fleet.no_traceback()
 
@@ -153,8 +153,8 @@ def test_a_worker_cut_off_from_its_broker_runs_nothing_that_expired_meanwhile(
 
 def audited(client: FleetClient, worker: str, *kinds: str) -> list[Mapping[str, Any]]:
     """What a worker audited of these kinds, each once."""
-    told = {(record["chain_id"], record["record_no"]): record for record in client.wire.audit()}
-    return [record for record in told.values() if record["worker"] == worker and record["kind"] in kinds]
+    reported = {(record["chain_id"], record["record_no"]): record for record in client.wire.audit()}
+    return [record for record in reported.values() if record["worker"] == worker and record["kind"] in kinds]
 
 
 def partition_of(fleet: Fleet) -> TopicPartition:
@@ -184,12 +184,12 @@ def test_a_log_truncated_below_the_offset_is_an_audited_gap_and_what_it_took_exp
     (gap,) = audited(client, "node", "gap")[gaps:]
     assert gap["detail"]["resumed_at"] - gap["detail"]["expected"] == len(lost), gap
     assert not [each for each in lost if client.processes.died_ns(each.pid) is not None]
-    told = [r for r in client.wire.results() if r["execution_id"] in ids and r["stage"] == "ENDED"]
-    assert {(r["execution_id"], r["producer"], r["outcome"]) for r in told} == {(i, "node", "EXPIRED") for i in ids}
+    reported = [r for r in client.wire.results() if r["execution_id"] in ids and r["stage"] == "ENDED"]
+    assert {(r["execution_id"], r["producer"], r["outcome"]) for r in reported} == {(i, "node", "EXPIRED") for i in ids}
 
 
 @pytest.mark.parametrize("topic", [COMMANDS, "response.results"])
-def test_a_topic_deleted_and_made_again_is_told_loudly_and_work_goes_on(
+def test_a_topic_deleted_and_made_again_is_reported_loudly_and_work_goes_on(
     kafka_distribution: Distribution, tmp_path: Path, new_client: NewClient, topic: str
 ) -> None:
     with KafkaCluster(kafka_distribution) as cluster, fleet_on(cluster, tmp_path / "data", partitions=2) as fleet:
@@ -206,10 +206,10 @@ def test_a_topic_deleted_and_made_again_is_told_loudly_and_work_goes_on(
         second.settled(SETTLE_S)
         second.judge()
         reader = "node" if topic == COMMANDS else "projector"
-        said = {(record["worker"], record["kind"]) for record in second.wire.audit()}
-        loud = {kind for worker, kind in said if worker == reader and kind in LOUD}
+        output = {(record["worker"], record["kind"]) for record in second.wire.audit()}
+        loud = {kind for worker, kind in output if worker == reader and kind in LOUD}
         print(f"\n{topic} made again: {reader} audits {loud}; 10 more settled in {time.monotonic() - began:.1f} s")
-        assert loud, said
+        assert loud, output
         fleet.all_alive()
         fleet.no_traceback()
 
@@ -217,7 +217,7 @@ def test_a_topic_deleted_and_made_again_is_told_loudly_and_work_goes_on(
 LOUD: Final = {"gap", "new_log", "log_replaced"}
 
 
-def test_a_cluster_that_was_replaced_is_told_loudly_and_work_goes_on(
+def test_a_cluster_that_was_replaced_is_reported_loudly_and_work_goes_on(
     kafka_distribution: Distribution, tmp_path: Path, new_client: NewClient
 ) -> None:
     with (
@@ -241,10 +241,10 @@ def test_a_cluster_that_was_replaced_is_told_loudly_and_work_goes_on(
         second.mixed(10, randomness=random.Random(13))
         second.settled(SETTLE_S)
         second.judge()
-        said = {(record["worker"], record["kind"]) for record in second.wire.audit()}
-        loud = {worker for worker, kind in said if kind in LOUD}
+        output = {(record["worker"], record["kind"]) for record in second.wire.audit()}
+        loud = {worker for worker, kind in output if kind in LOUD}
         print(f"\ncluster replaced: audited by {sorted(loud)}; {len(known)} old executions kept")
-        assert {"node", "projector"} <= loud, said
+        assert {"node", "projector"} <= loud, output
         with fleet.http_client() as asks:
             rows = asks.get("/api/v1/executions", params={"limit": 200}).json()["data"]
         assert known <= {row["id"] for row in rows} | {row["event_id"] for row in rows}

@@ -34,7 +34,7 @@ TOPICS = (
     *("falco.events", "runtime.events", "response.requests.people", "response.requests.rules", COMMANDS),
     *("response.results", "response.audit", "response.deadletter", "fleet.nodes"),
 )
-FACE = "/secure/response-actions/v1alpha1/action-executions"
+API = "/secure/response-actions/v1alpha1/action-executions"
 WAIT_S = 60.0
 
 
@@ -60,32 +60,32 @@ class Site:
     def gather(self, action: str, **parameters: str) -> tuple[dict[str, Any], httpx.Response]:
         """Ask, wait for the end, download; what was said and what came."""
         asked = {"host.id": self.fleet.node_id, **{name.replace("_", "."): v for name, v in parameters.items()}}
-        answer = self.person.post(FACE, json={"actionType": action, "parameters": asked})
+        answer = self.person.post(API, json={"actionType": action, "parameters": asked})
         assert answer.status_code == 201, answer.text
         deadline = time.monotonic() + WAIT_S
         while True:
-            told: dict[str, Any] = self.person.get(f"{FACE}/{answer.json()['id']}").json()
-            if told["status"] in ("COMPLETED", "FAILED"):
+            reported: dict[str, Any] = self.person.get(f"{API}/{answer.json()['id']}").json()
+            if reported["status"] in ("COMPLETED", "FAILED"):
                 break
-            assert time.monotonic() < deadline, told
+            assert time.monotonic() < deadline, reported
             time.sleep(0.05)
-        assert told["status"] == "COMPLETED", told
-        file = self.person.get(f"{FACE}/{told['id']}/acquired-file")
+        assert reported["status"] == "COMPLETED", reported
+        file = self.person.get(f"{API}/{reported['id']}/acquired-file")
         assert file.status_code == 200, file.text
         assert (
-            hashlib.sha256(file.content).hexdigest() == told["outputs"]["sha256"] == file.headers["x-checksum-sha256"]
+            hashlib.sha256(file.content).hexdigest()
+            == reported["outputs"]["sha256"]
+            == file.headers["x-checksum-sha256"]
         )
-        assert str(len(file.content)) == told["outputs"]["size"]
-        return told, file
+        assert str(len(file.content)) == reported["outputs"]["size"]
+        return reported, file
 
     def places_of(self, text: str) -> set[str]:
         """Where a text can be read: files below the data directory, topics, what was exported, what is served."""
         wanted = text.encode()
         until(lambda: self.collector.bodies)
         self.wire.read_to_the_end()
-        served = [
-            self.person.get(path).content for path in (f"{FACE}?limit=200", "/api/v1/audit", "/api/v1/executions")
-        ]
+        served = [self.person.get(path).content for path in (f"{API}?limit=200", "/api/v1/audit", "/api/v1/executions")]
         root = self.fleet.data.root
         found = {
             str(each.relative_to(root)) for each in root.rglob("*") if each.is_file() and wanted in each.read_bytes()
@@ -126,16 +126,16 @@ def test_a_snapshot_tells_of_a_process_and_gives_no_secret_of_it_away(tmp_path: 
     process.stdout.readline()
     assert CANARY.encode() in Path(f"/proc/{process.pid}/environ").read_bytes()
 
-    told, file = site.gather("SNAPSHOT_PROCESS", process_id=str(process.pid), startTime="-1")
+    reported, file = site.gather("SNAPSHOT_PROCESS", process_id=str(process.pid), startTime="-1")
 
-    assert file.headers["content-disposition"] == f'attachment; filename="{told["id"]}.json"'
+    assert file.headers["content-disposition"] == f'attachment; filename="{reported["id"]}.json"'
     document = json.loads(file.content)
     assert document["process"]["pid"] == process.pid
     assert {"name": "HOME", "value": f"/{MARKER}"} in document["environment"]["items"]
     assert {"name": "DB_PASSWORD", "value": None} in document["environment"]["items"]
     assert site.places_of(CANARY) == set()
     seen = site.places_of(MARKER)
-    assert {f"objects/{told['outputs']['object_key']}", "topic response.results", "served"} <= seen, seen
+    assert {f"objects/{reported['outputs']['object_key']}", "topic response.results", "served"} <= seen, seen
     assert any("journal" in place for place in seen), seen
     assert any("history" in place for place in seen), seen
     assert process.poll() is None, "nothing was done to it"
@@ -156,11 +156,11 @@ def test_a_containers_log_is_in_its_object_and_nowhere_else(
     with docker_engine.client() as client:
         until(lambda: CANARY.encode() in client.logs(container_id))
 
-    told, file = site.gather("GET_LOGS", container_id=container_id[:12], tail="100")
+    reported, file = site.gather("GET_LOGS", container_id=container_id[:12], tail="100")
 
-    assert file.headers["content-disposition"] == f'attachment; filename="{told["id"]}.log"'
+    assert file.headers["content-disposition"] == f'attachment; filename="{reported["id"]}.log"'
     assert re.fullmatch(rb"\S+ stdout F " + CANARY.encode() + rb"\n", file.content)
-    assert told["outputs"]["truncated"] is False
-    assert site.places_of(CANARY) == {f"objects/{told['outputs']['object_key']}"}
+    assert reported["outputs"]["truncated"] is False
+    assert site.places_of(CANARY) == {f"objects/{reported['outputs']['object_key']}"}
     assert "topic response.results" in site.places_of(MARKER)
     site.fleet.no_traceback()

@@ -67,17 +67,17 @@ def test_an_outsider_reads_every_result_and_checks_every_signature_and_chain(
             key.verify(outer["signature"], pae(outer["payload_type"], outer["payload"]))
             verified[f"{topic} by {role}"] += 1
             if topic == "response.audit":
-                said = record.read.fields
-                link = (said["previous"], outer["payload"])
+                output = record.read.fields
+                link = (output["previous"], outer["payload"])
                 # The very same record may come twice; another under its number is a fork.
-                assert chains[said["chain_id"]].setdefault(said["record_no"], link) == link
+                assert chains[output["chain_id"]].setdefault(output["record_no"], link) == link
     links = 0
     for chain_id, records in chains.items():
         assert sorted(records) == list(range(len(records))), f"{chain_id} has a gap"
         previous = bytes(32)
         for number in range(len(records)):
-            told, payload = records[number]
-            assert told == previous, f"{chain_id} breaks at {number}"
+            reported, payload = records[number]
+            assert reported == previous, f"{chain_id} breaks at {number}"
             kind = "application/vnd.douse.audit+avro"
             previous = hashlib.sha256(pae(kind, payload) + previous).digest()
             links += 1

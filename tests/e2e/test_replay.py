@@ -121,8 +121,8 @@ def late_ones(client: FleetClient, count: int) -> None:
 
 def intents(client: FleetClient) -> Counter[str]:
     """How often each execution's intent was audited, repetitions on the wire left out."""
-    told = {(record["chain_id"], record["record_no"]): record for record in client.wire.audit()}
-    return Counter(record["execution_id"] for record in told.values() if record["kind"] == "intent")
+    reported = {(record["chain_id"], record["record_no"]): record for record in client.wire.audit()}
+    return Counter(record["execution_id"] for record in reported.values() if record["kind"] == "intent")
 
 
 def finals(client: FleetClient) -> set[str]:

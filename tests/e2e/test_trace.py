@@ -109,7 +109,8 @@ def test_one_trace_leads_from_the_event_to_history(tmp_path: Path, new_client: N
         while set(collector.services(trace_id)) != WORKERS:
             assert time.monotonic() < deadline, collector.services(trace_id)
             time.sleep(0.1)
-    told = collector.services(trace_id)
+    reported = collector.services(trace_id)
     print(
-        f"\ntrace {trace_id}: " + "; ".join(f"{who}: {', '.join(sorted(what))}" for who, what in sorted(told.items()))
+        f"\ntrace {trace_id}: "
+        + "; ".join(f"{who}: {', '.join(sorted(what))}" for who, what in sorted(reported.items()))
     )

@@ -53,10 +53,10 @@ class Verdict:
     outcomes: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
-        said = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.outcomes.items()))
+        output = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.outcomes.items()))
         files = f"; {self.taken} files taken, {self.given_back} back as they were" if self.taken else ""
         counts = f"lost {self.lost}, done twice {self.twice}, repeats {self.wire_repeats}"
-        return f"{self.asked} asked: {counts} ({said}){files}"
+        return f"{self.asked} asked: {counts} ({output}){files}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +109,15 @@ def of_file(each: Order, ending: Ending, files: VictimFiles, undone: Sequence[st
     if given_back > 1:
         yield f"{given_back} undos gave it back"
     if each.kind == "absent":
-        said = "it is there" if each.path.exists() else ""
+        output = "it is there" if each.path.exists() else ""
     elif ending.outcome != FINISHED:
-        said = files.untouched(each.path)
+        output = files.untouched(each.path)
     elif given_back:
-        said = files.back(each.path)
+        output = files.back(each.path)
     else:
-        said = files.away(each.path, each.execution_id)
-    if said:
-        yield f"says {ending.outcome}, undone {list(undone)}, and {said}"
+        output = files.away(each.path, each.execution_id)
+    if output:
+        yield f"says {ending.outcome}, undone {list(undone)}, and {output}"
     if ending.outcome == FINISHED and not ending.intended_ns:
         yield "acted without an audited intent"
 

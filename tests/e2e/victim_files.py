@@ -70,9 +70,9 @@ class VictimFiles:
 
     def untouched(self, path: Path) -> str:
         """What is wrong with a file that nothing may have touched, not even for a moment; empty when nothing is."""
-        said = self.back(path)
-        if said:
-            return said
+        output = self.back(path)
+        if output:
+            return output
         found, kept = path.lstat(), self._made[path]
         return "" if (found.st_ino, found.st_ctime_ns) == (kept.inode, kept.changed_ns) else "it was touched"
 

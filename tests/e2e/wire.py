@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from tests.independent_reader import IndependentReader, Read
 
-TOLD = ("response.results", "response.audit", "response.deadletter", "fleet.nodes")
+REPORTED = ("response.results", "response.audit", "response.deadletter", "fleet.nodes")
 """What workers say of what they did."""
 
 
@@ -36,7 +36,7 @@ class WireRecord:
 class Wire:
     """Every record of some topics."""
 
-    def __init__(self, bootstrap_servers: str, topics: Sequence[str] = TOLD, *, fetch_wait_ms: int = 100) -> None:
+    def __init__(self, bootstrap_servers: str, topics: Sequence[str] = REPORTED, *, fetch_wait_ms: int = 100) -> None:
         self._reader = IndependentReader()
         self._topics = topics
         self._records: dict[str, list[WireRecord]] = {topic: [] for topic in topics}
@@ -156,14 +156,14 @@ def put(bootstrap_servers: str, records: Iterable[Put]) -> None:
     producer = Producer({"bootstrap.servers": bootstrap_servers, "acks": "all", "log_level": 0})
     failed: list[str] = []
 
-    def told(error: KafkaError | None, message: object) -> None:
+    def reported(error: KafkaError | None, message: object) -> None:
         if error is not None:
             failed.append(str(error))
 
     for record in records:
         while True:
             try:
-                producer.produce(record.topic, record.value, record.key, record.partition, on_delivery=told)
+                producer.produce(record.topic, record.value, record.key, record.partition, on_delivery=reported)
             except BufferError:
                 producer.poll(0.1)
             else:

@@ -55,19 +55,21 @@ class ReplayChangesNothing:
     def _fold_in(self, tx: HistoryTx, record: Record, value: bytes) -> None:
         match record.position.topic:
             case topics.RESULTS:
-                told = self.verifier.verify(value, PayloadType.RESULT, ActionResult)
-                dispatched = told.signatory.role is KeyRole.DISPATCHER and told.record.producer == "dispatcher"
-                if dispatched or (told.record.producer == "node" and told.signatory.owner == told.record.node_id):
-                    tx.put_steps([FoldedStep(told.record, told.sha256, told.payload, value)])
-                    execution_id = told.record.execution_id
+                reported = self.verifier.verify(value, PayloadType.RESULT, ActionResult)
+                dispatched = reported.signatory.role is KeyRole.DISPATCHER and reported.record.producer == "dispatcher"
+                if dispatched or (
+                    reported.record.producer == "node" and reported.signatory.owner == reported.record.node_id
+                ):
+                    tx.put_steps([FoldedStep(reported.record, reported.sha256, reported.payload, value)])
+                    execution_id = reported.record.execution_id
                     tx.put_execution(fold(execution_id, tx.steps([execution_id])[execution_id]))
             case topics.AUDIT:
                 audit = self.verifier.verify(value, PayloadType.AUDIT, AuditRecord)
                 tx.put_audit(audit.record, payload=audit.payload, signed=value, verified=True)
             case topics.NODES:
-                heard = self.verifier.verify(value, PayloadType.NODE_STATE, NodeState)
-                if heard.signatory.owner == heard.record.node_id:
-                    tx.put_node(heard.record, payload=heard.payload, verified=True, folded_at_ns=0)
+                heartbeats = self.verifier.verify(value, PayloadType.NODE_STATE, NodeState)
+                if heartbeats.signatory.owner == heartbeats.record.node_id:
+                    tx.put_node(heartbeats.record, payload=heartbeats.payload, verified=True, folded_at_ns=0)
             case _:
                 seen = self.events.read(record)
                 tx.put_event(seen, payload=self.codec.encode(seen))

@@ -21,7 +21,7 @@ RULE = Actor(ActorKind.RULE, "miner")
 
 
 def workload(bench: NodeBench) -> None:
-    """Something of everything: plain, claimed early, protected, gone, refused, rehearsed, doubled, garbage, forged."""
+    """Something of everything: plain, claimed early, protected, gone, refused, run dry, doubled, garbage, forged."""
     for number in range(1, 7):
         bench.world.spawn(number)
     bench.world.protected.add(4)

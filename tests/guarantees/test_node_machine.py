@@ -158,9 +158,9 @@ class NodeMachine(RuleBasedStateMachine):
         unanswerable = forgotten - answered
         kept = {known: command for known, command in seen.accepted.items() if known not in unanswerable}
         if not self.bench.spare.published:  # numbers spent in memory while the disk was full die with the process
-            said = {repr(result): result.record_no for result in seen.results}
-            said |= {repr(state): state.record_no for state in self.bench.heartbeats()}
-            assert sorted(said.values()) == list(range(len(said))), "a record number twice, or one left out"
+            output = {repr(result): result.record_no for result in seen.results}
+            output |= {repr(state): state.record_no for state in self.bench.heartbeats()}
+            assert sorted(output.values()) == list(range(len(output))), "a record number twice, or one left out"
         check_all(replace(seen, accepted=kept, strangers=seen.strangers | unanswerable))
 
 

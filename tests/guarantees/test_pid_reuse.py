@@ -59,22 +59,22 @@ def _birth(host: Host, pid: int) -> tuple[int, int, int]:
     return facts.started_at_ns, facts.started_at_ns + facts.start_grain_ns, facts.start_ticks
 
 
-def _trials(host: Host, started: Victims, told: str, action: AnyAction | None = None) -> Tally:
+def _trials(host: Host, started: Victims, reported: str, action: AnyAction | None = None) -> Tally:
     """As many as are asked for; a pid that somebody else on this machine took meanwhile is no trial."""
     detector, tally = this_machine(), Tally()
     for _ in range(3 * TRIALS):
         if sum(tally.answers.values()) == TRIALS:
             return tally
-        _trial(host, detector, started, tally, told, action or KillProcess())
+        _trial(host, detector, started, tally, reported, action or KillProcess())
     raise AssertionError(f"others took the pids too often: {tally}")
 
 
-def _trial(host: Host, detector: Host, started: Victims, tally: Tally, told: str, action: AnyAction) -> None:
+def _trial(host: Host, detector: Host, started: Victims, tally: Tally, reported: str, action: AnyAction) -> None:
     """The detector knows births exactly, whatever the worker knows."""
     named = started.spawn()
     _, born_ns, tick = _birth(detector, named)
     cut_ns = host.processes.boot_time_ns() + tick * host.processes.tick_ns()
-    alert = falco_json(named, start_ns={"nothing": None, "exactly": born_ns, "to a tick": cut_ns}[told])
+    alert = falco_json(named, start_ns={"nothing": None, "exactly": born_ns, "to a tick": cut_ns}[reported])
     started.end(named)
     if not started.reuse(named):
         return
@@ -92,11 +92,11 @@ def _trial(host: Host, detector: Host, started: Victims, tally: Tally, told: str
 
 @pytest.mark.parametrize("told", ["nothing", "exactly", "to a tick"])
 def test_no_innocent_dies_however_much_the_alert_tells_of_the_start(
-    started: Victims, told: str, capsys: pytest.CaptureFixture[str]
+    started: Victims, reported: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tally = _trials(this_machine(), started, told)
+    tally = _trials(this_machine(), started, reported)
     with capsys.disabled():
-        print(f"\npid reuse, start told {told}: {tally}")
+        print(f"\npid reuse, start told {reported}: {tally}")
     assert tally.innocents_killed == 0
     assert tally.answers[Outcome.COMPLETED.value] == 0
     assert tally.same_tick > 0, "no trial was as hard as it is meant to be"

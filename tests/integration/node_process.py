@@ -137,9 +137,9 @@ class NodeSite:
         self._verifier = EnvelopeVerifier(keyset, self._codec, clock=self.clock)
         self.signer = EnvelopeSigner(load_private_key(keys / "dispatcher.key"), self._codec)
         self.node_key = load_private_key(keys / "node.key").key_id
-        settings, told = parse(KafkaSettings, self.kafka), quiet("error")
-        self._writer = KafkaLogWriter(settings, telemetry=told, clock=self.clock)
-        self._reader = KafkaLogReader(settings, telemetry=told, clock=self.clock)
+        settings, reported = parse(KafkaSettings, self.kafka), quiet("error")
+        self._writer = KafkaLogWriter(settings, telemetry=reported, clock=self.clock)
+        self._reader = KafkaLogReader(settings, telemetry=reported, clock=self.clock)
         self._reading = False
         self.seen = Seen([], [], [], [])
         self.process: subprocess.Popen[bytes] | None = None
@@ -272,9 +272,9 @@ class NodeSite:
         """Wait until `ready` says something true about what was written; what it said."""
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
-            said = ready(self.read(0.005))
-            if said:
-                return said
+            output = ready(self.read(0.005))
+            if output:
+                return output
         raise AssertionError(f"waited {timeout_s} s in vain; the node said:\n{self.log()[-4000:]}")
 
     def heartbeat(self) -> NodeState:

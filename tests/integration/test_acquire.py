@@ -180,7 +180,7 @@ def unreadable(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [dressed, linked, unreadable])
-def test_what_a_file_has_besides_its_content_is_told_and_left_alone(
+def test_what_a_file_has_besides_its_content_is_reported_and_left_alone(
     make: Callable[[Path], None], files: Path, tmp_path: Path
 ) -> None:
     """setuid, file capabilities, attributes, access lists, further names, no permission: read, never touched."""
@@ -336,7 +336,7 @@ def small_disk(at: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(at)], check=True)
 
 
-def test_a_full_spool_is_said_and_nothing_stays(files: Path, tmp_path: Path, require: Callable[..., None]) -> None:
+def test_a_full_spool_is_reported_and_nothing_stays(files: Path, tmp_path: Path, require: Callable[..., None]) -> None:
     require("root", "a small filesystem has to be mounted")
     path = files / "mal"
     path.write_bytes(os.urandom(2 * MEGABYTE))

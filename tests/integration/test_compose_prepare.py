@@ -99,9 +99,9 @@ def test_the_keyset_pins_the_node_that_the_settings_name(keys: Path) -> None:
 def test_a_second_run_keeps_everything(tmp_path: Path) -> None:
     prepare(tmp_path)
     before = _contents(tmp_path)
-    said = prepare(tmp_path)
+    output = prepare(tmp_path)
     assert _contents(tmp_path) == before
-    assert "making" not in said
+    assert "making" not in output
 
 
 def test_a_certificate_about_to_expire_is_made_again(tmp_path: Path) -> None:

@@ -166,14 +166,14 @@ def test_after_a_growth_a_kill_goes_the_new_way_with_the_rights_that_were_there_
     )
     assert grown.returncode == 0, grown.stdout + grown.stderr
     deadline = time.monotonic() + _UP_WITHIN_S
-    while '"event": "topology"' not in _said(system, "dispatcher"):
-        assert time.monotonic() < deadline, _said(system, "dispatcher")[-2000:]
+    while '"event": "topology"' not in _output(system, "dispatcher"):
+        assert time.monotonic() < deadline, _output(system, "dispatcher")[-2000:]
         time.sleep(0.1)
     assert _killed(system)
-    assert "TOPIC_AUTH" not in _said(system, "dispatcher") + _said(system, "node")
+    assert "TOPIC_AUTH" not in _output(system, "dispatcher") + _output(system, "node")
 
 
-def _said(system: System, role: str) -> str:
+def _output(system: System, role: str) -> str:
     return (system.directory / f"{role}.log").read_text()
 
 
@@ -212,9 +212,9 @@ def test_an_acquired_file_goes_through_the_store_with_no_more_rights_than_prepar
 
 def test_the_doctor_finds_the_stores_credentials_as_they_should_be(system: System) -> None:
     node = system.douse("doctor", "--config", str(system.directory / "node.yaml"), "--output", "json")
-    said = {found["message"]: found["level"] for found in json.loads(node.stdout) if found["about"] == "object store"}
-    assert set(said.values()) == {"ok"}, said
-    assert len(said) == 4, said
+    output = {found["message"]: found["level"] for found in json.loads(node.stdout) if found["about"] == "object store"}
+    assert set(output.values()) == {"ok"}, output
+    assert len(output) == 4, output
     gateway = system.douse("doctor", "--config", str(system.directory / "gateway.yaml"), "--output", "json")
     (found,) = (found for found in json.loads(gateway.stdout) if found["about"] == "object store")
     assert found["level"] == "ok", found
@@ -252,7 +252,7 @@ def _rule(line: str) -> tuple[str, str, str, str]:
     return principal, operation, words[-2], words[-1]
 
 
-def test_what_apply_never_changes_is_said_in_one_line(system: System) -> None:
+def test_what_apply_never_changes_is_reported_in_one_line(system: System) -> None:
     config = str(system.directory / "operator.yaml")
     wrong = system.douse("topics", "apply", "--config", config, "--replication", "2")
     assert wrong.returncode == 1

@@ -187,9 +187,9 @@ def test_a_pid_that_somebody_else_has_by_now_is_not_its_init(plain: Cell, tmp_pa
     plain.start()
     stranger = subprocess.Popen(["sleep", "100"])
     try:
-        told = Enclosure(plain.inside.container_id, plain.inside.started_at_ns - 60_000_000_000, stranger.pid)
+        reported = Enclosure(plain.inside.container_id, plain.inside.started_at_ns - 60_000_000_000, stranger.pid)
         Path("/tmp/douse-test-mal").write_bytes(b"host's")
-        answer = Rig(tmp_path / "rig", inside=told).quarantine(b"/tmp/douse-test-mal")
+        answer = Rig(tmp_path / "rig", inside=reported).quarantine(b"/tmp/douse-test-mal")
         assert (answer.outcome, answer.code) == (Outcome.REJECTED, "container_gone")
         young = Enclosure(plain.inside.container_id, plain.inside.started_at_ns + 60_000_000_000, stranger.pid)
         rig = Rig(tmp_path / "young", inside=young)
@@ -266,7 +266,7 @@ def test_a_protected_file_of_the_host_stays_one_wherever_it_is_mounted(plain: Ce
     assert (own / "deep" / "er" / "key").read_bytes() == b"secret"
 
 
-def test_a_volume_is_the_containers_and_a_read_only_one_is_said_to_be_one(plain: Cell, tmp_path: Path) -> None:
+def test_a_volume_is_the_containers_and_a_read_only_one_is_reported_as_one(plain: Cell, tmp_path: Path) -> None:
     volume = tmp_path / "volume"
     volume.mkdir()
     (volume / "mal").write_bytes(b"evil")
@@ -330,7 +330,7 @@ def test_killed_at_any_step_and_its_container_started_again_it_is_finished_too(
     assert list(cell.path("/tmp").iterdir()) == []
 
 
-def test_a_container_that_ended_while_its_file_was_parked_is_told_with_the_place_of_the_file(
+def test_a_container_that_ended_while_its_file_was_parked_is_reported_with_the_path_of_the_file(
     plain: Cell, tmp_path: Path
 ) -> None:
     put(plain, b"evil", low=False)
@@ -478,10 +478,10 @@ def _race(plain: Cell, exchanger: Exchanger, rig: Rig, inode: int, rounds: int) 
             continue
         naive += inode_of(plain.path("/tmp/one") / "mal") == inode
         try:
-            said = action.execute(job, claim, rig.host).code.rpartition("_error_")[2]
+            output = action.execute(job, claim, rig.host).code.rpartition("_error_")[2]
         except WorkerError as error:
-            said = reason_of(error)
-        counts["taken" if said.startswith("file_quarantine_success") else said] += 1
+            output = reason_of(error)
+        counts["taken" if output.startswith("file_quarantine_success") else output] += 1
     return counts, naive
 
 

@@ -154,7 +154,7 @@ zones: {{default: 4}}
             if command.command_id not in self.answered:
                 self.answered.add(command.command_id)
                 self.numbers += 1
-                said = ActionResult(
+                output = ActionResult(
                     execution_id=command.command_id,
                     producer="node",
                     node_id=NODE,
@@ -167,13 +167,13 @@ zones: {{default: 4}}
                     action=command.action,
                     outcome=Outcome.COMPLETED,
                 )
-                sealed = self.node_sealer.sign(PayloadType.RESULT, said)
+                sealed = self.node_sealer.sign(PayloadType.RESULT, output)
                 self.write(OutRecord(topics.RESULTS, NODE.encode(), sealed.value))
 
     def commands(self) -> list[ActionCommand]:
         return self._opened(COMMANDS, PayloadType.COMMAND, ActionCommand)
 
-    def said(self) -> list[ActionResult]:
+    def output(self) -> list[ActionResult]:
         """The dispatcher's own results."""
         results = self._opened(topics.RESULTS, PayloadType.RESULT, ActionResult)
         return [result for result in results if result.producer == "dispatcher"]
@@ -184,9 +184,9 @@ zones: {{default: 4}}
             assert record.value is not None
             if record.value not in self.opened:
                 self.opened[record.value] = self.verifier.verify(record.value, kind, as_).record
-            said = self.opened[record.value]
-            assert isinstance(said, as_)
-            found.append(said)
+            output = self.opened[record.value]
+            assert isinstance(output, as_)
+            found.append(output)
         return found
 
     def wait_for(self, ids: Sequence[ExecutionId]) -> float:
@@ -194,8 +194,8 @@ zones: {{default: 4}}
         began = time.monotonic()
         while True:
             self.look()
-            said = {result.execution_id for result in self.said() if result.stage is Stage.DISPATCHED}
-            if said >= set(ids) and self.answered >= set(ids):
+            output = {result.execution_id for result in self.output() if result.stage is Stage.DISPATCHED}
+            if output >= set(ids) and self.answered >= set(ids):
                 return time.monotonic() - began
             assert time.monotonic() - began < WAIT_S, f"missing: {set(ids) - self.answered}"
 
@@ -357,7 +357,7 @@ def _check(site: Site, ids: Sequence[ExecutionId]) -> None:
     signed = Counter(command.command_id for command in site.commands())
     assert set(signed) == set(ids), "lost or invented"
     assert len(distinct) == len(ids), "two different commands were signed for one execution"
-    steps = {(result.execution_id, result.seq, result.record_no) for result in site.said()}
+    steps = {(result.execution_id, result.seq, result.record_no) for result in site.output()}
     stages = Counter((execution_id, seq) for execution_id, seq, _ in steps)
     assert stages == Counter({(execution_id, seq): 1 for execution_id in ids for seq in (0, 2)})
     assert site.read[topics.DEAD_LETTERS] == []

@@ -141,7 +141,7 @@ def test_a_host_is_isolated_and_released_and_the_node_hears_all_the_time(site: H
     print(f"\nordered to confirmed isolated: {took_s:.2f} s")
 
 
-def test_rules_that_somebody_flushes_are_told_as_a_lost_effect(site: HostSite) -> None:
+def test_rules_that_somebody_flushes_are_reported_as_a_lost_effect(site: HostSite) -> None:
     site.start()
     site.heartbeat()
     command = site.isolate()
@@ -152,7 +152,7 @@ def test_rules_that_somebody_flushes_are_told_as_a_lost_effect(site: HostSite) -
     assert "flushed" in lost[0].message
 
 
-def test_rules_that_somebody_changes_are_told_and_released_all_the_same(site: HostSite) -> None:
+def test_rules_that_somebody_changes_are_reported_and_released_all_the_same(site: HostSite) -> None:
     """Were they said to be lost, nobody could release the host again."""
     attacker = Attacker(site.wires)
     site.start()
@@ -161,8 +161,8 @@ def test_rules_that_somebody_changes_are_told_and_released_all_the_same(site: Ho
     assert site.does(command).outcome is Outcome.COMPLETED
     site.wires.host.nft('insert rule inet douse output counter drop comment "mine now"')
     site.wires.host.nft(f"insert rule inet douse output ip daddr {LOOPBACK} accept")
-    told = site.until(lambda seen: [each for each in seen.results if each.alarm])
-    assert [each.alarm for each in told] == [EFFECT_WEAKENED]
+    reported = site.until(lambda seen: [each for each in seen.results if each.alarm])
+    assert [each.alarm for each in reported] == [EFFECT_WEAKENED]
     assert site.does(site.release(command)).outcome is Outcome.COMPLETED
     assert attacker.calls()
     assert "douse" not in site.rules

@@ -451,7 +451,7 @@ def test_without_the_right_to_signal_it_fails_and_says_what_to_do(
     assert started.alive(pid)
 
 
-def test_a_proc_that_hides_others_is_said_so(started: Victims, require: Callable[..., None]) -> None:
+def test_a_proc_that_hides_others_is_reported(started: Victims, require: Callable[..., None]) -> None:
     require("root", "a /proc of one's own")
     pid = started.spawn()
     assert in_a_child(lambda: _look_through_hidepid(pid)) == 0

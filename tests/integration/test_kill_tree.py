@@ -201,7 +201,7 @@ def _await_end_of(user: int) -> None:
 
 
 def _end_everybody_of(user: int) -> None:
-    """Whatever became of the test; by the user himself, whom the kernel lets signal nobody else."""
+    """Whatever became of the test; by the user itself, whom the kernel lets signal nobody else."""
 
     def end() -> None:
         os.setgroups([])
@@ -386,7 +386,7 @@ def _exe(pid: int) -> Path:
         return Path()
 
 
-def test_who_may_not_be_signalled_is_left_and_said(host: Host, trees: Trees) -> None:
+def test_who_may_not_be_signalled_is_left_and_reported(host: Host, trees: Trees) -> None:
     require_component("root", "it gives root up for a moment")
     root = trees.victims.python(
         "import os, subprocess, sys, time; subprocess.Popen(['sleep', '1000'], stdout=2)\n"

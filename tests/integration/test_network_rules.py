@@ -275,8 +275,8 @@ for own_ids in ((), ("c" * 64,)):
 
 def test_a_worker_in_a_container_that_cannot_see_the_host_does_not_take_its_own_network_for_it(wires: Wires) -> None:
     """There its own first process lives in the same network as itself, which proves nothing."""
-    said = wires.host.run(*("unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", _ASK_FOR_THE_HOST))
-    assert said.split("\n") == ["the host's", "not_host_network", ""]
+    output = wires.host.run(*("unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", _ASK_FOR_THE_HOST))
+    assert output.split("\n") == ["the host's", "not_host_network", ""]
 
 
 # --- what goes round rules -------------------------------------------------------------------------------------------
@@ -315,14 +315,14 @@ def attach(kind: int, hook: int, interface: str) -> int:
     ],
 )
 def test_a_program_on_an_interface_is_seen_for_as_long_as_it_is_there(
-    wires: Wires, kind: int, hook: int, said: str
+    wires: Wires, kind: int, hook: int, output: str
 ) -> None:
     if os.uname().machine != "x86_64":
         require_component("x86_64", "the test's own system call numbers are those of it", present=False)
     with held(wires) as opened:
         assert opened.bypass() == ""
         link = wires.host.make(lambda: attach(kind, hook, "eth0"))
-        assert opened.bypass() == said
+        assert opened.bypass() == output
         os.close(link)
         assert opened.bypass() == ""
 

@@ -40,7 +40,7 @@ def tell(site: NodeSite, topology: Topology, key: PrivateKey) -> None:
     site.flush()
 
 
-def told(site: NodeSite, kind: str) -> list[int | str]:
+def reported(site: NodeSite, kind: str) -> list[int | str]:
     return [record.detail["generation"] for record in site.read().audit if record.kind == kind]
 
 
@@ -60,7 +60,7 @@ def test_a_growth_is_followed_without_a_restart_and_found_after_one(broker: Embe
             site.send(orders[2])
             for order in orders[:3]:
                 assert site.ended(order.command_id).outcome is Outcome.COMPLETED
-            assert told(site, "topology") == [2]
+            assert reported(site, "topology") == [2]
 
             assert site.stop() == 0
             third = SECOND.grown(64, at_ns=2)
@@ -71,8 +71,8 @@ def test_a_growth_is_followed_without_a_restart_and_found_after_one(broker: Embe
             site.start()
             for order in orders[3:]:
                 assert site.ended(order.command_id).outcome is Outcome.COMPLETED
-            assert told(site, "topology") == [2, 3]
-            assert len(told(site, "topology_refused")) == 1
+            assert reported(site, "topology") == [2, 3]
+            assert len(reported(site, "topology_refused")) == 1
             beat = site.until(lambda seen: seen.heartbeats[-1] if len(seen.heartbeats[-1].positions) == 4 else None)
             assert {(at.topic, at.partition) for at in beat.positions} == {
                 PLACE,

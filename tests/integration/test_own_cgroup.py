@@ -50,9 +50,9 @@ def _in_unit(unit: Unit, started: Victims, arguments: list[str]) -> str:
     for member in line:
         unit.take(member)
     started.tell(pid)
-    told = started.read_line(pid).decode().strip()
+    reported = started.read_line(pid).decode().strip()
     started.tell(pid)
-    return told
+    return reported
 
 
 def _descendants(pid: int) -> list[int]:

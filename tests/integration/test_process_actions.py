@@ -178,7 +178,7 @@ def test_a_tree_that_was_stopped_when_the_node_died_is_killed_though_the_command
     family.await_death()
 
 
-def test_somebody_who_lets_it_go_on_is_told_of_once_and_there_is_nothing_to_undo_any_more(
+def test_whoever_lets_it_go_on_is_reported_once_and_there_is_nothing_to_undo_any_more(
     site: NodeSite, victims: list[Victim | Family]
 ) -> None:
     site.start()
@@ -246,7 +246,7 @@ def fill(disk: Path) -> None:
 def test_a_full_disk_stops_neither_a_kill_nor_a_suspension(
     small_disk: Path, site: NodeSite, victims: list[Victim | Family]
 ) -> None:
-    """Whoever may fill the disk could else save himself: the journal has a reserve that nobody else gets."""
+    """Whoever may fill the disk could else save itself: the journal has a reserve that nobody else gets."""
     site.configure(data_dir=str(small_disk / "data"))
     site.start()
     site.heartbeat()

@@ -409,7 +409,7 @@ def mounted(at: Path, *options: str, source: str = "tmpfs", kind: str = "tmpfs")
         subprocess.run(["umount", "-l", str(at)], check=True)
 
 
-def test_a_read_only_mount_is_said_to_be_one(tmp_path: Path, require: Callable[..., None]) -> None:
+def test_a_read_only_mount_is_reported_as_one(tmp_path: Path, require: Callable[..., None]) -> None:
     as_root(require)
     with mounted(tmp_path / "ro", "-o", "size=1m") as at:
         (at / "mal").write_bytes(b"x")

@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.distribution import Distribution
-from tests.kafka.external import ExternalKafka, NotOurs
+from tests.kafka.external import ExternalKafka, NotStartedHere
 from tests.kafka.fixtures import StartKafka
 from tests.kafka.target import KafkaTarget, unique_topic
 
@@ -107,7 +107,7 @@ def test_a_cluster_that_the_tests_did_not_start_is_never_damaged(kafka: KafkaTar
     theirs = ExternalKafka(kafka.bootstrap_servers)
     assert theirs.cluster_id == kafka.cluster_id
     for violence in (theirs.kill, theirs.pause, theirs.resume, theirs.restart):
-        with pytest.raises(NotOurs, match="DOUSE_TEST_KAFKA names a cluster"):
+        with pytest.raises(NotStartedHere, match="DOUSE_TEST_KAFKA names a cluster"):
             violence()
 
 

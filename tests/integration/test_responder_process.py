@@ -152,10 +152,10 @@ def responding(home: Path, bootstrap_servers: str, **more: object) -> Iterator[R
         },
     )
     kafka = parse(KafkaSettings, raw)
-    told, clock = FakeTelemetry(), SystemClock()
+    reported, clock = FakeTelemetry(), SystemClock()
     with (
-        closing(KafkaLogReader(kafka, telemetry=told, clock=clock)) as reader,
-        closing(KafkaLogWriter(kafka, telemetry=told, clock=clock)) as writer,
+        closing(KafkaLogReader(kafka, telemetry=reported, clock=clock)) as reader,
+        closing(KafkaLogWriter(kafka, telemetry=reported, clock=clock)) as writer,
     ):
         reader.assign({place: Earliest() for topic in WRITTEN for place in reader.partitions(topic)})
         made = Rig(home, kafka, keyset, writer, reader)
@@ -246,7 +246,7 @@ def test_killed_again_and_again_it_loses_nothing_and_asks_for_nothing_else(rig: 
     assert len(rig.expected) == 60
 
 
-def test_faulty_rules_are_told_one_a_line_and_nothing_is_started(rig: Rig) -> None:
+def test_faulty_rules_are_reported_one_a_line_and_nothing_is_started(rig: Rig) -> None:
     (rig.home / "rules.yaml").write_text("rules: [{name: a, match: {rules: ['*']}, steps: [{action: b}], mod: c}]")
     assert rig.start().wait(30) == 2
     lines = (rig.home / "out.log").read_text().splitlines()

@@ -120,7 +120,7 @@ def test_the_sockets_are_those_of_its_own_network_namespace(
 # --- secrets ---------------------------------------------------------------------------------------------------------
 
 
-def test_planted_secrets_are_nowhere_in_the_object_nor_in_what_is_said_of_it(
+def test_planted_secrets_are_nowhere_in_the_object_nor_in_what_is_reported_of_it(
     rig: AcquireRig, started: Victims, tmp_path: Path
 ) -> None:
     secret = tmp_path / f"x?token={CANARY}"

@@ -198,7 +198,7 @@ def test_a_tracer_that_keeps_the_signal_from_it_is_named_as_the_reason(
         os.killpg(tracer, signal.SIGKILL)
 
 
-def test_a_process_that_its_tracer_holds_is_said_to_be_in_the_tracers_hand(
+def test_a_process_that_its_tracer_holds_is_reported_as_held_by_its_tracer(
     host: Host, started: Victims, tmp_path: Path
 ) -> None:
     tracer = started_in_c("traced", "hold", into=tmp_path, victims=started)
@@ -309,7 +309,7 @@ def test_what_stopped_itself_for_the_moment_of_our_look_is_not_lost_sight_of(hos
     assert "was continued" in _lost(order, report)
 
 
-def test_somebody_who_lets_it_go_on_is_noticed(host: Host, started: Victims) -> None:
+def test_whoever_lets_it_go_on_is_noticed(host: Host, started: Victims) -> None:
     pid = started.spawn()
     order = _order(host, pid)
     report = order.run()

@@ -43,9 +43,9 @@ def test_heartbeats_say_how_far_an_upload_is_and_nothing_once_it_is_over(outage:
     silent = outage.site.heartbeat().record_no
     last: NodeState = outage.site.until(lambda seen: _later(seen, silent))
     assert last.gathering == ()
-    told = [progress for beat in outage.site.seen.heartbeats for progress in beat.gathering]
-    assert {(each.execution_id, each.size) for each in told} == {(execution_id, SIZE)}
-    steps = [done for done, _ in itertools.groupby(each.done for each in told)]
+    reported = [progress for beat in outage.site.seen.heartbeats for progress in beat.gathering]
+    assert {(each.execution_id, each.size) for each in reported} == {(execution_id, SIZE)}
+    steps = [done for done, _ in itertools.groupby(each.done for each in reported)]
     assert steps == sorted(set(steps)), "it never goes back"
     assert set(steps) <= {0, PART, 2 * PART, 3 * PART, SIZE}, "only whole parts count"
     assert {PART, 2 * PART} <= set(steps), f"it was not seen to grow: {steps}"
@@ -62,9 +62,11 @@ def test_the_next_worker_tells_from_where_the_last_one_was_killed(outage: Outage
     outage.settle()
     assert outage.proxy.uploaded < SIZE - PART, "the parts that the store had were sent again"
     fresh = outage.site.heartbeat().instance_id
-    told = [each.done for beat in outage.site.seen.heartbeats if beat.instance_id == fresh for each in beat.gathering]
-    assert set(told) & {2 * PART, 3 * PART}, f"it was not seen to go on: {told}"
-    assert told == sorted(told)
+    reported = [
+        each.done for beat in outage.site.seen.heartbeats if beat.instance_id == fresh for each in beat.gathering
+    ]
+    assert set(reported) & {2 * PART, 3 * PART}, f"it was not seen to go on: {reported}"
+    assert reported == sorted(reported)
     outage.site.until(lambda seen: seen.heartbeats[-1].gathering == ())
 
 

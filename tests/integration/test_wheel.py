@@ -93,10 +93,10 @@ def test_an_installed_wheel_finds_its_own_data_files(python: Path, tmp_path: Pat
 
 def test_an_installed_wheel_runs_the_demo_in_less_than_a_minute(python: Path, tmp_path: Path) -> None:
     began = time.monotonic()
-    said = _run(str(python.with_name("douse")), "demo", cwd=tmp_path)
+    output = _run(str(python.with_name("douse")), "demo", cwd=tmp_path)
     seconds = time.monotonic() - began
-    assert "✗" not in said
-    assert "checks held" in said
+    assert "✗" not in output
+    assert "checks held" in output
     assert seconds < 60, f"{seconds:.1f} s"
 
 

@@ -45,10 +45,10 @@ def find_java() -> str:
     java = shutil.which("java")
     if java is None:
         raise KafkaUnavailable("no `java` on PATH: install a Java 17 runtime (Debian: default-jre-headless)")
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    found = re.search(r'version "(\d+)', said)
+    output = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(\d+)', output)
     if found is None or int(found.group(1)) < OLDEST_JAVA:
-        raise KafkaUnavailable(f"Kafka 4 needs Java {OLDEST_JAVA} or newer, `java -version` says: {said.strip()}")
+        raise KafkaUnavailable(f"Kafka 4 needs Java {OLDEST_JAVA} or newer, `java -version` says: {output.strip()}")
     return java
 
 
@@ -66,8 +66,8 @@ def fetch(libs: Path) -> None:
     except subprocess.TimeoutExpired as error:
         raise KafkaUnavailable(f"Maven didn't finish within {MAVEN_TIMEOUT_S} s") from error
     if done.returncode or not list(part.glob("kafka_*.jar")):
-        said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
-        raise KafkaUnavailable(f"Maven could not fetch Kafka: {said}")
+        output = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
+        raise KafkaUnavailable(f"Maven could not fetch Kafka: {output}")
     part.rename(libs)
 
 

@@ -8,7 +8,7 @@ from typing import NoReturn
 from tests.kafka.target import KafkaTarget
 
 
-class NotOurs(Exception):
+class NotStartedHere(Exception):
     """DOUSE_TEST_KAFKA names a cluster that this suite didn't start, so it won't kill, pause or restart it."""
 
 
@@ -16,7 +16,7 @@ class ExternalKafka(KafkaTarget):
     """An existing cluster: everything but the violence."""
 
     def _refuse(self, what: str) -> NoReturn:
-        raise NotOurs(
+        raise NotStartedHere(
             f"will not {what} {self.bootstrap_servers}: DOUSE_TEST_KAFKA names a cluster that these tests "
             "didn't start; unset it to let them start their own"
         )

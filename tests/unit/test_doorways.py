@@ -12,7 +12,7 @@ import grimp
 import pytest
 
 import workers
-from tests.unit.house_rules import (
+from tests.unit.source_rules import (
     Doorways,
     Source,
     forbidden_call_complaints,
@@ -131,7 +131,7 @@ def test_every_module_is_seen(own_sources: list[Source]) -> None:
 def test_the_core_imports_only_the_pure_part_of_the_standard_library(own_sources: list[Source]) -> None:
     core = [source for source in own_sources if source.module.startswith("workers.domain")]
     assert core
-    assert [line for source in core for line in impure_import_complaints(source, PURE, room="workers.domain")] == []
+    assert [line for source in core for line in impure_import_complaints(source, PURE, folder="workers.domain")] == []
 
 
 def test_a_seam_never_knows_what_implements_it() -> None:
@@ -150,9 +150,9 @@ def test_a_seam_never_knows_what_implements_it() -> None:
 def test_nobody_starts_a_program_or_turns_data_into_code(own_sources: list[Source]) -> None:
     judged = [source for source in own_sources if source.module not in _MAY_START]
     forks = f"{_MAY_FORK}:"
-    said = [line for source in judged for line in forbidden_call_complaints(source)]
-    assert [line for line in said if not (line.startswith(forks) and "os.fork:" in line)] == []
-    assert any(line.startswith(forks) for line in said), "nobody forks any more: take the exception away"
+    output = [line for source in judged for line in forbidden_call_complaints(source)]
+    assert [line for line in output if not (line.startswith(forks) and "os.fork:" in line)] == []
+    assert any(line.startswith(forks) for line in output), "nobody forks any more: take the exception away"
 
 
 def test_threads_live_in_loops(own_sources: list[Source]) -> None:
@@ -211,12 +211,12 @@ def test_a_library_at_its_doorway_is_not_reported(module: str, imported: str) ->
     ],
 )
 def test_an_impure_import_in_the_core_is_reported(text: str) -> None:
-    assert len(impure_import_complaints(Source("workers.domain.ids", text), PURE, room="workers.domain")) == 1
+    assert len(impure_import_complaints(Source("workers.domain.ids", text), PURE, folder="workers.domain")) == 1
 
 
 @pytest.mark.parametrize("text", ["import re", "from collections.abc import Mapping", "from .ids import NodeId"])
 def test_a_pure_import_in_the_core_is_not_reported(text: str) -> None:
-    assert impure_import_complaints(Source("workers.domain.event", text), PURE, room="workers.domain") == []
+    assert impure_import_complaints(Source("workers.domain.event", text), PURE, folder="workers.domain") == []
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,7 @@ def test_one_that_was_removed_meanwhile_is_no_action(bench: Bench) -> None:
     assert bench.store.objects == {}
 
 
-def test_a_runtime_that_hands_out_no_logs_fails_it_for_good(bench: Bench) -> None:
+def test_a_runtime_that_gives_no_logs_fails_it_for_good(bench: Bench) -> None:
     bench.container.written.insert(0, Written("", error=PermanentFailure(code="logs_unsupported")))
     with pytest.raises(PermanentFailure) as caught:
         bench.run()

@@ -41,7 +41,7 @@ def test_without_a_restart_policy_nothing_is_taken_away(world: World) -> None:
     assert report.outputs["restart_disabled"] is False
 
 
-def test_one_that_only_the_kernel_knows_is_killed_and_what_nobody_could_prevent_is_said(world: World) -> None:
+def test_one_that_only_the_kernel_knows_is_killed_and_what_nobody_could_prevent_is_reported(world: World) -> None:
     container = world.container(unserved="docker.sock does not answer", unheard=True, started_at_ns=0)
     report = world.run(container)
     assert (report.outcome, container.calls) == (Outcome.COMPLETED, ["kill"])
@@ -88,7 +88,7 @@ def test_a_run_that_begins_while_restarts_are_taken_away_gets_them_back_and_live
     assert container.facts.alive
 
 
-def test_where_restarts_cannot_be_taken_away_it_is_killed_and_that_is_said(world: World) -> None:
+def test_where_restarts_cannot_be_taken_away_it_is_killed_and_that_is_reported(world: World) -> None:
     world.containers.has_update = False
     container = world.container(policy=ALWAYS)
     report = world.run(container)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import workers
-from tests.unit.house_rules import Source, sources_under
+from tests.unit.source_rules import Source, sources_under
 
 _DOTTED = re.compile(r"``([a-z_]\w*(?:\.\w+)+)(?:\(\))?``")
 

@@ -187,7 +187,7 @@ def test_an_action_whose_trigger_is_none_is_rejected_whoever_signs() -> None:
     check_all(bench.observation())
 
 
-def test_a_full_gathering_lane_answers_queue_full_and_containment_still_has_room() -> None:
+def test_a_full_gathering_lane_answers_queue_full_and_containment_still_has_capacity() -> None:
     bench = NodeBench(settings=response_actions(queue_length=2))
     for number in range(1, 6):
         bench.world.spawn(number)

@@ -485,7 +485,7 @@ def test_a_refusal_after_the_claim_is_the_actions_word_that_nothing_was_touched(
     assert bench.audit("intent") == []
 
 
-def test_the_alarm_for_an_overdue_run_counts_this_nodes_own_bound_not_the_longer_wish_of_the_command() -> None:
+def test_the_alarm_for_an_overdue_run_counts_this_nodes_own_bound_not_the_longer_timeout_of_the_command() -> None:
     bench = NodeBench(settings=ResponseActions(timeout=5))
     bench.world.spawn(1)
 

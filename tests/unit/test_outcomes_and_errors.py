@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import workers
-from tests.unit.house_rules import sources_under
+from tests.unit.source_rules import sources_under
 from workers.domain.errors import (
     CommandRejected,
     ConfigError,

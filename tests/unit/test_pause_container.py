@@ -56,7 +56,7 @@ def test_another_run_is_not_touched(world: World) -> None:
     assert container.calls == []
 
 
-def test_a_run_that_was_put_in_its_place_just_then_is_said(world: World) -> None:
+def test_a_run_that_was_put_in_its_stead_just_then_is_reported(world: World) -> None:
     container = world.container()
     world.containers.before["pause"] = lambda: world.containers.restart(container)
     assert code_of(world.run(container)) == "superseded"

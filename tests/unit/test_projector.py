@@ -116,7 +116,7 @@ def test_a_result_signed_by_another_key_is_kept_apart_and_reported(signer: FakeS
     assert execution.stage is Stage.DISPATCHED
     assert world.store.health().unverified == 1
     assert world.kinds() == ["unverified"]
-    detail = world.said()[-1].detail
+    detail = world.output()[-1].detail
     assert (detail["reason"], detail["count"]) == (reason, 1)
     assert detail["first"] == f"{topics.RESULTS}/{forged.position.partition}@{forged.offset}"
     assert world.telemetry.counts["history.unverified"] == 1
@@ -140,7 +140,7 @@ def test_a_flood_of_forgeries_is_one_alarm_a_batch() -> None:
         world.tell(Story(number).ended(), signer=STRANGER)
     world.run()
     assert world.kinds() == ["unverified"]
-    assert world.said()[-1].detail["count"] == 50
+    assert world.output()[-1].detail["count"] == 50
     assert world.store.health().unverified == 50
 
 
@@ -220,7 +220,7 @@ def test_a_gap_is_kept_and_reported() -> None:
 
     assert world.store.health().gaps == 2
     assert world.kinds() == ["gap", "gap"]
-    assert {record.detail["reason"] for record in world.said()[1:]} == {"log_expired"}
+    assert {record.detail["reason"] for record in world.output()[1:]} == {"log_expired"}
     assert world.telemetry.events("error").count("history_gap") == 2
 
 
@@ -387,7 +387,7 @@ def test_one_number_on_two_records_is_a_cloned_node() -> None:
     world.tell(replace(Story(2).claimed(), record_no=Story(1).claimed().record_no))
     world.run(projector)
     assert world.kinds() == ["cloned_sender"]
-    assert world.said()[-1].detail["sender"] == f"node/{NODE}/{BORN}"
+    assert world.output()[-1].detail["sender"] == f"node/{NODE}/{BORN}"
     assert world.telemetry.counts["history.clones"] == 1
 
 
@@ -411,7 +411,7 @@ def test_a_record_that_never_came_is_reported_once_after_a_minute() -> None:
     world.tell(numbered[5])
     world.run(projector)
     assert world.kinds() == ["records_missing"]
-    assert {key: world.said()[-1].detail[key] for key in ("first", "last")} == {"first": 1, "last": 2}
+    assert {key: world.output()[-1].detail[key] for key in ("first", "last")} == {"first": 1, "last": 2}
 
 
 def test_a_hole_that_a_heartbeat_closes_is_no_alarm() -> None:

@@ -52,9 +52,9 @@ def test_what_came_of_age_goes_and_is_audited_and_counted_once() -> None:
 
     assert world.store.health().executions == 0
     assert world.kinds() == ["forgotten"]
-    said = world.said()[-1].detail
-    assert (said["executions"], said["audit"], said["events"], said["nodes"]) == (4, 3, 2, 0)
-    assert said["events_before_ns"] == world.clock.now_ns() - 30 * DAY_NS
+    output = world.output()[-1].detail
+    assert (output["executions"], output["audit"], output["events"], output["nodes"]) == (4, 3, 2, 0)
+    assert output["events_before_ns"] == world.clock.now_ns() - 30 * DAY_NS
     assert world.telemetry.counts["history.forgotten"] == 9
 
 
@@ -120,14 +120,14 @@ def test_killed_in_the_middle_of_a_pass_the_next_one_finishes_it(place: str) -> 
 @pytest.mark.parametrize("part", [0, 1, 2, 3])
 def test_a_replayed_step_of_a_forgotten_execution_makes_no_execution_that_never_ends(part: int) -> None:
     world = World()
-    told = world.tell(*Story(1).whole())
+    reported = world.tell(*Story(1).whole())
     world.run()
     world.clock.advance(31 * DAYS)
     world.beat(replace(heartbeat(99), at_ns=world.clock.now_ns()))
     projector = world.run()
     forget(world.forgetting(MONTH))
     for _ in range(3):
-        world.log.duplicate(told[part])
+        world.log.duplicate(reported[part])
     world.run(projector)
     assert world.store.health().executions == 0
     assert world.kinds() == ["forgotten"]
@@ -149,14 +149,14 @@ def test_an_old_step_that_never_arrived_before_is_folded_however_late_it_comes()
 
 def test_a_replay_of_an_old_execution_that_is_still_there_changes_nothing() -> None:
     world = World()
-    told = world.tell(*Story(1).whole(effect_holds=True))
+    reported = world.tell(*Story(1).whole(effect_holds=True))
     world.run()
     world.clock.advance(31 * DAYS)
     world.beat(replace(heartbeat(99), at_ns=world.clock.now_ns()))
     projector = world.run()
     forget(world.forgetting(MONTH))
     before = world.store.digest()
-    for record in told:
+    for record in reported:
         world.log.duplicate(record)
     world.run(projector)
     assert world.store.digest() == before
@@ -185,35 +185,35 @@ def test_forgetting_and_folding_may_come_in_any_order(
 ) -> None:
     """Whatever is replayed, and however often retention comes in between, as long as what is new comes in before it is
     of age, the store is what it would be if everything had been folded first and forgotten once."""
-    told = []
+    reported = []
     stories: list[Story] = []
     for number, (outcome, holds, parts, undoes) in enumerate(tales):
         undone = stories[undoes].id if 0 <= undoes < number else Story().undo_of
         stories.append(Story(number * 3, undo_of=undone, event_id=EventId(f"event-{number * 3}")))
-        told += stories[-1].whole(outcome, effect_holds=holds)[:parts]
-    told.sort(key=lambda result: result.at_ns)
+        reported += stories[-1].whole(outcome, effect_holds=holds)[:parts]
+    reported.sort(key=lambda result: result.at_ns)
 
     at_once, by_and_by = World(), World()
     for world in (at_once, by_and_by):
         world.detect(*(event(number * 3) for number in range(len(tales))))
-    at_once.tell(*told)
+    at_once.tell(*reported)
     at_once.run()
 
     projector = by_and_by.projector()
     projector.start()
-    done, furthest_ns = 0, told[-1].at_ns - SECOND
+    done, furthest_ns = 0, reported[-1].at_ns - SECOND
     for moment in sorted(moments):
-        upto = round(moment * len(told))
-        by_and_by.tell(*told[done:upto])
+        upto = round(moment * len(reported))
+        by_and_by.tell(*reported[done:upto])
         done = max(done, upto)
         for record in by_and_by.log.records(topics.RESULTS):
             if randomness.random() < 0.3:
                 by_and_by.log.duplicate(record)
         by_and_by.run(projector)
-        before_ns = told[done].at_ns if done < len(told) else told[-1].at_ns + 1
+        before_ns = reported[done].at_ns if done < len(reported) else reported[-1].at_ns + 1
         forget_all(by_and_by, before_ns)
         furthest_ns = max(furthest_ns, before_ns)
-    by_and_by.tell(*told[done:])
+    by_and_by.tell(*reported[done:])
     by_and_by.run(projector)
 
     for world in (at_once, by_and_by):

@@ -32,7 +32,7 @@ def test_it_is_asked_to_end_stays_ended_and_can_be_given_back(world: World) -> N
     assert not container.facts.policy.restarts
 
 
-def test_under_kubernetes_no_undo_is_offered_and_the_reason_is_said(world: World) -> None:
+def test_under_kubernetes_no_undo_is_offered_and_the_reason_is_reported(world: World) -> None:
     report = world.run(world.container(labels={"io.kubernetes.pod.uid": "u"}))
     assert report.outcome is Outcome.COMPLETED
     assert not report.effect_holds

@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import workers
-from tests.unit.house_rules import sources_under
+from tests.unit.source_rules import sources_under
 from workers.domain.errors import ConfigError, PermanentFailure
 from workers.domain.log.record import Headers
 from workers.domain.log.trace_context import HEADER, TraceContext, context_of
@@ -73,19 +73,19 @@ def _quiet(stream: io.StringIO | None = None) -> QuietTelemetry:
 
 
 def test_one_trace_leads_through_headers_from_event_to_history() -> None:
-    rooms = [Exported() for _ in range(4)]
+    packages = [Exported() for _ in range(4)]
     headers: Headers = ()
-    for room, name in zip(rooms, ("responder", "dispatcher", "node", "projector"), strict=True):
-        with room.worker().span(name, parent=headers) as span:
+    for package, name in zip(packages, ("responder", "dispatcher", "node", "projector"), strict=True):
+        with package.worker().span(name, parent=headers) as span:
             headers = (("other", b"x"), *span.headers())
-    spans = [next(iter(room.spans().values())) for room in rooms]
+    spans = [next(iter(package.spans().values())) for package in packages]
     assert len({span.context.trace_id for span in spans}) == 1
     assert spans[0].parent is None
     for earlier, later in itertools.pairwise(spans):
         assert later.parent.span_id == earlier.context.span_id
 
 
-def test_a_room_without_an_endpoint_passes_the_trace_on(exported: Exported) -> None:
+def test_a_worker_without_an_endpoint_passes_the_trace_on(exported: Exported) -> None:
     worker = exported.worker()
     with worker.span("first") as first, _quiet().span("middle", parent=first.headers()) as middle:
         headers = middle.headers()
@@ -205,7 +205,7 @@ def test_in_production_it_is_not_counted_and_nothing_breaks(exported: Exported) 
     assert exported.metrics() == {}
 
 
-def test_every_metric_says_what_it_means_under_a_name_of_its_room() -> None:
+def test_every_metric_says_what_it_means_under_a_name_of_its_package() -> None:
     for name, metric in METRICS.items():
         assert name.partition(".")[0] in {"responder", "dispatcher", "node", "history", "gateway"}
         assert name == name.lower()

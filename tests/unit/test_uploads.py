@@ -37,7 +37,7 @@ class BoardMachine(RuleBasedStateMachine):
         self.model.pop(execution_id, None)
 
     @invariant()
-    def says_what_was_told(self) -> None:
+    def shows_what_was_reported(self) -> None:
         assert self.board.now() == tuple(Progress(each, done, 9) for each, done in self.model.items())
 
 

@@ -43,7 +43,7 @@ def test_a_file_that_cannot_be_used_is_named_in_one_line(tmp_path: Path, content
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_missing_file_and_a_directory_are_said_to_be_so(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_directory_are_reported_to_be_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         yaml_files.read_mapping(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match="cannot be read"):

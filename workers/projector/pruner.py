@@ -65,8 +65,8 @@ class Pruner:
         return gone.total
 
     def _now_ns(self) -> int:
-        now_ns, heard_ns = self._clock.now_ns(), self._store.health().heard_ns
-        return min(now_ns, heard_ns) if heard_ns else now_ns
+        now_ns, last_heartbeat_ns = self._clock.now_ns(), self._store.health().last_heartbeat_ns
+        return min(now_ns, last_heartbeat_ns) if last_heartbeat_ns else now_ns
 
     def _end(self, cutoffs: Cutoffs) -> None:
         if self._taken.total:

@@ -114,7 +114,7 @@ class StoreHealth:
     unverified: int = 0
     conflicts: int = 0
     gaps: int = 0
-    heard_ns: int = 0
+    last_heartbeat_ns: int = 0
     """The time of the newest heartbeat, by the clock of its node; 0 where there is none."""
 
 

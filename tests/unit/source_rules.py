@@ -33,9 +33,9 @@ def sources_under(package: Path) -> Iterator[Source]:
         yield Source(name, path.read_text(encoding="utf-8"), is_package)
 
 
-def within(module: str, room: str) -> bool:
+def within(module: str, folder: str) -> bool:
     """Is `module` the room itself or inside it?"""
-    return module == room or module.startswith(f"{room}.")
+    return module == folder or module.startswith(f"{folder}.")
 
 
 def foreign_import_complaints(imports: Iterable[tuple[str, str]], doorways: Doorways, *, own: str) -> list[str]:
@@ -49,20 +49,20 @@ def foreign_import_complaints(imports: Iterable[tuple[str, str]], doorways: Door
             continue
         library = imported.partition(".")[0]
         if library in doorways:
-            if not any(within(module, room) for room in doorways[library]):
-                rooms = " or ".join(doorways[library])
-                complaints.append(f"{module} imports {library}: only {rooms} may")
+            if not any(within(module, folder) for folder in doorways[library]):
+                packages = " or ".join(doorways[library])
+                complaints.append(f"{module} imports {library}: only {packages} may")
         elif library not in sys.stdlib_module_names:
             complaints.append(f"{module} imports {library}: give it one doorway in the table of test_doorways.py")
     return sorted(set(complaints))
 
 
-def impure_import_complaints(source: Source, allowed: frozenset[str], *, room: str) -> list[str]:
+def impure_import_complaints(source: Source, allowed: frozenset[str], *, folder: str) -> list[str]:
     """Judge a module of the pure room: only its own room and the allow-list of the standard library."""
     return [
-        f"{source.module}:{line} imports {name}: {room} may import only itself and the pure standard library"
+        f"{source.module}:{line} imports {name}: {folder} may import only itself and the pure standard library"
         for name, line in _imports(source)
-        if not within(name, room) and name not in allowed
+        if not within(name, folder) and name not in allowed
     ]
 
 
@@ -90,9 +90,9 @@ def thread_complaints(source: Source, *, free: Sequence[str], locks_only: Sequen
     """Complain of threads and pools outside files named `loop`, their runner and the free packages; some packages may
     take a lock."""
     is_runner = source.module == "workers.service"
-    if is_runner or source.module.rpartition(".")[2] == "loop" or any(within(source.module, room) for room in free):
+    if is_runner or source.module.rpartition(".")[2] == "loop" or any(within(source.module, folder) for folder in free):
         return []
-    may_lock = any(within(source.module, room) for room in locks_only)
+    may_lock = any(within(source.module, folder) for folder in locks_only)
     complaints = []
     for name, line in _imports(source):
         top = name.partition(".")[0]
