@@ -177,12 +177,18 @@ def test_a_node_that_dies_at_each_step_ends_what_it_began(engine: DockerRig, sit
     before = file_state(path)
     undo_of: ExecutionId = NO_EXECUTION
     died = 0
+    site.start()
+    site.up()
     for action in ("file_acquire", "file_quarantine", "file_unquarantine"):
         for point in (each for each in FAILPOINTS if each.startswith(f"{action}.")):
             if action == "file_quarantine" and not path.exists():
-                _bring_back(site, undo_of)
+                back = site.kill(0, action="file_unquarantine", target=None, undo_of=undo_of)
+                assert done(site, back).outcome is Outcome.COMPLETED
             if action == "file_unquarantine" and path.exists():
-                undo_of = _take(site, container_id)
+                take = order(site, "file_quarantine", container_id)
+                assert done(site, take).outcome is Outcome.COMPLETED
+                undo_of = take.command_id
+            site.stop()
             process = site.start(f"{point}=kill")
             site.up()
             command = (
@@ -201,23 +207,6 @@ def test_a_node_that_dies_at_each_step_ends_what_it_began(engine: DockerRig, sit
                 assert not path.exists(), point
             else:
                 assert file_state(path).content == before.content, point
-            site.stop()
+            site.up()
     assert [entry.name for entry in path.parent.iterdir()] == ["mal"]
     print(f"\nkilled at {died} steps on a file in a container: lost 0, half done 0")
-
-
-def _take(site: NodeSite, container_id: str) -> ExecutionId:
-    site.start()
-    site.up()
-    command = order(site, "file_quarantine", container_id)
-    assert done(site, command).outcome is Outcome.COMPLETED
-    site.stop()
-    return command.command_id
-
-
-def _bring_back(site: NodeSite, undo_of: ExecutionId) -> None:
-    site.start()
-    site.up()
-    command = site.kill(0, action="file_unquarantine", target=None, undo_of=undo_of)
-    assert done(site, command).outcome is Outcome.COMPLETED
-    site.stop()
