@@ -1,7 +1,7 @@
 """What all actions on containers share: how they are described, which container is meant, and the words for its fate.
 
-Subclassed by ``ending`` and by the actions themselves; knows core and ports only. A target is a run of a container
-(``domain.targets.container``), found once, at the claim; an undo takes it from this node's own journal.
+Subclassed by ``base.container_end`` and by the actions; knows the domain and ports only. A target is a run of a
+container (``domain.targets.container``), found once, at the claim; an undo takes it from this node's own journal.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """The port ``Telemetry``: nothing leaves the machine unless an endpoint is set; the trace context travels either way.
 
-Made by bootstrap. OpenTelemetry is imported only where there is an endpoint: a node's start must not pay for what it
+Made by wiring. OpenTelemetry is imported only where there is an endpoint: a node's start must not pay for what it
 does not use.
 """
 
