@@ -31,7 +31,7 @@ class Exchanger:
         self._process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, root, one, other], stdout=subprocess.PIPE, env={"PATH": "/bin"}
         )
-        self._status = Path(f"/proc/{self._process.pid}/status")
+        self._paused = False
 
     def __enter__(self) -> Self:
         assert self._process.stdout is not None
@@ -46,12 +46,15 @@ class Exchanger:
 
     def pause(self) -> None:
         """It is stopped, and no longer inside a rename."""
-        os.kill(self._process.pid, signal.SIGSTOP)
-        while "State:\tT" not in self._status.read_text("ascii"):
-            pass
+        if not self._paused:
+            os.kill(self._process.pid, signal.SIGSTOP)
+            _, status = os.waitpid(self._process.pid, os.WUNTRACED)
+            assert os.WIFSTOPPED(status), "the exchanger has ended"
+            self._paused = True
 
     def resume(self) -> None:
         os.kill(self._process.pid, signal.SIGCONT)
+        self._paused = False
 
 
 def inode_of(path: Path) -> int:
