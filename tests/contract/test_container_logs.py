@@ -239,10 +239,11 @@ def test_a_reader_that_has_enough_closes_it(stage: Stage) -> None:
 
 
 def test_a_line_without_end_and_one_beyond_any_buffer(real: Real) -> None:
-    script = "head -c 40000 /dev/zero | tr '\\0' x; echo; printf 'no end'; sleep 1000"
+    script = "head -c 40000 /dev/zero | tr '\\0' x; echo; printf 'no end'; echo written >&2; sleep 1000"
     ref = real.run(script.replace("head", "/bin/busybox head").replace("tr ", "/bin/busybox tr "), [])
+    until(lambda: any(line.stream == "stderr" for line in log(real.containers, ref)))
     real.end(ref)
-    lines = log(real.containers, ref)
+    lines = [line for line in log(real.containers, ref) if line.stream == "stdout"]
     assert b"".join(line.text for line in lines) == b"x" * 40_000 + b"no end"
     assert [line.whole for line in lines[:-1]].count(True) == 1
 

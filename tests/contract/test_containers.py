@@ -11,7 +11,7 @@ from typing import Protocol
 import pytest
 
 from tests.containerd.rig import ContainerdRig
-from tests.engines import DEAF, PATIENT, EngineRig
+from tests.engines import DEAF, PATIENT, EngineRig, until
 from tests.fakes.clock import FakeClock
 from tests.fakes.containers import FakeContainer, FakeContainers
 from tests.runtimes import cri, engines
@@ -184,13 +184,15 @@ def test_a_killed_container_has_ended_and_keeps_its_run(stage: Stage) -> None:
 def test_a_container_that_is_removed_at_its_end_is_gone(stage: Stage) -> None:
     facts = facts_of(stage, stage.run(auto_remove=True))
     assert stage.containers.open(facts.ref).kill() is None
-    for _ in range(100):  # removal comes a moment after the end
+
+    def is_removed() -> bool:  # a moment after the end
         ended = await_end(stage, facts, timeout_s=60)
-        if ended is None:
-            break
-        assert not ended.alive
-        if not stage.has_auto_remove:
+        assert ended is None or not ended.alive
+        if ended is not None and not stage.has_auto_remove:
             stage.remove(facts.ref.id)
+        return ended is None
+
+    until(is_removed)
     assert stage.containers.open(facts.ref).inspect() is None
     assert stage.containers.open(facts.ref).kill() is not None
 

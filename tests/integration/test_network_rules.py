@@ -308,7 +308,7 @@ def attach(kind: int, hook: int, interface: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("kind", "hook", "said"),
+    ("kind", "hook", "output"),
     [
         (_XDP, _HOOK_XDP, "an eBPF program (XDP) on eth0"),
         (_SCHED_CLS, _HOOK_TCX, "an eBPF program (tcx ingress) on eth0"),
