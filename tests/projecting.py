@@ -43,11 +43,13 @@ CODEC = AvroCodec()
 DISPATCHER_KEY = fake_key("dispatcher", KeyRole.DISPATCHER)
 NODE_KEY = fake_key(NODE, KeyRole.NODE)
 OTHER_KEY = fake_key(OTHER_NODE, KeyRole.NODE)
-GATEWAY_KEY = fake_key("gateway", KeyRole.WORKER)
+GATEWAY_KEY = fake_key("gateway", KeyRole.GATEWAY)
 PROJECTOR_KEY = fake_key("projector", KeyRole.WORKER)
 STRANGER_KEY = fake_key("stranger", KeyRole.NODE)
 REVOKED_KEY = fake_key("c" * 32, KeyRole.NODE, revoked=True)
 KEYS = (DISPATCHER_KEY, NODE_KEY, OTHER_KEY, GATEWAY_KEY, PROJECTOR_KEY, REVOKED_KEY)
+
+VERIFIER: RecordVerifier = FakeVerifier(fake_keyset(*KEYS), CODEC)
 
 SIGNERS = {key.key_id: FakeSigner(key, CODEC) for key in (*KEYS, STRANGER_KEY)}
 DISPATCHER, NODE_SIGNER, OTHER, GATEWAY = (
@@ -61,12 +63,15 @@ class World:
 
     def __init__(self, store: HistoryStore | None = None, *, log: FakeBus | None = None, limit: int = 1000) -> None:
         self.clock = FakeClock()
-        self.log = log if log is not None else FakeBus(dict.fromkeys(TOPICS, 2), clock=self.clock)
+        self.log = (
+            log if log is not None else FakeBus(dict.fromkeys((*TOPICS, topics.FALCO_EVENTS), 2), clock=self.clock)
+        )
         self.store = store if store is not None else MemoryHistory(CODEC)
         self.telemetry = FakeTelemetry()
         self.failpoints = FakeFailpoints()
         self.outbox = RecordedOutbox()
         self.limit = limit
+        self.unsigned_topics: tuple[str, ...] = (topics.FALCO_EVENTS,)
         self.heads: dict[str, ChainHead] = {}
 
     def projector(
@@ -77,14 +82,15 @@ class World:
         verifier: RecordVerifier | None = None,
     ) -> Projector:
         """A projector as a new process would be: nothing in memory, the store where it stands."""
+        verifier = verifier if verifier is not None else VERIFIER
         mine = ChainRecorder("projector", signer=SIGNERS[PROJECTOR_KEY.key_id], codec=CODEC)
         return Projector(
             store=self.store,
             reader=reader if reader is not None else self.log.reader(),
             reading=RecordReader(
-                verifier=verifier if verifier is not None else FakeVerifier(fake_keyset(*KEYS), CODEC),
+                verifier=verifier,
                 codec=CODEC,
-                events=DetectorEvents(CODEC),
+                events=DetectorEvents(CODEC, verifier),
                 telemetry=self.telemetry,
             ),
             alarms=Alarms(
@@ -97,6 +103,7 @@ class World:
             telemetry=self.telemetry,
             failpoints=self.failpoints,
             limit=self.limit,
+            unsigned_topics=self.unsigned_topics,
         )
 
     def forgetting(self, retention: Retention) -> Pruner:
@@ -149,9 +156,9 @@ class World:
             self.write(topics.AUDIT, sealed.value, key=chain_id.encode())
 
     def detect(self, *events: RuntimeEvent) -> None:
-        """Events of our own making."""
+        """Events of our own making, as the gateway writes them."""
         for event in events:
-            self.write(topics.RUNTIME_EVENTS, CODEC.encode(event), key=event.host.encode())
+            self.write(topics.RUNTIME_EVENTS, GATEWAY.sign(PayloadType.EVENT, event).value, key=event.host.encode())
 
     def write(self, topic: str, value: bytes | None, *, key: bytes | None = None) -> Record:
         """Any bytes."""

@@ -6,7 +6,7 @@ what to do; an unknown key is a fault, because a misspelt safety switch that is 
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -280,9 +280,17 @@ class DispatcherSettings(WorkerSettings):
     """How long after expiry and timeout a silent node raises an alarm."""
 
 
+UnsignedTopics: TypeAlias = tuple[Literal["falco.events"], ...]
+"""Detectors' topics whose records carry no signature: whoever may write to one is believed, and can have rules act.
+Name one only where the brokers' access rules let nothing but detectors write to it. ``runtime.events`` is signed, and
+always read."""
+
+
 class ResponderSettings(WorkerSettings):
     """The responder."""
 
+    unsigned_topics: UnsignedTopics = ()
+    """Further topics whose events may trigger rules; see ``UnsignedTopics``."""
     rules: tuple[Path, ...] = ()
     group: str = "douse-responder"
     member: str = Field(default="", max_length=200, pattern=r"^[A-Za-z0-9._-]*$")
@@ -312,6 +320,8 @@ class RetentionSettings(_Frozen):
 class ProjectorSettings(WorkerSettings):
     """The projector."""
 
+    unsigned_topics: UnsignedTopics = ()
+    """Further topics whose events history shows; the same as the responder's."""
     history: str = "sqlite:////var/lib/douse/history.sqlite"
     """Where history is kept: ``sqlite:////path`` or ``postgresql+psycopg://user@host/database?schema=douse``."""
     batch: int = Field(default=1000, ge=1, le=100_000)

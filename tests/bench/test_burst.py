@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from tests.bench.board import Board
-from tests.bench.through_kafka import Client, ended, kill_request
+from tests.bench.through_kafka import Client, ended, kill_request, requester
 from tests.e2e.fleet import Fleet, make_topics
 from tests.e2e.victim_processes import VictimProcesses, facts_of
 from tests.kafka.cluster import KafkaCluster
@@ -52,16 +52,17 @@ def test_an_urgent_kill_in_a_burst_of_ten_thousand(
         _long_queues(fleet)
         fleet.up()
         codec, client = AvroCodec(), stack.enter_context(closing(Client(fleet.kafka, RESULTS)))
+        signer, person = requester(fleet.data.keys, flood), requester(fleet.data.keys)
         topic = REQUESTS_RULES if flood is ActorKind.RULE else REQUESTS_PEOPLE
         dry = [facts_of(victims.spawn()) for _ in range(16)]
         asked = [
-            kill_request(codec, fleet.node_id, dry[number % 16], dry_run=True, by=flood)
+            kill_request(signer, fleet.node_id, dry[number % 16], dry_run=True, by=flood)
             for number in range(DRY_RUN_RANKS)
         ]
         doomed = [facts_of(victims.spawn()) for _ in range(KILLS)]
         every = DRY_RUN_RANKS // KILLS
         for number, facts in enumerate(doomed):
-            asked.insert(number * (every + 1), kill_request(codec, fleet.node_id, facts, dry_run=False, by=flood))
+            asked.insert(number * (every + 1), kill_request(signer, fleet.node_id, facts, dry_run=False, by=flood))
         processes = {role: psutil.Process(fleet.running[role].pid) for role in ("dispatcher", "node")}
         before = {role: process.memory_info().rss for role, process in processes.items()}
 
@@ -76,7 +77,7 @@ def test_an_urgent_kill_in_a_burst_of_ten_thousand(
             assert now < GIVE_UP_S, f"{len(open_)} are open\n{fleet.log_tails()}"
             if now >= len(urgent) + 1:
                 pid = victims.spawn()
-                key, body = kill_request(codec, fleet.node_id, facts_of(pid), dry_run=False)
+                key, body = kill_request(person, fleet.node_id, facts_of(pid), dry_run=False)
                 urgent.append(Urgent(key, pid, time.time_ns()))
                 client.send(REQUESTS_PEOPLE, body, key.encode())
                 open_.add(key)

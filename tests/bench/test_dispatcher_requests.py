@@ -42,16 +42,18 @@ class Nowhere:
 @pytest.mark.parametrize("batch", [1, 20, 500])
 def test_requests_per_second(tmp_path: Path, batch: int) -> None:
     clock, codec = FakeClock(), AvroCodec()
-    own, nodes = PrivateKey.generate(), PrivateKey.generate()
+    own, nodes, gateway = (PrivateKey.generate() for _ in range(3))
     keyset = Keyset(
         1,
         1 << 62,
         {
             own.key_id: PublicKey(own.key_id, own.public, KeyRole.DISPATCHER, "dispatcher"),
             nodes.key_id: PublicKey(nodes.key_id, nodes.public, KeyRole.NODE, NODE),
+            gateway.key_id: PublicKey(gateway.key_id, gateway.public, KeyRole.GATEWAY, "gateway"),
         },
     )
     signer, node_sealer = EnvelopeSigner(own, codec), EnvelopeSigner(nodes, codec)
+    requester = EnvelopeSigner(gateway, codec)
     writer: LogWriter = Nowhere()  # type: ignore[assignment]
     services = Services(
         codec=codec,
@@ -89,7 +91,7 @@ def test_requests_per_second(tmp_path: Path, batch: int) -> None:
     beat = node_sealer.sign(PayloadType.NODE_STATE, state).value
     dispatcher.take([Record(LogPosition(LOG, topics.NODES, 0), 0, b"", beat)])
     total = 2000 if batch > 1 else 500
-    requests = [codec.encode(execute(number)) for number in range(total)]
+    requests = [requester.sign(PayloadType.REQUEST, execute(number)).value for number in range(total)]
     answers = []
     for number in range(total):
         claimed = ActionResult(

@@ -51,14 +51,18 @@ def fleet(request: pytest.FixtureRequest, tmp_path: Path, stack: ExitStack) -> F
         cluster = stack.enter_context(KafkaCluster(request.getfixturevalue("kafka_distribution")))
         for topic in bare:
             cluster.create_topic(topic)
-        real = stack.enter_context(Fleet(DataDir(tmp_path / "data"), cluster.bootstrap_servers, fetch_wait_ms=10_000))
+        real = stack.enter_context(
+            Fleet(DataDir(tmp_path / "data"), cluster.bootstrap_servers, fetch_wait_ms=10_000, unsigned_events=True)
+        )
         make_topics(real.kafka, partitions=4)
         return real.up()
     topics = {spec.name: spec.partitions for spec in load_topics() if ZONE not in spec.name}
     topics |= {command_topic(zone): count for zone, count in embedded_zones().items()} | bare
     broker = stack.enter_context(EmbeddedBroker(topics))
     data = DataDir(tmp_path / "data")
-    return stack.enter_context(Fleet(data, broker.bootstrap_servers, log_id="this-run", fetch_wait_ms=1)).up()
+    return stack.enter_context(
+        Fleet(data, broker.bootstrap_servers, log_id="this-run", fetch_wait_ms=1, unsigned_events=True)
+    ).up()
 
 
 @pytest.mark.timeout(600)

@@ -51,7 +51,9 @@ def test_results_become_history(tmp_path: Path, batch: int) -> None:
     projector = Projector(
         store=store,
         reader=log.reader(),
-        reading=RecordReader(verifier=verifier, codec=codec, events=DetectorEvents(codec), telemetry=telemetry),
+        reading=RecordReader(
+            verifier=verifier, codec=codec, events=DetectorEvents(codec, verifier), telemetry=telemetry
+        ),
         alarms=Alarms(recorder=SilentRecorder(), outbox=RecordedOutbox(), telemetry=telemetry, clock=clock),
         clock=SystemClock(),
         telemetry=telemetry,

@@ -31,6 +31,7 @@ EVENTS = 2_000
 def decided_per_second(alert: dict[str, Any]) -> float:
     """100 rules by name, 20 by tag, 5 globs; one event after the other."""
     clock, codec, reported = FakeClock(), AvroCodec(), FakeTelemetry()
+    signer = EnvelopeSigner(PrivateKey.generate(), codec)
     step = {"steps": [{"action": "kill_process"}]}
     rules = [{"name": f"n{n}", "match": {"rules": [f"Rule {n}"]}, **step} for n in range(100)]
     rules += [{"name": f"t{n}", "match": {"tags": [f"tag{n}"]}, **step} for n in range(20)]
@@ -38,9 +39,9 @@ def decided_per_second(alert: dict[str, Any]) -> float:
     decider = Decider(
         rules=parse_rules({"bench": {"rules": rules}}, FAKE_ACTIONS),
         oldest_event_s=300,
-        events=DetectorEvents(codec),
-        codec=codec,
-        recorder=ChainRecorder("responder", signer=EnvelopeSigner(PrivateKey.generate(), codec), codec=codec),
+        events=DetectorEvents(codec, None),
+        signer=signer,
+        recorder=ChainRecorder("responder", signer=signer, codec=codec),
         outgoing=RecordedOutbox(),
         clock=clock,
         telemetry=reported,

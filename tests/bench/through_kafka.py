@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -31,11 +32,13 @@ from workers.domain.log.topics import REQUESTS_PEOPLE, RESULTS
 from workers.domain.request import ActionRequest, Actor, ActorKind, Step, Verb
 from workers.domain.target import ProcessTarget
 from workers.domain.targets.process import ProcessFacts
+from workers.domain.trust.envelope import PayloadType
 from workers.log.config import reader_config, writer_config
 from workers.settings import KafkaSettings
 from workers.system import yaml_files
 from workers.wire.avro import AvroCodec
-from workers.wire.keys import add_node
+from workers.wire.keys import add_node, load_private_key
+from workers.wire.signing import EnvelopeSigner
 
 SIZE: Final = 900
 """Bytes of one of our signed commands."""
@@ -119,7 +122,7 @@ class Douse(Contestant):
             while client.get(f"/api/v1/nodes/{second}").status_code != 200:
                 fleet.all_alive()
                 time.sleep(0.05)
-        self._codec = AvroCodec()
+        self._signer = requester(fleet.data.keys)
         # Dry runs of one target run one after the other, as kills of it would: so several targets.
         self._targets = [facts_of(victims.spawn()) for _ in range(16)]
         self._client = Client(fleet.kafka, RESULTS)
@@ -130,7 +133,7 @@ class Douse(Contestant):
 
     def _one(self, number: int) -> Ask:
         facts, node = self._targets[number // NODES % len(self._targets)], number % NODES
-        key, body = kill_request(self._codec, self.ids[node], facts, dry_run=True)
+        key, body = kill_request(self._signer, self.ids[node], facts, dry_run=True)
         return Ask(key, node, body)
 
     def ask(self, ask: Ask) -> None:
@@ -150,8 +153,14 @@ class Douse(Contestant):
         self._client.close()
 
 
+def requester(keys: Path, by: ActorKind = ActorKind.PERSON) -> EnvelopeSigner:
+    """The key that signs requests of people, or of rules."""
+    name = "gateway" if by is ActorKind.PERSON else "responder"
+    return EnvelopeSigner(load_private_key(keys / f"{name}.key"), AvroCodec())
+
+
 def kill_request(
-    codec: AvroCodec, host: NodeId, facts: ProcessFacts, *, dry_run: bool, by: ActorKind = ActorKind.PERSON
+    signer: EnvelopeSigner, host: NodeId, facts: ProcessFacts, *, dry_run: bool, by: ActorKind = ActorKind.PERSON
 ) -> tuple[ExecutionId, bytes]:
     """Somebody wants a process dead, or rehearses that."""
     now = time.time_ns()
@@ -166,7 +175,7 @@ def kill_request(
         reason="a measurement",
         dry_run=dry_run,
     )
-    return key, codec.encode(request)
+    return key, signer.sign(PayloadType.REQUEST, request).value
 
 
 def ended(messages: Sequence[Any]) -> list[str]:

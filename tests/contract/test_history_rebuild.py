@@ -15,10 +15,9 @@ import pytest
 from sqlalchemy import text
 
 from tests.fakes.clock import START_NS
-from tests.fakes.signing import FakeVerifier, fake_keyset
 from tests.guarantees.history import ReplayChangesNothing
 from tests.postgresql import Cluster, NewUrl
-from tests.projecting import CODEC, KEYS, World
+from tests.projecting import CODEC, VERIFIER, World
 from tests.rebuilding import BUSY_S, rebuild
 from tests.stories import BORN, NODE, SECOND, Story, event, heartbeat, step_of
 from workers.domain.errors import ConfigError, TransientFailure
@@ -79,7 +78,7 @@ def live(world: World, *numbers: int) -> None:
 def check(world: World) -> None:
     """History is what the log amounts to."""
     log = [record for topic in TOPICS for record in world.log.records(topic)]
-    ReplayChangesNothing(FakeVerifier(fake_keyset(*KEYS), CODEC), CODEC, DetectorEvents(CODEC)).check(world.store, log)
+    ReplayChangesNothing(VERIFIER, CODEC, DetectorEvents(CODEC, VERIFIER)).check(world.store, log)
 
 
 def beside(url: str) -> list[str]:

@@ -67,6 +67,7 @@ class Fleet:
     """Empty where the broker names its logs itself: a real Kafka."""
     fetch_wait_ms: int = 500
     otlp_endpoint: str = ""
+    unsigned_events: bool = False
     prefixes: dict[str, Sequence[str]] = field(default_factory=dict)
     """What to put before a role's command line, such as a network namespace."""
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -77,7 +78,8 @@ class Fleet:
         self._stack.enter_context(self.data.locked())
         node_id = one_machine.one_machine_keys(self.data.keys)
         (port,) = free_ports("127.0.0.1", 1)
-        self._start = Start(self.bootstrap_servers, self.log_id, node_id, port, secrets.token_urlsafe(16))
+        token = secrets.token_urlsafe(16)
+        self._start = Start(self.bootstrap_servers, self.log_id, node_id, port, token, self.unsigned_events)
         yaml_files.write(self.data.rules, RULES)
         self.configure()
         return self

@@ -28,3 +28,6 @@ class FakeCodec:
         if not isinstance(record, as_):
             raise MalformedMessage(f"a {type(record).__name__}, not a {as_.__name__}", code="wrong_record")
         return record
+
+    def names(self, data: bytes, kind: type) -> bool:
+        return isinstance(_RECORDS.get(data), kind)

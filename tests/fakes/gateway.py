@@ -22,7 +22,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.codec import FakeCodec
 from tests.fakes.object_store import FakeObjectStore
 from tests.fakes.outbox import RecordedOutbox
-from tests.fakes.signing import FakeSigner, fake_key
+from tests.fakes.signing import FakeSigner, FakeVerifier, fake_key, fake_keyset
 from tests.fakes.stores import MemoryHistory
 from tests.fakes.telemetry import FakeTelemetry
 from workers.actions import CATALOGUE
@@ -33,6 +33,7 @@ from workers.domain.log import topics
 from workers.domain.log.record import OutRecord
 from workers.domain.request import ActionRequest
 from workers.domain.trust.audit import AuditRecord
+from workers.domain.trust.envelope import PayloadType
 from workers.domain.trust.keyset import KeyRole
 from workers.gateway.audit_trail import AuditTrail
 from workers.gateway.http.app import build
@@ -72,7 +73,9 @@ class FakeGateway:
         self.folds = folds
         self.objects = FakeObjectStore()
         self.written: list[OutRecord] = []
-        signer = FakeSigner(fake_key("gateway", KeyRole.WORKER))
+        own = fake_key("gateway", KeyRole.GATEWAY)
+        signer = FakeSigner(own)
+        self.verifier = FakeVerifier(fake_keyset(own), self.codec)
         self.trail = AuditTrail(
             ChainRecorder("gateway", signer=signer, codec=FakeCodec()), self.outbox.begin, self.clock
         )
@@ -81,7 +84,7 @@ class FakeGateway:
             catalogue={action.name: action for action in catalogue},
             append=self.append,
             split=alerts_in,
-            codec=self.codec,
+            signer=FakeSigner(own, self.codec),
             trail=self.trail,
             telemetry=self.telemetry,
             clock=self.clock,
@@ -111,11 +114,12 @@ class FakeGateway:
 
     def requests(self, records: Sequence[OutRecord] | None = None) -> list[ActionRequest]:
         """The requests that the log has."""
-        return self._decoded(topics.REQUESTS_PEOPLE, ActionRequest, self.written if records is None else records)
+        written = self.written if records is None else records
+        return self._verified(topics.REQUESTS_PEOPLE, PayloadType.REQUEST, ActionRequest, written)
 
     def events(self) -> list[RuntimeEvent]:
         """The events that the log has."""
-        return self._decoded(topics.RUNTIME_EVENTS, RuntimeEvent, self.written)
+        return self._verified(topics.RUNTIME_EVENTS, PayloadType.EVENT, RuntimeEvent, self.written)
 
     def audit(self) -> list[AuditRecord]:
         """The audit records that the outbox holds, opened."""
@@ -124,8 +128,9 @@ class FakeGateway:
             for record in self.outbox.published
         ]
 
-    def _decoded(self, topic: str, as_: type[T], records: Sequence[OutRecord]) -> list[T]:
-        return [self.codec.decode(record.value or b"", as_) for record in records if record.topic == topic]
+    def _verified(self, topic: str, kind: PayloadType, as_: type[T], records: Sequence[OutRecord]) -> list[T]:
+        values = [record.value or b"" for record in records if record.topic == topic]
+        return [self.verifier.verify(value, kind, as_).record for value in values]
 
     def send(self, method: str, path: str, **more: Any) -> httpx.Response:
         """One request, with the token unless `headers` is given."""

@@ -84,6 +84,10 @@ class Site:
         keys = directory / "keys"
         init_keys(keys, now_ns=self.clock.now_ns(), nodes={"node": NODE})
         self.node_sealer = EnvelopeSigner(load_private_key(keys / "node.key"), self.codec)
+        self.requesters = {
+            topics.REQUESTS_PEOPLE: EnvelopeSigner(load_private_key(keys / "gateway.key"), self.codec),
+            topics.REQUESTS_RULES: EnvelopeSigner(load_private_key(keys / "responder.key"), self.codec),
+        }
         self.verifier = EnvelopeVerifier(load_keyset(keys / "keyset.json"), self.codec, clock=self.clock)
         telemetry = FakeTelemetry()
         self.writer = stack.enter_context(closing(KafkaLogWriter(self.kafka, telemetry=telemetry, clock=self.clock)))
@@ -136,7 +140,8 @@ zones: {{default: 4}}
 
     def ask(self, request: ActionRequest) -> None:
         topic = topics.REQUESTS_RULES if request.actor.kind is ActorKind.RULE else topics.REQUESTS_PEOPLE
-        self.write(OutRecord(topic, request.steps[0].execution_id.encode(), self.codec.encode(request)))
+        value = self.requesters[topic].sign(PayloadType.REQUEST, request).value
+        self.write(OutRecord(topic, request.steps[0].execution_id.encode(), value))
 
     def write(self, record: OutRecord) -> None:
         self.writer.send(record, token=0)

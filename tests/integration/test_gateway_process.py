@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import pytest
@@ -44,6 +45,7 @@ TOKEN = "the gateway's test token"
 TOPICS = {topics.RUNTIME_EVENTS: 3, topics.REQUESTS_PEOPLE: 3, topics.AUDIT: 2}
 UP_S = 60.0
 CODEC = AvroCodec()
+T = TypeVar("T")
 
 
 @dataclass
@@ -69,7 +71,11 @@ class Rig:
 
     def event_ids(self, at_least: int) -> set[str]:
         found = self.records(topics.RUNTIME_EVENTS, at_least)
-        return {CODEC.decode(record.value or b"", RuntimeEvent).event_id for record in found}
+        return {self.verified(record, PayloadType.EVENT, RuntimeEvent).event_id for record in found}
+
+    def verified(self, record: Record, kind: PayloadType, as_: type[T]) -> T:
+        """What the gateway signed."""
+        return EnvelopeVerifier(self.keyset, CODEC, clock=SystemClock()).verify(record.value or b"", kind, as_).record
 
 
 @pytest.fixture
@@ -127,7 +133,7 @@ def test_an_answered_request_is_in_the_log_with_its_trace_and_the_audit_chain_ve
     (event,) = rig.records(topics.RUNTIME_EVENTS, 1)
     assert dict(event.headers)["traceparent"].split(b"-")[1] == b"%032x" % 0xABC
     (record,) = rig.records(topics.REQUESTS_PEOPLE, 1)
-    request = CODEC.decode(record.value or b"", ActionRequest)
+    request = rig.verified(record, PayloadType.REQUEST, ActionRequest)
     assert [step.execution_id for step in request.steps] == [asked.json()["id"]]
 
     rig.process.send_signal(signal.SIGTERM)

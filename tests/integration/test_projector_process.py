@@ -122,7 +122,7 @@ class Rig:
         self.audit()
         state = heartbeat(number * 10 + 7)
         self.send(topics.NODES, self.signers["node"].sign(PayloadType.NODE_STATE, state).value, NODE.encode())
-        self.send(topics.RUNTIME_EVENTS, CODEC.encode(event(number)), b"host")
+        self.send(topics.RUNTIME_EVENTS, self.signers["gateway"].sign(PayloadType.EVENT, event(number)).value, b"host")
         if number % 4 == 0:
             self.send(topics.RESULTS, b"garbage", b"k")
             self.send(topics.FALCO_EVENTS, b"{}")
@@ -169,7 +169,7 @@ class Rig:
 
     def check(self, store: HistoryStore) -> None:
         """History is what the log amounts to."""
-        ReplayChangesNothing(self.verifier, CODEC, DetectorEvents(CODEC)).check(store, self.log())
+        ReplayChangesNothing(self.verifier, CODEC, DetectorEvents(CODEC, self.verifier)).check(store, self.log())
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -190,6 +190,7 @@ kafka: {{bootstrap_servers: "{broker.bootstrap_servers}", insecure_dev: true, fe
 keys: {{private_key: {tmp_path}/keys/projector.key, keyset: {tmp_path}/keys/keyset.json}}
 history: sqlite:///{tmp_path}/history.sqlite
 batch: 7
+unsigned_topics: [falco.events]
 """
         )
         kafka = KafkaSettings(
@@ -207,7 +208,7 @@ batch: 7
             verifier=EnvelopeVerifier(keyset, CODEC, clock=SystemClock()),
             signers={
                 name: EnvelopeSigner(load_private_key(tmp_path / "keys" / f"{name}.key"), CODEC)
-                for name in ("dispatcher", "node", "stranger")
+                for name in ("dispatcher", "gateway", "node", "stranger")
             },
         )
         yield made

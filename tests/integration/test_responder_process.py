@@ -109,7 +109,9 @@ class Rig:
         return self.read[topic]
 
     def requests(self) -> list[ActionRequest]:
-        return [CODEC.decode(record.value or b"", ActionRequest) for record in self.written(topics.REQUESTS_RULES)]
+        verifier = EnvelopeVerifier(self.keyset, CODEC, clock=SystemClock())
+        values = [record.value or b"" for record in self.written(topics.REQUESTS_RULES)]
+        return [verifier.verify(value, PayloadType.REQUEST, ActionRequest).record for value in values]
 
     def ids(self) -> set[ExecutionId]:
         return {step.execution_id for request in self.requests() for step in request.steps}
@@ -149,6 +151,7 @@ def responding(home: Path, bootstrap_servers: str, **more: object) -> Iterator[R
                 "keyset": str(home / "keys" / "keyset.json"),
             },
             "rules": [str(home / "rules.yaml")],
+            "unsigned_topics": [topics.FALCO_EVENTS],
         },
     )
     kafka = parse(KafkaSettings, raw)

@@ -50,7 +50,10 @@ SECOND = 1_000_000_000
 DISPATCHER_KEY = fake_key("dispatcher", KeyRole.DISPATCHER)
 NODE_KEYS = {node: fake_key(node, KeyRole.NODE) for node in (NODE, OTHER)}
 OPERATOR_KEY = fake_key("operator", KeyRole.OPERATOR)
-KEYSET = fake_keyset(DISPATCHER_KEY, OPERATOR_KEY, *NODE_KEYS.values())
+GATEWAY_KEY = fake_key("gateway", KeyRole.GATEWAY)
+RESPONDER_KEY = fake_key("responder", KeyRole.RESPONDER)
+REQUESTER_KEYS = {topics.REQUESTS_PEOPLE: GATEWAY_KEY, topics.REQUESTS_RULES: RESPONDER_KEY}
+KEYSET = fake_keyset(DISPATCHER_KEY, OPERATOR_KEY, GATEWAY_KEY, RESPONDER_KEY, *NODE_KEYS.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +216,11 @@ class World:
         self.offsets[topic] = offset + 1
         return Record(LogPosition(LOG, topic, 0), offset, key, value)
 
-    def request_record(self, request: ActionRequest, *, topic: str = "") -> Record:
+    def request_record(self, request: ActionRequest, *, topic: str = "", signed_by: PublicKey | None = None) -> Record:
+        """A request, signed as its topic demands or by another key."""
         own = topics.REQUESTS_RULES if request.actor.kind is ActorKind.RULE else topics.REQUESTS_PEOPLE
-        return self.record(topic or own, self.codec.encode(request))
+        signer = FakeSigner(signed_by or REQUESTER_KEYS[topic or own], self.codec)
+        return self.record(topic or own, signer.sign(PayloadType.REQUEST, request).value)
 
     def ask(self, *requests: ActionRequest, topic: str = "") -> None:
         self.dispatcher.take([self.request_record(request, topic=topic) for request in requests])

@@ -29,6 +29,7 @@ from workers.domain.node_state import Progress
 from workers.domain.outcome import Outcome
 from workers.domain.result import ActionResult
 from workers.domain.targets.custody import object_key
+from workers.domain.trust.keyset import KeyRole
 
 FALCO = Path(__file__).parents[1] / "data" / "falco-events.jsonl"
 
@@ -309,7 +310,7 @@ def test_topics_schemas_and_keys_need_no_gateway(douse: Douse, tmp_path: Path) -
     assert douse("schemas", "check").code == Exit.OK
     assert douse("keys", "init", str(tmp_path / "keys"), "--node", f"web-1={NODE}").code == Exit.OK
     shown = json.loads(douse("keys", "show", "--keyset", str(tmp_path / "keys" / "keyset.json"), "-o", "json").out)
-    assert {key["role"] for key in shown["keys"]} == {"operator", "dispatcher", "node", "worker"}
+    assert {key["role"] for key in shown["keys"]} == {role.value for role in KeyRole}
     assert "not empty" in douse("keys", "init", str(tmp_path / "keys")).error
 
 

@@ -36,7 +36,7 @@ def shown(bus: FakeBus, stream: Stream, *, known: bool = True) -> list[dict[str,
     """The rows of everything that is in the log now."""
     codec = FakeCodec()
     reader = bus.reader()
-    source = Listening(reader, codec, DetectorEvents(codec), OPENER if known else None)
+    source = Listening(reader, codec, DetectorEvents(codec, OPENER), OPENER if known else None)
     stop = threading.Event()
     rows = []
     high = sum(1 for _ in _everything(bus, stream))
@@ -95,13 +95,14 @@ def test_each_signed_stream_has_a_line_for_people(
     assert words in text_of(row)
 
 
-def test_events_of_both_topics_are_read_and_are_never_called_verified() -> None:
-    bus = bus_with(topics.RUNTIME_EVENTS, FakeCodec().encode(event(1)))
+def test_events_of_both_topics_are_read_and_only_signed_ones_are_called_verified() -> None:
+    bus = bus_with(topics.RUNTIME_EVENTS, SEALER.sign(PayloadType.EVENT, event(1)).value)
     alert = {"rule": "R", "time": "2026-07-04T20:46:44Z", "hostname": "h"}
     bus.append(OutRecord(topics.FALCO_EVENTS, None, json.dumps(alert).encode()))
     rows = shown(bus, Stream.EVENTS)
     assert {row["record"]["rule"] for row in rows} == {"R", "Shell in container"}
-    assert all(text_of(row).endswith("  unsigned") for row in rows)
+    trust = {row["topic"]: text_of(row).rpartition("  ")[2] for row in rows}
+    assert trust == {topics.RUNTIME_EVENTS: "verified", topics.FALCO_EVENTS: "unsigned"}
 
 
 @given(strategies.results | strategies.audit_records | strategies.node_states | strategies.events)
@@ -113,7 +114,7 @@ def test_every_record_can_be_written_as_json(record: object) -> None:
 
 def test_a_position_is_always_named() -> None:
     codec = FakeCodec()
-    source = Listening(FakeBus().reader(), codec, DetectorEvents(codec), None)
+    source = Listening(FakeBus().reader(), codec, DetectorEvents(codec, None), None)
     record = Record(LogPosition("l", topics.RESULTS, 3), 7, None, b"x")  # type: ignore[arg-type]
     row = tail._row(source, record)
     assert text_of(row).startswith("response.results/3@7  ")

@@ -1,5 +1,6 @@
 """One machine's data directory: held by one, private, and an operator's edits survive the next start."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,16 @@ def test_the_next_start_keeps_edited_settings_and_renews_what_changes_with_each_
     settings = parse(node_settings(), yaml_files.read_mapping(data.config("node")))
     assert not settings.actions.allows("kill_process")
     assert settings.kafka.bootstrap_servers == "127.0.0.1:9002"
+
+
+def test_an_unsigned_topic_is_read_for_one_start_only_and_only_where_that_start_says_so(tmp_path: Path) -> None:
+    data = DataDir(tmp_path / "data")
+    for unsigned, topics in ((False, ()), (True, ("falco.events",)), (False, ())):
+        with data.locked():
+            data.write(replace(_start(1), unsigned_events=unsigned))
+        responder = parse(ResponderSettings, yaml_files.read_mapping(data.config("responder")))
+        projector = parse(ProjectorSettings, yaml_files.read_mapping(data.config("projector")))
+        assert (responder.unsigned_topics, projector.unsigned_topics) == (topics, topics)
 
 
 def test_the_token_is_kept_and_only_its_owner_may_read_it(tmp_path: Path) -> None:

@@ -11,13 +11,20 @@ from hypothesis import strategies as st
 
 from tests.fakes.clock import START_NS, FakeClock
 from tests.fakes.failpoints import Crash
+from tests.fakes.signing import FakeSigner, FakeVerifier, fake_key, fake_keyset
 from tests.unit.dispatching import (
     BORN,
     COMMANDS,
     DISPATCHER_KEY,
+    GATEWAY_KEY,
+    KEYSET,
     NODE,
+    NODE_KEYS,
+    OPERATOR_KEY,
     OTHER,
     PARTITION,
+    REQUESTER_KEYS,
+    RESPONDER_KEY,
     SECOND,
     World,
     a_rule,
@@ -31,6 +38,7 @@ from tests.unit.dispatching import (
 )
 from workers.dispatcher.dispatcher import FAILPOINTS
 from workers.domain.command import parameters_digest
+from workers.domain.errors import TransientFailure
 from workers.domain.event import ProcessRef
 from workers.domain.ids import ExecutionId
 from workers.domain.log import topics
@@ -40,6 +48,7 @@ from workers.domain.policy import Decision, Hold, PolicyState, Refuse, decide
 from workers.domain.request import NO_CAUSE, ActionRequest, Step, Verb
 from workers.domain.target import ContainerTarget, ProcessTarget
 from workers.domain.trust.envelope import PayloadType
+from workers.domain.trust.keyset import KeyRole, PublicKey
 
 ONE = an_id("one", 0)
 
@@ -173,11 +182,97 @@ def test_bytes_that_are_no_request_become_dead_letters_and_delay_nothing(world: 
     junk = [b"", b"\xc3\x01junk", None, b"x" * 70_000]
     records = [world.record(topics.REQUESTS_PEOPLE, value) for value in junk]
     world.dispatcher.take([*records, world.request_record(execute())])
-    assert [letter.reason for letter in world.dead_letters()] == ["undecodable"] * 3 + ["oversize"]
+    assert [letter.reason for letter in world.dead_letters()] == ["not_an_envelope"] * 3 + ["oversize"]
     assert len(world.commands()) == 1
     assert world.ledger.next_offset(records[0].position) == 5
     world.dispatcher.take(records)
     assert len(world.dead_letters()) == 4
+
+
+@pytest.mark.parametrize(
+    ("topic", "signed_by"),
+    [
+        (topics.REQUESTS_PEOPLE, RESPONDER_KEY),
+        (topics.REQUESTS_RULES, GATEWAY_KEY),
+        *((topic, key) for topic in REQUESTER_KEYS for key in (NODE_KEYS[NODE], DISPATCHER_KEY, OPERATOR_KEY)),
+        *((topic, fake_key("projector", KeyRole.WORKER)) for topic in REQUESTER_KEYS),
+    ],
+)
+@pytest.mark.parametrize("verb", [Verb.EXECUTE, Verb.UNDO, Verb.CANCEL])
+def test_a_request_counts_only_under_the_key_of_the_role_that_its_topic_belongs_to(
+    world: World, topic: str, signed_by: PublicKey, verb: Verb
+) -> None:
+    world.services = replace(world.services, verifier=FakeVerifier(fake_keyset(*KEYSET.keys.values(), signed_by)))
+    world.dispatcher = world.another_dispatcher(decide=holding)
+    world.ask(execute())
+    actor = person() if topic == topics.REQUESTS_PEOPLE else a_rule()
+    request = execute("two", actor=actor) if verb is Verb.EXECUTE else about(verb, ONE, actor=actor)
+    world.dispatcher.take([world.request_record(request, topic=topic, signed_by=signed_by)])
+    assert [letter.reason for letter in world.dead_letters()] == ["wrong_role"]
+    assert [record.kind for record in world.audit()] == ["held", "dead_letter"]
+    assert world.ends() == {}
+    assert {result.execution_id for result in world.results()} == {ONE}
+
+
+def test_an_unsigned_request_a_foreign_key_and_a_changed_byte_are_dead_letters_that_nothing_was_decoded_of(
+    world: World,
+) -> None:
+    unsigned = world.record(topics.REQUESTS_PEOPLE, world.codec.encode(execute("a")))
+    foreign = world.request_record(execute("b"), signed_by=fake_key("mallory", KeyRole.GATEWAY))
+    value = world.request_record(execute("c")).value or b""
+    changed = world.record(topics.REQUESTS_PEOPLE, value.replace(b'"sig": "', b'"sig": "0'))
+    event = FakeSigner(GATEWAY_KEY, world.codec).sign(PayloadType.EVENT, execute("d"))
+    other_type = world.record(topics.REQUESTS_PEOPLE, event.value)
+    world.dispatcher.take([unsigned, foreign, changed, other_type])
+    reasons = ["not_an_envelope", "unknown_key", "bad_signature", "wrong_type"]
+    assert [letter.reason for letter in world.dead_letters()] == reasons
+    assert [record.kind for record in world.audit()] == ["dead_letter"] * 4
+    assert world.results() == []
+
+
+def test_requests_wait_while_the_keyset_has_expired_and_none_is_lost(world: World) -> None:
+    expired = FakeVerifier(fake_keyset(*KEYSET.keys.values(), expires_at_ns=START_NS), world.codec, clock=world.clock)
+    waiting = world.another_dispatcher(verifier=expired)
+    record = world.request_record(execute())
+    with pytest.raises(TransientFailure) as caught:
+        waiting.take([record])
+    assert caught.value.reason == "keyset_expired"
+    assert world.ledger.next_offset(record.position) is None
+    assert world.dead_letters() == []
+    world.dispatcher.take([record])
+    assert [command.command_id for command in world.commands()] == [ONE]
+
+
+@pytest.mark.parametrize("after_days", [0, 6.9, 7.1, 8.5, 400])
+def test_a_signed_request_that_is_written_again_changes_nothing_however_long_afterwards(
+    world: World, after_days: float
+) -> None:
+    world.ask(execute())
+    world.node_reports(ONE)
+    world.ask(about(Verb.UNDO, ONE))
+    for _ in range(3):
+        world.clock.advance(after_days * 86_400 / 3)
+        world.dispatcher.tick()
+    world.beat()
+    before = [(record.topic, record.value) for record in (*world.out(COMMANDS), *world.out(topics.RESULTS))]
+    world.ask(execute(), about(Verb.UNDO, ONE))
+    world.dispatcher.take([world.request_record(execute())])
+    assert [(r.topic, r.value) for r in (*world.out(COMMANDS), *world.out(topics.RESULTS))] == before
+    assert {letter.reason for letter in world.dead_letters()} == ({"too_old"} if after_days > 7 else set())
+
+
+def test_a_request_from_too_far_ahead_could_outlive_its_own_memory_and_is_refused(world: World) -> None:
+    world.ask(execute(requested_at_ns=START_NS + 86_400 * SECOND))
+    assert [letter.reason for letter in world.dead_letters()] == ["too_far_ahead"]
+    assert world.results() == []
+
+
+def test_the_payload_alone_is_kept_and_carried_on_by_requested(world: World) -> None:
+    request = execute(reason="it mines")
+    world.ask(request)
+    assert world.results(ONE)[0].request == request
+    with world.ledger.begin() as ledger:
+        assert ledger.get("request", ONE) == world.codec.encode(request)
 
 
 def test_a_hundred_identical_requests_of_a_rule_are_one_command(world: World) -> None:

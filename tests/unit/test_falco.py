@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.codec import FakeCodec
+from tests.fakes.signing import FakeSigner, FakeVerifier, fake_key, fake_keyset
 from workers.domain.errors import MalformedMessage
 from workers.domain.event import ContainerRef, ProcessRef, RuntimeEvent
 from workers.domain.event_bounds import LARGEST_LONG, LONGEST_TEXT, MOST_FIELDS
@@ -18,6 +19,8 @@ from workers.domain.falco.alert import event_from
 from workers.domain.ids import EventId, LogId, is_execution_id
 from workers.domain.log import topics
 from workers.domain.log.record import LogPosition, Record
+from workers.domain.trust.envelope import PayloadType
+from workers.domain.trust.keyset import KeyRole
 from workers.wire.event_reader import DetectorEvents, alerts_in, decoded
 
 REAL = (Path(__file__).parent.parent / "data" / "falco-events.jsonl").read_bytes().splitlines()
@@ -27,6 +30,19 @@ def alert(**changes: Any) -> dict[str, Any]:
     """A minimal alert; `fields` are its output fields."""
     fields = changes.pop("fields", {})
     return {"rule": "R", "time": "2026-07-04T20:46:44.180672852Z", "output_fields": fields, **changes}
+
+
+GATEWAY_KEY = fake_key("gateway", KeyRole.GATEWAY)
+
+
+def signed_events(codec: FakeCodec) -> DetectorEvents:
+    """A reader that trusts one gateway."""
+    return DetectorEvents(codec, FakeVerifier(fake_keyset(GATEWAY_KEY), codec))
+
+
+def signed(codec: FakeCodec, event: RuntimeEvent) -> bytes:
+    """An event as that gateway writes it."""
+    return FakeSigner(GATEWAY_KEY, codec).sign(PayloadType.EVENT, event).value
 
 
 def record(value: bytes | None, topic: str = topics.FALCO_EVENTS) -> Record:
@@ -318,14 +334,14 @@ def test_anything_is_an_event_or_malformed_and_the_same_each_time(found: Any) ->
 @given(st.binary(max_size=200) | ALERTS.map(lambda found: json.dumps(found, default=str).encode("utf-8", "replace")))
 def test_any_bytes_are_an_event_or_malformed(data: bytes) -> None:
     try:
-        DetectorEvents(FakeCodec()).read(record(data))
+        DetectorEvents(FakeCodec(), None).read(record(data))
     except MalformedMessage:
         return
 
 
 @pytest.mark.parametrize("line", REAL)
 def test_a_real_alert_cut_or_flipped_anywhere_is_an_event_or_malformed(line: bytes) -> None:
-    reader = DetectorEvents(FakeCodec())
+    reader = DetectorEvents(FakeCodec(), None)
     for at in range(0, len(line), 3):
         for mangled in (line[:at], line[:at] + bytes([line[at] ^ 0x41]) + line[at + 1 :]):
             try:
@@ -351,7 +367,7 @@ def test_a_real_alert_cut_or_flipped_anywhere_is_an_event_or_malformed(line: byt
 )
 def test_poison_is_malformed_with_a_reason(value: bytes | None, reason: str) -> None:
     with pytest.raises(MalformedMessage) as caught:
-        DetectorEvents(FakeCodec()).read(record(value))
+        DetectorEvents(FakeCodec(), None).read(record(value))
     assert caught.value.reason == reason
 
 
@@ -361,7 +377,7 @@ def test_events_of_other_detectors_are_read_through_the_codec_and_bounded() -> N
     event = RuntimeEvent(
         EventId("e"), "d", "s", "R", "notice", 1783198004180672852, "h", process_line=line, file_path="relative"
     )
-    read = DetectorEvents(codec).read(record(codec.encode(event), topics.RUNTIME_EVENTS))
+    read = signed_events(codec).read(record(signed(codec, event), topics.RUNTIME_EVENTS))
     assert read.process_line == (ProcessRef(4711, None, command_line="c" * 1024),)
     assert read.file_path == ""
     for broken in (
@@ -370,14 +386,14 @@ def test_events_of_other_detectors_are_read_through_the_codec_and_bounded() -> N
         RuntimeEvent(EventId("e"), "d", "s", "R", "notice", 1 << 63, "h"),
     ):
         with pytest.raises(MalformedMessage):
-            DetectorEvents(codec).read(record(codec.encode(broken), topics.RUNTIME_EVENTS))
+            signed_events(codec).read(record(signed(codec, broken), topics.RUNTIME_EVENTS))
 
 
 def test_an_event_that_was_normalised_once_stays_as_it_is() -> None:
     codec = FakeCodec()
     for line in REAL:
         event = event_from(decoded(line))
-        assert DetectorEvents(codec).read(record(codec.encode(event), topics.RUNTIME_EVENTS)) == event
+        assert signed_events(codec).read(record(signed(codec, event), topics.RUNTIME_EVENTS)) == event
 
 
 def test_a_file_of_alerts_may_be_one_a_list_or_one_a_line() -> None:

@@ -41,6 +41,48 @@ def _line(error: pytest.ExceptionInfo[ConfigError]) -> str:
     return text
 
 
+def as_once_made(keys: Path) -> Keyset:
+    """Turn a directory into one that was made when responder and gateway were plain workers."""
+    once = (KeyRole.GATEWAY, KeyRole.RESPONDER)
+    new = load_keyset(keys / "keyset.json")
+    old = dataclasses.replace(
+        new,
+        keys={
+            key_id: dataclasses.replace(key, role=KeyRole.WORKER) if key.role in once else key
+            for key_id, key in new.keys.items()
+        },
+    )
+    (keys / "keyset.json").write_bytes(signed(old, [load_private_key(keys / "operator.key")]))
+    return old
+
+
+@pytest.mark.parametrize("change", ["start", "renew", "new node"])
+def test_an_older_keyset_gets_the_roles_of_this_version_with_its_keys_unchanged(keys: Path, change: str) -> None:
+    wanted = load_keyset(keys / "keyset.json").keys
+    old = as_once_made(keys)
+    match change:
+        case "start":
+            new = ensure_keys(keys, now_ns=START_NS, nodes={"node": NODE})
+        case "renew":
+            new = renew(keys, now_ns=START_NS)
+        case _:
+            new = add_node(keys, name="other", node_id=OTHER)
+    assert new.version == old.version + 1
+    assert {key_id: new.keys[key_id] for key_id in wanted} == wanted
+    assert ensure_keys(keys, now_ns=START_NS, nodes={"node": NODE}).version == new.version
+
+
+def test_a_name_alone_makes_no_worker_an_operator_or_a_dispatcher(keys: Path) -> None:
+    old = load_keyset(keys / "keyset.json")
+    workers = {
+        key_id: dataclasses.replace(key, role=KeyRole.WORKER) if key.role is KeyRole.DISPATCHER else key
+        for key_id, key in old.keys.items()
+    }
+    operator = load_private_key(keys / "operator.key")
+    (keys / "keyset.json").write_bytes(signed(dataclasses.replace(old, keys=workers), [operator]))
+    assert ensure_keys(keys, now_ns=START_NS, nodes={"node": NODE}).keys == workers
+
+
 # Making
 
 
@@ -48,7 +90,7 @@ def test_every_worker_and_node_gets_a_key_that_the_keyset_knows(keys: Path) -> N
     keyset = load_keyset(keys / "keyset.json")
     assert keyset.version == 1
     assert keyset.expires_at_ns == START_NS + VALID_DAYS * DAY_NS
-    roles = {"operator": KeyRole.OPERATOR, "dispatcher": KeyRole.DISPATCHER}
+    roles = {name: KeyRole(name) for name in ("operator", "dispatcher", "gateway", "responder")}
     for name in ("operator", "dispatcher", "responder", "gateway", "projector"):
         public = keyset.keys[load_private_key(keys / f"{name}.key").key_id]
         assert (public.owner, public.role) == (name, roles.get(name, KeyRole.WORKER))

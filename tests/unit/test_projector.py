@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.failpoints import Crash
-from tests.fakes.signing import FakeSigner, FakeVerifier, fake_keyset
+from tests.fakes.signing import FakeSigner
 from tests.guarantees.history import ReplayChangesNothing
-from tests.projecting import CODEC, GATEWAY, KEYS, NODE_SIGNER, OTHER, REVOKED, STRANGER, World
+from tests.projecting import CODEC, DISPATCHER, GATEWAY, NODE_SIGNER, OTHER, REVOKED, STRANGER, VERIFIER, World
 from tests.stories import BORN, NODE, OTHER_NODE, Story, event, heartbeat, step_of
 from workers.domain.errors import MalformedMessage, PermanentFailure, TransientFailure
 from workers.domain.history.execution import fold
+from workers.domain.history.queries import EventQuery
 from workers.domain.ids import EventId
 from workers.domain.log import topics
 from workers.domain.node_state import DeadLetter
@@ -35,7 +36,7 @@ WHOLE = Story(1).whole()
 def check(world: World) -> None:
     """History is what the log amounts to."""
     log = [record for topic in TOPICS for record in world.log.records(topic)]
-    ReplayChangesNothing(FakeVerifier(fake_keyset(*KEYS), CODEC), CODEC, DetectorEvents(CODEC)).check(world.store, log)
+    ReplayChangesNothing(VERIFIER, CODEC, DetectorEvents(CODEC, VERIFIER)).check(world.store, log)
 
 
 def test_the_steps_of_an_execution_are_folded_with_the_bytes_that_prove_them() -> None:
@@ -162,14 +163,57 @@ def test_bytes_that_are_no_message_become_a_dead_letter_and_stop_nothing(topic: 
     assert world.store.execution(Story(1).id) is not None
 
 
-@pytest.mark.parametrize("topic", [topics.RUNTIME_EVENTS, topics.FALCO_EVENTS])
+def stored_events(world: World) -> set[str]:
+    return {stored.event.event_id for stored in world.store.events(EventQuery()).rows}
+
+
+@pytest.mark.parametrize(("topic", "kept"), [(topics.RUNTIME_EVENTS, 1), (topics.FALCO_EVENTS, 0)])
 @pytest.mark.parametrize("value", [None, b"", b"{", b"[1]", b"{}", b"\xff" * 100, b'{"rule": 1e999}'])
-def test_a_detectors_nonsense_becomes_a_dead_letter_and_nothing_else(topic: str, value: bytes | None) -> None:
+def test_nonsense_instead_of_an_event_becomes_a_dead_letter_and_no_event(
+    topic: str, kept: int, value: bytes | None
+) -> None:
     world = World()
     world.write(topic, value)
     world.run()
     assert len(world.outbox.on(topics.DEAD_LETTERS)) == 1
-    assert world.store.health().unverified == 0
+    assert world.store.health().unverified == kept
+    assert stored_events(world) == set()
+
+
+@pytest.mark.parametrize(
+    ("value", "letters"),
+    [
+        (CODEC.encode(event(1)), ["unsigned"]),
+        (STRANGER.sign(PayloadType.EVENT, event(1)).value, []),
+        (REVOKED.sign(PayloadType.EVENT, event(1)).value, []),
+        (DISPATCHER.sign(PayloadType.EVENT, event(1)).value, []),
+        (NODE_SIGNER.sign(PayloadType.EVENT, event(1)).value, []),
+        (OTHER.sign(PayloadType.EVENT, replace(event(1), host=NODE)).value, []),
+    ],
+    ids=["unsigned", "unknown key", "revoked key", "another role", "of another host", "of another node"],
+)
+def test_an_event_that_no_gateway_and_not_its_own_node_signed_is_kept_apart(value: bytes, letters: list[str]) -> None:
+    world = World()
+    world.write(topics.RUNTIME_EVENTS, value)
+    world.detect(event(2))
+    world.write(topics.RUNTIME_EVENTS, NODE_SIGNER.sign(PayloadType.EVENT, replace(event(3), host=NODE)).value)
+    world.run()
+    assert stored_events(world) == {"event-2", "event-3"}
+    assert world.store.health().unverified == 1
+    found = [CODEC.decode(record.value or b"", DeadLetter) for record in world.outbox.on(topics.DEAD_LETTERS)]
+    assert [letter.reason for letter in found] == letters
+    assert world.kinds() == (["dead_letter"] if letters else ["unverified"])
+
+
+def test_an_unsigned_topic_is_read_only_where_the_settings_name_it() -> None:
+    world = World()
+    world.unsigned_topics = ()
+    world.write(topics.FALCO_EVENTS, b'{"rule": "R", "time": "2026-07-04T20:46:44Z", "hostname": "h"}')
+    world.run()
+    assert stored_events(world) == set()
+    world.unsigned_topics = (topics.FALCO_EVENTS,)
+    world.run()
+    assert len(stored_events(world)) == 1
 
 
 def test_the_tombstone_of_a_node_is_skipped() -> None:

@@ -44,8 +44,15 @@ from workers.wire.signing import EnvelopeSigner, EnvelopeVerifier, PrivateKey
 
 CODEC = AvroCodec()
 PRIVATE = PrivateKey.generate()
-KEYSET = fake_keyset(PublicKey(PRIVATE.key_id, PRIVATE.public, KeyRole.WORKER, "responder"))
+GATEWAY_KEY, NODE_KEY = PrivateKey.generate(), PrivateKey.generate()
+NODE = "0a" * 16
+KEYSET = fake_keyset(
+    PublicKey(PRIVATE.key_id, PRIVATE.public, KeyRole.RESPONDER, "responder"),
+    PublicKey(GATEWAY_KEY.key_id, GATEWAY_KEY.public, KeyRole.GATEWAY, "gateway"),
+    PublicKey(NODE_KEY.key_id, NODE_KEY.public, KeyRole.NODE, NODE),
+)
 SEALER = EnvelopeSigner(PRIVATE, CODEC)
+GATEWAY = EnvelopeSigner(GATEWAY_KEY, CODEC)
 OPENER = EnvelopeVerifier(KEYSET, CODEC, clock=FakeClock())
 REAL = (Path(__file__).parent.parent / "data" / "falco-events.jsonl").read_bytes().splitlines()
 KILL = {"name": "kill", "match": {"rules": ["Shell"]}, "steps": [{"action": "kill_process"}]}
@@ -68,6 +75,8 @@ class World:
         self.telemetry = FakeTelemetry()
         self.failpoints = FakeFailpoints()
         self.starts = 0
+        self.unsigned_topics: tuple[str, ...] = (FALCO_EVENTS,)
+        self.verifier = OPENER
         self.reader = self.log.group_reader("responder")
         self.start()
 
@@ -82,8 +91,8 @@ class World:
         decider = Decider(
             rules=self.rules,
             oldest_event_s=300,
-            events=DetectorEvents(CODEC),
-            codec=CODEC,
+            events=DetectorEvents(CODEC, self.verifier),
+            signer=SEALER,
             recorder=recorder or ChainRecorder("responder", signer=SEALER, codec=CODEC),
             outgoing=self.outgoing,
             clock=self.clock,
@@ -92,6 +101,7 @@ class World:
         self.responder = Responder(
             decider=decider,
             oldest_event_s=300,
+            unsigned_topics=self.unsigned_topics,
             reader=self.reader,
             outgoing=self.outgoing,
             relay=self.relay,
@@ -119,7 +129,8 @@ class World:
             self.clock.advance(0.6)
 
     def requests(self) -> list[ActionRequest]:
-        return [CODEC.decode(value or b"", ActionRequest) for value in self.log.values(REQUESTS_RULES)]
+        values = self.log.values(REQUESTS_RULES)
+        return [OPENER.verify(value or b"", PayloadType.REQUEST, ActionRequest).record for value in values]
 
     def ids(self) -> set[ExecutionId]:
         return {step.execution_id for request in self.requests() for step in request.steps}
@@ -179,7 +190,7 @@ def test_events_of_other_detectors_are_answered_too(world: World) -> None:
     event = RuntimeEvent(
         EventId("e1"), "other", "s", "Shell", "notice", world.clock.now_ns(), "web-1", process_line=(ProcessRef(4711),)
     )
-    world.raw(CODEC.encode(event), RUNTIME_EVENTS)
+    world.raw(GATEWAY.sign(PayloadType.EVENT, event).value, RUNTIME_EVENTS)
     world.run()
     assert [request.causation.event_id for request in world.requests()] == ["e1"]
 
@@ -464,3 +475,80 @@ def test_a_change_of_rules_does_not_change_ids_of_the_rule_that_stayed() -> None
         world.falco()
         world.run()
     assert one.ids() < other.ids()
+
+
+def an_event(world: World, host: str = "web-1") -> RuntimeEvent:
+    return RuntimeEvent(
+        EventId(f"event-of-{host}"),
+        "detector",
+        "source",
+        "Shell",
+        "notice",
+        world.clock.now_ns(),
+        host,
+        process_line=(ProcessRef(4711, -5),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "signer", "reason"),
+    [
+        ("web-1", None, "unsigned"),
+        ("web-1", EnvelopeSigner(PrivateKey.generate(), CODEC), "unknown_key"),
+        ("web-1", SEALER, "wrong_role"),
+        ("web-1", EnvelopeSigner(NODE_KEY, CODEC), "not_its_node"),
+        ("0b" * 16, EnvelopeSigner(NODE_KEY, CODEC), "not_its_node"),
+        ("web-1", GATEWAY, ""),
+        (NODE, EnvelopeSigner(NODE_KEY, CODEC), ""),
+    ],
+    ids=["unsigned", "unknown key", "another role", "of another host", "of another node", "gateway", "its own node"],
+)
+def test_an_event_triggers_only_under_the_key_of_a_gateway_or_of_its_own_node(
+    host: str, signer: EnvelopeSigner | None, reason: str
+) -> None:
+    world = World()
+    event = an_event(world, host)
+    value = CODEC.encode(event) if signer is None else signer.sign(PayloadType.EVENT, event).value
+    world.raw(value, RUNTIME_EVENTS)
+    world.run()
+    assert [letter.reason for letter in world.letters()] == ([reason] if reason else [])
+    assert len(world.requests()) == (0 if reason else 1)
+    assert len(world.audit("dead_letter")) == (1 if reason else 0)
+
+
+def test_a_signed_event_is_believed_on_a_raw_topic_too_and_an_unsigned_one_of_ours_on_none() -> None:
+    world = World()
+    event = an_event(world)
+    world.raw(CODEC.encode(event), FALCO_EVENTS)
+    world.run()
+    assert (world.requests(), [letter.reason for letter in world.letters()]) == ([], ["unsigned"])
+    world.raw(GATEWAY.sign(PayloadType.EVENT, event).value, FALCO_EVENTS)
+    world.run()
+    assert len(world.requests()) == 1
+
+
+def test_a_raw_topic_is_read_only_where_the_settings_name_it() -> None:
+    world = World()
+    world.unsigned_topics = ()
+    world.start()
+    world.falco()
+    world.run()
+    assert world.requests() == []
+    assert world.audit("started")[-1].detail["sources"] == RUNTIME_EVENTS
+
+
+def test_events_wait_while_the_keyset_has_expired_and_none_is_lost() -> None:
+    world = World()
+    expired = fake_keyset(*KEYSET.keys.values(), expires_at_ns=world.clock.now_ns())
+    world.verifier = EnvelopeVerifier(expired, CODEC, clock=world.clock)
+    world.start()
+    world.raw(GATEWAY.sign(PayloadType.EVENT, an_event(world)).value, RUNTIME_EVENTS)
+    for _ in range(4):
+        with pytest.raises(TransientFailure, match="expired"):
+            world.responder.step(0.0)
+        world.clock.advance(2)
+    assert (world.requests(), world.letters(), world.committed()) == ([], [], 0)
+    world.verifier = OPENER
+    world.start()
+    world.run()
+    assert len(world.requests()) == 1

@@ -21,6 +21,7 @@ from workers.cli.output import Output, OutputOption, legible
 from workers.cli.tail_text import Row, text_of
 from workers.cli.worker import stop_on_signals
 from workers.domain.errors import MalformedMessage
+from workers.domain.event import RuntimeEvent
 from workers.domain.log import topics
 from workers.domain.log.record import Earliest, Gap, Latest, Record, Start
 from workers.domain.node_state import NodeState
@@ -60,6 +61,7 @@ _SIGNED: Final[Mapping[str, tuple[PayloadType, type]]] = {
     topics.RESULTS: (PayloadType.RESULT, ActionResult),
     topics.AUDIT: (PayloadType.AUDIT, AuditRecord),
     topics.NODES: (PayloadType.NODE_STATE, NodeState),
+    topics.RUNTIME_EVENTS: (PayloadType.EVENT, RuntimeEvent),
 }
 
 

@@ -143,6 +143,8 @@ class Dispatcher:
             try:
                 intake.take(tx, record, span.headers())
             except (MalformedMessage, NotARequest) as fault:
+                if isinstance(fault, MalformedMessage):
+                    _raise_if_keyset_expired(fault)
                 span.note("reason", fault.reason)
                 self._dead_letter(tx.ledger, record, fault.reason, str(fault))
 

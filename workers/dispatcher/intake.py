@@ -1,30 +1,41 @@
 """Takes in requests: from people and from rules, each on a topic of its own.
 
-Called by ``dispatcher`` for every record of the request topics. Decodes, checks the form, drops what was taken in
-before, keeps the request whole, writes REQUESTED for every step, and releases the first. A record that is no request
-becomes a dead letter. Taking the same record again changes nothing. Next: ``release``, ``undo``.
+Called by ``dispatcher`` for every record of the request topics. Verifies, decodes, checks who signed and the form,
+drops what was taken in before, keeps the request whole, writes REQUESTED for every step, and releases the first. A
+record that is no request, or not signed by the role that its topic belongs to, becomes a dead letter. Taking the same
+record again changes nothing. Next: ``release``, ``undo``.
+
+What is kept are the request's exact bytes without their envelope: REQUESTED carries them on under the dispatcher's own
+signature, and the envelope stays in its topic for 7 days.
 """
 
 from workers.dispatcher import release, undo
 from workers.dispatcher.rows import ExecutionRow
 from workers.dispatcher.transaction import Transaction
-from workers.dispatcher.validation import NotARequest, check, check_size
+from workers.dispatcher.validation import NotARequest, check, check_age, check_size
 from workers.domain.log.record import Headers, Record
 from workers.domain.outcome import Outcome, Stage
 from workers.domain.request import ActionRequest, Verb
+from workers.domain.trust.authority import REQUESTERS, request_objection
+from workers.domain.trust.envelope import PayloadType
 
 
 def take(tx: Transaction, record: Record, trace: Headers) -> None:
     """One record of a request topic.
 
     Raises:
-        MalformedMessage: it cannot be decoded.
+        MalformedMessage: it does not verify, or cannot be decoded.
         NotARequest: it can, and is no valid request.
     """
-    value = record.value or b""
-    check_size(value)
-    request = tx.services.codec.decode(value, ActionRequest)
-    check(request, record.position.topic)
+    signed, topic = record.value or b"", record.position.topic
+    check_size(signed)
+    opened = tx.services.verifier.verify(signed, PayloadType.REQUEST, ActionRequest)
+    if objection := request_objection(topic, opened.signatory):
+        signer = f"the {opened.signatory.role} key of {opened.signatory.owner}"
+        raise NotARequest(objection, f"signed by {signer}; on {topic} a {REQUESTERS[topic]} must sign")
+    request, value = opened.record, opened.payload
+    check(request, topic)
+    check_age(request, tx.now_ns)
     tx.services.telemetry.count("dispatcher.requests", labels={"verb": request.verb.value})
     match request.verb:
         case Verb.EXECUTE:

@@ -12,7 +12,7 @@ from workers.domain.log import topics
 from workers.domain.request import ActionRequest, ActorKind, Step, Verb
 
 SOURCES: Final = {topics.REQUESTS_PEOPLE: ActorKind.PERSON, topics.REQUESTS_RULES: ActorKind.RULE}
-"""A Kafka record does not name its writer; its topic does, because only one principal may write to each."""
+"""Whose requests each topic holds. ``domain.trust.authority`` has whose key must have signed them."""
 
 MAX_STEPS: Final = 10
 MAX_TEXT: Final = 1024
@@ -31,14 +31,30 @@ class NotARequest(ValueError):
         self.reason = reason
 
 
+MAX_AGE_NS: Final = 7 * DAY_S * 1_000_000_000
+"""As long as the request topics keep a record. An execution is remembered a day longer (``transaction.KEEP_NS``), so
+that a signed request that is written once more never begins anything."""
+
+MAX_AHEAD_NS: Final = DAY_S // 2 * 1_000_000_000
+"""How far a requester's clock may be ahead: less than the day by which executions are remembered longer."""
+
 MAX_BYTES: Final = 64 * 1024
-"""Of a whole request: it travels once more inside the REQUESTED record of each of its steps."""
+"""Of a whole request as it travels: it travels once more inside the REQUESTED record of each of its steps."""
 
 
 def check_size(value: bytes) -> None:
     """Raises ``NotARequest`` for more than ``MAX_BYTES``."""
     if len(value) > MAX_BYTES:
         raise NotARequest("oversize", f"a request has at most {MAX_BYTES} bytes, not {len(value)}")
+
+
+def check_age(request: ActionRequest, now_ns: int) -> None:
+    """Raises ``NotARequest`` for a request so old that its executions may be forgotten, or from too far ahead."""
+    age_ns = now_ns - request.requested_at_ns
+    if age_ns > MAX_AGE_NS:
+        raise NotARequest("too_old", f"it was requested {age_ns // 1_000_000_000} s ago, more than 7 days")
+    if age_ns < -MAX_AHEAD_NS:
+        raise NotARequest("too_far_ahead", f"it was requested {-age_ns // 1_000_000_000} s from now")
 
 
 def check(request: ActionRequest, topic: str) -> None:

@@ -1,4 +1,4 @@
-"""Checks what people and detectors submit, audits it, and writes it to the log before it is acknowledged.
+"""Checks what people and detectors submit, signs and audits it, and writes it to the log before it is acknowledged.
 
 Called by the routes on worker threads; calls the history store, the audit trail and the log. Everything is checked
 before the first record is sent, so that a refusal means that nothing was written. Decides nothing.
@@ -26,6 +26,7 @@ from workers.domain.log import topics
 from workers.domain.log.record import Headers, OutRecord
 from workers.domain.outcome import Values
 from workers.domain.request import ActionRequest
+from workers.domain.trust.envelope import PayloadType
 from workers.gateway import requests
 from workers.gateway.audit_trail import AuditTrail
 from workers.gateway.permissions import Access, permit
@@ -35,10 +36,11 @@ from workers.gateway.requests import Catalogue, Submission
 from workers.store.history.ports import HistoryStore
 from workers.store.objects.ports import ObjectReader
 from workers.system.ports import Clock, Randomness, Telemetry
-from workers.wire.ports import Codec
+from workers.wire.ports import RecordSigner
 
 LARGEST_RECORD: Final = 900_000
-"""Bytes of one encoded record: under the producers' limit of 1,000,000 with room for key, headers and trace."""
+"""Bytes of one encoded record: under the limit of 1,000,000 for what is signed, with room for envelope, key, headers
+and trace."""
 
 MOST_EVENTS: Final = 10_000
 """Events of one request."""
@@ -70,7 +72,8 @@ class Intake:
     catalogue: Catalogue
     append: Append
     split: Split
-    codec: Codec
+    signer: RecordSigner
+    """Signs requests and events, so that no other writer of their topics is believed."""
     trail: AuditTrail
     telemetry: Telemetry
     clock: Clock
@@ -195,10 +198,19 @@ class Intake:
             raise _refusal(error, f"event {number} of {of}: {error.message}", record=str(number)) from None
 
     def _event_record(self, event: RuntimeEvent, number: int, headers: Headers) -> OutRecord:
-        value = self.codec.encode(event)
-        if len(value) > LARGEST_RECORD:
-            raise TooLarge(f"event {number} has {len(value)} bytes; at most {LARGEST_RECORD} are taken")
+        value = self._signed(PayloadType.EVENT, event, f"event {number}")
         return OutRecord(topics.RUNTIME_EVENTS, (event.host or event.event_id).encode(), value, headers)
+
+    def _signed(self, kind: PayloadType, record: object, name: str) -> bytes:
+        try:
+            signed = self.signer.sign(kind, record)
+        except MalformedMessage as error:
+            if error.reason != "oversize":
+                raise
+            raise TooLarge(f"{name} has too many bytes; at most {LARGEST_RECORD} are taken") from None
+        if len(signed.payload) > LARGEST_RECORD:
+            raise TooLarge(f"{name} has {len(signed.payload)} bytes; at most {LARGEST_RECORD} are taken")
+        return signed.value
 
     def _event(self, event_id: str) -> RuntimeEvent | None:
         if not event_id:
@@ -244,9 +256,7 @@ class Intake:
     def _write(
         self, what: str, request: ActionRequest, execution_id: ExecutionId, person: Principal, trace: Headers
     ) -> None:
-        value = self.codec.encode(request)
-        if len(value) > LARGEST_RECORD:
-            raise TooLarge(f"the request has {len(value)} bytes; at most {LARGEST_RECORD} are taken")
+        value = self._signed(PayloadType.REQUEST, request, "the request")
         subject = {"subject": str(request.subject)} if request.subject else {}
         action = {"action": request.steps[0].action} if request.steps else {}
         detail: Values = {"verb": request.verb.value, "host": request.host, "dry_run": request.dry_run}

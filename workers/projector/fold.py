@@ -15,7 +15,7 @@ from workers.projector.batch import Batch
 from workers.projector.record_reader import StepItem
 from workers.store.history.ports import HistoryTx
 
-_KEPT_APART: Final = frozenset({topics.RESULTS, topics.AUDIT, topics.NODES})
+_KEPT_APART: Final = frozenset({topics.RESULTS, topics.AUDIT, topics.NODES, topics.RUNTIME_EVENTS})
 """Topics whose suspects are kept: they claim to come from a worker. A detector's broken JSON goes to the dead letters
 alone."""
 

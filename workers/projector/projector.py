@@ -42,8 +42,9 @@ class Projector:
         telemetry: Telemetry,
         failpoints: Failpoints,
         limit: int,
+        unsigned_topics: Sequence[str] = (),
     ) -> None:
-        """``limit`` is the most records of one transaction."""
+        """``limit`` is the most records of one transaction; ``unsigned_topics`` are read beside ``TOPICS``."""
         self._store = store
         self._reader = reader
         self._reading = reading
@@ -52,6 +53,7 @@ class Projector:
         self._telemetry = telemetry
         self._failpoints = failpoints
         self._limit = limit
+        self._topics = (*TOPICS, *unsigned_topics)
         self._holes = HoleWatch()
         self._next: dict[LogPosition, int | None] = {}
         self._look_again_ns = 0
@@ -64,10 +66,10 @@ class Projector:
         away; call again."""
         self._next.clear()
         self._assign(self._partitions())
-        self._alarms.started({"partitions": len(self._next)})
+        self._alarms.started({"partitions": len(self._next), "topics": ",".join(self._topics)})
 
     def _partitions(self) -> Sequence[LogPosition]:
-        found = [position for topic in TOPICS for position in self._reader.partitions(topic)]
+        found = [position for topic in self._topics for position in self._reader.partitions(topic)]
         self._look_again_ns = self._clock.monotonic_ns() + _LOOK_EVERY_NS
         return found
 

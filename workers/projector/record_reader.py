@@ -22,10 +22,11 @@ from workers.domain.trust.envelope import PayloadType
 from workers.system.ports import Telemetry
 from workers.wire.ports import Codec, EventReader, RecordVerifier
 
-TOPICS: Final = (topics.RESULTS, topics.AUDIT, topics.NODES, topics.RUNTIME_EVENTS, topics.FALCO_EVENTS)
-"""What history is made of. Requests are not: the dispatcher's REQUESTED record holds what it believed of them."""
+TOPICS: Final = (topics.RESULTS, topics.AUDIT, topics.NODES, topics.RUNTIME_EVENTS)
+"""What history is made of, beside the unsigned topics that the settings name. Requests are not: the dispatcher's
+REQUESTED record holds what it believed of them."""
 
-_FORGED: Final = frozenset({"unknown_key", "revoked_key", "bad_signature"})
+_FORGED: Final = frozenset({"unknown_key", "revoked_key", "bad_signature", "wrong_role", "not_its_node"})
 """Reasons for which an envelope that can be read is not believed; for any other it cannot be read."""
 
 

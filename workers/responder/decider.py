@@ -5,6 +5,7 @@ Called by ``responder.responder``, one delivery after the other; decides through
 """
 
 import traceback
+from collections.abc import Sequence
 
 from workers.domain.errors import MalformedMessage, TransientFailure
 from workers.domain.event import RuntimeEvent
@@ -14,9 +15,10 @@ from workers.domain.outcome import Values
 from workers.domain.request import ActionRequest
 from workers.domain.rules.plan import Refusal, is_own_echo, plan
 from workers.domain.rules.rules import Rule, Rules
+from workers.domain.trust.envelope import PayloadType
 from workers.log.ports import OutboxRow, Outgoing
 from workers.system.ports import Clock, Span, Telemetry
-from workers.wire.ports import Codec, EventReader, Recorder, RecordTx
+from workers.wire.ports import EventReader, Recorder, RecordSigner, RecordTx
 
 
 class Decider:
@@ -28,26 +30,26 @@ class Decider:
         rules: Rules,
         oldest_event_s: int,
         events: EventReader,
-        codec: Codec,
+        signer: RecordSigner,
         recorder: Recorder,
         outgoing: Outgoing,
         clock: Clock,
         telemetry: Telemetry,
     ) -> None:
-        """``oldest_event_s``: events older than this never trigger."""
+        """``oldest_event_s``: events older than this never trigger. ``signer`` signs what is requested."""
         self._rules = rules
         self._oldest_event_s = oldest_event_s
         self._events = events
-        self._codec = codec
+        self._signer = signer
         self._recorder = recorder
         self._outgoing = outgoing
         self._clock = clock
         self._telemetry = telemetry
 
-    def write_started(self) -> None:
-        """Write the first record of this run's audit chain: how many rules it has."""
+    def write_started(self, sources: Sequence[str]) -> None:
+        """Write the first record of this run's audit chain: how many rules it has, and where events come from."""
         enabled = sum(rule.enabled for rule in self._rules.every)
-        detail: Values = {"rules": len(self._rules.every), "enabled": enabled}
+        detail: Values = {"rules": len(self._rules.every), "enabled": enabled, "sources": ",".join(sources)}
         with self._outgoing.begin() as tx:
             self._recorder.audit(tx, "started", at_ns=self._clock.now_ns(), detail=detail)
 
@@ -65,7 +67,7 @@ class Decider:
         """All that one delivery leads to is in the outbox on return, or nothing of it.
 
         Raises:
-            TransientFailure: the outbox is full; call again with the same delivery.
+            TransientFailure: the outbox is full, or the keyset has expired; call again with the same delivery.
         """
         match delivery:
             case Gap():
@@ -84,6 +86,8 @@ class Decider:
                 with self._outgoing.begin() as tx:
                     self._respond(tx, record, span)
             except MalformedMessage as error:
+                if error.reason == "keyset_expired":  # genuine events must not be skipped
+                    raise TransientFailure(error.message, code=error.reason) from error
                 self._malformed(record, error.reason, error.message)
             except TransientFailure:
                 raise
@@ -134,7 +138,7 @@ class Decider:
         match planned:
             case ActionRequest():
                 first = planned.steps[0].execution_id
-                value = self._codec.encode(planned)
+                value = self._signer.sign(PayloadType.REQUEST, planned).value
                 tx.publish(OutRecord(REQUESTS_RULES, first.encode(), value, span.headers()))
                 about |= {"steps": len(planned.steps), "dry_run": planned.dry_run}
                 self._recorder.audit(

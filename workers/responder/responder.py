@@ -5,17 +5,16 @@ at any point reads the same events again and requests the very same executions.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 from workers.domain.log.record import Delivery, Since
-from workers.domain.log.topics import FALCO_EVENTS, RUNTIME_EVENTS
+from workers.domain.log.topics import RUNTIME_EVENTS
 from workers.log.ports import GroupReader, Outgoing, Relay
 from workers.responder.decider import Decider
 from workers.system.ports import Clock, Failpoints
 
 FAILPOINTS: Final = ("responder.decided", "responder.before_commit", "responder.after_commit")
-
-SOURCES: Final = (FALCO_EVENTS, RUNTIME_EVENTS)
 
 HELD_UP: Final = -1
 """What ``step`` returns while the log does not accept what is queued: pause, then call again."""
@@ -34,15 +33,18 @@ class Responder:
         *,
         decider: Decider,
         oldest_event_s: int,
+        unsigned_topics: Sequence[str],
         reader: GroupReader,
         outgoing: Outgoing,
         relay: Relay,
         clock: Clock,
         failpoints: Failpoints,
     ) -> None:
-        """``oldest_event_s``: a group that never read begins this long ago."""
+        """``oldest_event_s``: a group that never read begins this long ago. ``unsigned_topics`` are read beside
+        ``runtime.events``: whoever may write to them is believed."""
         self._decider = decider
         self._oldest_event_s = oldest_event_s
+        self._sources = (RUNTIME_EVENTS, *unsigned_topics)
         self._reader = reader
         self._outgoing = outgoing
         self._relay = relay
@@ -56,8 +58,8 @@ class Responder:
     def start(self) -> None:
         """Join the group and record it in the audit."""
         oldest_ns = self._clock.now_ns() - self._oldest_event_s * _SECOND_NS
-        self._reader.subscribe(SOURCES, fresh=Since(oldest_ns))
-        self._decider.write_started()
+        self._reader.subscribe(self._sources, fresh=Since(oldest_ns))
+        self._decider.write_started(self._sources)
 
     def step(self, timeout_s: float) -> int:
         """One round; how many deliveries it decided, or ``HELD_UP``. Nothing more is read while anything waits.

@@ -31,15 +31,19 @@ class Codec(Protocol):
     def decode(self, data: bytes, as_: type[T]) -> T:
         """Raises ``MalformedMessage`` (``undecodable``, ``unknown_schema``, ``wrong_record``, ``oversize``)."""
 
+    def names(self, data: bytes, kind: type) -> bool:
+        """Whether bytes name this record's schema; nothing else of them is read."""
+
 
 class EventReader(Protocol):
-    """Detectors' records to events: Falco's JSON and Avro, distinguished by the topic."""
+    """Detectors' records to events: Falco's JSON, which is unsigned, and signed events."""
 
     def read(self, record: Record) -> RuntimeEvent:
         """The event, bounded and normalised; the same bytes always give the same event. Does not block.
 
         Raises ``MalformedMessage``: ``no_value``, ``undecodable``, ``oversize``, ``not_an_object``, ``no_rule``,
-        ``no_time``, or what ``Codec.decode`` raises.
+        ``no_time``, ``unsigned``, ``wrong_role``, ``not_its_node``, or what ``RecordVerifier.verify`` raises;
+        ``wrong_record`` for a record of Douse that is no event.
         """
 
 

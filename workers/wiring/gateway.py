@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from workers.actions import CATALOGUE
 from workers.domain.errors import MalformedMessage
 from workers.domain.trust.envelope import Envelope
+from workers.domain.trust.keyset import KeyRole
 from workers.gateway.audit_trail import AuditTrail
 from workers.gateway.http.app import build
 from workers.gateway.intake import Intake
@@ -20,7 +21,7 @@ from workers.wiring.kit import Kit
 
 
 def gateway(settings: GatewaySettings) -> Runnable:
-    """The HTTP gateway: its own key signs its audit chain and nothing else.
+    """The HTTP gateway: its own key signs requests of people, events it received, and its audit chain.
 
     Raises:
         ConfigError: a key, the history store, the object store or the broker's settings cannot be used.
@@ -28,6 +29,7 @@ def gateway(settings: GatewaySettings) -> Runnable:
     """
     with ExitStack() as opened:
         kit = Kit("gateway", settings, opened)
+        kit.verifier(KeyRole.GATEWAY)
         history = kit.opened(open_history(settings.history, kit.codec))
         outbox = kit.memory_outbox()
         trail = AuditTrail(kit.recorder, outbox.begin, kit.clock)
@@ -45,7 +47,7 @@ def gateway(settings: GatewaySettings) -> Runnable:
             catalogue={action.name: action for action in CATALOGUE},
             append=appender.append,
             split=alerts_in,
-            codec=kit.codec,
+            signer=kit.signer,
             trail=trail,
             telemetry=kit.telemetry,
             clock=kit.clock,

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, closing
 from typing import Protocol, TypeVar
 
+from workers.domain.errors import ConfigError, Problem
 from workers.domain.ids import RANDOM_BYTES, ChainId, InstanceId, uuid7
+from workers.domain.trust.keyset import KeyRole
 from workers.log.memory_outbox import MemoryOutbox
 from workers.log.ports import LogWriter, Outbox, OutboxRow
 from workers.log.readers import KafkaLogReader
@@ -64,9 +66,21 @@ class Kit:
         self._opened.enter_context(closing(resource))
         return resource
 
-    def verifier(self) -> EnvelopeVerifier:
-        """Trusts the keyset of the settings. Raises ``ConfigError``."""
-        return EnvelopeVerifier(load_keyset(self._settings.keys.keyset), self.codec, clock=self.clock)
+    def verifier(self, role: KeyRole | None = None) -> EnvelopeVerifier:
+        """Trusts the keyset of the settings.
+
+        Raises:
+            ConfigError: it cannot be used, or lists this worker's own key without the ``role`` that it needs: what such
+                a worker signs would be refused one record after the other.
+        """
+        path = self._settings.keys.keyset
+        keyset = load_keyset(path)
+        own = keyset.keys.get(self.signer.key_id)
+        if role is not None and (own is None or own.role is not role):
+            found = "does not list it" if own is None else f"lists it with the role {own.role}"
+            reason = f"is no {role} key: keyset version {keyset.version} {found}; make or renew the keyset"
+            raise ConfigError((Problem(str(self._settings.keys.private_key), reason),))
+        return EnvelopeVerifier(keyset, self.codec, clock=self.clock)
 
     def reader(self) -> KafkaLogReader:
         """A reader for one thread."""

@@ -94,13 +94,15 @@ def _projector(
 ) -> Projector:
     clock, codec = SystemClock(), AvroCodec()
     verifier = EnvelopeVerifier(load_keyset(settings.keys.keyset), codec, clock=clock)
+    events = DetectorEvents(codec, verifier)
     return Projector(
         store=store,
         reader=reader,
-        reading=RecordReader(verifier=verifier, codec=codec, events=DetectorEvents(codec), telemetry=telemetry),
+        reading=RecordReader(verifier=verifier, codec=codec, events=events, telemetry=telemetry),
         alarms=alarms,
         clock=clock,
         telemetry=telemetry,
         failpoints=armed,
         limit=settings.batch,
+        unsigned_topics=settings.unsigned_topics,
     )

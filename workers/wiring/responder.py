@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 
+from workers.domain.trust.keyset import KeyRole
 from workers.log.readers import KafkaGroupReader
 from workers.responder.decider import Decider
 from workers.responder.loop import Loop
@@ -17,7 +18,7 @@ def responder(settings: ResponderSettings) -> Runnable:
     """The responder.
 
     Raises:
-        ConfigError: rules, key or broker settings cannot be used.
+        ConfigError: rules, key, keyset or broker settings cannot be used.
     """
     rules = load_rules(settings.rules)
     with ExitStack() as opened:
@@ -31,8 +32,8 @@ def responder(settings: ResponderSettings) -> Runnable:
         decider = Decider(
             rules=rules,
             oldest_event_s=settings.oldest_event_s,
-            events=DetectorEvents(kit.codec),
-            codec=kit.codec,
+            events=DetectorEvents(kit.codec, kit.verifier(KeyRole.RESPONDER)),
+            signer=kit.signer,
             recorder=kit.recorder,
             outgoing=outgoing,
             clock=kit.clock,
@@ -41,6 +42,7 @@ def responder(settings: ResponderSettings) -> Runnable:
         responder = Responder(
             decider=decider,
             oldest_event_s=settings.oldest_event_s,
+            unsigned_topics=settings.unsigned_topics,
             reader=reader,
             outgoing=outgoing,
             relay=kit.relay(outgoing, writer, refused=decider.report_unsendable),

@@ -50,4 +50,4 @@ def listening(config: Path) -> Listening:
     keys = content.get("keys")
     named = keys.get("keyset") if isinstance(keys, dict) else None
     verifier = EnvelopeVerifier(load_keyset(Path(named)), codec, clock=clock) if isinstance(named, str) else None
-    return Listening(reader, codec, DetectorEvents(codec), verifier)
+    return Listening(reader, codec, DetectorEvents(codec, verifier), verifier)

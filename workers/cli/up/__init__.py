@@ -12,6 +12,12 @@ import typer
 from workers.cli.context import DEFAULT_DATA
 from workers.cli.worker import stop_on_signals
 
+UNSIGNED = (
+    "warning: events on falco.events are believed without a signature, and the embedded broker has no access rules: "
+    "every local user can have your rules kill processes and quarantine files with the rights of this node"
+)
+"""What ``--unsigned-events`` is warned of."""
+
 
 def register(app: typer.Typer) -> None:
     """Add ``douse up``."""
@@ -21,6 +27,13 @@ def register(app: typer.Typer) -> None:
 def up(
     data: Annotated[Path, typer.Option("--data", help="The data directory.", metavar="DIR")] = DEFAULT_DATA,
     port: Annotated[int, typer.Option("--port", help="The gateway's port on loopback; 0 takes a free one.")] = 8080,
+    unsigned_events: Annotated[
+        bool,
+        typer.Option(
+            "--unsigned-events",
+            help="Also believe events on falco.events, which no key signs: every local user can write there.",
+        ),
+    ] = False,
 ) -> None:
     """Run all workers on this machine with an embedded broker, until Ctrl-C or SIGTERM."""
     from workers.cli.up.data_dir import DataDir
@@ -28,8 +41,10 @@ def up(
 
     stop = stop_on_signals()
     directory = DataDir(data.expanduser().absolute())
+    if unsigned_events:
+        typer.echo(UNSIGNED, err=True)
     typer.echo(f"starting on {directory.root} …")
-    with running(directory, port, report=typer.echo, stop=stop) as machine:
+    with running(directory, port, report=typer.echo, stop=stop, unsigned_events=unsigned_events) as machine:
         typer.echo(f"ready: {machine.start.url}")
         typer.echo(f"node:  {machine.start.node_id}")
         typer.echo(f"token: {machine.start.token}   (also in {directory.context})")

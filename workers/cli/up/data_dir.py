@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from workers.domain.errors import ConfigError
+from workers.domain.log.topics import FALCO_EVENTS
 from workers.system import yaml_files
 
 ROLES = ("projector", "dispatcher", "node", "responder", "gateway")
@@ -32,6 +33,8 @@ class Start:
     node_id: str
     port: int
     token: str
+    unsigned_events: bool = False
+    """Whether events on Falco's own topic are believed: the embedded broker has no access rules."""
 
     @property
     def url(self) -> str:
@@ -173,5 +176,8 @@ class DataDir:
             case "gateway":
                 digest = hashlib.sha256(start.token.encode()).hexdigest()
                 return {"kafka": kafka, "port": start.port, "admin_token_sha256": digest}
+            case "responder" | "projector":
+                # Renewed with each start, so that an exception for one start does not last.
+                return {"kafka": kafka, "unsigned_topics": [FALCO_EVENTS] if start.unsigned_events else []}
             case _:
                 return {"kafka": kafka}

@@ -33,8 +33,10 @@ class Machine:
 
 
 @contextmanager
-def running(data: DataDir, port: int, *, report: Callable[[str], None], stop: StopSignal) -> Iterator[Machine]:
-    """Start everything, and stop it on exit.
+def running(
+    data: DataDir, port: int, *, report: Callable[[str], None], stop: StopSignal, unsigned_events: bool = False
+) -> Iterator[Machine]:
+    """Start everything, and stop it on exit. ``unsigned_events``: believe what is on Falco's own topic.
 
     Raises:
         ConfigError: the data directory or the port is in use, a worker refuses its settings, or nothing is ready
@@ -44,7 +46,7 @@ def running(data: DataDir, port: int, *, report: Callable[[str], None], stop: St
         port = _free_port(port)
         node_id = one_machine.one_machine_keys(data.keys)
         with one_machine.embedded_broker({"default": COMMAND_PARTITIONS}) as servers:
-            start = Start(servers, str(uuid.uuid4()), node_id, port, data.token())
+            start = Start(servers, str(uuid.uuid4()), node_id, port, data.token(), unsigned_events)
             data.write(start)
             supervisor = Supervisor(data, ROLES)
             try:

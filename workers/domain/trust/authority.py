@@ -1,13 +1,17 @@
 """Which signatory may sign what: whether a record with a genuine signature comes from a sender entitled to write it.
 
-Pure. Called by the projector, on records whose signature has been verified. A node may report only on its own
-executions, the dispatcher only its own decisions, and each worker writes only its own audit chain. Answers are stable
-codes, empty when there is no objection.
+Pure. Called by dispatcher, responder and projector, on records whose signature has been verified. Requests of people
+come from a gateway, requests of rules from a responder, events from a gateway or from the node that they are about. A
+node may report only on its own executions, the dispatcher only its own decisions, and each worker writes only its own
+audit chain. Answers are stable codes, empty when there is no objection.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
+from workers.domain.event import RuntimeEvent
 from workers.domain.ids import NodeId, is_execution_id
+from workers.domain.log import topics
 from workers.domain.node_state import NodeState
 from workers.domain.outcome import Outcome, Stage
 from workers.domain.result import NODE_ALARMS, ActionResult
@@ -17,11 +21,37 @@ from workers.domain.trust.keyset import KeyRole, Signatory
 NODE: Final = "node"
 DISPATCHER: Final = "dispatcher"
 
+_CHAIN_WRITERS: Final = frozenset({KeyRole.GATEWAY, KeyRole.RESPONDER, KeyRole.WORKER, KeyRole.OPERATOR})
+"""Roles whose keys write the audit chains that are named after their owner."""
+
 STATE_LOST: Final = "node_state_lost"
 """The only reason for which the dispatcher may end an execution as UNKNOWN: its node came back without its journal."""
 
+REQUESTERS: Final[Mapping[str, KeyRole]] = {
+    topics.REQUESTS_PEOPLE: KeyRole.GATEWAY,
+    topics.REQUESTS_RULES: KeyRole.RESPONDER,
+}
+"""Which role's key must have signed what lies on each request topic."""
+
 _BEFORE_SIGNING: Final = frozenset({Outcome.REJECTED, Outcome.EXPIRED, Outcome.CANCELED})
 """How the dispatcher ends what it never signed; EXPIRED also ends what a node's own offset proves undelivered."""
+
+
+def request_objection(topic: str, signatory: Signatory) -> str:
+    """Why this signatory may not request anything on this topic; empty when it may."""
+    return "" if signatory.role is REQUESTERS[topic] else "wrong_role"
+
+
+def event_objection(event: RuntimeEvent, signatory: Signatory) -> str:
+    """Why this signatory may not report this event; empty when it may. A node reports only what it saw itself, so that
+    whoever takes it over cannot have rules act on another node."""
+    match signatory.role:
+        case KeyRole.GATEWAY:
+            return ""
+        case KeyRole.NODE:
+            return "" if event.host == signatory.owner else "not_its_node"
+        case _:
+            return "wrong_role"
 
 
 def result_objection(result: ActionResult, signatory: Signatory) -> str:
@@ -54,7 +84,7 @@ def audit_objection(record: AuditRecord, signatory: Signatory) -> str:
         case "dispatcher":
             owns = signatory.role is KeyRole.DISPATCHER
         case _:
-            owns = signatory.role in (KeyRole.WORKER, KeyRole.OPERATOR) and signatory.owner == worker
+            owns = signatory.role in _CHAIN_WRITERS and signatory.owner == worker
     return "" if owns else "not_its_chain"
 
 

@@ -1,4 +1,4 @@
-"""The signed wrapper around commands, results, audit records and heartbeats, and the bytes a signature covers.
+"""The signed wrapper around whatever is acted on or kept, and the bytes a signature covers.
 
 Pure. Signing and verifying live in ``wire.signing``; every reader verifies before it decodes the payload.
 """
@@ -13,6 +13,8 @@ from workers.domain.ids import KeyId
 class PayloadType(StrEnum):
     """What an envelope's payload is; part of the signed bytes, so one type never passes for another."""
 
+    REQUEST = "application/vnd.douse.request+avro"
+    EVENT = "application/vnd.douse.event+avro"
     COMMAND = "application/vnd.douse.command+avro"
     RESULT = "application/vnd.douse.result+avro"
     AUDIT = "application/vnd.douse.audit+avro"

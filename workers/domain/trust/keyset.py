@@ -17,8 +17,12 @@ class KeyRole(StrEnum):
     OPERATOR = "operator"
     DISPATCHER = "dispatcher"
     NODE = "node"
+    GATEWAY = "gateway"
+    """Requests of people, events received over HTTP, and its audit chain."""
+    RESPONDER = "responder"
+    """Requests of rules, and its audit chain."""
     WORKER = "worker"
-    """Responder, gateway, projector: their audit chains only."""
+    """The projector: its audit chain only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,11 @@ class AvroCodec:
             raise MalformedMessage(f"{writer.name}: {len(data) - body.tell()} bytes too many", code="undecodable")
         return record
 
+    def names(self, data: bytes, kind: type) -> bool:
+        """Whether bytes name this record's schema, in any version; nothing else of them is read."""
+        writer = self._schemas.by_fingerprint.get(data[len(MARKER) : PREFIX]) if data.startswith(MARKER) else None
+        return writer is not None and writer.name == self._current[kind].name
+
     def _writer(self, data: bytes) -> Schema:
         if len(data) < PREFIX or not data.startswith(MARKER):
             raise MalformedMessage("not Avro's single-object encoding", code="undecodable")

@@ -25,11 +25,14 @@ OPERATOR: Final = "operator"
 WORKERS: Final[Mapping[str, KeyRole]] = {
     OPERATOR: KeyRole.OPERATOR,
     "dispatcher": KeyRole.DISPATCHER,
-    "responder": KeyRole.WORKER,
-    "gateway": KeyRole.WORKER,
+    "responder": KeyRole.RESPONDER,
+    "gateway": KeyRole.GATEWAY,
     "projector": KeyRole.WORKER,
 }
 """File name (``<name>.key``) and owner to role, nodes apart."""
+
+_ONCE_WORKERS: Final = {name: role for name, role in WORKERS.items() if role in (KeyRole.RESPONDER, KeyRole.GATEWAY)}
+"""Names whose keys older keysets list with the role ``worker``."""
 
 _DAY_NS: Final = 86_400 * 1_000_000_000
 
@@ -69,8 +72,8 @@ def init_keys(directory: Path, *, now_ns: int, nodes: Mapping[str, NodeId], vali
 
 
 def ensure_keys(directory: Path, *, now_ns: int, nodes: Mapping[str, NodeId]) -> Keyset:
-    """The keyset of a directory that one person alone uses: made if missing, renewed when it is about to expire, and
-    extended by nodes that have no key yet.
+    """The keyset of a directory that one person alone uses: made if missing, renewed when it is about to expire,
+    extended by nodes that have no key yet, and brought to the roles of this version.
 
     Raises:
         ConfigError: as ``init_keys`` and ``load_keyset``.
@@ -81,13 +84,13 @@ def ensure_keys(directory: Path, *, now_ns: int, nodes: Mapping[str, NodeId]) ->
     for name, node_id in nodes.items():
         if not any(key.owner == node_id and not key.revoked for key in keyset.keys.values()):
             keyset = add_node(directory, name=name, node_id=node_id)
-    if keyset.expires_at_ns - now_ns < RENEW_DAYS * _DAY_NS:
+    if keyset.expires_at_ns - now_ns < RENEW_DAYS * _DAY_NS or _with_roles(keyset) != keyset:
         keyset = renew(directory, now_ns=now_ns)
     return keyset
 
 
 def renew(directory: Path, *, now_ns: int, valid_days: int = VALID_DAYS) -> Keyset:
-    """The same keys for another ``valid_days``.
+    """The same keys for another ``valid_days``, each with the role that this version gives it.
 
     Raises:
         ConfigError: no keyset, or no operator key, in the directory.
@@ -136,7 +139,7 @@ def _change(directory: Path, change: Callable[[Keyset], Keyset]) -> Keyset:
     path = directory / KEYSET
     old = load_keyset(path)
     operator = files.load_private_key(directory / f"{OPERATOR}.key")
-    new = changed(change(old), version=old.version + 1)
+    new = changed(_with_roles(change(old)), version=old.version + 1)
     files.replace(path, signed(new, [operator]), mode=0o644)
     return load_keyset(path, at_least=new.version)
 
@@ -154,6 +157,17 @@ def _fill(directory: Path, expires_at_ns: int, nodes: Mapping[str, NodeId]) -> K
     keyset = Keyset(1, expires_at_ns, keys)
     files.write_new(directory / KEYSET, signed(keyset, operators), mode=0o644)
     return load_keyset(directory / KEYSET)
+
+
+def _with_roles(keyset: Keyset) -> Keyset:
+    """Keysets made before requests were signed name responder and gateway plain workers; their keys stay the same."""
+    keys = {
+        key_id: changed(key, role=_ONCE_WORKERS[key.owner])
+        if key.role is KeyRole.WORKER and key.owner in _ONCE_WORKERS
+        else key
+        for key_id, key in keyset.keys.items()
+    }
+    return changed(keyset, keys=keys)
 
 
 def _public(key: PrivateKey, role: KeyRole, owner: str) -> PublicKey:
