@@ -15,6 +15,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -88,6 +89,8 @@ class Up:
     servers: str
     node_id: NodeId
     wire: Wire
+    output: str
+    """What it printed until it was ready."""
     requested: set[str] = field(default_factory=set)
     """Executions that somebody asked for who may."""
 
@@ -163,11 +166,19 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """`douse up` as root, with a rule that kills."""
     require("root", "the attack is on what root runs")
     require("setpriv", "it drops root's privileges")
-    data = DataDir(tmp_path_factory.mktemp("up") / "data")
+    with running(tmp_path_factory.mktemp("up")) as made:
+        assert "warning" not in made.output
+        yield made
+
+
+@contextmanager
+def running(directory: Path, *options: str) -> Iterator[Up]:
+    """`douse up` with these options."""
+    data = DataDir(directory / "data")
     with data.locked():
         yaml_files.write(data.rules, RESPONSE)
     process = subprocess.Popen(
-        [sys.executable, "-m", "workers", "up", "--data", str(data.root), "--port", "0"],
+        [sys.executable, "-m", "workers", "up", "--data", str(data.root), "--port", "0", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -179,15 +190,14 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         while lines[-1] and not lines[-1].startswith("rules:"):
             lines.append(process.stdout.readline())
         assert lines[-1], "".join(lines)
-        assert "warning" not in "".join(lines)
         context = yaml_files.read_mapping(data.context)
-        servers = context["bootstrap_servers"]
+        servers = str(context["bootstrap_servers"])
         headers = {"Authorization": f"Bearer {context['token']}"}
         with (
             httpx.Client(base_url=context["url"], headers=headers, timeout=30) as client,
             Wire(servers, (topics.DEAD_LETTERS, *REQUESTS), fetch_wait_ms=2) as wire,
         ):
-            yield Up(data, process, client, servers, NodeId(context["node_id"]), wire)
+            yield Up(data, process, client, servers, NodeId(context["node_id"]), wire, "".join(lines))
     finally:
         process.terminate()
         process.wait(WAIT_S)
@@ -372,3 +382,14 @@ def test_a_detection_over_http_still_kills_within_the_same_machine(up: Up, victi
     until(lambda: victims.died_ns(victim), bool)
     found = until(lambda: up.client.get("/api/v1/executions", params={"event_id": alert["uuid"]}).json()["data"], bool)
     up.ended(found[0]["id"])
+
+
+def test_a_raw_topic_is_believed_only_after_a_plain_warning(tmp_path: Path, victims: VictimProcesses) -> None:
+    require("root", "the warning is about what root runs")
+    with running(tmp_path, "--unsigned-events") as open_to_all:
+        assert "warning: events on falco.events are believed without a signature" in open_to_all.output
+        victim = victims.spawn()
+        time.sleep(0.05)
+        alert = json.dumps(falco_event(facts_of(victim), ())).encode()
+        put(open_to_all.servers, [Put(topics.FALCO_EVENTS, alert)])
+        until(lambda: victims.died_ns(victim), bool)

@@ -180,6 +180,42 @@ def test_a_nodes_settings_say_which_actions_and_sockets_count(douse: Douse, tmp_
     assert "kill_process" not in [row["action"] for row in json.loads(out)]
 
 
+RAW = "falco.events: believed without a signature"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "named", "line"),
+    [
+        (
+            "",
+            "",
+            f"ok   {RAW}; by the brokers' access rules detector may write to it",
+        ),
+        (
+            "SSL",
+            "[falco.events]",
+            f"ok   {RAW}; by the brokers' access rules detector may",
+        ),
+        (
+            "PLAINTEXT",
+            "[falco.events]",
+            f"warn {RAW}, and a PLAINTEXT broker has no access rules",
+        ),
+        ("PLAINTEXT", "[]", "ok   falco.events: not read with these settings"),
+        ("PLAINTEXT", "7", "ok   falco.events: not read with these settings"),
+    ],
+)
+def test_doctor_names_what_is_believed_unsigned_and_who_may_write_it(
+    douse: Douse, tmp_path: Path, protocol: str, named: str, line: str
+) -> None:
+    config = tmp_path / "responder.yaml"
+    kafka = f"{{bootstrap_servers: '127.0.0.1:1', insecure_dev: true, security: {{protocol: {protocol}}}}}"
+    config.write_text(f"kafka: {kafka}\nunsigned_topics: {named}\n")
+    _, out, _ = douse("doctor", *(("--config", config) if protocol else ()))
+    (found,) = (each for each in out.splitlines() if "falco.events" in each)
+    assert found.startswith(line)
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [

@@ -14,7 +14,7 @@ from workers.actions.base import Action
 from workers.domain.errors import ConfigError
 from workers.domain.log import topics as names
 from workers.domain.log.routing import command_topic
-from workers.domain.log.topic_spec import Acl, Format, Key, Operation, Principal, TopicSpec, acls
+from workers.domain.log.topic_spec import Acl, Format, Key, Operation, Principal, TopicSpec, acls, believed_unsigned
 from workers.log.topic_catalogue import catalogue, load_topics, readme
 from workers.settings import DispatcherSettings, NodeIdentity
 from workers.system.data_files import topic_files
@@ -87,6 +87,12 @@ def test_the_topic_of_a_request_shows_its_origin() -> None:
     assert _writers(names.REQUESTS_PEOPLE) == {"gateway"}
     assert _writers(names.REQUESTS_RULES) == {"responder"}
     assert _readers(names.REQUESTS_PEOPLE) | _readers(names.REQUESTS_RULES) == {"dispatcher"}
+
+
+def test_whatever_workers_act_on_is_signed_but_for_what_detectors_write_themselves() -> None:
+    unsigned = {topic.name: readers for topic, readers in believed_unsigned(BY_NAME.values())}
+    assert unsigned == {names.FALCO_EVENTS: ("responder", "projector")}
+    assert _writers(names.FALCO_EVENTS) == {"detector"}
 
 
 def test_only_node_and_dispatcher_write_results() -> None:

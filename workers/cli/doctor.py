@@ -14,12 +14,14 @@ from workers.cli.exits import Exit
 from workers.cli.output import Output, OutputOption, legible, print_rows
 from workers.domain.errors import ConfigError, MalformedMessage, Problem, WorkerError
 from workers.domain.falco.needs import HOST, Lack, fields_appended, fields_of_alert, fields_of_rules, lacks
+from workers.domain.log.topic_spec import believed_unsigned
 from workers.domain.log.topics import AUDIT
 from workers.domain.machine import Finding, Level, examine
 from workers.host.machine_facts import read_facts
 from workers.system import yaml_files
 from workers.system.clock import SystemClock
 from workers.wiring.actions import action_shapes, node_features, privileges_and_mounts
+from workers.wiring.catalogues import topic_catalogue
 from workers.wiring.rules import partitions_of
 from workers.wiring.storage_check import gateway_findings, node_findings, node_id_of
 
@@ -74,7 +76,8 @@ def doctor(
         return
     brokers = _brokers(_part(settings, "kafka", KafkaSettings)) if config is not None else ()
     storage = _storage(settings) if config is not None else ()
-    findings = [*_machine(actions), *_events(event or ()), *_rules(rules or ()), *brokers, *storage]
+    unsigned = _unsigned(settings if config is not None else None)
+    findings = [*_machine(actions), *_events(event or ()), *_rules(rules or ()), *unsigned, *brokers, *storage]
     _print(findings, output)
     if any(found.level is Level.FAIL for found in findings):
         raise typer.Exit(Exit.FAILED)
@@ -150,6 +153,31 @@ def _needs(about: str, present: frozenset[str]) -> Iterator[Finding]:
 def _missing(missing: Sequence[Lack]) -> str:
     """The missing fields, and why the first is needed."""
     return f"lacks {', '.join(lack.field for lack in missing)}: {missing[0].why}"
+
+
+def _unsigned(settings: Mapping[str, Any] | None) -> Iterator[Finding]:
+    """Every topic that is believed without a signature, who may write to it, and whether this worker reads it."""
+    from workers.settings import KafkaSettings
+
+    named = settings.get("unsigned_topics") if settings is not None else None
+    for topic, readers in believed_unsigned(topic_catalogue()):
+        writers = " and ".join(topic.producers)
+        rule = f"believed without a signature; by the brokers' access rules {writers} may write to it and no other user"
+        if settings is None:
+            message = f"{rule}; {' and '.join(readers)} read it only where unsigned_topics names it"
+            yield Finding(Level.OK, topic.name, message)
+        elif not isinstance(named, list) or topic.name not in named:
+            yield Finding(Level.OK, topic.name, "not read with these settings: every event must be signed")
+        elif _part(settings, "kafka", KafkaSettings).security.protocol == "PLAINTEXT":
+            yield Finding(
+                Level.WARN,
+                topic.name,
+                "believed without a signature, and a PLAINTEXT broker has no access rules: every local user may write "
+                "to it and have the rules act",
+                "take it out of unsigned_topics and send alerts to the gateway, which signs them",
+            )
+        else:
+            yield Finding(Level.OK, topic.name, rule, "douse topics apply --acls puts these rules in place")
 
 
 def _brokers(settings: "KafkaSettings") -> Iterator[Finding]:

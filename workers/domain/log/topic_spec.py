@@ -85,6 +85,19 @@ class TopicSpec:
         }
 
 
+_WORKERS: Final = frozenset(
+    {Principal.GATEWAY, Principal.RESPONDER, Principal.DISPATCHER, Principal.NODE, Principal.PROJECTOR}
+)
+
+
+def believed_unsigned(topics: Iterable[TopicSpec]) -> Iterator[tuple[TopicSpec, tuple[Principal, ...]]]:
+    """The topics whose records workers believe without a signature, and which workers those are."""
+    for topic in topics:
+        workers = tuple(each for each in topic.consumers if each in _WORKERS)
+        if workers and not topic.signed:
+            yield topic, workers
+
+
 class Operation(StrEnum):
     """What an ACL allows; Kafka adds Describe to each by itself."""
 
