@@ -16,7 +16,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -393,3 +393,41 @@ def test_a_raw_topic_is_believed_only_after_a_plain_warning(tmp_path: Path, vict
         alert = json.dumps(falco_event(facts_of(victim), ())).encode()
         put(open_to_all.servers, [Put(topics.FALCO_EVENTS, alert)])
         until(lambda: victims.died_ns(victim), bool)
+
+
+def test_a_key_that_was_stolen_before_its_rotation_requests_nothing_afterwards(
+    tmp_path: Path, victims: VictimProcesses
+) -> None:
+    require("root", "the attack is on what root runs")
+    with running(tmp_path) as first:
+        pid = victims.spawn()
+        done = first.request(kill(pid))
+        stolen = {
+            name: EnvelopeSigner(load_private_key(first.data.keys / f"{name}.key"), CODEC)
+            for name in ("gateway", "responder", "node")
+        }
+    for name in stolen:
+        command = [sys.executable, "-m", "workers", "keys", "rotate", name, "--overlap", "0"]
+        subprocess.run([*command, "--keys", str(first.data.keys)], check=True, capture_output=True, timeout=WAIT_S)
+    time.sleep(1.1)  # a keyset has whole seconds
+    with running(tmp_path) as second:
+        victim = victims.spawn()
+        records = []
+        for topic, name, actor in (
+            (topics.REQUESTS_PEOPLE, "gateway", ADMIN),
+            (topics.REQUESTS_RULES, "responder", RULE),
+        ):
+            step = Step(new_id(), "kill_process", process_target(victim))
+            request = forged(second, verb=Verb.EXECUTE, actor=actor, steps=(step,))
+            records.append(Put(topic, stolen[name].sign(PayloadType.REQUEST, request).value))
+        event = event_from(falco_event(facts_of(victim), ()))
+        event = replace(event, host=second.node_id)
+        records += [
+            Put(topics.RUNTIME_EVENTS, stolen[name].sign(PayloadType.EVENT, event).value)
+            for name in ("gateway", "node")
+        ]
+        put(second.servers, records)
+        assert set().union(*second.refused(records).values()) == {"revoked_key"}
+        second.kill_still_works(victims)
+        assert not victims.died_ns(victim)
+        assert set(second.executions()) == second.requested | {done["id"]}

@@ -14,7 +14,7 @@ from workers.domain.command import ActionCommand
 from workers.domain.event import ProcessRef
 from workers.domain.ids import EventId, ExecutionId, Incarnation, NodeId
 from workers.domain.outcome import Outcome, PostCondition, Stage
-from workers.domain.request import Actor, ActorKind, Causation
+from workers.domain.request import ActionRequest, Actor, ActorKind, Causation, Step, Verb
 from workers.domain.result import ActionResult
 from workers.domain.target import ProcessTarget
 from workers.domain.trust.envelope import PayloadType
@@ -67,6 +67,11 @@ RESULT = ActionResult(
 )
 
 
+REQUEST = ActionRequest(
+    Verb.EXECUTE, 1, Actor(ActorKind.RULE, "rule"), NODE, (Step(ID, "kill_process", COMMAND.target, {"ancestor": 0}),)
+)
+
+
 def _us(work: Callable[[], Any], *, number: int = 2_000) -> float:
     """Microseconds of processor time, the best of five: what the work costs, whoever else is at work."""
     return min(timeit.repeat(work, timer=time.process_time, number=number, repeat=5)) / number * 1e6
@@ -97,3 +102,12 @@ def test_what_a_record_costs() -> None:
         print(f"{what:28} {us:8.1f} µs")
     # A burst of 10,000 commands is to be taken in within a minute (SAFETY F26): opening may cost a tenth of that.
     assert figures["open a command"] < 600
+
+
+def test_what_signing_adds_to_a_request() -> None:
+    plain, signed = CODEC.encode(REQUEST), SEALER.sign(PayloadType.REQUEST, REQUEST).value
+    encode, decode = _us(lambda: CODEC.encode(REQUEST)), _us(lambda: CODEC.decode(plain, ActionRequest))
+    sign = _us(lambda: SEALER.sign(PayloadType.REQUEST, REQUEST)) - encode
+    verify = _us(lambda: OPENER.verify(signed, PayloadType.REQUEST, ActionRequest)) - decode
+    print(f"\na request: signing adds {sign:.0f} us, verifying {verify:.0f} us, {sign + verify:.0f} us in all", end="")
+    print(f" and {len(signed) - len(plain)} bytes to {len(plain)}; encode {encode:.0f} us, decode {decode:.0f} us")

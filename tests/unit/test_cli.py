@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -312,6 +313,34 @@ def test_topics_schemas_and_keys_need_no_gateway(douse: Douse, tmp_path: Path) -
     shown = json.loads(douse("keys", "show", "--keyset", str(tmp_path / "keys" / "keyset.json"), "-o", "json").out)
     assert {key["role"] for key in shown["keys"]} == {role.value for role in KeyRole}
     assert "not empty" in douse("keys", "init", str(tmp_path / "keys")).error
+
+
+def test_keys_are_added_renewed_rotated_and_revoked_without_a_gateway(douse: Douse, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    assert douse("keys", "init", str(keys), "--node", f"web-1={NODE}").code == Exit.OK
+
+    def change(*words: str) -> str:
+        answer = douse("keys", *words, "--keys", str(keys))
+        assert answer.code == Exit.OK, answer
+        return str(answer.out)
+
+    def listed() -> list[dict[str, Any]]:
+        shown = json.loads(douse("keys", "show", "--keyset", str(keys / "keyset.json"), "-o", "json").out)
+        return list(shown["keys"])
+
+    assert "keyset version 2" in change("add", "web-2", "--node", "b" * 32)
+    assert "keyset version 3" in change("add", "gateway-2", "--role", "gateway")
+    assert "valid for 400 days" in change("renew", "--days", "400")
+    before = (keys / "web-1.key").read_bytes()
+    assert "web-1.key is a new key" in change("rotate", "web-1", "--overlap", "0")
+    assert (keys / "web-1.key").read_bytes() != before
+    (second,) = (key["key_id"] for key in listed() if key["owner"] == "b" * 32)
+    assert "keyset version 6" in change("revoke", second, "--since", "2026-01-31T12:00:00Z")
+    (now,) = (key for key in listed() if key["key_id"] == second)
+    assert (now["revoked"], now["revoked_since"]) == (True, "2026-01-31T12:00:00Z")
+    for wrong in (["add", "x"], ["add", "../x", "--node", NODE], ["revoke", second, "--since", "yesterday"]):
+        assert douse("keys", *wrong, "--keys", str(keys)).code == Exit.USAGE
+    assert douse("keys", "revoke", "0" * 32, "--keys", str(keys)).code != Exit.OK
 
 
 def test_the_access_rules_are_printed_as_kafkas_own_commands(douse: Douse) -> None:

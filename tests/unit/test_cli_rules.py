@@ -180,6 +180,18 @@ def test_a_nodes_settings_say_which_actions_and_sockets_count(douse: Douse, tmp_
     assert "kill_process" not in [row["action"] for row in json.loads(out)]
 
 
+@pytest.mark.parametrize(("days", "level"), [("90", "ok"), ("59", "warn"), ("6", "fail")])
+def test_doctor_warns_before_the_keyset_expires(douse: Douse, tmp_path: Path, days: str, level: str) -> None:
+    keys, config = tmp_path / "keys", tmp_path / "responder.yaml"
+    assert douse("keys", "init", keys)[0] == 0
+    assert douse("keys", "renew", "--days", days, "--keys", keys)[0] == 0
+    kafka = "{bootstrap_servers: '127.0.0.1:1', insecure_dev: true, security: {protocol: PLAINTEXT}}"
+    config.write_text(f"kafka: {kafka}\nkeys: {{keyset: {keys}/keyset.json}}\n")
+    _, out, _ = douse("doctor", "--config", config)
+    (found,) = (each for each in out.splitlines() if "keyset" in each)
+    assert found.split()[0] == level
+
+
 RAW = "falco.events: believed without a signature"
 
 

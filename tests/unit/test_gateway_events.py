@@ -252,3 +252,11 @@ _HEADERS = {"Authorization": "Bearer a token for tests", "Content-Type": "applic
 
 def _quoted(path: str) -> str:
     return quote(path, safe="/")
+
+
+@pytest.mark.parametrize(("days", "warns"), [(90, False), (59, True), (-1, True)])
+def test_health_warns_before_the_keyset_expires(days: int, warns: bool) -> None:
+    gateway = FakeGateway(expires_at_ns=START_NS + days * 86_400 * 10**9)
+    shown = gateway.get("/api/v1/health").json()
+    assert (shown["keyset_version"], shown["keyset_days_left"]) == (1, days)
+    assert bool(shown["warnings"]) == warns

@@ -18,8 +18,18 @@ from tests.fakes.clock import START_NS
 from workers.domain.errors import ConfigError
 from workers.domain.ids import NodeId
 from workers.domain.trust.envelope import PayloadType, signed_bytes
-from workers.domain.trust.keyset import KeyRole, Keyset, PublicKey
-from workers.wire.keys import add_node, ensure_keys, init_keys, load_keyset, load_private_key, renew, revoke
+from workers.domain.trust.keyset import KeyRole, Keyset, PublicKey, expiry_warning
+from workers.wire.keys import (
+    add_key,
+    add_node,
+    ensure_keys,
+    init_keys,
+    load_keyset,
+    load_private_key,
+    renew,
+    revoke,
+    rotate,
+)
 from workers.wire.keys.installation import RENEW_DAYS, VALID_DAYS
 from workers.wire.keys.keyset_document import KeysetFault, signed, verified
 from workers.wire.signing import PrivateKey
@@ -178,6 +188,71 @@ def test_a_revoked_key_stays_listed(keys: Path) -> None:
     node = load_private_key(keys / "node.key").key_id
     assert revoke(keys, node).keys[node].revoked
     assert load_keyset(keys / "keyset.json").version == 2
+
+
+def test_a_key_is_revoked_entirely_or_since_a_moment(keys: Path) -> None:
+    node = load_private_key(keys / "node.key").key_id
+    assert revoke(keys, node, since_ns=START_NS).keys[node].revoked_since_ns == START_NS
+    assert load_keyset(keys / "keyset.json").keys[node].revoked_since_ns == START_NS
+    assert revoke(keys, node).keys[node].revoked_since_ns == 0
+
+
+@pytest.mark.parametrize("name", ["node", "gateway", "dispatcher", "operator"])
+def test_a_rotated_key_keeps_role_and_owner_and_the_old_one_counts_a_while_longer(keys: Path, name: str) -> None:
+    files_before = {path.name for path in keys.iterdir()}
+    old = load_private_key(keys / f"{name}.key").key_id
+    keyset = rotate(keys, name=name, now_ns=START_NS, overlap_s=60)
+    new = load_private_key(keys / f"{name}.key").key_id
+    assert new != old
+    assert (keyset.keys[new].role, keyset.keys[new].owner) == (keyset.keys[old].role, keyset.keys[old].owner)
+    assert not keyset.keys[old].is_revoked(START_NS + 60 * 10**9)
+    assert keyset.keys[old].is_revoked(START_NS + 62 * 10**9)
+    assert {path.name for path in keys.iterdir()} == files_before
+    assert rotate(keys, name=name, now_ns=START_NS, overlap_s=60).version == 3
+    assert renew(keys, now_ns=START_NS).version == 4
+
+
+@pytest.mark.parametrize("crash_at", ["made", "listed", "replaced"])
+def test_a_rotation_that_crashed_is_completed_by_the_next_one_with_one_key_in_all(keys: Path, crash_at: str) -> None:
+    old, before = load_private_key(keys / "node.key").pem(), (keys / "keyset.json").read_bytes()
+    rotate(keys, name="node", now_ns=START_NS, overlap_s=0)
+    new = load_private_key(keys / "node.key")
+    if crash_at == "made":
+        (keys / "keyset.json").write_bytes(before)
+    if crash_at in ("made", "listed"):
+        (keys / "node.key").write_bytes(old)
+    (keys / ".node.key.next").touch(0o600)
+    (keys / ".node.key.next").write_bytes(new.pem())
+    keyset = rotate(keys, name="node", now_ns=START_NS, overlap_s=0)
+    assert load_private_key(keys / "node.key").key_id == new.key_id
+    assert not (keys / ".node.key.next").exists()
+    assert keyset.version == 2
+    assert [key.key_id for key in keyset.keys.values() if key.owner == NODE and not key.revoked] == [new.key_id]
+
+
+def test_a_key_that_is_not_trusted_cannot_be_rotated(keys: Path) -> None:
+    revoke(keys, load_private_key(keys / "node.key").key_id)
+    with pytest.raises(ConfigError) as caught:
+        rotate(keys, name="node", now_ns=START_NS, overlap_s=0)
+    assert "not trusted" in _line(caught)
+
+
+def test_further_workers_and_operators_get_keys_of_their_own(keys: Path) -> None:
+    keyset = add_key(keys, name="gateway-2", role=KeyRole.GATEWAY, owner="gateway")
+    key = load_private_key(keys / "gateway-2.key").key_id
+    assert (keyset.keys[key].role, keyset.keys[key].owner) == (KeyRole.GATEWAY, "gateway")
+    with pytest.raises(ConfigError, match="already"):
+        add_key(keys, name="gateway-2", role=KeyRole.GATEWAY, owner="gateway")
+
+
+@pytest.mark.parametrize(
+    ("left_days", "words"),
+    [(61, ""), (60, ""), (59, "within 60 days"), (29, "within 30 days"), (6, "within 7 days"), (-1, "has expired")],
+)
+def test_the_expiry_is_announced_60_30_and_7_days_before(left_days: int, words: str) -> None:
+    warning = expiry_warning(Keyset(3, START_NS + left_days * DAY_NS), START_NS)
+    assert words in warning
+    assert bool(warning) == bool(words)
 
 
 def test_the_last_operator_cannot_be_revoked(keys: Path) -> None:

@@ -11,12 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.clock import FakeClock
+from tests.stories import Story, event, heartbeat
 from tests.strategies import commands
 from workers.domain.command import ActionCommand
 from workers.domain.errors import MalformedMessage
-from workers.domain.ids import key_id_of
+from workers.domain.ids import ChainId, key_id_of
 from workers.domain.log.topology import Topology
-from workers.domain.trust.envelope import MAX_ENVELOPE_BYTES, Envelope, PayloadType, signed_bytes
+from workers.domain.result import ActionResult
+from workers.domain.targets.custody import Custody
+from workers.domain.targets.manifest import Manifest
+from workers.domain.trust.audit import AuditRecord
+from workers.domain.trust.envelope import EVIDENCE, MAX_ENVELOPE_BYTES, Envelope, PayloadType, signed_bytes
 from workers.domain.trust.keyset import KeyRole, Keyset, PublicKey
 from workers.wire.avro import AvroCodec
 from workers.wire.ports import VerifiedRecord
@@ -167,3 +172,60 @@ def test_a_key_s_id_is_its_fingerprint() -> None:
 
 def _wrap(envelope: Envelope, **changes: Any) -> bytes:
     return CODEC.encode(dataclasses.replace(envelope, **changes))
+
+
+def _revoked(since_ns: int) -> Keyset:
+    key = PublicKey(KEY.key_id, KEY.public, KeyRole.NODE, "a" * 32, revoked=True, revoked_since_ns=since_ns)
+    return Keyset(1, 1 << 62, {key.key_id: key})
+
+
+def _reason(kind: PayloadType, record: object, keyset: Keyset) -> str:
+    """Why a record is refused; empty when it is not."""
+    value = EnvelopeSigner(KEY, CODEC).sign(kind, record).value
+    try:
+        EnvelopeVerifier(keyset, CODEC, clock=CLOCK).verify(value, kind, type(record))
+    except MalformedMessage as error:
+        return error.reason
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "record"),
+    [
+        (PayloadType.RESULT, dataclasses.replace(Story(1).ended(), at_ns=1000)),
+        (PayloadType.AUDIT, AuditRecord(ChainId("node/x"), 0, bytes(32), 1000, "node", "intent")),
+    ],
+    ids=["result", "audit"],
+)
+def test_evidence_from_before_a_revocation_stays_valid_and_later_evidence_is_none(
+    kind: PayloadType, record: object
+) -> None:
+    assert _reason(kind, record, _revoked(1001)) == ""
+    assert _reason(kind, record, _revoked(1000)) == "revoked_key"
+    assert _reason(kind, record, _revoked(0)) == "revoked_key"
+
+
+@pytest.mark.parametrize(
+    ("kind", "record"),
+    [
+        (PayloadType.NODE_STATE, heartbeat(1)),
+        (PayloadType.EVENT, event(1)),
+        (PayloadType.TOPOLOGY, Topology("z", 1, 1, "t", 0)),
+    ],
+)
+def test_what_is_acted_on_counts_only_until_its_key_is_revoked_whatever_time_it_names(
+    kind: PayloadType, record: object
+) -> None:
+    assert _reason(kind, record, _revoked(CLOCK.now_ns() + 1)) == ""
+    assert _reason(kind, record, _revoked(CLOCK.now_ns())) == "revoked_key"
+
+
+def test_each_kind_of_evidence_has_the_time_of_its_signing() -> None:
+    classes: dict[PayloadType, Any] = {
+        PayloadType.RESULT: ActionResult,
+        PayloadType.AUDIT: AuditRecord,
+        PayloadType.MANIFEST: Manifest,
+        PayloadType.CUSTODY: Custody,
+    }
+    for kind, name in EVIDENCE.items():
+        assert name in {each.name for each in dataclasses.fields(classes[kind])}

@@ -20,6 +20,7 @@ from workers.cli import (
     download,
     growth,
     history,
+    keys,
     rules,
     run,
     show,
@@ -49,6 +50,7 @@ submit.register(app)
 tail.register(app)
 cluster.register(catalogues.topics)
 growth.register(catalogues.topics)
+keys.register(catalogues.keys)
 catalogues.register(app)
 worker.register(app)
 rules.register(app)

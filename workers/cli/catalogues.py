@@ -6,6 +6,7 @@ Calls wiring. Needs no broker; creates nothing but a new key directory.
 import json
 import re
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -108,7 +109,13 @@ def show_keys(
     path = keyset or (data if data is not None else DEFAULT_DATA) / "keys" / "keyset.json"
     known = catalogues.known_keys(path.expanduser())
     rows = [
-        {"key_id": key.key_id, "role": key.role.value, "owner": key.owner, "revoked": key.revoked}
+        {
+            "key_id": key.key_id,
+            "role": key.role.value,
+            "owner": key.owner,
+            "revoked": key.revoked,
+            "revoked_since": _time(key.revoked_since_ns) if key.revoked_since_ns else None,
+        }
         for key in sorted(known.keys.values(), key=lambda key: (key.role, key.owner))
     ]
     left = (known.expires_at_ns - time.time_ns()) // _DAY_NS
@@ -116,9 +123,13 @@ def show_keys(
         typer.echo(
             f"version {known.version}, {max(left, 0)} days left, a change needs {known.threshold} operator signature(s)"
         )
-        print_rows(rows, output, columns=("key_id", "role", "owner", "revoked"))
+        print_rows(rows, output, columns=("key_id", "role", "owner", "revoked", "revoked_since"))
     else:
         document = {"version": known.version, "expires_at_ns": known.expires_at_ns, "threshold": known.threshold}
         print_document(document | {"keys": rows}, output)
     if left < 0:
         raise typer.Exit(Exit.FAILED)
+
+
+def _time(at_ns: int) -> str:
+    return f"{datetime.fromtimestamp(at_ns // 1_000_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -17,11 +17,12 @@ from workers.domain.falco.needs import HOST, Lack, fields_appended, fields_of_al
 from workers.domain.log.topic_spec import believed_unsigned
 from workers.domain.log.topics import AUDIT
 from workers.domain.machine import Finding, Level, examine
+from workers.domain.trust.keyset import WARN_DAYS, days_left, expiry_warning
 from workers.host.machine_facts import read_facts
 from workers.system import yaml_files
 from workers.system.clock import SystemClock
 from workers.wiring.actions import action_shapes, node_features, privileges_and_mounts
-from workers.wiring.catalogues import topic_catalogue
+from workers.wiring.catalogues import known_keys, topic_catalogue
 from workers.wiring.rules import partitions_of
 from workers.wiring.storage_check import gateway_findings, node_findings, node_id_of
 
@@ -77,7 +78,9 @@ def doctor(
     brokers = _brokers(_part(settings, "kafka", KafkaSettings)) if config is not None else ()
     storage = _storage(settings) if config is not None else ()
     unsigned = _unsigned(settings if config is not None else None)
-    findings = [*_machine(actions), *_events(event or ()), *_rules(rules or ()), *unsigned, *brokers, *storage]
+    keyset = _keyset(settings) if config is not None else ()
+    settled = (*unsigned, *keyset, *brokers, *storage)
+    findings = [*_machine(actions), *_events(event or ()), *_rules(rules or ()), *settled]
     _print(findings, output)
     if any(found.level is Level.FAIL for found in findings):
         raise typer.Exit(Exit.FAILED)
@@ -178,6 +181,25 @@ def _unsigned(settings: Mapping[str, Any] | None) -> Iterator[Finding]:
             )
         else:
             yield Finding(Level.OK, topic.name, rule, "douse topics apply --acls puts these rules in place")
+
+
+def _keyset(settings: Mapping[str, Any]) -> Iterator[Finding]:
+    """How long the keyset of a worker's settings is valid: when it has expired, every worker waits."""
+    keys = settings.get("keys")
+    path = keys.get("keyset") if isinstance(keys, Mapping) else None
+    if not isinstance(path, str):
+        return
+    now_ns = SystemClock().now_ns()
+    try:
+        keyset = known_keys(Path(path))
+    except ConfigError as error:
+        yield Finding(Level.FAIL, "keyset", error.message, "copy the newest keyset.json here")
+        return
+    left, warning = days_left(keyset, now_ns), expiry_warning(keyset, now_ns)
+    level = Level.FAIL if left < WARN_DAYS[-1] else Level.WARN if warning else Level.OK
+    message = warning or f"version {keyset.version} is valid for {left} days more"
+    remedy = "run douse keys renew, copy keyset.json to every worker and restart it" if warning else ""
+    yield Finding(level, "keyset", message, remedy)
 
 
 def _brokers(settings: "KafkaSettings") -> Iterator[Finding]:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from workers import __version__
-from workers.domain.ids import NodeId
+from workers.domain.ids import KeyId, NodeId
 from workers.domain.log.topic_spec import TopicSpec
-from workers.domain.trust.keyset import Keyset
+from workers.domain.trust.keyset import KeyRole, Keyset
 
 
 def topic_catalogue() -> Sequence[TopicSpec]:
@@ -82,3 +82,43 @@ def known_keys(keyset: Path) -> Keyset:
     from workers.wire.keys import load_keyset
 
     return load_keyset(keyset)
+
+
+def add_key(directory: Path, name: str, role: KeyRole, node_id: NodeId) -> Keyset:
+    """A key more; ``node_id`` for a node's. Raises ``ConfigError`` as ``wire.keys.add_key``."""
+    from workers.wire.keys import add_key as add
+    from workers.wire.keys import add_node
+
+    match role:
+        case KeyRole.NODE:
+            return add_node(directory, name=name, node_id=node_id)
+        case KeyRole.OPERATOR:
+            return add(directory, name=name, role=role, owner=name)
+        case KeyRole.WORKER:
+            return add(directory, name=name, role=role, owner="projector")
+        case _:  # audit chains are named after the worker, however many there are
+            return add(directory, name=name, role=role, owner=role.value)
+
+
+def renew_keys(directory: Path, days: int) -> Keyset:
+    """The same keys for longer. Raises ``ConfigError`` as ``wire.keys.renew``."""
+    from workers.system.clock import SystemClock
+    from workers.wire.keys import renew
+
+    return renew(directory, now_ns=SystemClock().now_ns(), valid_days=days)
+
+
+def rotate_key(directory: Path, name: str, overlap_s: int) -> Keyset:
+    """A new key in the place of one, which counts for ``overlap_s`` more. Raises ``ConfigError`` as
+    ``wire.keys.rotate``."""
+    from workers.system.clock import SystemClock
+    from workers.wire.keys import rotate
+
+    return rotate(directory, name=name, now_ns=SystemClock().now_ns(), overlap_s=overlap_s)
+
+
+def revoke_key(directory: Path, key_id: KeyId, since_ns: int) -> Keyset:
+    """Without one key. Raises ``ConfigError`` as ``wire.keys.revoke``."""
+    from workers.wire.keys import revoke
+
+    return revoke(directory, key_id, since_ns=since_ns)

@@ -29,7 +29,7 @@ def gateway(settings: GatewaySettings) -> Runnable:
     """
     with ExitStack() as opened:
         kit = Kit("gateway", settings, opened)
-        kit.verifier(KeyRole.GATEWAY)
+        keyset = kit.keyset(KeyRole.GATEWAY)
         history = kit.opened(open_history(settings.history, kit.codec))
         outbox = kit.memory_outbox()
         trail = AuditTrail(kit.recorder, outbox.begin, kit.clock)
@@ -59,6 +59,7 @@ def gateway(settings: GatewaySettings) -> Runnable:
             tokens=Tokens({settings.admin_token_sha256: ADMIN}),
             limit=RateLimit(settings.requests_per_minute, kit.clock),
             signer=signer_of,
+            keyset=keyset,
         )
         return Loop(
             app,

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from workers.domain.errors import ConfigError, Problem
 from workers.domain.ids import RANDOM_BYTES, ChainId, InstanceId, uuid7
-from workers.domain.trust.keyset import KeyRole
+from workers.domain.trust.keyset import KeyRole, Keyset, expiry_warning
 from workers.log.memory_outbox import MemoryOutbox
 from workers.log.ports import LogWriter, Outbox, OutboxRow
 from workers.log.readers import KafkaLogReader
@@ -66,21 +66,26 @@ class Kit:
         self._opened.enter_context(closing(resource))
         return resource
 
-    def verifier(self, role: KeyRole | None = None) -> EnvelopeVerifier:
-        """Trusts the keyset of the settings.
+    def keyset(self, role: KeyRole | None = None) -> Keyset:
+        """The keyset of the settings.
 
         Raises:
-            ConfigError: it cannot be used, or lists this worker's own key without the ``role`` that it needs: what such
-                a worker signs would be refused one record after the other.
+            ConfigError: it cannot be used, or does not trust this worker's own key in the ``role`` that it needs: what
+                such a worker signs would be refused one record after the other.
         """
-        path = self._settings.keys.keyset
-        keyset = load_keyset(path)
+        keyset, now_ns = load_keyset(self._settings.keys.keyset), self.clock.now_ns()
+        if warning := expiry_warning(keyset, now_ns):
+            self.telemetry.log("keyset_expires", level="warning", message=warning)
         own = keyset.keys.get(self.signer.key_id)
-        if role is not None and (own is None or own.role is not role):
-            found = "does not list it" if own is None else f"lists it with the role {own.role}"
-            reason = f"is no {role} key: keyset version {keyset.version} {found}; make or renew the keyset"
-            raise ConfigError((Problem(str(self._settings.keys.private_key), reason),))
-        return EnvelopeVerifier(keyset, self.codec, clock=self.clock)
+        if role is None or (own is not None and own.role is role and not own.is_revoked(now_ns)):
+            return keyset
+        found = "does not list it" if own is None else f"lists a {'revoked ' if own.revoked else ''}{own.role} key"
+        reason = f"is no {role} key: keyset version {keyset.version} {found}; see douse keys"
+        raise ConfigError((Problem(str(self._settings.keys.private_key), reason),))
+
+    def verifier(self, role: KeyRole | None = None) -> EnvelopeVerifier:
+        """Trusts the keyset of the settings. Raises ``ConfigError`` as ``keyset``."""
+        return EnvelopeVerifier(self.keyset(role), self.codec, clock=self.clock)
 
     def reader(self) -> KafkaLogReader:
         """A reader for one thread."""

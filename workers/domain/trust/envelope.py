@@ -3,6 +3,7 @@
 Pure. Signing and verifying live in ``wire.signing``; every reader verifies before it decodes the payload.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -24,6 +25,15 @@ class PayloadType(StrEnum):
     MANIFEST = "application/vnd.douse.manifest+avro"
     CUSTODY = "application/vnd.douse.custody+avro"
 
+
+EVIDENCE: Final[Mapping[PayloadType, str]] = {
+    PayloadType.RESULT: "at_ns",
+    PayloadType.AUDIT: "at_ns",
+    PayloadType.MANIFEST: "begun_at_ns",
+    PayloadType.CUSTODY: "taken_at_ns",
+}
+"""Records that stay evidence after their key was revoked, and the field inside the signature that tells when each was
+signed. Everything else is acted on when it is read, and a revoked key counts for nothing there."""
 
 MAX_ENVELOPE_BYTES: Final = 1_000_000
 """Largest value that a worker reads: Kafka's own default bound of a record is 1 MiB."""

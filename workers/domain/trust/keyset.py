@@ -7,8 +7,11 @@ not in here does not exist.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from workers.domain.ids import KeyId, NodeId
+
+DAY_NS: Final = 86_400 * 1_000_000_000
 
 
 class KeyRole(StrEnum):
@@ -36,6 +39,13 @@ class PublicKey:
     owner: str
     """The node id of a node's key; else the worker's or person's name."""
     revoked: bool = False
+    revoked_since_ns: int = 0
+    """Of a revoked key: until this moment it counts as any other, and what it signed before stays valid as evidence; 0
+    where nothing that it ever signed counts."""
+
+    def is_revoked(self, now_ns: int) -> bool:
+        """Whether it signs nothing more that counts."""
+        return self.revoked and now_ns >= self.revoked_since_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,26 @@ class Keyset:
     keys: Mapping[KeyId, PublicKey] = field(default_factory=dict)
     threshold: int = 1
     """How many operators must sign a new version."""
+
+
+WARN_DAYS: Final = (60, 30, 7)
+"""How long before the expiry of a keyset each warning begins; when it has expired, every worker waits."""
+
+
+def days_left(keyset: Keyset, now_ns: int) -> int:
+    """Whole days until a keyset expires; negative once it has."""
+    return (keyset.expires_at_ns - now_ns) // DAY_NS
+
+
+def expiry_warning(keyset: Keyset, now_ns: int) -> str:
+    """One line for people; empty while more days are left than the first warning has."""
+    left = days_left(keyset, now_ns)
+    if left >= WARN_DAYS[0]:
+        return ""
+    if left < 0:
+        return f"keyset version {keyset.version} has expired: every worker waits until it is renewed"
+    within = min(days for days in WARN_DAYS if left < days)
+    return f"keyset version {keyset.version} expires within {within} days ({left} whole days left): renew it"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from workers import __version__
 from workers.domain.errors import TransientFailure
+from workers.domain.trust.keyset import Keyset
 from workers.gateway.http import compatible, errors, native
 from workers.gateway.http.edge import BoundedBody, Edge
 from workers.gateway.http.security import OPENAPI, BearerBackend
@@ -28,7 +29,13 @@ _RATE: Final = {
 
 
 def build(
-    intake: Intake, *, tokens: Tokens, limit: RateLimit, signer: Signer, fold_wait_s: float = FOLD_WAIT_S
+    intake: Intake,
+    *,
+    tokens: Tokens,
+    limit: RateLimit,
+    signer: Signer,
+    keyset: Keyset,
+    fold_wait_s: float = FOLD_WAIT_S,
 ) -> Edge:
     """The ASGI application of one gateway."""
     app = _Application(
@@ -40,7 +47,7 @@ def build(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.services = GatewayServices(intake, intake.history, intake.clock, signer, fold_wait_s)
+    app.state.services = GatewayServices(intake, intake.history, intake.clock, signer, keyset, fold_wait_s)
     app.include_router(native.router)
     app.include_router(compatible.router)
     app.add_exception_handler(Refused, _error)

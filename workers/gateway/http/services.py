@@ -17,6 +17,7 @@ from starlette.requests import Request
 from workers.domain.history.execution import Execution
 from workers.domain.ids import ExecutionId
 from workers.domain.log.record import Headers
+from workers.domain.trust.keyset import Keyset
 from workers.gateway.intake import Intake
 from workers.store.history.ports import HistoryStore
 from workers.system.ports import Clock
@@ -54,6 +55,7 @@ class GatewayServices:
     history: HistoryStore
     clock: Clock
     signer: Signer
+    keyset: Keyset
     fold_wait_s: float = FOLD_WAIT_S
     writers: ThreadPoolExecutor = field(default_factory=_writers)
 

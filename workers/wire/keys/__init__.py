@@ -5,7 +5,17 @@
 """
 
 from workers.wire.keys.files import load_private_key
-from workers.wire.keys.installation import add_node, ensure_keys, init_keys, renew, revoke
+from workers.wire.keys.installation import add_key, add_node, ensure_keys, init_keys, renew, revoke, rotate
 from workers.wire.keys.keyset_document import load_keyset
 
-__all__ = ["add_node", "ensure_keys", "init_keys", "load_keyset", "load_private_key", "renew", "revoke"]
+__all__ = [
+    "add_key",
+    "add_node",
+    "ensure_keys",
+    "init_keys",
+    "load_keyset",
+    "load_private_key",
+    "renew",
+    "revoke",
+    "rotate",
+]

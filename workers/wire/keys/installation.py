@@ -8,7 +8,7 @@ away from a machine that others can reach.
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace as changed
 from pathlib import Path
 from typing import Final
@@ -34,7 +34,8 @@ WORKERS: Final[Mapping[str, KeyRole]] = {
 _ONCE_WORKERS: Final = {name: role for name, role in WORKERS.items() if role in (KeyRole.RESPONDER, KeyRole.GATEWAY)}
 """Names whose keys older keysets list with the role ``worker``."""
 
-_DAY_NS: Final = 86_400 * 1_000_000_000
+_SECOND_NS: Final = 1_000_000_000
+_DAY_NS: Final = 86_400 * _SECOND_NS
 
 VALID_DAYS: Final = 365
 """How long a keyset vouches; TUF's roots customarily last a year."""
@@ -106,18 +107,59 @@ def add_node(directory: Path, *, name: str, node_id: NodeId) -> Keyset:
     """
     if not is_node_id(node_id):
         raise files.fault(directory, f"{node_id!r} is not a node id (32 lower-case hex digits)")
+    return add_key(directory, name=name, role=KeyRole.NODE, owner=node_id)
+
+
+def add_key(directory: Path, *, name: str, role: KeyRole, owner: str) -> Keyset:
+    """Make a key of a role for a further worker or person. A key that a crash left unlisted is used.
+
+    Raises:
+        ConfigError: ``<name>.key`` is in the keyset already, or as ``renew``.
+    """
     path = directory / f"{name}.key"
     if not path.exists():
         files.write_new(path, PrivateKey.generate().pem(), mode=0o600)
     key = files.load_private_key(path)
     if key.key_id in load_keyset(directory / KEYSET).keys:
-        raise files.fault(path, "is in the keyset already; give the node a name of its own")
-    public = _public(key, KeyRole.NODE, node_id)
+        raise files.fault(path, "is in the keyset already; choose another name")
+    public = _public(key, role, owner)
     return _change(directory, lambda old: changed(old, keys={**old.keys, public.key_id: public}))
 
 
-def revoke(directory: Path, key_id: KeyId) -> Keyset:
-    """No longer trust a key. It stays listed, so that every worker learns of it.
+def rotate(directory: Path, *, name: str, now_ns: int, overlap_s: int) -> Keyset:
+    """Replace ``<name>.key`` by a new key with the same role and owner. The old one counts for ``overlap_s`` more, so
+    that its worker can be restarted, and as evidence for ever. A rotation that a crash interrupted is completed.
+
+    Raises:
+        ConfigError: there is no such key, it is not in the keyset or revoked already, or as ``renew``.
+    """
+    path, following = directory / f"{name}.key", directory / f".{name}.key.next"
+    old_key = files.load_private_key(path)
+    keyset = load_keyset(directory / KEYSET)
+    if following.exists() and (made := files.load_private_key(following)).key_id in keyset.keys:
+        new_key = made
+    else:
+        listed = keyset.keys.get(old_key.key_id)
+        if listed is None or listed.revoked:
+            raise files.fault(path, "is not trusted by the keyset; make a key with douse keys add")
+        if not following.exists():
+            files.write_new(following, PrivateKey.generate().pem(), mode=0o600)
+        new_key = files.load_private_key(following)
+        public = _public(new_key, listed.role, listed.owner)
+        since_ns = (now_ns // _SECOND_NS + 1 + overlap_s) * _SECOND_NS  # a keyset has whole seconds
+        retired = changed(listed, revoked=True, revoked_since_ns=since_ns)
+        replaced = {old_key.key_id: retired, public.key_id: public}
+        also = [new_key] if listed.role is KeyRole.OPERATOR else []
+        keyset = _change(directory, lambda old: changed(old, keys={**old.keys, **replaced}), also=also)
+    files.replace(path, new_key.pem(), mode=0o600)
+    following.unlink()
+    files.sync_directory(directory)
+    return keyset
+
+
+def revoke(directory: Path, key_id: KeyId, *, since_ns: int = 0) -> Keyset:
+    """No longer trust a key; with ``since_ns``, evidence that it signed before stays valid. The key stays listed, so
+    that every worker learns of it.
 
     Raises:
         ConfigError: no such key, it is the last operator's, or as ``renew``.
@@ -126,7 +168,8 @@ def revoke(directory: Path, key_id: KeyId) -> Keyset:
     def without(old: Keyset) -> Keyset:
         if key_id not in old.keys:
             raise files.fault(directory / KEYSET, f"has no key {key_id}")
-        new = changed(old, keys={**old.keys, key_id: changed(old.keys[key_id], revoked=True)})
+        revoked = changed(old.keys[key_id], revoked=True, revoked_since_ns=since_ns)
+        new = changed(old, keys={**old.keys, key_id: revoked})
         left = [key for key in new.keys.values() if key.role is KeyRole.OPERATOR and not key.revoked]
         if len(left) < new.threshold:
             raise files.fault(directory / KEYSET, "would have too few operators left to ever change again")
@@ -135,12 +178,13 @@ def revoke(directory: Path, key_id: KeyId) -> Keyset:
     return _change(directory, without)
 
 
-def _change(directory: Path, change: Callable[[Keyset], Keyset]) -> Keyset:
+def _change(directory: Path, change: Callable[[Keyset], Keyset], *, also: Sequence[PrivateKey] = ()) -> Keyset:
+    """Write the next version, signed by this directory's operator and by ``also``."""
     path = directory / KEYSET
     old = load_keyset(path)
     operator = files.load_private_key(directory / f"{OPERATOR}.key")
     new = changed(_with_roles(change(old)), version=old.version + 1)
-    files.replace(path, signed(new, [operator]), mode=0o644)
+    files.replace(path, signed(new, [operator, *also]), mode=0o644)
     return load_keyset(path, at_least=new.version)
 
 

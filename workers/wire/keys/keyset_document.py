@@ -64,6 +64,7 @@ class _Key(BaseModel):
     role: KeyRole
     owner: str
     revoked: bool
+    revoked_since: AwareDatetime | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "_Key":
@@ -71,10 +72,13 @@ class _Key(BaseModel):
             raise ValueError("the fingerprint is not that of the key")
         if self.role is KeyRole.NODE and not is_node_id(self.owner):
             raise ValueError("a node key must belong to a node id")
+        if self.revoked_since is not None and not self.revoked:
+            raise ValueError("revoked_since without revoked")
         return self
 
     def public_key(self) -> PublicKey:
-        return PublicKey(KeyId(self.key_id), self.public, self.role, self.owner, self.revoked)
+        since_ns = 0 if self.revoked_since is None else int(self.revoked_since.timestamp()) * _NS
+        return PublicKey(KeyId(self.key_id), self.public, self.role, self.owner, self.revoked, since_ns)
 
 
 class _Payload(BaseModel):
@@ -182,10 +186,9 @@ def _signers(outer: _Signed, keyset: Keyset) -> frozenset[bytes]:
 
 
 def _plain(keyset: Keyset) -> dict[str, Any]:
-    expires = datetime.fromtimestamp(keyset.expires_at_ns // _NS, UTC)
     return {
         "version": keyset.version,
-        "expires_at": expires.isoformat(),
+        "expires_at": _time(keyset.expires_at_ns),
         "threshold": keyset.threshold,
         "keys": [
             {
@@ -194,7 +197,12 @@ def _plain(keyset: Keyset) -> dict[str, Any]:
                 "role": key.role.value,
                 "owner": key.owner,
                 "revoked": key.revoked,
+                **({"revoked_since": _time(key.revoked_since_ns)} if key.revoked_since_ns else {}),
             }
             for key in keyset.keys.values()
         ],
     }
+
+
+def _time(at_ns: int) -> str:
+    return datetime.fromtimestamp(at_ns // _NS, UTC).isoformat()

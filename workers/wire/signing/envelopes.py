@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from workers.domain.errors import MalformedMessage
 from workers.domain.ids import KeyId
-from workers.domain.trust.envelope import MAX_ENVELOPE_BYTES, Envelope, PayloadType, signed_bytes
+from workers.domain.trust.envelope import EVIDENCE, MAX_ENVELOPE_BYTES, Envelope, PayloadType, signed_bytes
 from workers.domain.trust.keyset import Keyset, PublicKey, Signatory
 from workers.system.ports import Clock
 from workers.wire.ports import Codec, SignedRecord, VerifiedRecord
@@ -69,12 +69,14 @@ class EnvelopeVerifier:
         envelope = self._envelope(value)
         if envelope.payload_type != kind.value:
             raise MalformedMessage(f"{envelope.payload_type!r} where {kind.value} belongs", code="wrong_type")
-        key = self._key(envelope.key_id)
+        key = self._key(envelope.key_id, kind)
         signed = signed_bytes(envelope.payload_type, envelope.payload)
         # A path would make this a signature over a batch, which no version so far can check.
         if envelope.path or not verify(key.raw, envelope.signature, signed):
             raise MalformedMessage(f"the signature does not hold for key {key.key_id}", code="bad_signature")
         record = self._codec.decode(envelope.payload, as_)
+        if key.revoked and kind in EVIDENCE and getattr(record, EVIDENCE[kind]) >= key.revoked_since_ns:
+            raise MalformedMessage(f"key {key.key_id} is revoked since before this was signed", code="revoked_key")
         digest = hashlib.sha256(envelope.payload).hexdigest()
         return VerifiedRecord(record, envelope.payload, digest, Signatory(key.key_id, key.role, key.owner))
 
@@ -86,7 +88,7 @@ class EnvelopeVerifier:
         except MalformedMessage as error:
             raise MalformedMessage(f"not an envelope: {error.message}", code="not_an_envelope") from error
 
-    def _key(self, key_id: KeyId) -> PublicKey:
+    def _key(self, key_id: KeyId, kind: PayloadType) -> PublicKey:
         if self._clock.now_ns() >= self._keyset.expires_at_ns:
             raise MalformedMessage(
                 f"keyset version {self._keyset.version} has expired: renew it", code="keyset_expired"
@@ -96,6 +98,7 @@ class EnvelopeVerifier:
             raise MalformedMessage(
                 f"key {key_id!r} is not in keyset version {self._keyset.version}", code="unknown_key"
             )
-        if key.revoked:
+        is_evidence = kind in EVIDENCE and key.revoked_since_ns > 0
+        if key.is_revoked(self._clock.now_ns()) and not is_evidence:
             raise MalformedMessage(f"key {key_id} is revoked", code="revoked_key")
         return key

@@ -69,4 +69,6 @@ def health(services: Services, person: KnownCaller, response: Response) -> Healt
         return HealthView(live=True, ready=False)
     if person is None:
         return HealthView(live=True, ready=True)
-    return HealthView.of(store, nodes=nodes, version=__version__, now_ns=services.clock.now_ns())
+    return HealthView.of(
+        store, nodes=nodes, version=__version__, now_ns=services.clock.now_ns(), keyset=services.keyset
+    )

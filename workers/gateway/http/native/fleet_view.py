@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from workers.domain.history.queries import StoredNode, StoreHealth
+from workers.domain.trust.keyset import Keyset, days_left, expiry_warning
 from workers.gateway.http.native.target_view import Flat, View, flat
 from workers.gateway.http.native.times import shown
 
@@ -140,9 +141,15 @@ class HealthView(View):
     """Executions with contradicting signed steps."""
     gaps: int | None = None
     """Gaps in what could be read."""
+    keyset_version: int | None = None
+    """The version of the gateway's keyset."""
+    keyset_days_left: int | None = None
+    """Whole days until it expires, when every worker waits; negative once it has."""
+    warnings: list[str] | None = None
+    """What an operator should see to soon."""
 
     @classmethod
-    def of(cls, store: StoreHealth, *, nodes: int, version: str, now_ns: int) -> "HealthView":
+    def of(cls, store: StoreHealth, *, nodes: int, version: str, now_ns: int, keyset: Keyset) -> "HealthView":
         """The answer to a caller with a token."""
         return cls(
             live=True,
@@ -155,4 +162,7 @@ class HealthView(View):
             unverified=store.unverified,
             conflicts=store.conflicts,
             gaps=store.gaps,
+            keyset_version=keyset.version,
+            keyset_days_left=days_left(keyset, now_ns),
+            warnings=[warning] if (warning := expiry_warning(keyset, now_ns)) else [],
         )
