@@ -8,6 +8,7 @@ from workers.dispatcher.loop import Loop
 from workers.dispatcher.tails import Tails
 from workers.dispatcher.transaction import Services
 from workers.domain.policy import decide
+from workers.domain.trust.keyset import KeyRole
 from workers.settings import DispatcherSettings
 from workers.store.ledger import SqliteLedger
 from workers.system.ports import Runnable
@@ -27,7 +28,7 @@ def dispatcher(settings: DispatcherSettings) -> Runnable:
         tails = Tails(kit.writer())
         services = Services(
             codec=kit.codec,
-            verifier=kit.verifier(),
+            verifier=kit.verifier(KeyRole.DISPATCHER),
             signer=kit.signer,
             recorder=kit.recorder,
             telemetry=kit.telemetry,
