@@ -68,7 +68,7 @@ def test_only_where_every_connection_has_a_token_the_newcomer_is_refused() -> No
     assert late.closed is Cause.FULL
 
 
-def test_connections_that_end_make_room_and_leave_no_trace() -> None:
+def test_connections_that_end_leave_no_trace() -> None:
     connections = Connections(SHORT)
     for round_ in range(100):
         for each in admitted(connections, f"{round_}", 3):

@@ -7,7 +7,7 @@ written, whichever statement does it. Against decay of the disk, not against who
 """
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -28,11 +28,18 @@ class Digests:
         self._connection = connection
         self._changes: dict[str, int] = {}
         """Since the transaction began, by table."""
-        self.commits = 0
-        """How many commits the file holds; read by ``differing``."""
-        self._next = 0
+        self._kept: dict[str, int] = {}
+        """What the file holds, by table; read by ``differing``."""
+        self._pending: dict[str, int] = {}
+        """What it will hold after this commit."""
+        self._has_sequences = False
         connection.create_function("douse_row_written", -1, self._written)
         connection.create_function("douse_row_removed", -1, self._removed)
+
+    @property
+    def commits(self) -> int:
+        """How many commits that changed a row the file holds."""
+        return self._kept.get(_COMMITS, 0)
 
     def kept(self) -> bool:
         """Whether the file has digests: not before its first start with them."""
@@ -42,20 +49,25 @@ class Digests:
         """The tables whose content is not what was written; none for a file that has no digests yet."""
         if not self.kept():
             return ()
-        kept = dict(self._connection.execute("SELECT name, digest FROM digests").fetchall())
-        self.commits = self._next = int.from_bytes(kept.pop(_COMMITS, b""), "big")
+        rows = self._connection.execute("SELECT name, digest FROM digests").fetchall()
+        self._kept = {name: int.from_bytes(digest, "big") for name, digest in rows}
         counted = self._counted()
-        return sorted(name for name in kept.keys() | counted.keys() if kept.get(name) != counted.get(name))
+        names = (self._kept.keys() | counted.keys()) - {_COMMITS}
+        return sorted(name for name in names if self._kept.get(name) != counted.get(name))
 
     def keep(self) -> None:
         """Count everything anew and keep it: for a new file, and after a migration. Inside a transaction."""
         self._connection.execute("CREATE TABLE IF NOT EXISTS digests (name TEXT PRIMARY KEY, digest BLOB NOT NULL)")
+        self._pending = {**self._counted(), _COMMITS: self.commits}
         self._connection.execute("DELETE FROM digests")
-        self._connection.executemany("INSERT INTO digests VALUES (?, ?)", self._counted().items())
+        self._connection.executemany(
+            "INSERT INTO digests VALUES (?, ?)", [(name, _bytes(number)) for name, number in self._pending.items()]
+        )
         self._changes.clear()
 
     def watch(self) -> None:
         """Follow every table's rows from now on."""
+        self._has_sequences = bool(self._tables(_SEQUENCES))
         for table in self._tables():
             new, old = (", ".join(f'{row}."{column}"' for column in self._columns(table)) for row in ("NEW", "OLD"))
             steps = {
@@ -72,25 +84,25 @@ class Digests:
         """Keep what the transaction changed: its last statement before the commit."""
         if not self._changes:
             return
-        rows = self._connection.execute("SELECT name, digest FROM digests").fetchall()
-        kept = {name: int.from_bytes(digest, "big") for name, digest in rows}
-        changed = {name: _bytes(kept.get(name, 0) + change) for name, change in self._changes.items()}
+        changed = {name: (self._kept.get(name, 0) + by) % _MODULUS for name, by in self._changes.items()}
+        changed[_COMMITS] = self.commits + 1
         changed[_SEQUENCES] = self._sequences()
-        self._next = self.commits + 1
-        changed[_COMMITS] = _bytes(self._next)
         self._connection.executemany(
-            "INSERT INTO digests VALUES (?, ?) ON CONFLICT DO UPDATE SET digest = excluded.digest", changed.items()
+            "INSERT INTO digests VALUES (?, ?) ON CONFLICT DO UPDATE SET digest = excluded.digest",
+            [(name, _bytes(number)) for name, number in changed.items()],
         )
         self._changes.clear()
+        self._pending = changed
 
     def committed(self) -> None:
         """What ``write`` kept is committed."""
-        self.commits = self._next
+        self._kept.update(self._pending)
+        self._pending = {}
 
     def forget(self) -> None:
         """The transaction was rolled back, if it was not committed."""
         self._changes.clear()
-        self._next = self.commits
+        self._pending = {}
 
     def _written(self, table: str, *values: object) -> None:
         self._changes[table] = self._changes.get(table, 0) + _row(values)
@@ -98,17 +110,18 @@ class Digests:
     def _removed(self, table: str, *values: object) -> None:
         self._changes[table] = self._changes.get(table, 0) - _row(values)
 
-    def _counted(self) -> Mapping[str, bytes]:
+    def _counted(self) -> dict[str, int]:
+        self._has_sequences = bool(self._tables(_SEQUENCES))
         counted = {
-            table: _bytes(sum(map(_row, self._connection.execute(f'SELECT * FROM "{table}"'))))
+            table: sum(map(_row, self._connection.execute(f'SELECT * FROM "{table}"'))) % _MODULUS
             for table in self._tables()
         }
         return {**counted, _SEQUENCES: self._sequences()}
 
-    def _sequences(self) -> bytes:
-        if not self._tables(_SEQUENCES):
-            return _bytes(0)
-        return _bytes(sum(map(_row, self._connection.execute("SELECT name, seq FROM sqlite_sequence"))))
+    def _sequences(self) -> int:
+        if not self._has_sequences:
+            return 0
+        return sum(map(_row, self._connection.execute("SELECT name, seq FROM sqlite_sequence"))) % _MODULUS
 
     def _tables(self, name: str = "") -> Sequence[str]:
         """Those with content, or that one if it is there."""
@@ -133,4 +146,4 @@ def _row(values: Sequence[object]) -> int:
 
 
 def _bytes(number: int) -> bytes:
-    return (number % _MODULUS).to_bytes(_SIZE, "big")
+    return number.to_bytes(_SIZE, "big")
