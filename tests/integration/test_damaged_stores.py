@@ -10,7 +10,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -212,47 +211,58 @@ def test_damage_while_it_runs_is_found_when_it_is_looked_for(tmp_path: Path) -> 
             pass
 
 
+def configured(role: str, home: Path) -> tuple[Path, Path]:
+    """The settings file of a worker whose data directory is `home/data`, and its store."""
+    node_id = one_machine.one_machine_keys(home / "keys")
+    data = home / "data"
+    data.mkdir(mode=0o700)
+    name = {"node": "journal.sqlite", "dispatcher": "ledger.sqlite", "projector": "history.sqlite"}[role]
+    own: dict[str, dict[str, object]] = {
+        "node": {"node": {"data_dir": str(data), "id": node_id}},
+        "dispatcher": {"ledger": str(data / name), "zones": {"default": 4}},
+        "projector": {"history": f"sqlite:///{data / name}"},
+    }
+    kafka = {
+        "bootstrap_servers": "127.0.0.1:1",
+        "security": {"protocol": "PLAINTEXT"},
+        "insecure_dev": True,
+        "log_id": "l",
+    }
+    keys = {"private_key": str(home / "keys" / f"{role}.key"), "keyset": str(home / "keys" / "keyset.json")}
+    yaml_files.write(home / "config.yaml", {"kafka": kafka, "keys": keys, **own[role]})
+    return home / "config.yaml", data / name
+
+
+def only_line(*command: str) -> str:
+    """What a command that must end with status 2 prints."""
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2, ended.stderr
+    (line,) = ended.stderr.splitlines()
+    return line
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("role", ["dispatcher", "node"])
 def test_a_worker_with_a_damaged_store_ends_with_one_line_and_the_exit_status_of_bad_settings(
     role: str, tmp_path: Path
 ) -> None:
-    node_id = one_machine.one_machine_keys(tmp_path / "keys")
-    store = tmp_path / role / {"node": "journal.sqlite", "dispatcher": "ledger.sqlite"}[role]
-    own: dict[str, dict[str, object]] = {
-        "node": {"node": {"data_dir": str(tmp_path / "node"), "id": node_id}},
-        "dispatcher": {"ledger": str(store), "zones": {"default": 4}},
-    }
-    config = tmp_path / "config.yaml"
-    yaml_files.write(
-        config,
-        {
-            "kafka": {
-                "bootstrap_servers": "127.0.0.1:1",
-                "security": {"protocol": "PLAINTEXT"},
-                "insecure_dev": True,
-                "log_id": "l",
-            },
-            "keys": {
-                "private_key": str(tmp_path / "keys" / f"{role}.key"),
-                "keyset": str(tmp_path / "keys" / "keyset.json"),
-            },
-            **own[role],
-        },
-    )
-    store.parent.mkdir(mode=0o700, exist_ok=True)
+    config, store = configured(role, tmp_path)
     written(open_ledger if role == "dispatcher" else open_journal, store)
     checkpointed(store)
     flipped(store)
-    began = time.monotonic()
-    ended = subprocess.run(
-        [sys.executable, "-m", "workers", role, "--config", str(config)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert ended.returncode == 2, ended.stderr
-    (line,) = ended.stderr.splitlines()
+    line = only_line(sys.executable, "-m", "workers", role, "--config", str(config))
     assert line.startswith(f"douse: {store}: is damaged: the content of outbox is not what was written; ")
-    assert time.monotonic() - began < 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ["dispatcher", "node", "projector"])
+def test_a_worker_whose_data_directory_is_read_only_ends_with_one_line(
+    role: str, tmp_path: Path, require: Callable[..., None]
+) -> None:
+    require("root", "mounts a directory read-only, in a mount namespace of its own")
+    config, store = configured(role, tmp_path)
+    read_only = f"mount --bind {store.parent} {store.parent} && mount -o remount,ro,bind {store.parent}"
+    start = f"{read_only} && exec {sys.executable} -m workers {role} --config {config}"
+    line = only_line("unshare", "--mount", "sh", "-c", start)
+    assert str(store.parent) in line
+    assert "Read-only file system" in line
