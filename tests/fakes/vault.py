@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -106,6 +106,11 @@ class FakeVault:
             watcher()
         if self.fail.get(name):
             raise self.fail[name].pop(0)
+
+    def damaged(self) -> Iterator[tuple[ExecutionId, str]]:
+        self.step("damaged")
+        for execution_id in sorted(self.objects.keys() - self.manifests.keys()):
+            yield execution_id, "its manifest is missing"
 
     def parent_of(self, path: bytes) -> FileIdentity:
         return self.parents.get(path.rpartition(b"/")[0], ROOT)

@@ -38,7 +38,7 @@ from tests.unit.dispatching import (
 )
 from workers.dispatcher.dispatcher import FAILPOINTS
 from workers.domain.command import parameters_digest
-from workers.domain.errors import TransientFailure
+from workers.domain.errors import PermanentFailure, TransientFailure
 from workers.domain.event import ProcessRef
 from workers.domain.ids import ExecutionId
 from workers.domain.log import topics
@@ -441,3 +441,14 @@ def test_any_duplication_and_any_crash_give_at_most_one_command_an_execution(
     steps = [(result.execution_id, result.seq) for result in world.results()]
     assert len(steps) == len(set(steps))
     assert [record.record_no for record in world.audit()] == list(range(len(world.audit())))
+
+
+def test_a_row_that_is_damaged_ends_the_dispatcher_instead_of_costing_each_request_that_needs_it(world: World) -> None:
+    connection = world.ledger._database._connection
+    connection.execute("DROP TRIGGER temp.douse_rows_UPDATE")
+    connection.execute("UPDATE rows SET value = CAST('{' AS BLOB) WHERE kind = 'node'")
+    with pytest.raises(PermanentFailure, match="the content of rows is not what was written") as caught:
+        world.ask(execute())
+    assert caught.value.reason == "journal_io"
+    with pytest.raises(PermanentFailure):
+        world.ledger.verify()

@@ -41,6 +41,7 @@ DOORWAYS: Doorways = {
     "fastavro": ("workers.wire.avro",),
     "google": ("workers.host.containers.cri",),
     "grpc": ("workers.host.containers.cri",),
+    "h11": _HTTP,
     "httpx": _CLI,
     "minio": ("workers.store.objects",),
     "msgspec": ("workers.wire.event_reader",),

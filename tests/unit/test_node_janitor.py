@@ -9,6 +9,7 @@ import pytest
 from tests.fakes.node import NODE, NodeBench
 from tests.fakes.object_store import FakeObjectStore
 from tests.fakes.spool import FakeSpool
+from tests.fakes.vault import FakeVault
 from workers.domain.errors import TransientFailure
 from workers.domain.ids import ExecutionId, id_from_cause
 from workers.domain.targets.custody import object_key
@@ -80,3 +81,17 @@ def test_rounds_are_rare_and_sooner_after_one_that_could_not_do_everything(site:
 
 def test_a_node_that_gathers_nothing_has_nothing_to_clear() -> None:
     Janitor(NodeBench().services).step()
+
+
+def test_the_vault_is_checked_once_and_again_if_that_could_not_be_done(site: Site) -> None:
+    vault = FakeVault()
+    host = replace(site.bench.services.host, vault=vault)
+    janitor = Janitor(replace(site.bench.services, host=host))
+    vault.objects[STRAY] = b"object"
+    vault.fail["damaged"] = [TransientFailure(code="keyset_expired")]
+    janitor.step()
+    assert "vault_damaged" not in site.bench.telemetry.events()
+    for _ in range(3):
+        site.bench.clock.advance(PERIOD_S)
+        janitor.step()
+    assert site.bench.telemetry.events().count("vault_damaged") == 1

@@ -28,7 +28,7 @@ from workers.domain.log.record import Headers
 from workers.domain.log.trace_context import HEADER, TraceContext, context_of
 from workers.domain.metrics import METRICS
 from workers.settings import TelemetrySettings
-from workers.system.logs import LONGEST_FIELD, StructuredLog
+from workers.system.logs import LINES_A_MINUTE, LONGEST_FIELD, RepeatLimit, StructuredLog
 from workers.system.ports import Telemetry
 from workers.system.telemetry import telemetry
 from workers.system.telemetry.exporting import ExportingTelemetry
@@ -321,3 +321,37 @@ def test_without_an_endpoint_opentelemetry_is_not_even_imported() -> None:
 def test_an_endpoint_that_is_no_address_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match="otlp_endpoint"):
         telemetry(TelemetrySettings(otlp_endpoint="collector:4317"), worker="node")
+
+
+def test_a_warning_that_repeats_does_not_fill_the_disk_and_states_how_many_were_left_out() -> None:
+    now_ns = 0
+    limit = RepeatLimit(2, now_ns=lambda: now_ns)
+    assert [limit.take("a") for _ in range(5)] == [0, 0, None, None, None]
+    assert limit.take("b") == 0
+    now_ns = 60_000_000_000
+    assert limit.take("a") == 3
+    for number in range(10_000):
+        limit.take(f"cause {number}")
+    assert len(limit._causes) <= 257
+
+
+def test_a_flood_of_one_warning_is_30_lines_and_information_is_not_limited() -> None:
+    stream = io.StringIO()
+    log = StructuredLog("json", stream=stream)
+    for _ in range(1000):
+        log.write("refused", "warning", {"reason": "forbidden"})
+        log.write("claimed", "info", {})
+    log.write("refused", "warning", {"reason": "another"})
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert len([line for line in lines if line["event"] == "refused"]) == LINES_A_MINUTE + 1
+    assert len([line for line in lines if line["event"] == "claimed"]) == 1000
+
+
+def test_a_librarys_line_is_written_once_a_minute_without_its_traceback() -> None:
+    stream = io.StringIO()
+    StructuredLog("json", stream=stream).adopt("douse_test_flood")
+    library = logging.getLogger("douse_test_flood")
+    for number in range(100):
+        library.error("accept failed", exc_info=OSError(f"out of files {number}"))
+    (line,) = stream.getvalue().splitlines()
+    assert json.loads(line)["text"] == "accept failed (OSError)"

@@ -1,5 +1,7 @@
 """YAML files: plain data in and out, and one clear line for everything that is wrong with one."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,41 @@ def test_a_missing_file_and_a_directory_are_reported_to_be_so(tmp_path: Path) ->
         yaml_files.read_mapping(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match="cannot be read"):
         yaml_files.read_mapping(tmp_path)
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, 12)
+)
+MERGED = "a0: &a0 {k: x}\n" + "".join(
+    f"a{level}: &a{level} {{<<: [{', '.join([f'*a{level - 1}'] * 9)}]}}\n" for level in range(1, 12)
+)
+
+
+@pytest.mark.parametrize("text", [BOMB, MERGED, "a: &a [*a]", "a: &a {b: *a}"])
+def test_a_document_that_stands_for_billions_of_values_is_one_line_at_once(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"^bomb.yaml: more than 1000000 values once its aliases are followed"):
+        yaml_files.read_text(text, name="bomb.yaml")
+
+
+def test_aliases_as_people_write_them_are_followed() -> None:
+    text = "base: &base {action: kill_process}\nrules: [{<<: *base, name: a}, {<<: *base, name: b}, *base]\n"
+    assert yaml_files.read_text(text, name="a.yaml")["rules"] == [
+        {"action": "kill_process", "name": "a"},
+        {"action": "kill_process", "name": "b"},
+        {"action": "kill_process"},
+    ]
+
+
+@pytest.mark.parametrize("command", [["rules", "check"], ["node", "--config"], ["gateway", "--config"]])
+def test_a_bomb_in_rules_or_settings_ends_the_command_with_one_line(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "bomb.yaml").write_text(BOMB)
+    ended = subprocess.run(
+        [sys.executable, "-m", "workers", *command, str(tmp_path / "bomb.yaml")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert "more than 1000000 values" in ended.stderr + ended.stdout
+    assert "Traceback" not in ended.stderr

@@ -43,7 +43,7 @@ class Dispatcher:
         """Take in records of any topic that the dispatcher reads: durable on return. Taking them again is safe.
 
         Raises:
-            LimitExceeded, PermanentFailure: as ``Ledger.begin``; nothing was taken in.
+            LimitExceeded, PermanentFailure: as ``Ledger.begin`` and ``verify``; nothing was taken in.
             TransientFailure: ``keyset_expired``; nothing was taken in.
         """
         new = self._new(deliveries)
@@ -54,12 +54,26 @@ class Dispatcher:
         except WorkerError:
             raise
         except Exception as bug:  # noqa: BLE001 - the record that causes it is found one by one, and must not stop the others
+            self._ledger.verify()  # a damaged row looks like a bug at every record that needs it
             self._services.telemetry.log("batch_failed", level="error", error=repr(bug), records=len(new))
             for delivery in new:
                 self._commit_alone(delivery)
 
     def tick(self) -> int:
-        """Do what is due; how many rows were looked at."""
+        """Do what is due; how many rows were looked at.
+
+        Raises:
+            LimitExceeded, PermanentFailure: as ``take``.
+        """
+        try:
+            return self._tick()
+        except WorkerError:
+            raise
+        except Exception:
+            self._ledger.verify()
+            raise
+
+    def _tick(self) -> int:
         with self._ledger.begin() as ledger:
             done = timers.tick(self._transaction(ledger))
             self._failpoints.reach("dispatcher.timers.before_commit")

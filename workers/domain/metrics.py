@@ -76,6 +76,7 @@ _METRICS: Final[Sequence[Metric]] = (
     # gateway
     _counter("gateway.answers", "answer", "HTTP answers.", "status"),
     _counter("gateway.refused", "request", "HTTP requests refused before they did anything.", "reason"),
+    _counter("gateway.connections_closed", "connection", "Connections closed by the gateway, by cause.", "cause"),
     _counter("gateway.events", "event", "Events submitted over HTTP."),
     _counter("gateway.requests_written", "request", "Requests written for people.", "verb"),
     _duration("gateway.answer.duration", "One HTTP answer."),

@@ -6,6 +6,7 @@ drained. Next: ``gateway.http.app``.
 """
 
 import queue
+import resource
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ import uvicorn
 from workers.domain.errors import ConfigError, MalformedMessage, TransientFailure
 from workers.domain.log.record import OutRecord
 from workers.gateway.audit_trail import AuditTrail
+from workers.gateway.http.connections import ACCEPTED_AT_ONCE, Connections, Limits, serving_with
 from workers.log.ports import LogWriter, Relay
 from workers.service import Service
 from workers.system.ports import Clock, StopSignal, Telemetry
@@ -32,7 +34,9 @@ _IDLE_S: Final = 0.2
 _ACK_POLL_S: Final = 0.005
 _DRAIN_S: Final = 5.0
 _REFUSALS_EVERY_NS: Final = 60_000_000_000
-_BACKLOG: Final = 256
+_MANY_DESCRIPTORS: Final = 1 << 20
+_BACKLOG: Final = 4096
+"""Connections that the kernel keeps until they are accepted; one beyond it tries again after a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,23 @@ class Appender:
             self._under_way[self._last] = job
 
 
+@dataclass(slots=True)
+class _Logged:
+    """What the log has of the connections closed for one cause."""
+
+    count: int = 0
+    due_ns: int = 0
+
+
+class _Server(uvicorn.Server):
+    """Accepts few connections at once, and lets many wait in the kernel; uvicorn has one number for both."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(_BACKLOG)
+
+
 class Loop:
     """Implements ``Runnable``."""
 
@@ -129,6 +150,8 @@ class Loop:
         self._service = Service(telemetry, retry_on=())
         self._threads: Sequence[threading.Thread] = ()
         self._refusals_due_ns = 0
+        self._connections = Connections(Limits())
+        self._closed_logged = {cause: _Logged() for cause in self._connections.closed}
         self.port = port
         """Where it listens, once ``run`` has begun."""
 
@@ -156,7 +179,8 @@ class Loop:
         ends.callback(append.join)
         ends.callback(answered.set)
 
-        server = uvicorn.Server(_server_config(self._app))
+        self._connections = Connections(Limits.within(_raised_descriptor_limit()))
+        server = _Server(_server_config(self._app, self._connections))
         http = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="gateway-http")
         http.start()
         ends.callback(http.join)
@@ -174,7 +198,18 @@ class Loop:
         if self._clock.monotonic_ns() >= self._refusals_due_ns:
             self._refusals_due_ns = self._clock.monotonic_ns() + _REFUSALS_EVERY_NS
             self._write_refusals()
+        self._log_closed()
         return 0.0 if self._relay.step(_ACK_POLL_S) else _IDLE_S
+
+    def _log_closed(self) -> None:
+        """One line a cause a minute, however many connections were closed."""
+        now_ns = self._clock.monotonic_ns()
+        for cause, logged in self._closed_logged.items():
+            closed = self._connections.closed[cause] - logged.count
+            if closed and now_ns >= logged.due_ns:
+                logged.count, logged.due_ns = logged.count + closed, now_ns + _REFUSALS_EVERY_NS
+                self._telemetry.log("connections_closed", level="warning", cause=str(cause), count=closed)
+                self._telemetry.count("gateway.connections_closed", closed, labels={"cause": str(cause)})
 
     def _write_refusals(self) -> None:
         with suppress(TransientFailure):  # the outbox is full, the log unavailable: the counts are kept
@@ -198,14 +233,25 @@ class Loop:
         return listener
 
 
-def _server_config(app: Any) -> uvicorn.Config:
+def _raised_descriptor_limit() -> int:
+    """The hard limit of open files, which is the soft one from now on."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft != resource.RLIM_INFINITY else _MANY_DESCRIPTORS
+
+
+def _server_config(app: Any, connections: Connections) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=serving_with(connections),
+        backlog=ACCEPTED_AT_ONCE,
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=30,
         timeout_graceful_shutdown=5,
     )

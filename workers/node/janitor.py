@@ -1,4 +1,5 @@
-"""The janitor: clears what gathering left behind, copies on the spool and uploads that were never finished.
+"""The janitor: clears what gathering left behind, copies on the spool and uploads that were never finished; and checks
+the vault, once.
 
 Called by the loop's gathering threads while nothing waits there, so it never stands in a kill's way, nor a copy's. What
 belongs to a command that has not ended is left alone: it will be gone on with. Must never touch a complete object.
@@ -27,6 +28,7 @@ class Janitor:
         """Due at once: a start is when there is most to clear."""
         self._services = services
         self._due_ns = 0
+        self._vault_checked = False
 
     def step(self) -> None:
         """Make a round if one is due. Blocks on disk and network."""
@@ -48,7 +50,21 @@ class Janitor:
             whole &= self._clear(
                 "upload", objects.unfinished, lambda key: executed(key, me) or NO_EXECUTION, objects.give_up
             )
-        return whole
+        return self._check_vault() and whole
+
+    def _check_vault(self) -> bool:
+        """Once, at the start, report every quarantine that could not be undone; whether all could be looked at."""
+        vault = self._services.host.vault
+        if self._vault_checked or vault is None:
+            return True
+        try:
+            for execution_id, why in vault.damaged():
+                self._services.telemetry.log("vault_damaged", level="error", execution_id=execution_id, why=why)
+        except WorkerError as error:
+            self._services.telemetry.log("vault_not_checked", level="warning", reason=error.reason)
+            return False
+        self._vault_checked = True
+        return True
 
     def _clear(
         self,

@@ -21,6 +21,10 @@ from workers.wire.json_columns import JsonColumn
 
 _SCHEMA: Final = Schema(
     application_id=0x446F754A,  # "DouJ"
+    if_damaged=(
+        "keep a copy, then move it, its -wal and its -mark away: the node begins a new journal, and commands sent to "
+        "the old one are refused; look at what is contained with douse contained"
+    ),
     migrations=(
         (
             *TABLES,

@@ -15,6 +15,10 @@ from workers.system.ports import Randomness
 
 _SCHEMA: Final = Schema(
     application_id=0x446F754C,  # "DouL"
+    if_damaged=(
+        "keep a copy, then move it, its -wal and its -mark away: the dispatcher begins a new ledger, and what was "
+        "under way is shown as a conflict where nodes answer it"
+    ),
     migrations=(
         (
             *TABLES,

@@ -104,5 +104,8 @@ class Ledger(Outbox, Protocol):
     def next_offset(self, position: LogPosition) -> int | None:
         """The offset to read next, if this log was ever read."""
 
+    def verify(self) -> None:
+        """Compare what is stored with what was written. Raises ``PermanentFailure`` (``journal_io``) if it differs."""
+
     def close(self) -> None:
         """Idempotent."""

@@ -7,11 +7,14 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
 from workers.domain.errors import ConfigError
+
+LARGEST: Final = 1_000_000
+"""Values in a document. A bomb of a dozen lines stands for billions: every program that walks them runs out of time."""
 
 
 def read_mapping(path: Path) -> Mapping[str, Any]:
@@ -32,16 +35,45 @@ def read_text(text: str, *, name: str) -> Any:
     """The plain data that YAML text holds; ``name`` says where it came from.
 
     Raises:
-        ConfigError: not YAML, or more than one document.
+        ConfigError: not YAML, more than one document, or more data than anybody writes by hand once its aliases are
+            followed.
     """
     try:
-        return yaml.safe_load(text)
+        return _loaded(text, name)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
         raise ConfigError(f"{name}: not valid YAML{where}: {error.problem}") from None
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{name}: not valid YAML: {str(error).splitlines()[0]}") from None
+
+
+def _loaded(text: str, name: str) -> Any:
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _size(node, {}) > LARGEST:
+            raise ConfigError(f"{name}: more than {LARGEST} values once its aliases are followed; write them out")
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for: one that an alias names counts each time, one that holds itself for ever."""
+    if id(node) not in known:
+        known[id(node)] = LARGEST + 1  # until it is known: whoever comes here again is inside it
+        match node:
+            case yaml.MappingNode():
+                parts = [part for pair in node.value for part in pair]
+            case yaml.SequenceNode():
+                parts = node.value
+            case _:
+                parts = []
+        known[id(node)] = 1 + sum(_size(part, known) for part in parts)
+    return known[id(node)]
 
 
 def read_document(path: Path) -> Any:

@@ -44,7 +44,7 @@ def projector(settings: ProjectorSettings) -> Runnable:
     """
     with ExitStack() as opened:
         kit = Kit("projector", settings, opened)
-        store = kit.opened(open_history(settings.history, kit.codec))
+        store = kit.opened(open_history(settings.history, kit.codec, check=True))
         outbox = kit.memory_outbox()
         alarms = Alarms(recorder=kit.recorder, outbox=outbox, telemetry=kit.telemetry, clock=kit.clock)
         return Loop(

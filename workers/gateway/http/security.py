@@ -13,6 +13,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.authentication import AuthCredentials, AuthenticationBackend, BaseUser
 from starlette.requests import HTTPConnection, Request
 
+from workers.gateway.http import connections
 from workers.gateway.http.services import PREFIX, Services
 from workers.gateway.permissions import Access, permit_any, readable
 from workers.gateway.principals import Principal, RateLimit, Tokens
@@ -61,8 +62,16 @@ class BearerBackend(AuthenticationBackend):
         if credentials is None:
             raise Unauthorized("no bearer token: send the header `Authorization: Bearer <token>` once")
         principal = self._tokens.principal(credentials.credentials)
+        _report_valid_token(conn)
         self._limit.take(principal)
         return AuthCredentials(sorted(principal.rights)), Authenticated(principal)
+
+
+def _report_valid_token(conn: HTTPConnection) -> None:
+    """The connection is kept from now on, however many others are opened."""
+    slot = conn.scope.get("state", {}).get(connections.STATE)
+    if isinstance(slot, connections.ConnectionSlot):
+        slot.authenticated()
 
 
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]

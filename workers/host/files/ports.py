@@ -8,6 +8,7 @@ Handles: one thread at a time. All of their methods block on the disk, and raise
 ``refused_readonly``, ``io_error`` …), ``LimitExceeded`` (``failed_enospc``), ``TransientFailure`` (``busy``).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
@@ -166,6 +167,11 @@ class Vault(Protocol):
     def manifest(self, execution_id: ExecutionId) -> Manifest | None:
         """The newest manifest of a quarantine, its signature checked. Raises ``PermanentFailure``
         (``manifest_damaged``), ``TransientFailure`` (``keyset_expired``)."""
+
+    def damaged(self) -> Iterator[tuple[ExecutionId, str]]:
+        """Quarantines that could not be undone, and why: the manifest is missing or cannot be trusted, or the object is
+        missing or not what the manifest names. Reads every object. Raises ``PermanentFailure``, ``TransientFailure``
+        (``keyset_expired``)."""
 
     def record(self, manifest: Manifest) -> None:
         """Make it the newest, signed and durable on return. Raises ``LimitExceeded`` (``failed_enospc``),

@@ -36,6 +36,9 @@ class Home(Protocol):
         """Connections to the live store, whichever it is when they are used. A transaction with ``WRITE`` is never one
         on a store that was replaced: it raises ``TransientFailure`` (``store_replaced``) instead."""
 
+    def check(self, engine: Engine) -> None:
+        """Raises ``ConfigError`` when the live store is damaged. Blocks: it is read whole."""
+
     def prepare(self, connection: Connection) -> None:
         """Make what the schema's tables are put into, inside the transaction that makes them."""
 

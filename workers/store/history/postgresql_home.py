@@ -63,6 +63,9 @@ class PostgresqlHome:
 
         return engine
 
+    def check(self, engine: Engine) -> None:
+        """Nothing: that is the server's business (``data_checksums``)."""
+
     def prepare(self, connection: Connection) -> None:
         """The schema. A role that may only read needs no right to make one that is there."""
         if not _is_there(connection, self._schema):

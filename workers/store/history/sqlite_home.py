@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DatabaseError, DisconnectionError
 
 from workers.domain.errors import ConfigError, TransientFailure
 from workers.store.history.home import HALF_WAY, WRITE
@@ -22,6 +22,8 @@ from workers.system.lock_file import LockFile
 
 _FILE: Final = "douse_file"
 _PRAGMAS: Final = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "temp_store=MEMORY")
+_DAMAGED: Final = frozenset({11, 26})
+"""SQLITE_CORRUPT, SQLITE_NOTADB."""
 _COMPANIONS: Final = ("-wal", "-shm", "-journal")
 
 
@@ -76,6 +78,20 @@ class SqliteHome:
                 raise TransientFailure("a rebuilt history store has replaced this one", code="store_replaced")
 
         return engine
+
+    def check(self, engine: Engine) -> None:
+        try:
+            with engine.connect() as connection:
+                found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one()
+        except DatabaseError as error:
+            if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
+                raise
+            found = str(error.orig)
+        if found != "ok":
+            raise ConfigError(
+                f"history: {self._path} is damaged: {' '.join(str(found).split())}; keep a copy, move it and its -wal "
+                "away, and start again: the projector folds what the log still has"
+            )
 
     def prepare(self, connection: Connection) -> None:
         """Nothing: the file is there."""

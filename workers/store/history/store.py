@@ -34,20 +34,24 @@ from workers.store.history.transaction import SqlHistoryTx
 from workers.wire.ports import Codec
 
 
-def open_history(url: str, codec: Codec, *, busy_s: float = BUSY_S) -> "SqlHistoryStore":
+def open_history(url: str, codec: Codec, *, busy_s: float = BUSY_S, check: bool = False) -> "SqlHistoryStore":
     """A store of this version's schema, made if it is not there; ``busy_s`` is how long it waits for another writer.
+    With ``check`` it is read whole before.
 
     Raises:
-        ConfigError: the URL cannot be used, or a newer Douse wrote the store.
+        ConfigError: the URL cannot be used, a newer Douse wrote the store, or ``check`` found it damaged.
         TransientFailure: the database is unreachable or busy.
     """
-    return opened(home_of(url, busy_s=busy_s), codec)
+    return opened(home_of(url, busy_s=busy_s), codec, check=check)
 
 
-def opened(home: Home, codec: Codec) -> "SqlHistoryStore":
+def opened(home: Home, codec: Codec, *, check: bool = False) -> "SqlHistoryStore":
     """The live store of a home. Raises as ``open_history``."""
     engine = home.engine()
     try:
+        if check:
+            with translated():
+                home.check(engine)
         migrate(home, engine)
     except BaseException:
         engine.dispose()

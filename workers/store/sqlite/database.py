@@ -17,7 +17,9 @@ from typing import Final, TypeAlias
 
 from workers.domain.errors import ConfigError, LimitExceeded, PermanentFailure, Problem, WorkerError
 from workers.store.sqlite import files
+from workers.store.sqlite.digests import Digests
 from workers.store.sqlite.group_sync import GroupSync
+from workers.store.sqlite.mark import Mark
 
 Migration: TypeAlias = Sequence[str]
 
@@ -37,6 +39,8 @@ class Schema:
     application_id: int
     """Written into the file, so that a ledger is never opened as a journal."""
     migrations: Sequence[Migration]
+    if_damaged: str = "restore it from a copy, or move it away"
+    """What an operator should do about a damaged file, and what that costs."""
 
 
 class Database:
@@ -53,11 +57,12 @@ class Database:
         """Open, or make, the file; ``reserve_bytes`` 0 keeps no reserve. ``sync`` makes a descriptor's file durable.
 
         Raises:
-            ConfigError: the path cannot be used, or the file is something else or of a newer version.
+            ConfigError: the path cannot be used, the file is damaged, something else, or of a newer version.
             LimitExceeded: ``journal_full``.
-            PermanentFailure: ``journal_in_use``, or ``journal_io`` where the file is damaged or unreadable.
+            PermanentFailure: ``journal_in_use``, or ``journal_io`` where the disk fails.
         """
         self._path = path
+        self._schema = schema
         self._reserve = reserve_bytes
         self._lock = threading.RLock()
         self._writing = False
@@ -69,13 +74,16 @@ class Database:
         self._connection = self._connect()
         self._log = files.open_log(path)
         self._synced = GroupSync(lambda: sync(self._log.fileno()), lambda: self._commits)
+        self._digests = Digests(self._connection)
+        self._mark: Mark | None = None
         try:
+            self._check_content()
             self._migrate(schema)
+            self._digests.watch()
             files.reserve_log(path, reserve_bytes)
             self._top_up()
         except BaseException:
-            self._log.close()
-            self._connection.close()
+            self._close_files()
             raise
 
     @contextmanager
@@ -92,13 +100,15 @@ class Database:
             with self._committing() as connection:
                 yield connection
             self._commits += 1
-            number = self._commits
+            number, stored = self._commits, self._digests.commits
             if durable:
                 self._promised = number
             if number % TOP_UP_EVERY == 0:
                 self._top_up()
         if durable:
             self._make_durable(number)
+            if self._mark is not None:
+                self._mark.write(stored)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -112,13 +122,31 @@ class Database:
             read_up_to = 0 if self._writing else self._promised
         self._make_durable(read_up_to)
 
+    def verify(self) -> None:
+        """Compare all content with its digests, as at the start: 0.3 s for 100 MB. Holds up every other caller.
+
+        Raises:
+            PermanentFailure: ``journal_io``; every later transaction raises it too.
+        """
+        with self._lock, self._translating():
+            differing = self._digests.differing()
+        if differing:
+            self._broken = PermanentFailure(str(self._differs(differing)), code="journal_io")
+            raise self._broken
+
     def close(self) -> None:
         """Idempotent."""
         with self._lock:
-            self._log.close()
-            self._connection.close()
+            self._close_files()
             with suppress(OSError):
                 files.reserve_log(self._path, self._reserve)
+
+    def _close_files(self) -> None:
+        self._log.close()
+        self._connection.close()
+        if self._mark is not None:
+            self._mark.close()
+            self._mark = None
 
     def _make_durable(self, number: int) -> None:
         try:
@@ -142,9 +170,12 @@ class Database:
             with self._translating():
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
+                self._digests.write()
                 connection.execute("COMMIT")
+                self._digests.committed()
         finally:
             self._writing = False
+            self._digests.forget()
             self._roll_back()
 
     def _roll_back(self) -> None:
@@ -176,14 +207,50 @@ class Database:
             connection.execute(f"PRAGMA wal_autocheckpoint={self._checkpoint_pages():d}")
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("COMMIT")
-            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()  # indexes too
         except sqlite3.Error as error:
             connection.close()
-            raise _at_opening(self._path, error) from error
+            raise self._at_opening(error) from error
         if found != "ok":
             connection.close()
-            raise PermanentFailure(f"{self._path} is damaged: {found}", code="journal_io")
+            raise self._damaged(found)
         return connection
+
+    def _check_content(self) -> None:
+        try:
+            differing = self._digests.differing()
+            self._mark = Mark(self._path)
+            missing = self._mark.read() - self._digests.commits
+        except sqlite3.Error as error:
+            raise self._at_opening(error) from error
+        except OSError as error:
+            raise ConfigError((Problem(f"{self._path}-mark", f"cannot be used: {error.strerror}"),)) from error
+        if differing:
+            raise self._differs(differing)
+        if missing > 0:
+            raise self._damaged(
+                f"its last {missing} commits are gone: its log ({self._path.name}-wal) was damaged, cut or deleted, or "
+                "this is an older copy"
+            )
+
+    def _at_opening(self, error: sqlite3.Error) -> WorkerError:
+        match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+            case sqlite3.SQLITE_BUSY:
+                reason = f"{self._path} is in use by another process; stop that one first"
+                return PermanentFailure(reason, code="journal_in_use")
+            case sqlite3.SQLITE_NOTADB:
+                return self._damaged("it is not a database, or its first page is damaged")
+            case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_ERROR:
+                return self._damaged(str(error))
+            case _:
+                return translate(error)
+
+    def _differs(self, tables: Sequence[str]) -> ConfigError:
+        return self._damaged(f"the content of {', '.join(tables)} is not what was written")
+
+    def _damaged(self, found: str) -> ConfigError:
+        reason = f"is damaged: {' '.join(found.split())}; {self._schema.if_damaged}"
+        return ConfigError((Problem(str(self._path), reason),))
 
     def _checkpoint_pages(self) -> int:
         """SQLite's own 1000, or less, so that the log starts over while it is still inside its reserve."""
@@ -197,7 +264,7 @@ class Database:
         if version > newest:
             reason = f"was written by a newer version (schema {version}, this one knows {newest}); upgrade, or restore"
             raise ConfigError((Problem(str(self._path), reason),))
-        if version == newest:
+        if version == newest and self._digests.kept():
             return
         with self.transaction() as connection:
             for migration in schema.migrations[version:]:
@@ -205,6 +272,7 @@ class Database:
                     connection.execute(statement)
             connection.execute(f"PRAGMA application_id={schema.application_id:d}")
             connection.execute(f"PRAGMA user_version={newest:d}")
+            self._digests.keep()
 
     def _pragma(self, name: str) -> int:
         with self.reading() as connection:
@@ -230,12 +298,3 @@ def translate(error: sqlite3.Error) -> WorkerError:
     if code == sqlite3.SQLITE_FULL:
         return LimitExceeded("no space left for the journal", code="journal_full")
     return PermanentFailure(f"the journal cannot be trusted any more: {error}", code="journal_io")
-
-
-def _at_opening(path: Path, error: sqlite3.Error) -> WorkerError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_BUSY:
-        return PermanentFailure(f"{path} is in use by another process; stop that one first", code="journal_in_use")
-    if code == sqlite3.SQLITE_NOTADB:
-        return ConfigError((Problem(str(path), "is not a database; correct the path, or move the file away"),))
-    return translate(error)

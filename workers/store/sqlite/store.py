@@ -134,6 +134,9 @@ class Store:
             rows = connection.execute("SELECT log_id, topic, partition, next_offset FROM offsets").fetchall()
         return {LogPosition(LogId(row[0]), row[1], row[2]): row[3] for row in rows}
 
+    def verify(self) -> None:
+        self._database.verify()
+
     def close(self) -> None:
         self._database.close()
 

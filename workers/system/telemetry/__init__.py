@@ -18,6 +18,7 @@ def telemetry(settings: TelemetrySettings, *, worker: str, instance_id: str = ""
     """
     bound = {"worker": worker} | ({"instance": instance_id} if instance_id else {})
     log = StructuredLog(settings.log_format, settings.log_level, bound=bound)
+    log.adopt("asyncio", "uvicorn")  # a stranger's connection makes them write, a traceback each time
     if not settings.otlp_endpoint:
         return QuietTelemetry(log)
     from workers.system.telemetry.exporting import exporting_telemetry

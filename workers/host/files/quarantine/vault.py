@@ -13,7 +13,7 @@ from typing import Final
 from workers.domain.errors import MalformedMessage, PermanentFailure, TransientFailure
 from workers.domain.ids import ExecutionId, NodeId
 from workers.domain.targets.file import Enclosure, FileFacts, FileIdentity, Location
-from workers.domain.targets.manifest import Manifest, in_run_of, is_same_directory
+from workers.domain.targets.manifest import Manifest, ManifestState, in_run_of, is_same_directory
 from workers.domain.targets.protected_files import ProtectedPaths
 from workers.domain.trust.envelope import PayloadType
 from workers.host.files import facts, paths, protected
@@ -29,6 +29,9 @@ from workers.wire.ports import RecordSigner, RecordVerifier
 
 HELD_BACK: Final = 256 * 1024
 """Bytes of disk kept for manifests: some thirty of them."""
+
+
+_WITH_OBJECT: Final = frozenset({ManifestState.STORED, ManifestState.DONE, ManifestState.RESTORING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,20 @@ class SystemVault:
         if opened.record.execution_id != execution_id:
             raise _damaged(execution_id, f"it is that of {opened.record.execution_id}")
         return opened.record
+
+    def damaged(self) -> Iterator[tuple[ExecutionId, str]]:
+        with translated("checking the vault"):
+            executions = self._directory.executions()
+        for execution_id in executions:
+            try:
+                manifest = self.manifest(execution_id)
+                if manifest is None:
+                    yield execution_id, "its manifest is missing"
+                elif manifest.state in _WITH_OBJECT:
+                    with translated("checking an object"):
+                        self._directory.check_object(manifest)
+            except PermanentFailure as failure:
+                yield execution_id, failure.message
 
     def record(self, manifest: Manifest) -> None:
         try:

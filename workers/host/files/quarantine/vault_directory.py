@@ -5,14 +5,17 @@ it is never executable, never readable by others, and never has its original nam
 """
 
 import contextlib
+import hashlib
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Final
 
 from workers.domain.errors import LimitExceeded, PermanentFailure
 from workers.domain.ids import ExecutionId, is_execution_id
+from workers.domain.targets.manifest import Manifest
 from workers.host.files import kernel, paths
 from workers.host.files.ports import VaultLimits
 from workers.host.files.quarantine.compression import write_all
@@ -134,6 +137,25 @@ class VaultDirectory:
                 f"the vault would hold {total} bytes; {self.limits.quota} are allowed (file_quarantine.quota_mb)",
                 code="refused_quota",
             )
+
+    def executions(self) -> Sequence[ExecutionId]:
+        """Of all manifests and objects; none where no vault was ever made. Raises ``OSError``."""
+        if not self.path.exists():
+            return ()
+        with os.scandir(self.directory) as entries:
+            names = {entry.name.removesuffix(MANIFEST) for entry in entries}
+        return sorted(ExecutionId(name) for name in names if is_execution_id(name))
+
+    def check_object(self, manifest: Manifest) -> None:
+        """Compare an object with its manifest. Blocks: it is read whole.
+
+        Raises:
+            PermanentFailure: ``object_damaged``.
+            OSError: of reading.
+        """
+        with os.fdopen(self.open_object(manifest.execution_id), "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != manifest.object_sha256:
+                raise PermanentFailure("its SHA-256 is not the one in the manifest", code="object_damaged")
 
     def _open_file(self, execution_id: ExecutionId, kind: str) -> int:
         return os.open(_named(execution_id, kind), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.directory)
