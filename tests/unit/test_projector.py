@@ -172,11 +172,12 @@ def test_a_detectors_nonsense_becomes_a_dead_letter_and_nothing_else(topic: str,
     assert world.store.health().unverified == 0
 
 
-def test_the_tombstone_of_a_node_is_skipped() -> None:
+def test_the_tombstone_of_a_node_takes_nothing_away_and_is_an_alarm() -> None:
     world = World()
     world.write(topics.NODES, None, key=NODE.encode())
     world.run()
-    assert (world.kinds(), world.store.health().unverified) == ([], 0)
+    assert (world.kinds(), world.store.health().unverified) == (["unverified"], 1)
+    assert world.telemetry.counts["history.unverified"] == 1
 
 
 def test_what_is_wrong_with_the_audit_topic_is_never_answered_on_it() -> None:

@@ -90,12 +90,12 @@ def release_next(tx: Transaction, row: ExecutionRow) -> None:
 
 
 def resolve(rows: Rows, host: str) -> NodeRow:
-    """The one node that a host names, by node id or by host name.
+    """The one node that a host names: by node id, or by a host name that belongs to it.
 
     Raises:
         CommandRejected: ``unknown_node``, ``ambiguous_node``.
     """
-    ids = [NodeId(host)] if is_node_id(host) else list(rows.nodes_called(host)) if host else []
+    ids = [NodeId(host)] if is_node_id(host) else list(rows.holders(host)) if host else []
     if len(ids) > 1:
         named = ", ".join(sorted(ids)[:_NAMED_AT_MOST])
         raise CommandRejected(

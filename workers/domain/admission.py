@@ -19,6 +19,9 @@ MEMORY_NS: Final = 48 * 3600 * 1_000_000_000
 """How long after its expiry a command is remembered: twice the command topic's retention (24 h). A command that expired
 earlier than that may have run and been forgotten, so it gets no result at all."""
 
+MOST_AHEAD_NS: Final = 30_000_000_000
+"""How far another machine's clock may be ahead of this one's before its word about the time is refused."""
+
 DELEGABLE_CLASSES: Final = frozenset({"auto", "one"})
 """Approval classes for which the dispatcher's signature is enough. Class ``two`` needs the approvers' own signatures,
 which this version cannot verify, so it is refused; so is any class it does not know."""

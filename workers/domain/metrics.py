@@ -51,6 +51,7 @@ _METRICS: Final[Sequence[Metric]] = (
     _counter("dispatcher.unverified", "record", "Results and heartbeats that do not verify.", "reason"),
     _counter("dispatcher.dispatched", "command", "Commands signed and put into the outbox.", "action"),
     _counter("dispatcher.ended", "execution", "Executions that the dispatcher ended itself.", "outcome", "reason"),
+    _counter("dispatcher.alarms", "alarm", "Alarms about nodes and clocks, by name.", "alarm"),
     _counter("dispatcher.foreign_results", "result", "Results about executions that it did not dispatch."),
     # node
     _counter("node.commands", "command", "Commands taken in."),
