@@ -20,10 +20,12 @@ from tests.e2e.client import FleetClient
 from tests.e2e.conftest import NewClient
 from tests.e2e.fleet import Fleet, embedded_zones
 from tests.e2e.wire import Put, put
-from tests.stories import heartbeat
+from tests.stories import Story, heartbeat
 from workers.cli.up.data_dir import DataDir
-from workers.domain.ids import KeyId, NodeId
+from workers.domain.ids import ExecutionId, KeyId, NodeId, id_from_cause
 from workers.domain.log import topics
+from workers.domain.outcome import Outcome, Stage
+from workers.domain.result import EFFECT_LOST
 from workers.domain.trust.envelope import PayloadType
 from workers.wire.avro import AvroCodec
 from workers.wire.keys import add_node, load_private_key
@@ -58,6 +60,18 @@ class Attacker:
             host_names=names,
         )
         self.write(topics.NODES, self.sign(PayloadType.NODE_STATE, state), key=ROOTED)
+
+    def report(self, execution_id: ExecutionId, **more: Any) -> None:
+        """A result of the rooted node, about an execution that is not its own."""
+        result = replace(
+            Story(1, node_id=ROOTED).ended(),
+            execution_id=execution_id,
+            at_ns=time.time_ns(),
+            **({"record_no": 7} | more),
+        )
+        if result.alarm:
+            result = replace(result, stage=Stage.CLAIMED, outcome=None)
+        self.write(topics.RESULTS, self.sign(PayloadType.RESULT, result), key=ROOTED)
 
 
 @pytest.fixture(scope="module")
@@ -161,3 +175,39 @@ def test_a_name_of_another_node_is_served_by_its_holder_and_the_claim_is_an_alar
         client.kill()
     client.settled()
     assert {client.outcome(order) for order in client.orders} == {"COMPLETED"}
+
+
+def test_no_word_of_another_node_changes_what_history_says_of_a_node(
+    fleet: Fleet, attacker: Attacker, new_client: NewClient
+) -> None:
+    client = new_client(fleet)
+    taken, killed = client.quarantine(), client.kill()
+    with fleet.http_client() as http:
+        body = {"action": "kill_process", "host": "nowhere", "target": {"process": {"pid": 1, "start_time_ns": 1}}}
+        refused = str(http.post("/api/v1/executions", json=body).json()["id"])
+        client.settled()
+        until(lambda: shown(fleet, refused)["outcome"] == "REJECTED", "the dispatcher's refusal")
+        before = {each: shown(fleet, each) for each in (taken.execution_id, killed.execution_id, refused)}
+        attacker.report(id_from_cause(time.time_ns(), "a fresh id"), undo_of=ExecutionId(taken.execution_id))
+        attacker.report(ExecutionId(taken.execution_id), alarm=EFFECT_LOST)
+        for each in before:
+            attacker.report(ExecutionId(each), outcome=Outcome.COMPLETED, attempt=9)
+            attacker.report(ExecutionId(each), outcome=Outcome.REJECTED, attempt=9, message="another reason")
+        until(lambda: alarms(client, "foreign_node"), "the projector's alarm")
+        until(lambda: all(shown(fleet, each)["conflict"] for each in before), "all are shown as disputed")
+        for each, was in before.items():
+            now = shown(fleet, each)
+            same = ("stage", "outcome", "code", "message", "effect_holds", "node_id", "undo_of", "ended_at")
+            assert {name: now.get(name) for name in same} == {name: was.get(name) for name in same}
+            assert now["alarms"] == ["foreign_node"]
+        held = [each["id"] for each in http.get("/api/v1/contained").json()["data"]]
+        assert taken.execution_id in held
+    client.give_everything_back()
+    assert client.outcome(client.orders[-1]) == "COMPLETED"
+
+
+def shown(fleet: Fleet, execution_id: str) -> dict[str, Any]:
+    """An execution as the gateway shows it."""
+    with fleet.http_client() as http:
+        found: dict[str, Any] = http.get(f"/api/v1/executions/{execution_id}").json()
+        return found

@@ -72,6 +72,7 @@ _METRICS: Final[Sequence[Metric]] = (
     _counter("history.gaps", "gap", "Stretches of a log that were gone before they were read.", "topic"),
     _counter("history.clones", "sender", "Senders that signed two different records under one number."),
     _counter("history.missing_records", "record", "Signed record numbers that never arrived."),
+    _counter("history.disputes", "execution", "Executions that a node spoke for without having been given them."),
     _counter("history.forgotten", "row", "Rows that retention removed, by kind.", "kind"),
     _duration("history.batch.duration", "One batch folded, its commit included."),
     # gateway
