@@ -91,6 +91,9 @@ def take_heartbeat(tx: Transaction, record: Record) -> None:
     if not _is_newer(state, known):
         return
     _keep_node(tx, state, known)
+    tx.clocks.note(state.node_id, state.at_ns, record.timestamp_ns)
+    # A node whose clock runs ahead proves nothing about a time that has not come.
+    state = replace(state, at_ns=min(state.at_ns, tx.now_ns + MOST_AHEAD_NS))
     left = ASK_AT_ONCE if tx.now_ns - state.at_ns < RECENT_NS else 0
     for row in tx.rows.open_at(state.node_id, state.incarnation, expired_ns=state.at_ns - PROOF_MARGIN_NS):
         if row.incarnation != state.incarnation:

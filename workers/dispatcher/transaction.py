@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from workers.actions.base import AnyAction
+from workers.dispatcher.clock_watch import ClockWatch
 from workers.dispatcher.ledger_rows import Rows
 from workers.dispatcher.rows import STAGE_SEQ, ExecutionRow
 from workers.dispatcher.tails import Tails
@@ -55,6 +56,7 @@ class Transaction:
     services: Services
     ledger: LedgerTx
     rows: Rows
+    clocks: ClockWatch
     now_ns: int
 
     def accept(self, rows: Sequence[ExecutionRow], request: ActionRequest, value: bytes = b"") -> bool:

@@ -22,6 +22,9 @@ earlier than that may have run and been forgotten, so it gets no result at all."
 MOST_AHEAD_NS: Final = 30_000_000_000
 """How far another machine's clock may be ahead of this one's before its word about the time is refused."""
 
+ISSUED_IN_FUTURE: Final = "issued_in_future"
+"""The reason of a command that is further ahead than that."""
+
 DELEGABLE_CLASSES: Final = frozenset({"auto", "one"})
 """Approval classes for which the dispatcher's signature is enough. Class ``two`` needs the approvers' own signatures,
 which this version cannot verify, so it is refused; so is any class it does not know."""
@@ -93,6 +96,10 @@ def judge(command: ActionCommand, local: Local, *, now_ns: int) -> Refused | Non
     """Why ``command``, which is for this node, may not start at ``now_ns``; None when it may. The node's own settings
     take precedence over the command."""
     name = command.action
+    ahead_ns = command.issued_at_ns - now_ns
+    if ahead_ns > MOST_AHEAD_NS:
+        message = f"issued {ahead_ns / 1e9:.1f} s ahead of this node's clock; one of the two clocks is wrong"
+        return _rejected(ISSUED_IN_FUTURE, message)
     if now_ns > command.expires_at_ns:
         late_s = (now_ns - command.expires_at_ns) / 1e9
         return Refused(Outcome.EXPIRED, "expired", f"expired {late_s:.1f} s before it could start; nothing was touched")

@@ -56,6 +56,7 @@ _METRICS: Final[Sequence[Metric]] = (
     # node
     _counter("node.commands", "command", "Commands taken in."),
     _counter("node.duplicates", "command", "Commands taken in before."),
+    _counter("node.clock_alarms", "command", "Commands refused because they were issued ahead of the node's clock."),
     _counter("node.dead_letters", "record", "Records that were dead-lettered.", "reason"),
     _counter("node.outcomes", "execution", "Executions that came to an outcome here.", "outcome"),
     _counter("node.bugs", "failure", "Failures that are bugs.", "error"),
