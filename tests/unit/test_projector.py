@@ -211,7 +211,7 @@ def test_a_node_that_ends_anothers_execution_is_shown_as_a_conflict() -> None:
 
 
 def disputes(world: World) -> list[Mapping[str, object]]:
-    return [record.detail for record in world.said() if record.kind == "foreign_node"]
+    return [record.detail for record in world.output() if record.kind == "foreign_node"]
 
 
 def test_a_node_that_speaks_for_an_execution_of_another_is_an_alarm_once() -> None:
