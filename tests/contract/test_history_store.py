@@ -265,7 +265,7 @@ UNDO = Story(3, action="start_container", target=None, undo_of=SECOND_STORY.id)
 def test_history_is_searched_by_its_context(store: HistoryStore, query: ExecutionQuery, numbers: list[int]) -> None:
     put(store, FIRST.requested(), FIRST.refused())
     put(store, *SECOND_STORY.whole(effect_holds=True))
-    put(store, UNDO.requested(), UNDO.claimed())
+    put(store, UNDO.requested(), UNDO.dispatched(), UNDO.claimed())
     put_node(store, heartbeat(1, name="web-1", cluster="south"))
     put_node(store, heartbeat(1, node_id=OTHER_NODE, name="db-1"))
     put_events(store, event(5, workload="shop", cluster="north"))

@@ -174,6 +174,15 @@ def test_a_journalled_command_never_changes(journal: Journal) -> None:
         tx.put(entry(1, command=b"other"))
 
 
+def test_only_a_reset_takes_the_floor_back(journal: Journal) -> None:
+    with journal.begin() as tx:
+        tx.raise_floor(99)
+    with journal.begin() as tx:
+        tx.reset_floor(7)
+        tx.raise_floor(5)
+    assert journal.floor_ns() == 7
+
+
 def test_offsets_and_the_floor_never_go_back(journal: Journal) -> None:
     other = replace(POSITION, log_id=LogId("log-2"))
     for offset, floor in ((5, 50), (3, 30)):

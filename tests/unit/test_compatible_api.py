@@ -211,9 +211,9 @@ def test_outputs_are_text_and_failures_have_their_reason() -> None:
     gateway = FakeGateway()
     done, failed, unsure = (Story(number, caller_id="x") for number in (1, 2, 3))
     outputs: Values = {"pid": 4711, "started_at": START_NS + 7, "container_init": False, "identity": "pid_at_intake"}
-    gateway.history.put(done.requested(), done.claimed(), done.ended(outputs=outputs))
+    gateway.history.put(done.requested(), done.dispatched(), done.claimed(), done.ended(outputs=outputs))
     gateway.history.put(failed.requested(), replace(failed.refused(), message="there is no such node"))
-    gateway.history.put(unsure.requested(), unsure.claimed(), unsure.ended(Outcome.UNKNOWN))
+    gateway.history.put(unsure.requested(), unsure.dispatched(), unsure.claimed(), unsure.ended(Outcome.UNKNOWN))
     newest, middle, oldest = gateway.get(PATH).json()["data"]
     assert (newest["id"], newest["status"]) == (unsure.id, "IN_PROGRESS")
     assert (middle["status"], middle["failure"]) == (
@@ -232,7 +232,7 @@ def test_outputs_are_text_and_failures_have_their_reason() -> None:
 def test_what_a_node_claims_is_no_output_yet() -> None:
     gateway = FakeGateway()
     story = Story(1)
-    gateway.history.put(story.requested(), replace(story.claimed(), outputs={"present": True}))
+    gateway.history.put(story.requested(), story.dispatched(), replace(story.claimed(), outputs={"present": True}))
     shown = gateway.get(f"{PATH}/{story.id}").json()
     assert (shown["status"], "outputs" in shown) == ("IN_PROGRESS", False)
 

@@ -206,7 +206,8 @@ def test_an_undo_shows_where_it_acts_and_what_it_needs_of_the_execution_it_undoe
 
 def fold_of(story: Story, *, outputs: Values) -> Execution:
     """A whole execution."""
-    return fold(story.id, [step_of(each) for each in (story.requested(), story.ended(outputs=outputs))])
+    steps = (story.requested(), story.dispatched(), story.ended(outputs=outputs))
+    return fold(story.id, [step_of(each) for each in steps])
 
 
 # Labels.

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from tests.fakes.clock import START_NS
 from tests.fakes.signing import FakeVerifier
 from tests.unit.dispatching import (
     BORN,
@@ -27,13 +28,13 @@ from tests.unit.dispatching import (
     steps,
     target,
 )
-from workers.dispatcher.follow import ASK_AT_ONCE, PROOF_MARGIN_NS
+from workers.dispatcher.follow import ASK_AT_ONCE, NAMES_MOST, PROOF_MARGIN_NS
 from workers.dispatcher.tails import Tail
 from workers.domain.errors import MalformedMessage, TransientFailure
 from workers.domain.ids import ExecutionId, LogId
 from workers.domain.log import topics
 from workers.domain.log.record import LogPosition, OutRecord
-from workers.domain.outcome import Outcome, Stage
+from workers.domain.outcome import Outcome, Stage, Values
 from workers.domain.request import Step, Verb
 from workers.domain.result import EFFECT_LOST
 from workers.domain.trust.envelope import PayloadType
@@ -198,10 +199,103 @@ def test_a_node_that_changed_its_name_is_found_under_the_new_one_only(world: Wor
     assert ids(world) == [an_id("b", 0)]
 
 
-def test_a_tombstone_forgets_the_node(world: World) -> None:
-    world.dispatcher.take([world.record(topics.NODES, None, key=NODE.encode())])
+def tombstones(world: World, *keys: bytes) -> None:
+    world.dispatcher.take([world.record(topics.NODES, None, key=key) for key in keys])
+
+
+def alarms(world: World, name: str) -> list[Values]:
+    return [record.detail for record in world.audit() if record.kind == name]
+
+
+def test_a_tombstone_retires_nobody_and_is_an_alarm_once_a_minute(world: World) -> None:
+    tombstones(world, *[NODE.encode()] * 50)
     world.ask(execute(host="host-1"))
-    assert world.ends() == {ONE: (Outcome.REJECTED, "kill_error_unknown_node")}
+    assert ids(world) == [ONE]
+    assert [detail["node_id"] for detail in alarms(world, "unsigned_tombstone")] == [NODE]
+    assert world.telemetry.counts["dispatcher.alarms"] == 50
+    world.clock.advance(61)
+    tombstones(world, NODE.encode())
+    assert len(alarms(world, "unsigned_tombstone")) == 2
+
+
+def test_tombstones_of_nodes_that_nobody_knows_raise_one_alarm(world: World) -> None:
+    tombstones(world, b"", b"\xff", *(b"%032x" % number for number in range(100, 200)))
+    assert len(alarms(world, "unsigned_tombstone")) == 1
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_an_earlier_incarnation_is_never_news_again(restart: bool) -> None:
+    """Not after a tombstone, not after a restart, and not even if a clock that was ahead signed that heartbeat."""
+    world = World()
+    world.clock.advance(3600)
+    ahead = world.heartbeat_record()
+    world.clock.set(START_NS)
+    world.beat()
+    world.clock.advance(1)
+    world.beat(incarnation=REBORN)
+    if restart:
+        world = world.restarted()
+    world.ask(execute("one", host="host-1"))
+    tombstones(world, NODE.encode())
+    world.dispatcher.take([world.record(topics.NODES, ahead.value, key=NODE.encode())])
+    world.ask(execute("two", host="host-1"))
+    assert world.ends() == {}
+    assert [command.incarnation for command in world.commands()] == [REBORN, REBORN]
+
+
+def test_a_node_whose_clock_ran_ahead_is_believed_again_when_its_journal_is_new(world: World) -> None:
+    world.beat(at_ns=world.clock.now_ns() + 86_400 * SECOND)
+    world.clock.advance(60)
+    world.beat(incarnation=REBORN)
+    world.ask(execute())
+    assert world.commands()[0].incarnation == REBORN
+
+
+# --- host names -----------------------------------------------------------------------------------------------------
+
+
+def test_a_host_name_stays_with_the_node_that_had_it_first(world: World) -> None:
+    world.beat(OTHER, host_names=("host-2", "HOST-1"))
+    world.ask(execute("a", host="host-1"), execute("b", host="host-2"), execute("c", host=OTHER))
+    assert [command.node_id for command in world.commands()] == [NODE, OTHER, OTHER]
+    assert alarms(world, "host_name_disputed") == [{"host_name": "HOST-1", "node_id": OTHER, "held_by": NODE}]
+    again = world.restarted()
+    again.beat(OTHER, host_names=("host-1",))
+    again.beat(NODE)
+    again.ask(execute("d", host="host-1"))
+    assert again.commands()[-1].node_id == NODE
+
+
+def test_a_repeated_claim_is_one_alarm_and_takes_nothing(world: World) -> None:
+    for _ in range(20):
+        world.beat(OTHER, host_names=("host-1",))
+    assert len(alarms(world, "host_name_disputed")) == 1
+    world.ask(execute("a", host="host-1"))
+    assert world.commands()[0].node_id == NODE
+
+
+def test_a_name_that_its_holder_gives_up_goes_to_the_next_that_claimed_it(world: World) -> None:
+    world.beat(OTHER, host_names=("host-1",))
+    world.beat(NODE, host_names=("renamed",))
+    world.ask(execute("a", host="host-1"), execute("b", host="renamed"))
+    assert [command.node_id for command in world.commands()] == [OTHER, NODE]
+    world.beat(NODE, host_names=("renamed", "host-1"))
+    world.ask(execute("c", host="host-1"))
+    assert world.commands()[-1].node_id == OTHER
+
+
+def test_a_name_from_before_claims_were_numbered_is_its_nodes_own(world: World) -> None:
+    with world.ledger.begin() as tx:
+        tx.put("host", f'"host-1"{NODE}', b"")
+    world.beat(OTHER, host_names=("host-1",))
+    world.ask(execute("a", host="host-1"))
+    assert world.commands()[0].node_id == NODE
+
+
+def test_a_node_has_so_many_names_and_no_more(world: World) -> None:
+    world.beat(OTHER, host_names=tuple(f"squatted-{number}" for number in range(1000)))
+    world.ask(execute("a", host=f"squatted-{NAMES_MOST - 1}"), execute("b", host=f"squatted-{NAMES_MOST}"))
+    assert ids(world) == [an_id("a", 0)]
 
 
 def test_a_node_without_its_old_journal_leaves_its_commands_unknown(world: World) -> None:

@@ -99,8 +99,11 @@ def test_an_unknown_host_is_rejected(world: World, host: str) -> None:
     assert world.commands() == []
 
 
-def test_a_host_name_of_two_nodes_is_rejected_and_both_are_listed(world: World) -> None:
+def test_a_name_that_two_nodes_had_before_claims_were_numbered_is_rejected_and_both_are_listed(world: World) -> None:
     world.beat(OTHER, host_names=("host-1",))
+    with world.ledger.begin() as tx:
+        for key, _ in tx.scan("host", '"host-1"'):
+            tx.put("host", key, b"")
     world.ask(execute(host="host-1"), execute("two"))
     (rejected,) = (result for result in world.results(ONE) if result.stage is Stage.ENDED)
     assert rejected.code == "kill_error_ambiguous_node"

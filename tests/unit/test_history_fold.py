@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.stories import BORN, NODE, OTHER_NODE, REBORN, Story, step_of
 from workers.domain.history.execution import FOREIGN_NODE, Execution, FoldedStep, StepKey, fold
-from workers.domain.ids import ExecutionId, NodeId
+from workers.domain.ids import NO_EXECUTION, ExecutionId, NodeId
 from workers.domain.outcome import Outcome, Stage
 from workers.domain.result import EFFECT_LOST, ActionResult
 
@@ -191,14 +191,78 @@ def test_a_node_that_was_not_sent_to_ends_nothing() -> None:
     assert len(execution.steps) == 3
 
 
-def test_a_foreign_node_shows_as_soon_as_a_step_of_the_dispatcher_arrives() -> None:
-    forged = replace(STORY.ended(Outcome.FAILED), node_id=OTHER_NODE)
-    assert folded(forged).outcome is Outcome.FAILED
-    assert folded(forged, STORY.dispatched()).outcome is None
+def test_until_the_dispatcher_has_given_it_to_a_node_no_node_has_a_say() -> None:
+    execution = folded(STORY.claimed(), STORY.ended(effect_holds=True))
+    assert (execution.stage, execution.outcome, execution.node_id) == (Stage.REQUESTED, None, "")
+    assert (execution.effect_holds, execution.conflict, execution.alarms) == (False, True, (FOREIGN_NODE,))
+    waiting = folded(STORY.requested(), STORY.ended())
+    assert (waiting.outcome, waiting.conflict) == (None, True)
+    settled = folded(STORY.ended(), STORY.requested(), STORY.dispatched())
+    assert (settled.outcome, settled.conflict, settled.alarms) == (Outcome.COMPLETED, False, ())
+
+
+@pytest.mark.parametrize("outcome", [Outcome.COMPLETED, Outcome.REJECTED, Outcome.UNKNOWN])
+def test_what_the_dispatcher_ended_before_signing_no_node_ends_otherwise(outcome: Outcome) -> None:
+    before = folded(STORY.requested(), replace(STORY.refused(), node_id=NodeId("")))
+    for node_id in (NODE, OTHER_NODE):
+        said = replace(STORY.ended(outcome, attempt=9, seq=9), node_id=node_id, message="otherwise")
+        after = folded(*[step.result for step in before.steps], said)
+        assert replace(after, steps=(), conflict=False, alarms=()) == replace(before, steps=())
+        assert (after.conflict, after.alarms) == (True, (FOREIGN_NODE,))
+
+
+def test_an_undo_counts_only_for_what_the_dispatcher_bound_it_to() -> None:
+    stolen = [replace(result, undo_of=Story(7).id) for result in (STORY.claimed(), STORY.ended())]
+    execution = folded(STORY.requested(), STORY.dispatched(), *stolen)
+    assert (execution.undo_of, execution.conflict) == ("", True)
+
+
+def speaking(*node_ids: NodeId) -> st.SearchStrategy[list[ActionResult]]:
+    """Any steps that these nodes could sign, about executions of any node and about none."""
+    about = st.sampled_from([STORY, Story(1, action="file_quarantine"), Story(2, undo_of=STORY.id), Story(3)])
+    return st.lists(
+        st.builds(
+            lambda story, result, node_id, alarm, undo_of: replace(
+                result,
+                execution_id=story.id,
+                node_id=node_id,
+                alarm=EFFECT_LOST if alarm and result.stage is Stage.CLAIMED else "",
+                undo_of=undo_of,
+            ),
+            about,
+            NODE_RESULTS,
+            st.sampled_from(node_ids),
+            st.booleans(),
+            st.sampled_from([NO_EXECUTION, STORY.id]),
+        ),
+        max_size=6,
+    )
+
+
+@given(MANY, speaking(OTHER_NODE, NodeId("c" * 32)))
+def test_nothing_that_other_nodes_sign_changes_what_is_known_of_a_node(
+    results: list[ActionResult], forged: list[ActionResult]
+) -> None:
+    own = [result for result in results if result.node_id in ("", NODE)]
+    foreign = [result for result in forged if result.execution_id == STORY.id]
+    if not own:
+        return
+    before, after = folded(*own), folded(*own, *foreign)
+    assert plain(after) == plain(before)
+    assert set(after.alarms) - {FOREIGN_NODE} == set(before.alarms) - {FOREIGN_NODE}
+    assert after.conflict >= before.conflict
+    if foreign:
+        assert (after.conflict, FOREIGN_NODE in after.alarms) == (True, True)
+
+
+def plain(execution: Execution) -> Execution:
+    """Without what shows that somebody else spoke too; a time is no time while nobody may speak."""
+    updated_at_ns = execution.updated_at_ns if execution.node_id or execution.request else 0
+    return replace(execution, steps=(), conflict=False, alarms=(), updated_at_ns=updated_at_ns)
 
 
 def test_an_end_without_an_outcome_is_unknown() -> None:
-    assert folded(replace(STORY.ended(), outcome=None)).outcome is Outcome.UNKNOWN
+    assert folded(STORY.dispatched(), replace(STORY.ended(), outcome=None)).outcome is Outcome.UNKNOWN
 
 
 def test_the_fold_refuses_nothing_and_another_executions_step() -> None:

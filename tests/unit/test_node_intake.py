@@ -260,6 +260,25 @@ def test_the_journal_floor_follows_verified_issue_times_and_nothing_else(bench: 
     assert bench.journal.floor_ns() == ahead_ns
 
 
+def test_a_command_from_the_future_is_refused_and_teaches_nothing_and_the_next_one_runs(bench: NodeBench) -> None:
+    """A dispatcher a day ahead for a moment, with a genuine key."""
+    bench.settle()
+    ahead_ns = bench.clock.now_ns() + 86_400_000_000_000
+    early = bench.command(issued_at_ns=ahead_ns, not_before_ns=ahead_ns, expires_at_ns=ahead_ns + 300_000_000_000)
+    bench.send(early)
+    bench.settle()
+    (result,) = [each for each in bench.results(early.command_id) if each.outcome is not None]
+    assert (result.outcome, result.code.endswith("issued_in_future")) == (Outcome.REJECTED, True)
+    assert bench.telemetry.counts["node.clock_alarms"] == 1
+    assert bench.journal.floor_ns() <= bench.clock.now_ns()
+    bench.restart()
+    bench.settle()
+    later = bench.command(number=2)
+    bench.send(later)
+    bench.settle()
+    assert bench.results(later.command_id)[-1].outcome in (Outcome.COMPLETED, Outcome.NO_ACTION)
+
+
 def test_a_forged_issue_time_does_not_move_the_floor(bench: NodeBench) -> None:
     forger = fake_key("mallory", KeyRole.DISPATCHER)
     bench.send(bench.command(issued_at_ns=1 << 62), key=forger, genuine=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.fakes.clock import START_NS, FakeClock
+from workers.domain.admission import MOST_AHEAD_NS
 from workers.node.live_state import TimeFloor
 
 DAY = 86_400 * 1_000_000_000
@@ -43,3 +44,16 @@ def test_an_older_signature_teaches_nothing() -> None:
 def test_the_journals_floor_holds_after_a_restart() -> None:
     clock = FakeClock(START_NS - DAY)
     assert TimeFloor(clock, START_NS).now_ns() == START_NS
+
+
+def test_nobodys_word_moves_the_floor_further_ahead_than_clocks_may_differ() -> None:
+    time = TimeFloor(FakeClock(), 0)
+    time.learn(START_NS + DAY)
+    time.learn(START_NS + MOST_AHEAD_NS + 1)
+    assert (time.now_ns(), time.ahead_ns) == (START_NS, 0)
+    time.learn(START_NS + MOST_AHEAD_NS)
+    assert (time.floor_ns(), time.ahead_ns) == (START_NS + MOST_AHEAD_NS, 0)
+
+
+def test_a_floor_that_is_ahead_of_the_clock_shows() -> None:
+    assert TimeFloor(FakeClock(), START_NS + DAY).ahead_ns == DAY

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
+from random import Random
 from typing import TypeVar
 
 import pytest
@@ -18,10 +20,11 @@ from tests.stories import BORN, NODE, OTHER_NODE, Story, event, heartbeat, step_
 from workers.domain.errors import MalformedMessage, PermanentFailure, TransientFailure
 from workers.domain.history.execution import fold
 from workers.domain.history.queries import EventQuery
-from workers.domain.ids import EventId
+from workers.domain.ids import NO_EXECUTION, EventId, NodeId
 from workers.domain.log import topics
 from workers.domain.node_state import DeadLetter
 from workers.domain.outcome import Outcome, Stage
+from workers.domain.result import EFFECT_LOST, ActionResult
 from workers.domain.trust.envelope import PayloadType
 from workers.projector.projector import AFTER_COMMIT, BEFORE_COMMIT, FAILPOINTS
 from workers.projector.record_reader import TOPICS
@@ -216,11 +219,12 @@ def test_an_unsigned_topic_is_read_only_where_the_settings_name_it() -> None:
     assert len(stored_events(world)) == 1
 
 
-def test_the_tombstone_of_a_node_is_skipped() -> None:
+def test_the_tombstone_of_a_node_takes_nothing_away_and_is_an_alarm() -> None:
     world = World()
     world.write(topics.NODES, None, key=NODE.encode())
     world.run()
-    assert (world.kinds(), world.store.health().unverified) == ([], 0)
+    assert (world.kinds(), world.store.health().unverified) == (["unverified"], 1)
+    assert world.telemetry.counts["history.unverified"] == 1
 
 
 def test_what_is_wrong_with_the_audit_topic_is_never_answered_on_it() -> None:
@@ -248,6 +252,90 @@ def test_a_node_that_ends_anothers_execution_is_shown_as_a_conflict() -> None:
     execution = world.store.execution(Story(1).id)
     assert execution is not None
     assert (execution.outcome, execution.conflict, execution.alarms) == (None, True, ("foreign_node",))
+
+
+def disputes(world: World) -> list[Mapping[str, object]]:
+    return [record.detail for record in world.output() if record.kind == "foreign_node"]
+
+
+def test_a_node_that_speaks_for_an_execution_of_another_is_an_alarm_once() -> None:
+    world = World()
+    forged = replace(Story(1).ended(), node_id=OTHER_NODE)
+    world.tell(*WHOLE)
+    world.tell(forged, signer=OTHER)
+    world.tell(forged, signer=OTHER)
+    world.run()
+    (detail,) = disputes(world)
+    assert (detail["node_id"], detail["given_to"], detail["first"]) == (OTHER_NODE, NODE, Story(1).id)
+
+
+def test_a_result_before_the_dispatchers_record_is_no_alarm_and_one_without_it_is() -> None:
+    world = World()
+    world.tell(Story(1).ended())
+    projector = world.run()
+    world.tell(Story(1).dispatched())
+    world.tell(Story(2).ended(), signer=NODE_SIGNER)
+    while projector.step(0.0):
+        pass
+    world.clock.advance(61)
+    world.beat(heartbeat(100))
+    while projector.step(0.0):
+        pass
+    assert [(detail["node_id"], detail["first"], detail["given_to"]) for detail in disputes(world)] == [
+        (NODE, Story(2).id, "")
+    ]
+
+
+QUARANTINE = Story(1, action="file_quarantine")
+REFUSED = Story(2)
+NODE_B_SAYS = st.builds(
+    lambda story, result, undo_of, alarm: replace(
+        result,
+        execution_id=story.id,
+        node_id=OTHER_NODE,
+        undo_of=undo_of,
+        alarm=EFFECT_LOST if alarm and result.stage is Stage.CLAIMED else "",
+    ),
+    st.sampled_from([QUARANTINE, REFUSED, Story(3), Story(4), Story(5, node_id=OTHER_NODE)]),
+    st.sampled_from(
+        [
+            Story(3).claimed(),
+            Story(3).claimed(seq=9),
+            *(Story(3).ended(outcome, attempt=2, seq=7, effect_holds=True) for outcome in Outcome),
+        ]
+    ),
+    st.sampled_from([NO_EXECUTION, QUARANTINE.id, REFUSED.id]),
+    st.booleans(),
+)
+
+
+@given(st.lists(NODE_B_SAYS, max_size=12), st.randoms())
+@settings(max_examples=25, deadline=None)
+def test_nothing_that_another_node_signs_changes_what_the_store_says_of_a_node(
+    forged: list[ActionResult], random: Random
+) -> None:
+    """Its outcomes, what it contains, what was undone: with an execution that the dispatcher did give to the other."""
+    true = [*QUARANTINE.whole(effect_holds=True), REFUSED.requested(), replace(REFUSED.refused(), node_id=NodeId(""))]
+    others = [Story(5, node_id=OTHER_NODE).requested(), Story(5, node_id=OTHER_NODE).dispatched()]
+    alone, attacked = World(), World()
+    alone.tell(*true)
+    alone.run()
+    records = [*true, *others, *forged]
+    random.shuffle(records)
+    for record in records:
+        attacked.tell(record, signer=OTHER if record in forged else None)
+    attacked.run()
+    for world in (alone, attacked):
+        assert [each.execution_id for each in world.store.contained() if each.node_id == NODE] == [QUARANTINE.id]
+        assert world.store.undone_by(QUARANTINE.id) is None
+    for story in (QUARANTINE, REFUSED):
+        before, after = alone.store.execution(story.id), attacked.store.execution(story.id)
+        assert before is not None
+        assert after is not None
+        assert replace(after, steps=(), alarms=(), conflict=False) == replace(before, steps=())
+        spoken = any(record.execution_id == story.id for record in forged)
+        assert (after.conflict, after.alarms) == ((True, ("foreign_node",)) if spoken else (False, ()))
+    check(attacked)
 
 
 def test_a_gap_is_kept_and_reported() -> None:
@@ -445,6 +533,7 @@ def test_a_clone_inside_one_batch_is_found_too() -> None:
 def test_a_record_that_never_came_is_reported_once_after_a_minute() -> None:
     world = World()
     numbered = [replace(Story(number).claimed(), record_no=number) for number in range(6)]
+    world.tell(*(replace(Story(number).dispatched(), record_no=number) for number in range(6)))
     world.tell(numbered[0], numbered[3])
     projector = world.run()
     assert world.kinds() == []
@@ -460,6 +549,7 @@ def test_a_record_that_never_came_is_reported_once_after_a_minute() -> None:
 
 def test_a_hole_that_a_heartbeat_closes_is_no_alarm() -> None:
     world = World()
+    world.tell(*(replace(Story(number).dispatched(), record_no=number) for number in range(4)))
     world.tell(*(replace(Story(number).claimed(), record_no=number) for number in (0, 2)))
     projector = world.run()
     world.beat(heartbeat(1))

@@ -1,4 +1,4 @@
-"""``douse node|dispatcher|responder|projector|gateway --config FILE``: one worker in the foreground.
+"""``douse node|dispatcher|responder|projector|gateway --config FILE``: one worker in the foreground; ``reset-clock``.
 
 ``stop_on_signals`` turns SIGTERM and SIGINT into a stop; every command that runs until it is stopped calls it. Calls
 wiring and nothing else of the workers.
@@ -22,6 +22,21 @@ def register(app: typer.Typer) -> None:
     """Add one command per role."""
     for role in ROLES.values():
         app.command(role.name, help=role.summary, rich_help_panel="Workers")(_command(role))
+    app.command("reset-clock", rich_help_panel="Workers")(reset_clock)
+
+
+def reset_clock(
+    config: Annotated[Path, typer.Option("--config", help="The node's settings file (YAML).", metavar="FILE")],
+) -> None:
+    """Let a stopped node believe this machine's clock again, where it knows of a later time. Audited."""
+    from workers.settings import parse
+    from workers.system.yaml_files import read_mapping
+    from workers.wiring.actions import node_settings
+    from workers.wiring.node import reset_time_floor
+
+    before_ns, now_ns = reset_time_floor(parse(node_settings(), read_mapping(config)))
+    ahead_s = (before_ns - now_ns) / 1e9
+    typer.echo(f"the node's floor of time was {ahead_s:+.1f} s from this machine's clock, and is now its time")
 
 
 def _command(role: Role) -> Callable[[Path], None]:

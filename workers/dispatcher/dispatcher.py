@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from workers.dispatcher import follow, intake, routes, timers
+from workers.dispatcher.clock_watch import ClockWatch
 from workers.dispatcher.ledger_rows import Rows
 from workers.dispatcher.start_offsets import start_offsets
 from workers.dispatcher.tails import Tail
@@ -38,6 +39,7 @@ class Dispatcher:
         self._ledger = ledger
         self._clock = clock
         self._failpoints = failpoints
+        self._clocks = ClockWatch(clock)
 
     def take(self, deliveries: Sequence[Delivery]) -> None:
         """Take in records of any topic that the dispatcher reads: durable on return. Taking them again is safe.
@@ -60,7 +62,7 @@ class Dispatcher:
                 self._commit_alone(delivery)
 
     def tick(self) -> int:
-        """Do what is due; how many rows were looked at.
+        """Do what is due, or nothing while this machine's clock is suspect; how many rows were looked at.
 
         Raises:
             LimitExceeded, PermanentFailure: as ``take``.
@@ -102,7 +104,9 @@ class Dispatcher:
             return Rows(ledger, self._services.codec).tails()
 
     def _transaction(self, ledger: LedgerTx) -> Transaction:
-        return Transaction(self._services, ledger, Rows(ledger, self._services.codec), self._clock.now_ns())
+        return Transaction(
+            self._services, ledger, Rows(ledger, self._services.codec), self._clocks, self._clocks.now_ns()
+        )
 
     def _new(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Without what was taken in before."""

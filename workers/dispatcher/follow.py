@@ -11,10 +11,11 @@ from typing import Final
 from workers.dispatcher import release, signing
 from workers.dispatcher.rows import ExecutionRow, NodeRow
 from workers.dispatcher.transaction import KEEP_NS, Transaction
-from workers.domain.ids import NodeId
+from workers.domain.admission import MOST_AHEAD_NS
+from workers.domain.ids import NodeId, is_node_id
 from workers.domain.log.record import Record
 from workers.domain.node_state import NodeState
-from workers.domain.outcome import Outcome, Stage
+from workers.domain.outcome import Outcome, Stage, Values
 from workers.domain.result import EFFECT_LOST, ActionResult
 from workers.domain.trust.envelope import PayloadType
 from workers.domain.trust.keyset import Signatory
@@ -34,6 +35,17 @@ commands that it has already."""
 RECENT_NS: Final = 120_000_000_000
 """How old a heartbeat may be that has commands sent again, twice the clock error that is granted: a dispatcher that was
 down reads old heartbeats before the results of the same time."""
+
+UNSIGNED_TOMBSTONE: Final = "unsigned_tombstone"
+HOST_NAME_DISPUTED: Final = "host_name_disputed"
+"""The two alarms about ``fleet.nodes``."""
+
+NAMES_MOST: Final = 16
+"""Host names that one node may have: a node must not take the names of a whole fleet before it is installed."""
+
+EARLIER_MOST: Final = 64
+"""Incarnations of a node that are remembered. What is older than all of them is also older than the node's last time.
+"""
 
 
 def take_result(tx: Transaction, record: Record) -> None:
@@ -68,16 +80,20 @@ def take_heartbeat(tx: Transaction, record: Record) -> None:
         MalformedMessage: it does not verify.
     """
     if record.value is None:
-        tx.rows.forget_node(NodeId((record.key or b"").decode("ascii", "replace")))
+        _report_tombstone(tx, record)
         return
     opened = tx.services.verifier.verify(record.value, PayloadType.NODE_STATE, NodeState)
     state = opened.record
     if not _is_its_own(state, opened.signatory):
         tx.services.telemetry.log("heartbeat_of_another", level="warning", node_id=state.node_id)
         return
-    if not _is_newer(state, tx.rows.node(state.node_id)):
+    known = tx.rows.node(state.node_id)
+    if not _is_newer(state, known):
         return
-    tx.rows.put_node(_node_row(state))
+    _keep_node(tx, state, known)
+    tx.clocks.note(state.node_id, state.at_ns, record.timestamp_ns)
+    # A node whose clock runs ahead proves nothing about a time that has not come.
+    state = replace(state, at_ns=min(state.at_ns, tx.now_ns + MOST_AHEAD_NS))
     left = ASK_AT_ONCE if tx.now_ns - state.at_ns < RECENT_NS else 0
     for row in tx.rows.open_at(state.node_id, state.incarnation, expired_ns=state.at_ns - PROOF_MARGIN_NS):
         if row.incarnation != state.incarnation:
@@ -168,22 +184,51 @@ def _is_its_own(state: NodeState, signatory: Signatory) -> bool:
     return signatory.is_node(state.node_id) and signatory.key_id == state.node_key
 
 
+def _report_tombstone(tx: Transaction, record: Record) -> None:
+    """A record without a value has no signature, and every node may write one: it retires nobody."""
+    key = (record.key or b"").decode("ascii", "replace")[:64]
+    known = is_node_id(key) and tx.rows.node(NodeId(key)) is not None
+    detail: Values = {"node_id": key, "partition": record.position.partition, "offset": record.offset}
+    tx.fleet_alarm(UNSIGNED_TOMBSTONE, key if known else "", detail)
+
+
 def _is_newer(state: NodeState, known: NodeRow | None) -> bool:
     """Whether a heartbeat is newer than what is known: broker and attacker may replay old ones."""
     if known is None:
         return True
     if state.incarnation == known.incarnation:
         return state.record_no > known.record_no
-    return state.at_ns > known.at_ns
+    return state.incarnation not in known.earlier and state.at_ns > known.at_ns
 
 
-def _node_row(state: NodeState) -> NodeRow:
+def _keep_node(tx: Transaction, state: NodeState, known: NodeRow | None) -> None:
+    """Keep the newest heartbeat of a node, and report the host names among its own that belong to another node."""
+    row = _node_row(state, known, now_ns=tx.now_ns)
+    tx.rows.put_node(row)
+    if known is not None and not known.disputed and known.host_names == row.host_names:
+        return
+    holders = {name: tx.rows.holders(name) for name in row.host_names}
+    disputed = tuple(name for name, nodes in holders.items() if list(nodes) != [row.node_id])
+    if disputed:
+        tx.rows.put_node(replace(row, disputed=disputed))
+    for name in disputed if known is None else set(disputed) - set(known.disputed):
+        detail: Values = {"host_name": name, "node_id": row.node_id, "held_by": ",".join(sorted(holders[name]))}
+        tx.fleet_alarm(HOST_NAME_DISPUTED, row.node_id, detail)
+
+
+def _node_row(state: NodeState, known: NodeRow | None, *, now_ns: int) -> NodeRow:
+    # A node whose clock once ran a day ahead must be believed again when its clock is right and its journal is new.
+    at_ns = min(state.at_ns, now_ns + MOST_AHEAD_NS)
+    earlier = known.earlier if known is not None else ()
+    if known is not None and known.incarnation != state.incarnation:
+        earlier = (*earlier, known.incarnation)[-EARLIER_MOST:]
     return NodeRow(
         node_id=state.node_id,
         node_key=state.node_key,
         incarnation=state.incarnation,
         zone=state.zone,
-        host_names=tuple(dict.fromkeys(state.host_names)),
+        host_names=tuple(dict.fromkeys(state.host_names))[:NAMES_MOST],
         record_no=state.record_no,
-        at_ns=state.at_ns,
+        at_ns=max(at_ns, known.at_ns) if known is not None else at_ns,
+        earlier=earlier,
     )

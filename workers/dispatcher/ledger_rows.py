@@ -92,26 +92,41 @@ class Rows:
         if data is None:
             return None
         found = json.loads(data)
-        return NodeRow(**{**found, "host_names": tuple(found["host_names"])})
+        texts = ("host_names", "earlier", "disputed")
+        return NodeRow(**{**found, **{name: tuple(found.get(name, ())) for name in texts}})
 
     def put_node(self, row: NodeRow) -> None:
-        """Insert or replace, and index by host name."""
-        self.forget_node(row.node_id)
+        """Insert or replace. A node claims the host names that it has, and gives up those that it has no more."""
+        known = self.node(row.node_id)
+        before = {name.lower() for name in known.host_names} if known is not None else set()
+        after = {name.lower() for name in row.host_names}
+        for name in before - after:
+            self._ledger.delete("host", _host_key(name, row.node_id))
+        for name in after - before:
+            order = 1 + max((order for order, _ in self._claims(name)), default=0)
+            self._ledger.put("host", _host_key(name, row.node_id), b"%d" % order)
         self._ledger.put("node", row.node_id, _json(asdict(row)))
-        for name in row.host_names:
-            self._ledger.put("host", _host_key(name, row.node_id), b"")
 
-    def forget_node(self, node_id: NodeId) -> None:
-        """Drop a node. Idempotent."""
-        known = self.node(node_id)
-        for name in known.host_names if known is not None else ():
-            self._ledger.delete("host", _host_key(name, node_id))
-        self._ledger.delete("node", node_id)
+    def holders(self, host_name: str) -> Sequence[NodeId]:
+        """The node that a host name belongs to: the one that claimed it first and has not given it up since. More than
+        one only where several had it before claims were numbered."""
+        claims = self._claims(host_name)
+        first = min((order for order, _ in claims), default=0)
+        return [node_id for order, node_id in claims if order == first]
 
-    def nodes_called(self, host_name: str) -> Sequence[NodeId]:
-        """The nodes whose heartbeats name this host name."""
+    def _claims(self, host_name: str) -> Sequence[tuple[int, NodeId]]:
+        """(number of the claim, node) of all that have this host name."""
         prefix = _host_key(host_name, NodeId(""))
-        return [NodeId(key[len(prefix) :]) for key, _ in self._ledger.scan("host", prefix)]
+        return [(int(value or b"0"), NodeId(key[len(prefix) :])) for key, value in self._ledger.scan("host", prefix)]
+
+    def alarm_ns(self, name: str, subject: str) -> int | None:
+        """When an alarm was raised last about a subject."""
+        value = self._ledger.get("alarm", f"{name}/{subject}")
+        return int(value) if value is not None else None
+
+    def put_alarm(self, name: str, subject: str, *, at_ns: int) -> None:
+        """Remember when an alarm was raised."""
+        self._ledger.put("alarm", f"{name}/{subject}", b"%d" % at_ns)
 
     def cooldown(self, key: str) -> Cooldown | None:
         """The cooldown of a key, which may be over."""

@@ -75,7 +75,8 @@ class ExecutionRow:
 
 @dataclass(frozen=True, slots=True)
 class NodeRow:
-    """The newest verified heartbeat of one node, as far as commands need it."""
+    """The newest verified heartbeat of one node, as far as commands need it. It is also the mark that no older
+    heartbeat may pass, so the row stays for as long as the ledger does."""
 
     node_id: NodeId
     node_key: KeyId
@@ -84,6 +85,11 @@ class NodeRow:
     host_names: tuple[str, ...]
     record_no: int
     at_ns: int
+    """The newest signed time, of any incarnation. It never goes back."""
+    earlier: tuple[Incarnation, ...] = ()
+    """Incarnations that it had before, oldest first. Their heartbeats are never news again."""
+    disputed: tuple[str, ...] = ()
+    """The host names among its own that belong to another node."""
 
 
 @dataclass(frozen=True, slots=True)

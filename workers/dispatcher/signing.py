@@ -26,7 +26,7 @@ def expiry_ns(tx: Transaction, row: ExecutionRow, request: ActionRequest, action
     """After when nothing may start. The first step counts from the request, so that one that waited for a dispatcher
     does not start out of the blue; later steps count from their release."""
     ttl_s = request.ttl_s or action.ttl_s
-    since = min(request.requested_at_ns, tx.now_ns) if row.number == 0 else tx.now_ns
+    since = min(request.requested_at_ns, tx.clocks.latest_ns()) if row.number == 0 else tx.now_ns
     return since + ttl_s * SECOND_NS
 
 

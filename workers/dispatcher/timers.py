@@ -10,14 +10,22 @@ from typing import Final
 from workers.dispatcher import release, signing, undo
 from workers.dispatcher.rows import ExecutionRow
 from workers.dispatcher.transaction import Transaction
-from workers.domain.outcome import Outcome, Stage
+from workers.domain.outcome import Outcome, Stage, Values
 
 LIMIT: Final = 200
 """Rows for one tick, so that a long list does not delay requests."""
 
+CLOCK_SUSPECT: Final = "clock_suspect"
+"""The alarm that most nodes disagree with this machine's clock."""
+
 
 def tick(tx: Transaction) -> int:
-    """Do what is due; how many rows were looked at. Call again at once when it is ``LIMIT`` or more."""
+    """Do what is due; how many rows were looked at. Call again at once when it is ``LIMIT`` or more. While
+    this machine's clock is suspect nothing is due: what is late can still be done, what was early is done."""
+    if tx.clocks.suspect:
+        detail: Values = {"nodes_ahead_by_s": tx.clocks.offset_ns() // signing.SECOND_NS}
+        tx.fleet_alarm(CLOCK_SUSPECT, "", detail)
+        return 0
     due = tx.rows.due(tx.now_ns, limit=LIMIT)
     for row in due:
         _is_due(tx, row)

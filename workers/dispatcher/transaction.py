@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from workers.actions.base import AnyAction
+from workers.dispatcher.clock_watch import ClockWatch
 from workers.dispatcher.ledger_rows import Rows
 from workers.dispatcher.rows import STAGE_SEQ, ExecutionRow
 from workers.dispatcher.tails import Tails
@@ -23,6 +24,10 @@ from workers.wire.ports import Codec, Recorder, RecordSigner, RecordVerifier
 
 KEEP_NS: Final = 8 * 86_400 * 1_000_000_000
 """How long an ended execution is kept: the request topics keep 7 days, so for that long a request may be read again."""
+
+ALARM_EVERY_NS: Final = 60_000_000_000
+"""An alarm about the same subject is audited once in this time; whoever causes it may do so a thousand times a second.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,7 @@ class Transaction:
     services: Services
     ledger: LedgerTx
     rows: Rows
+    clocks: ClockWatch
     now_ns: int
 
     def accept(self, rows: Sequence[ExecutionRow], request: ActionRequest, value: bytes = b"") -> bool:
@@ -98,6 +104,17 @@ class Transaction:
         self._write(row, Stage.DISPATCHED, row.seq, alarm=name, message=message)
         self.audit("alarm", row, actor="", detail={"alarm": name, "node_id": row.node_id})
         self.rows.put_execution(replace(row, seq=row.seq + 1))
+
+    def fleet_alarm(self, name: str, subject: str, detail: Values) -> None:
+        """Raise an alarm that is about no execution: counted always, logged and audited once a minute per subject.
+        ``subject`` must be of few values: a node that is known, or empty."""
+        self.services.telemetry.count("dispatcher.alarms", labels={"alarm": name})
+        last_ns = self.rows.alarm_ns(name, subject)
+        if last_ns is not None and 0 <= self.now_ns - last_ns < ALARM_EVERY_NS:
+            return
+        self.rows.put_alarm(name, subject, at_ns=self.now_ns)
+        self.services.telemetry.log(name, level="error", **detail)
+        self.services.recorder.audit(self.ledger, name, at_ns=self.now_ns, detail=detail)
 
     def audit(self, kind: str, row: ExecutionRow, *, actor: str, detail: Values = NOTHING) -> None:
         """Write one audit record about an execution."""

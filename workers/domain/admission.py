@@ -20,6 +20,13 @@ MEMORY_NS: Final = 48 * 3600 * 1_000_000_000
 earlier than that may have run and been forgotten, so it gets no result at all."""
 
 _CLASSES: Final = ("auto", "one", "two")
+
+MOST_AHEAD_NS: Final = 30_000_000_000
+"""How far another machine's clock may be ahead of this one's before its word about the time is refused."""
+
+ISSUED_IN_FUTURE: Final = "issued_in_future"
+"""The reason of a command that is further ahead than that."""
+
 DELEGABLE_CLASSES: Final = frozenset({"auto", "one"})
 """Approval classes for which the dispatcher's signature is enough. Class ``two`` needs the approvers' own signatures,
 which this version cannot verify, so it is refused; so is any class it does not know."""
@@ -91,9 +98,9 @@ def judge(command: ActionCommand, local: Local, *, now_ns: int) -> Refused | Non
     """Why ``command``, which is for this node, may not start at ``now_ns``; None when it may. The node's own settings
     take precedence over the command."""
     name = command.action
-    if now_ns > command.expires_at_ns:
-        late_s = (now_ns - command.expires_at_ns) / 1e9
-        return Refused(Outcome.EXPIRED, "expired", f"expired {late_s:.1f} s before it could start; nothing was touched")
+    untimely = _untimely(command, now_ns)
+    if untimely is not None:
+        return untimely
     if command.not_before_ns > command.issued_at_ns:
         return _rejected("unsupported", "this node starts a command at once; it cannot put one off")
     if not local.known:
@@ -112,6 +119,17 @@ def judge(command: ActionCommand, local: Local, *, now_ns: int) -> Refused | Non
         if local.takes is None or not isinstance(command.target, local.takes):
             kind = command.target.kind if command.target is not None else "command without a target"
             return _rejected("wrong_target", f"{name} does not act on a {kind}")
+    return None
+
+
+def _untimely(command: ActionCommand, now_ns: int) -> Refused | None:
+    ahead_ns, late_ns = command.issued_at_ns - now_ns, now_ns - command.expires_at_ns
+    if ahead_ns > MOST_AHEAD_NS:
+        message = f"issued {ahead_ns / 1e9:.1f} s ahead of this node's clock; one of the two clocks is wrong"
+        return _rejected(ISSUED_IN_FUTURE, message)
+    if late_ns > 0:
+        message = f"expired {late_ns / 1e9:.1f} s before it could start; nothing was touched"
+        return Refused(Outcome.EXPIRED, "expired", message)
     return None
 
 

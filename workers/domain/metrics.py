@@ -51,10 +51,12 @@ _METRICS: Final[Sequence[Metric]] = (
     _counter("dispatcher.unverified", "record", "Results and heartbeats that do not verify.", "reason"),
     _counter("dispatcher.dispatched", "command", "Commands signed and put into the outbox.", "action"),
     _counter("dispatcher.ended", "execution", "Executions that the dispatcher ended itself.", "outcome", "reason"),
+    _counter("dispatcher.alarms", "alarm", "Alarms about nodes and clocks, by name.", "alarm"),
     _counter("dispatcher.foreign_results", "result", "Results about executions that it did not dispatch."),
     # node
     _counter("node.commands", "command", "Commands taken in."),
     _counter("node.duplicates", "command", "Commands taken in before."),
+    _counter("node.clock_alarms", "command", "Commands refused because they were issued ahead of the node's clock."),
     _counter("node.dead_letters", "record", "Records that were dead-lettered.", "reason"),
     _counter("node.outcomes", "execution", "Executions that came to an outcome here.", "outcome"),
     _counter("node.bugs", "failure", "Failures that are bugs.", "error"),
@@ -71,6 +73,7 @@ _METRICS: Final[Sequence[Metric]] = (
     _counter("history.gaps", "gap", "Stretches of a log that were gone before they were read.", "topic"),
     _counter("history.clones", "sender", "Senders that signed two different records under one number."),
     _counter("history.missing_records", "record", "Signed record numbers that never arrived."),
+    _counter("history.disputes", "execution", "Executions that a node spoke for without having been given them."),
     _counter("history.forgotten", "row", "Rows that retention removed, by kind.", "kind"),
     _duration("history.batch.duration", "One batch folded, its commit included."),
     # gateway

@@ -54,7 +54,8 @@ class NodeState:
     running: int
     unpublished: int
     health: str = "ok"
-    """``ok``, or what is wrong: ``journal``, ``draining``, ``stopping``."""
+    """``ok``, or what is wrong: ``journal``, ``clock`` (its floor of time is ahead of its clock), ``draining``,
+    ``stopping``."""
     labels: Values = field(default_factory=lambda: NOTHING)
     cluster: str = ""
     runtimes: tuple[str, ...] = ()

@@ -72,12 +72,16 @@ class Heartbeat:
             queued=self._lanes.queued,
             running=self._lanes.running,
             unpublished=unpublished,
-            health=self._services.health.status,
+            health=self._health(),
             labels=me.labels,
             cluster=me.cluster,
             runtimes=self._runtimes(),
             gathering=self._services.uploads.now(),
         )
+
+    def _health(self) -> str:
+        status = self._services.health.status
+        return "clock" if status == "ok" and self._services.time.ahead_ns else status
 
     def _runtimes(self) -> tuple[str, ...]:
         containers = self._services.host.containers

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from workers.actions.base import Lane
-from workers.domain.admission import Refused, misaddressed
+from workers.domain.admission import ISSUED_IN_FUTURE, Refused, misaddressed
 from workers.domain.command import ActionCommand
 from workers.domain.errors import PermanentFailure
 from workers.domain.journal_entry import EntryState, JournalEntry
@@ -91,6 +91,11 @@ class Inspector:
         """What can be refused at once is never queued."""
         verdict = self._gate.judge(command)
         if isinstance(verdict, Refused):
+            if verdict.reason == ISSUED_IN_FUTURE:
+                self._services.telemetry.count("node.clock_alarms")
+                self._services.telemetry.log(
+                    "clock_suspect", level="error", execution_id=command.command_id, issued_at_ns=command.issued_at_ns
+                )
             return Report(verdict.outcome, code(command.action, verdict.outcome, verdict.reason), verdict.message)
         return self._gate.task(command)
 

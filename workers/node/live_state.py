@@ -6,6 +6,7 @@ one assignment or one operation on a dictionary.
 
 from typing import Final
 
+from workers.domain.admission import MOST_AHEAD_NS
 from workers.domain.ids import ExecutionId
 from workers.domain.node_state import Progress
 from workers.system.ports import Clock
@@ -41,9 +42,17 @@ class TimeFloor:
         moment_ns, known_at_ns = self._known
         return moment_ns + self._clock.monotonic_ns() - known_at_ns
 
+    @property
+    def ahead_ns(self) -> int:
+        """How far the floor is ahead of the wall clock; 0 where that is within what clocks may differ. Then either the
+        wall clock was turned back, or the floor was learned when it ran ahead."""
+        ahead_ns = self.floor_ns() - self._clock.now_ns()
+        return ahead_ns if ahead_ns > MOST_AHEAD_NS else 0
+
     def learn(self, issued_at_ns: int) -> None:
-        """A verified signature proves that this moment has passed. Called by one thread only, the feed's."""
-        if issued_at_ns > self.floor_ns():
+        """A verified signature proves that this moment has passed, unless it is further ahead of this clock than clocks
+        may differ: nobody's word moves the floor there. Called by one thread only, the feed's."""
+        if self.floor_ns() < issued_at_ns <= self._clock.now_ns() + MOST_AHEAD_NS:
             self._known = (issued_at_ns, self._clock.monotonic_ns())
 
 

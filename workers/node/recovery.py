@@ -12,13 +12,14 @@ from dataclasses import replace
 from workers.actions.base import Lane
 from workers.domain.command import ActionCommand
 from workers.domain.journal_entry import EntryState, JournalEntry
-from workers.domain.outcome import Outcome, Report, code
+from workers.domain.outcome import Outcome, Report, Values, code
 from workers.domain.retry import MAX_CRASHES
 from workers.node.failures import Failures, Unreadable
 from workers.node.gate import Gate
 from workers.node.lanes import Task
 from workers.node.services import Services
 from workers.node.transitions import Transitions
+from workers.store.ports import JournalTx
 
 
 class Recovery:
@@ -38,6 +39,7 @@ class Recovery:
         """
         tasks: list[Task] = []
         with self._transitions.commit() as tx:
+            self._report_floor(tx)
             for entry in self._services.journal.entries(EntryState.RECEIVED, EntryState.CLAIMED):
                 command = self._command(entry)
                 if command is None:
@@ -61,6 +63,15 @@ class Recovery:
             for entry in self._services.journal.entries(EntryState.CLAIMED):
                 if entry.execution_id not in running and entry.crashes:
                     tx.put(replace(entry, crashes=0))
+
+    def _report_floor(self, tx: JournalTx) -> None:
+        """A floor of time that is ahead of the clock lets every command expire; an operator must see it."""
+        ahead_s = self._services.time.ahead_ns // 1_000_000_000
+        if ahead_s:
+            remedy = "set the clock; if it is right, stop this worker and run `douse reset-clock`"
+            self._services.telemetry.log("clock_suspect", level="error", floor_ahead_s=ahead_s, remedy=remedy)
+            detail: Values = {"floor_ahead_s": ahead_s}
+            self._services.recorder.audit(tx, "clock_suspect", at_ns=self._services.clock.now_ns(), detail=detail)
 
     def _command(self, entry: JournalEntry) -> ActionCommand | None:
         found = self._failures.readable(lambda: self._services.codec.decode(entry.command, ActionCommand))

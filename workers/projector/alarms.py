@@ -11,8 +11,10 @@ from dataclasses import fields
 from typing import Final
 
 from workers.domain.errors import TransientFailure
+from workers.domain.history.execution import FOREIGN_NODE, Dispute
 from workers.domain.history.retention import Cutoffs
 from workers.domain.history.sequence import Ranges
+from workers.domain.ids import ExecutionId, NodeId
 from workers.domain.log import topics
 from workers.domain.log.record import Gap, LogPosition
 from workers.domain.outcome import Values
@@ -25,10 +27,14 @@ UNREADABLE: Final = "history.unreadable"
 GAPS: Final = "history.gaps"
 CLONES: Final = "history.clones"
 HOLES: Final = "history.missing_records"
+DISPUTES: Final = "history.disputes"
 
 
 GRACE_NS: Final = 60_000_000_000
 """A minute: six heartbeats at their usual pace."""
+
+WAITING_MOST: Final = 10_000
+"""Disputes that wait for the dispatcher's record, or are remembered as reported."""
 
 Hole = tuple[int, int]
 
@@ -95,6 +101,24 @@ class Alarms:
             self._telemetry.log("records_missing", level="error", sender=sender, first=first, last=last)
             self._audit("records_missing", {"sender": sender, "first": first, "last": last})
 
+    def disputes(self, disputes: Iterable[Dispute]) -> None:
+        """Nodes that spoke for executions which were not given to them: one audit record a node and batch."""
+        grouped: dict[NodeId, list[Dispute]] = defaultdict(list)
+        for each in disputes:
+            for node_id in each.nodes:
+                grouped[node_id].append(each)
+        for node_id, group in grouped.items():
+            self._telemetry.count(DISPUTES, len(group))
+            first = group[0]
+            detail: Values = {
+                "node_id": node_id,
+                "first": first.execution_id,
+                "given_to": first.given_to,
+                "count": len(group),
+            }
+            self._telemetry.log(FOREIGN_NODE, level="error", **detail)
+            self._audit(FOREIGN_NODE, detail)
+
     def _audit(self, kind: str, detail: Values) -> None:
         self._write(lambda: self._recorder.audit(self._outbox, kind, at_ns=self._clock.now_ns(), detail=detail))
 
@@ -141,3 +165,35 @@ class HoleWatch:
             if holes:
                 self._holes[sender] = holes
         return due
+
+
+class DisputeWatch:
+    """Which disputes are worth an alarm: at once where the dispatcher gave the execution to another node, and where it
+    gave it to nobody, only if its record has not arrived within the grace; it travels in another partition. Kept in
+    memory: a restart forgets those that wait. History shows all of them.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[ExecutionId, tuple[int, Dispute]] = {}
+        self._reported: dict[ExecutionId, Dispute] = {}
+
+    def look(self, found: Mapping[ExecutionId, Dispute | None], now_ns: int) -> list[Dispute]:
+        """Disputes to report now, each once. ``now_ns`` is monotonic."""
+        due: list[Dispute] = []
+        for execution_id, dispute in found.items():
+            since_ns, _ = self._waiting.pop(execution_id, (now_ns, None))
+            if dispute is None:
+                continue
+            if dispute.given_to or len(self._waiting) >= WAITING_MOST:
+                due.append(dispute)
+            else:
+                self._waiting[execution_id] = (since_ns, dispute)
+        for execution_id, (since_ns, dispute) in list(self._waiting.items()):
+            if now_ns - since_ns >= GRACE_NS:
+                del self._waiting[execution_id]
+                due.append(dispute)
+        news = [each for each in due if self._reported.get(each.execution_id) != each]
+        self._reported |= {each.execution_id: each for each in news}
+        while len(self._reported) > WAITING_MOST:
+            del self._reported[next(iter(self._reported))]
+        return news

@@ -16,7 +16,6 @@ from workers.projector.record_reader import (
     RecordReader,
     StepItem,
     Suspect,
-    Tombstone,
 )
 
 
@@ -65,8 +64,6 @@ def gather(deliveries: Iterable[Delivery], reading: RecordReader) -> Batch:
                 batch.events.append(item)
             case Suspect():
                 batch.suspects.append(item)
-            case Tombstone():
-                pass
             case _:
                 assert_never(item)
     return batch

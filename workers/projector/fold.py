@@ -4,11 +4,12 @@ Called by ``projector`` inside ``HistoryStore.begin``; calls the transaction and
 Says nothing to anybody: what it found out on the way is its answer."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from workers.domain.history.execution import fold
+from workers.domain.history.execution import Dispute, dispute, fold
 from workers.domain.history.sequence import Ranges
+from workers.domain.ids import ExecutionId
 from workers.domain.log import topics
 from workers.domain.log.record import LogPosition
 from workers.projector.batch import Batch
@@ -28,6 +29,8 @@ class Findings:
     """All record numbers of every sender in the batch."""
     clones: tuple[tuple[str, int], ...]
     """(sender, record number) that two different records carry."""
+    disputes: Mapping[ExecutionId, Dispute | None]
+    """Of every execution that got a step: the nodes that had no right to speak for it."""
 
 
 def write(tx: HistoryTx, batch: Batch, *, expected: Mapping[LogPosition, int | None], now_ns: int) -> Findings:
@@ -42,8 +45,11 @@ def write(tx: HistoryTx, batch: Batch, *, expected: Mapping[LogPosition, int | N
     findings = _senders(tx, batch, known)
     news = _without_forgotten(tx, batch.steps, known)
     tx.put_steps(item.step for item in news)
+    disputes: dict[ExecutionId, Dispute | None] = {}
     for execution_id, steps in tx.steps({item.step.result.execution_id for item in news}).items():
-        tx.put_execution(fold(execution_id, steps))
+        execution = fold(execution_id, steps)
+        tx.put_execution(execution)
+        disputes[execution_id] = dispute(execution_id, steps) if execution.conflict else None
     for audit in batch.audit:
         tx.put_audit(audit.record, payload=audit.payload, signed=audit.signed, verified=True)
     for heartbeat in batch.heartbeats:
@@ -51,7 +57,7 @@ def write(tx: HistoryTx, batch: Batch, *, expected: Mapping[LogPosition, int | N
     for event in batch.events:
         tx.put_event(event.event, payload=event.payload)
     _put_aside(tx, batch, now_ns)
-    return findings
+    return replace(findings, disputes=disputes)
 
 
 def _put_aside(tx: HistoryTx, batch: Batch, now_ns: int) -> None:
@@ -94,4 +100,4 @@ def _senders(tx: HistoryTx, batch: Batch, known: Mapping[str, Ranges]) -> Findin
     for name, ranges in seen.items():
         if ranges != known.get(name):
             tx.put_sender(name, ranges)
-    return Findings(seen, tuple(sorted(number for number, found in digests.items() if len(found) > 1)))
+    return Findings(seen, tuple(sorted(number for number, found in digests.items() if len(found) > 1)), {})

@@ -10,7 +10,7 @@ from typing import Final
 from workers.domain.errors import TransientFailure
 from workers.domain.log.record import Delivery, Earliest, LogPosition, Offset, Start
 from workers.log.ports import LogReader
-from workers.projector.alarms import Alarms, HoleWatch
+from workers.projector.alarms import Alarms, DisputeWatch, HoleWatch
 from workers.projector.batch import Batch, gather
 from workers.projector.fold import write
 from workers.projector.record_reader import TOPICS, RecordReader
@@ -55,6 +55,7 @@ class Projector:
         self._limit = limit
         self._topics = (*TOPICS, *unsigned_topics)
         self._holes = HoleWatch()
+        self._disputes = DisputeWatch()
         self._next: dict[LogPosition, int | None] = {}
         self._look_again_ns = 0
         self._unsorted: Sequence[Delivery] = ()
@@ -135,6 +136,7 @@ class Projector:
         self._failpoints.reach(AFTER_COMMIT)
         now_ns = self._clock.monotonic_ns()
         self._alarms.clones(findings.clones)
+        self._alarms.disputes(self._disputes.look(findings.disputes, now_ns))
         self._alarms.holes(self._holes.look(findings.seen, now_ns))
         self._telemetry.count(FOLDED, batch.size - len(batch.suspects))
         self._telemetry.observe(BATCH_SECONDS, (now_ns - began_ns) / 1e9)

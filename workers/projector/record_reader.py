@@ -83,12 +83,7 @@ class Suspect:
     """An envelope whose signatory is unknown or not allowed to send this; else bytes that are no message at all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tombstone:
-    """The tombstone of a node: nothing for history."""
-
-
-Item: TypeAlias = StepItem | AuditItem | HeartbeatItem | EventItem | Suspect | Tombstone
+Item: TypeAlias = StepItem | AuditItem | HeartbeatItem | EventItem | Suspect
 
 
 class RecordReader:
@@ -109,7 +104,8 @@ class RecordReader:
         topic = record.position.topic
         if record.value is None:
             if topic == topics.NODES:
-                return Tombstone()
+                message = "a record without a value has no signature, and takes no node out of history"
+                return Suspect(record, "unsigned_tombstone", message, readable=True)
             return Suspect(record, "no_value", "a record without a value", readable=False)
         try:
             with self._telemetry.span(f"process {topic}", parent=record.headers):

@@ -93,6 +93,10 @@ class SqliteJournalTx(StoredTx):
         """Time is at least ``at_ns`` from now on; an earlier one than before changes nothing."""
         self._floor_ns = max(self._floor_ns, at_ns)
 
+    def reset_floor(self, at_ns: int) -> None:
+        """Time is at least ``at_ns``, even where that is earlier than before."""
+        self._floor_ns = at_ns
+
     def finish(self) -> None:
         """Also remember the newest record that the observed entries wait for."""
         super().finish()

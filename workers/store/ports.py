@@ -34,6 +34,9 @@ class JournalTx(RecordTx, Protocol):
     def raise_floor(self, at_ns: int) -> None:
         """Time is at least ``at_ns`` from now on. Never goes back."""
 
+    def reset_floor(self, at_ns: int) -> None:
+        """Time is at least ``at_ns``, even where that is earlier than before. Only for an operator who says so."""
+
 
 class Journal(Outbox, Protocol):
     """A node's durable memory. Every method may be called from any thread; ``begin`` is exclusive.

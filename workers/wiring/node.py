@@ -4,11 +4,13 @@ Imports of adapters stand inside the functions: the fork server is forked from a
 them.
 """
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from workers.domain.ids import NodeId
+from workers.domain.outcome import Values
 from workers.node.deadline_watch import DeadlineWatch
 from workers.node.effect_watch import EffectWatch
 from workers.node.executor import Executor
@@ -133,6 +135,34 @@ def node_services(
         uploads=uploads,
         committed=committed,
     )
+
+
+def reset_time_floor(settings: NodeSettings) -> tuple[int, int]:
+    """Let the journal's floor of time be the present time of this machine's clock, and put an audit record about it
+    into the journal's outbox; what it was and what it is, nanoseconds. The worker must not run.
+
+    Raises:
+        ConfigError, LimitExceeded, PermanentFailure: as for the node itself; the journal is in use.
+    """
+    from workers.host.machine import Machine
+    from workers.store.journal import SqliteJournal
+    from workers.system.lock_file import LockFile
+    from workers.wiring.kit import Kit
+
+    with ExitStack() as opened:
+        opened.callback(LockFile(settings.node.data_dir / "lock").release)
+        kit = Kit("node", settings, opened)
+        node_id = Machine(kit.randomness).node_id(settings.node.data_dir, settings.node.id)
+        journal = kit.opened(
+            SqliteJournal(settings.node.data_dir / "journal.sqlite", node_id=node_id, randomness=kit.randomness)
+        )
+        _check_owner(journal.node_id, node_id)
+        before_ns, now_ns = journal.floor_ns(), kit.clock.now_ns()
+        with journal.begin() as tx:
+            tx.reset_floor(now_ns)
+            detail: Values = {"before_ns": before_ns, "now_ns": now_ns}
+            kit.recorder.audit(tx, "time_floor_reset", at_ns=now_ns, actor=f"uid {os.getuid()}", detail=detail)
+        return before_ns, now_ns
 
 
 def _check_owner(journal_owner: NodeId, node_id: NodeId) -> None:

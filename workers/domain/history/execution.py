@@ -9,13 +9,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias, TypeVar
 
-from workers.domain.ids import ExecutionId, Incarnation, NodeId, uuid7_time_ns
+from workers.domain.ids import NO_EXECUTION, ExecutionId, Incarnation, NodeId, uuid7_time_ns
 from workers.domain.outcome import NOTHING, Outcome, PostCondition, Stage, Values
 from workers.domain.request import ActionRequest, Step
 from workers.domain.result import EFFECT_LOST, ActionResult
 
 StepKey: TypeAlias = tuple[str, int, int, str]
 """(producer, attempt, seq, sha256 of the payload): equal only for the very same step."""
+
+NODE: Final = "node"
+"""The producer of a node's results; every other one is the dispatcher."""
+
+UNDELIVERED: Final = "undelivered"
+"""The reason of the one end but ``node_state_lost`` that the dispatcher decides after it has signed the command."""
 
 _STAGES: Final = (Stage.REQUESTED, Stage.HELD, Stage.DISPATCHED, Stage.CLAIMED, Stage.ENDED)
 
@@ -98,8 +104,9 @@ class Execution:
 def fold(execution_id: ExecutionId, steps: Iterable[FoldedStep]) -> Execution:
     """The execution that its steps make together.
 
-    An alarm is listed and changes nothing else, except that an effect which its node found lost holds no more. Steps of
-    a node that the dispatcher did not send it to are shown as a conflict and have no other effect.
+    An alarm is listed and changes nothing else, except that an effect which its node found lost holds no more. A node
+    has a say only once a record of the dispatcher has given it the execution; steps of any other node are shown as a
+    conflict and have no other effect. What an undo undoes is what the dispatcher bound it to.
 
     Raises:
         ValueError: no steps, or a step of another execution.
@@ -108,15 +115,20 @@ def fold(execution_id: ExecutionId, steps: Iterable[FoldedStep]) -> Execution:
     ordered = tuple(sorted(unique.values(), key=lambda step: step.rank))
     if not ordered or any(step.result.execution_id != execution_id for step in ordered):
         raise ValueError(f"fold needs at least one step, all of {execution_id}")
-    own = _without_foreign_nodes(ordered)
+    given_to = _given_to(ordered)
+    own = [step for step in ordered if _counts(step, given_to)]
+    if not own:
+        return _nobodys(execution_id, ordered)
     results = [step.result for step in own]
+    decided = [result for result in results if result.producer != NODE]
+    undo_of = _last([result.undo_of for result in decided], NO_EXECUTION)
     ladder = [result for result in results if not result.alarm]
     top = ladder[-1] if ladder else results[-1]
     stage = top.stage if ladder else Stage.DISPATCHED
     ended = stage is Stage.ENDED
     return Execution(
         execution_id=execution_id,
-        action=top.action,
+        action=_last([r.action for r in decided], "") or top.action,
         stage=stage,
         outcome=(top.outcome or Outcome.UNKNOWN) if ended else None,
         code=top.code if ladder else "",
@@ -128,10 +140,10 @@ def fold(execution_id: ExecutionId, steps: Iterable[FoldedStep]) -> Execution:
         effect_holds=top.effect_holds and not any(result.alarm == EFFECT_LOST for result in results),
         cause=top.cause,
         late=top.late,
-        undo_of=_last([r.undo_of for r in results], ExecutionId("")),
+        undo_of=undo_of,
         attempts=max(result.attempt for result in results),
-        conflict=len(own) < len(ordered) or _conflicting(ordered),
-        alarms=_alarms(ordered, foreign=len(own) < len(ordered)),
+        conflict=len(own) < len(ordered) or _conflicting(own) or any(r.undo_of != undo_of for r in results),
+        alarms=_alarms(own, foreign=len(own) < len(ordered)),
         configuration=_last([r.configuration for r in results], NOTHING),
         command_sha256=_last([r.command_sha256 for r in results], ""),
         dispatched_at_ns=_first_at(results, Stage.DISPATCHED),
@@ -147,12 +159,70 @@ FOREIGN_NODE: Final = "foreign_node"
 """The alarm on an execution for which a node signed a step that it was never sent to."""
 
 
-def _without_foreign_nodes(ordered: Sequence[FoldedStep]) -> Sequence[FoldedStep]:
-    """The steps of the dispatcher and of the node that it names; all of them while it names none."""
-    sent_to = _last([s.result.node_id for s in ordered if s.result.producer != "node"], NodeId(""))
-    if not sent_to:
-        return ordered
-    return [step for step in ordered if step.result.producer != "node" or step.result.node_id == sent_to]
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """Nodes that signed a step of an execution which no record of the dispatcher gave to them."""
+
+    execution_id: ExecutionId
+    nodes: tuple[NodeId, ...]
+    given_to: NodeId
+    """The node that it was given to; empty while there is no such record, which may still arrive."""
+
+
+def dispute(execution_id: ExecutionId, steps: Iterable[FoldedStep]) -> Dispute | None:
+    """Which nodes had no right to speak for an execution; None where there are none."""
+    ordered = sorted(steps, key=lambda step: step.rank)
+    given_to = _given_to(ordered)
+    nodes = {step.result.node_id for step in ordered if not _counts(step, given_to)}
+    return Dispute(execution_id, tuple(sorted(nodes)), given_to) if nodes else None
+
+
+def _given_to(ordered: Sequence[FoldedStep]) -> NodeId:
+    """The node that the dispatcher signed the command for; empty where no record of it says so. What it ended before
+    signing was given to nobody."""
+    return _last([step.result.node_id for step in ordered if _is_after_signing(step.result)], NodeId(""))
+
+
+def _is_after_signing(result: ActionResult) -> bool:
+    if result.producer == NODE:
+        return False
+    ended_outside = result.outcome is Outcome.UNKNOWN or result.code.endswith(UNDELIVERED)
+    return result.stage is Stage.DISPATCHED or (result.stage is Stage.ENDED and ended_outside)
+
+
+def _counts(step: FoldedStep, given_to: NodeId) -> bool:
+    return step.result.producer != NODE or (bool(given_to) and step.result.node_id == given_to)
+
+
+def _nobodys(execution_id: ExecutionId, ordered: Sequence[FoldedStep]) -> Execution:
+    """An execution that only nodes speak of. Nothing of what they say counts until the dispatcher's record is there."""
+    return Execution(
+        execution_id=execution_id,
+        action=ordered[-1].result.action,
+        stage=Stage.REQUESTED,
+        outcome=None,
+        code="",
+        message="",
+        node_id=NodeId(""),
+        incarnation=Incarnation(""),
+        undo_of=NO_EXECUTION,
+        attempts=0,
+        outputs=NOTHING,
+        post_condition=None,
+        effect_holds=False,
+        cause="",
+        late=False,
+        conflict=True,
+        alarms=(FOREIGN_NODE,),
+        configuration=NOTHING,
+        command_sha256="",
+        dispatched_at_ns=0,
+        claimed_at_ns=0,
+        ended_at_ns=0,
+        updated_at_ns=max(step.result.at_ns for step in ordered),
+        request=None,
+        steps=tuple(ordered),
+    )
 
 
 def _alarms(steps: Sequence[FoldedStep], *, foreign: bool) -> tuple[str, ...]:

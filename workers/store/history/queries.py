@@ -90,11 +90,16 @@ def led_to(event_ids: Iterable[str]) -> Select[str, str]:
 
 
 def completed_undo(execution_id: str) -> Select[str]:
-    """The undo of an execution that took effect. ``NO_ACTION`` is none: it may have come before the action."""
-    columns = tables.executions.c
+    """The undo of an execution that took effect on its own node. ``NO_ACTION`` is none: it may have come before the
+    action."""
+    columns, subject = tables.executions.c, tables.executions.alias("subject")
     return (
         select(columns.execution_id)
-        .where(columns.undo_of == indexed(execution_id), columns.outcome == Outcome.COMPLETED.value)
+        .where(
+            columns.undo_of == indexed(execution_id),
+            columns.outcome == Outcome.COMPLETED.value,
+            exists().where(subject.c.execution_id == columns.undo_of, subject.c.node_id == columns.node_id),
+        )
         .order_by(columns.ended_at_ns.desc(), columns.execution_id.desc())
         .limit(1)
     )
@@ -103,7 +108,11 @@ def completed_undo(execution_id: str) -> Select[str]:
 def holding() -> Select[str]:
     """Executions whose effect holds and that no completed undo lifted, newest first."""
     columns, undo = tables.executions.c, tables.executions.alias("undo")
-    lifted = exists().where(undo.c.undo_of == columns.execution_id, undo.c.outcome == Outcome.COMPLETED.value)
+    lifted = exists().where(
+        undo.c.undo_of == columns.execution_id,
+        undo.c.outcome == Outcome.COMPLETED.value,
+        undo.c.node_id == columns.node_id,
+    )
     return (
         select(columns.execution_id)
         .where(columns.effect_holds.is_(True), ~lifted)

@@ -59,7 +59,10 @@ def forget(connection: Connection, cutoffs: Cutoffs, limit: int) -> Forgotten:
 def _executions(connection: Connection, before_ns: int, limit: int) -> int:
     undone, lift = tables.executions.alias("undone"), tables.executions.alias("lift")
     lifted_long_ago = exists().where(
-        lift.c.undo_of == _E.c.execution_id, lift.c.outcome == Outcome.COMPLETED.value, _old(lift, before_ns)
+        lift.c.undo_of == _E.c.execution_id,
+        lift.c.outcome == Outcome.COMPLETED.value,
+        lift.c.node_id == _E.c.node_id,
+        _old(lift, before_ns),
     )
     chosen = (
         select(_E.c.execution_id)
@@ -150,12 +153,22 @@ def _settled(row: FromClause) -> ColumnElement[bool]:
 
 
 def _old(row: FromClause, before_ns: int) -> ColumnElement[bool]:
-    return and_(_settled(row), row.c.updated_at_ns < before_ns, row.c.requested_at_ns < before_ns)
+    over = or_(_settled(row), _is_nobodys(row))
+    return and_(over, row.c.updated_at_ns < before_ns, row.c.requested_at_ns < before_ns)
+
+
+def _is_nobodys(row: FromClause) -> ColumnElement[bool]:
+    """Only nodes speak of it, and no dispatcher: nothing will ever end it."""
+    return and_(row.c.conflict.is_(True), row.c.node_id == "", row.c.actor == "", row.c.stage == Stage.REQUESTED.value)
 
 
 def _lifted(row: FromClause) -> ColumnElement[bool]:
     lift = tables.executions.alias("lift")
-    return exists().where(lift.c.undo_of == row.c.execution_id, lift.c.outcome == Outcome.COMPLETED.value)
+    return exists().where(
+        lift.c.undo_of == row.c.execution_id,
+        lift.c.outcome == Outcome.COMPLETED.value,
+        lift.c.node_id == row.c.node_id,
+    )
 
 
 def _delete(connection: Connection, table: Table, key: ColumnElement[Any], values: Sequence[Any]) -> int:

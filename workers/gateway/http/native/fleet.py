@@ -8,7 +8,7 @@ from starlette.responses import Response
 from workers import __version__
 from workers.domain.errors import WorkerError
 from workers.gateway.http.native.action_view import ActionView
-from workers.gateway.http.native.fleet_view import HealthView, NodeView
+from workers.gateway.http.native.fleet_view import HealthView, NodeView, shared_names
 from workers.gateway.http.native.parameters import Filter, Listed
 from workers.gateway.http.security import KnownCaller, caller
 from workers.gateway.http.services import Services
@@ -20,10 +20,12 @@ router = APIRouter(tags=["fleet"])
 @router.get("/nodes", summary="Every node that ever sent a heartbeat", dependencies=[Security(caller)])
 def list_nodes(services: Services, host: Filter = "") -> Listed[NodeView]:
     """``host`` finds nodes by node id or host name."""
+    fleet = services.history.nodes()
+    shared = shared_names(fleet)
     return Listed(
         data=[
-            NodeView.of(stored)
-            for stored in services.history.nodes()
+            NodeView.of(stored, shared)
+            for stored in fleet
             if host in ("", stored.state.node_id, *stored.state.host_names)
         ]
     )
@@ -32,10 +34,11 @@ def list_nodes(services: Services, host: Filter = "") -> Listed[NodeView]:
 @router.get("/nodes/{node_id}", summary="One node's newest heartbeat", dependencies=[Security(caller)])
 def one_node(services: Services, node_id: Annotated[str, Path(max_length=128)]) -> NodeView:
     """404 until its first heartbeat is in history."""
-    stored = next((each for each in services.history.nodes() if each.state.node_id == node_id), None)
+    fleet = services.history.nodes()
+    stored = next((each for each in fleet if each.state.node_id == node_id), None)
     if stored is None:
         raise NotFound(f"there is no node {node_id!r}; GET /api/v1/nodes?host= finds one by host name")
-    return NodeView.of(stored)
+    return NodeView.of(stored, shared_names(fleet))
 
 
 @router.get("/actions", summary="The catalogue", dependencies=[Security(caller)])

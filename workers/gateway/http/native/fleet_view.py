@@ -1,6 +1,7 @@
 """Nodes and the gateway's health, as the native API shows them. Made by the routes. Pure."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Set
 
 from workers.domain.history.queries import StoredNode, StoreHealth
 from workers.domain.trust.keyset import Keyset, days_left, expiry_warning
@@ -53,6 +54,8 @@ class NodeView(View):
     """Fingerprint of its key."""
     host_names: tuple[str, ...]
     """Host names that events use for this host."""
+    disputed_names: tuple[str, ...]
+    """Host names among them that another node has too; they belong to the one that the dispatcher knew first."""
     zone: str
     """The zone whose command topic it reads."""
     cluster: str
@@ -83,8 +86,8 @@ class NodeView(View):
     """When history took it in."""
 
     @classmethod
-    def of(cls, stored: StoredNode) -> "NodeView":
-        """A node's newest heartbeat."""
+    def of(cls, stored: StoredNode, shared: Set[str]) -> "NodeView":
+        """A node's newest heartbeat; ``shared`` are the ``shared_names`` of the fleet."""
         state = stored.state
         return cls(
             node_id=state.node_id,
@@ -96,6 +99,7 @@ class NodeView(View):
             machine_key=state.machine_key,
             node_key=state.node_key,
             host_names=state.host_names,
+            disputed_names=tuple(name for name in state.host_names if name.lower() in shared),
             zone=state.zone,
             cluster=state.cluster,
             version=state.version,
@@ -116,6 +120,12 @@ class NodeView(View):
             verified=stored.verified,
             folded_at=shown(stored.folded_at_ns),
         )
+
+
+def shared_names(fleet: Iterable[StoredNode]) -> Set[str]:
+    """Host names, in lower case, that more than one node has."""
+    counts = Counter(name for each in fleet for name in {name.lower() for name in each.state.host_names})
+    return {name for name, count in counts.items() if count > 1}
 
 
 class HealthView(View):
