@@ -37,6 +37,11 @@ class JournalEntry:
     """Steps reported so far by this node."""
     crashes: int = 0
     """How often a start-up found this entry CLAIMED."""
+    executing: bool = False
+    """It may be inside its action right now: durable before the action begins, cleared when it returns. What a start-up
+    finds so was at work when the worker died."""
+    blame: int = 0
+    """How much points to this command as the cause of the worker's deaths; see ``domain.retry``."""
     claim: Values = field(default_factory=lambda: NOTHING)
     """Identity and pre-state that were durable before the first destructive call."""
     report: Report | None = None

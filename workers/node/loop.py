@@ -207,7 +207,9 @@ class Loop:
             if lane is Lane.GATHERING:
                 self._steps.janitor.step()
             return
-        again: Task | None = replace(task, fresh=False, due_ns=self._clock.monotonic_ns() + round(_BUG_S * 1e9))
+        again: Task | None = replace(
+            task, fresh=False, alone=False, due_ns=self._clock.monotonic_ns() + round(_BUG_S * 1e9)
+        )
         try:
             again = self._steps.runner.step(task)
         finally:

@@ -17,7 +17,7 @@ from workers.domain.ids import ExecutionId
 from workers.domain.journal_entry import EntryState, JournalEntry
 from workers.domain.log.record import Headers
 from workers.domain.outcome import Outcome, Report, code
-from workers.domain.retry import probe_delay_s, settle_by_ns
+from workers.domain.retry import Verdict, probe_delay_s, settle_by_ns, verdict
 from workers.node.attempts import Attempts
 from workers.node.deadline_watch import DeadlineWatch
 from workers.node.failures import Failures
@@ -105,6 +105,9 @@ class Runner:
         bound = self._rebound(execution)
         if isinstance(bound, Report):
             return self._end(execution, bound)
+        if execution.task.probes == 0:
+            self._transitions.mark(execution.entry.execution_id, executing=True)
+        concluding = verdict(execution.entry.blame) is not Verdict.GO_ON
         found = self._probe(execution.command, bound)
         match found:
             case Done(report=report):
@@ -113,8 +116,12 @@ class Runner:
                 return self._end(execution, report if proven else replace(report, cause="unproven"))
             case Pending(report=report):
                 return self._wait(execution, report)
+            case Begun() if concluding:
+                return self._end(execution, self._conclude(execution.command, bound))
             case Begun():
                 return self._act(execution, bound, claimed=False, begun=True)
+            case NotDone() if concluding:
+                return self._end(execution, _not_again(execution))
             case NotDone():
                 return self._run_again(execution, bound)
             case _:
@@ -140,7 +147,16 @@ class Runner:
         known = execution.entry.report
         if known is None or known.code != report.code:
             return self._end(replace(execution, task=task), report)
+        if task.probes == 0:
+            self._transitions.mark(execution.entry.execution_id, executing=False)
         return self._probe_later(task)
+
+    def _conclude(self, command: ActionCommand, bound: Bound) -> Report:
+        """What was begun is finished or taken back; where that fails it is UNKNOWN as long as it stands half made."""
+        report = self._failures.guard(command, lambda: self._attempts.conclude(bound))
+        if report.outcome is not Outcome.FAILED or not isinstance(self._probe(command, bound), Begun):
+            return report
+        return bound.action.report(Outcome.UNKNOWN, "half_done", f"half done, and not to be left so: {report.message}")
 
     def _end(self, execution: _Execution, report: Report) -> Task | None:
         try:
@@ -178,7 +194,18 @@ class Runner:
         return self._later(replace(task, probes=task.probes + 1), probe_delay_s(task.probes))
 
     def _later(self, task: Task, seconds: float) -> Task:
-        return replace(task, fresh=False, due_ns=self._services.clock.monotonic_ns() + max(1, round(seconds * _NS)))
+        return replace(
+            task, fresh=False, alone=False, due_ns=self._services.clock.monotonic_ns() + max(1, round(seconds * _NS))
+        )
+
+
+def _not_again(execution: _Execution) -> Report:
+    message = (
+        "this worker died again and again while it was at work on this command alone; it has had no effect, and is not "
+        "tried again"
+    )
+    poison = code(execution.command.action, Outcome.FAILED, "poison_action")
+    return Report(Outcome.FAILED, poison, message)
 
 
 def _refusal(command: ActionCommand, refused: Refused) -> Report:

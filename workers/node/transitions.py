@@ -82,16 +82,35 @@ class Transitions:
 
         ``entry`` has the attempt's number and what it is bound to; its step is counted here.
         """
-        claimed = replace(entry, state=EntryState.CLAIMED, seq=entry.seq + 1)
+        claimed = replace(entry, state=EntryState.CLAIMED, seq=entry.seq + 1, executing=True)
         self._audit(tx, "intent", claimed, command, {"attempt": claimed.attempt, **entry.claim})
         result = self._result(claimed, command, Stage.CLAIMED, outputs=claimed.claim, configuration=configuration)
         self._services.recorder.result(tx, result, trace=claimed.trace)
         tx.put(claimed)
         return claimed
 
-    def end(self, tx: JournalTx, entry: JournalEntry, command: ActionCommand, report: Report) -> JournalEntry:
+    def mark(self, execution_id: ExecutionId, *, executing: bool) -> None:
+        """Whether an open entry is inside its action now, durably; a mark that is right already costs nothing.
+
+        Raises:
+            JournalUnavailable: not marked; do not call the action.
+        """
+        with self.commit() as tx:
+            entry = self.open(tx, execution_id)
+            if entry is not None and entry.executing is not executing:
+                tx.put(replace(entry, executing=executing))
+
+    def end(
+        self,
+        tx: JournalTx,
+        entry: JournalEntry,
+        command: ActionCommand,
+        report: Report,
+        *,
+        returned: bool = True,
+    ) -> JournalEntry:
         """The outcome, with its result and audit record. UNKNOWN is reported, but the entry stays CLAIMED: it must be
-        settled, by this process or by the next."""
+        settled, by this process or by the next. ``returned`` is False while the action is still at work."""
         settled = report.outcome.is_final
         now_ns = self._services.time.now_ns()
         ended = replace(
@@ -99,6 +118,7 @@ class Transitions:
             state=EntryState.OBSERVED if settled else entry.state,
             seq=entry.seq + 1,
             report=report,
+            executing=entry.executing and not returned,
             late=now_ns > entry.expires_at_ns and report.outcome is not Outcome.EXPIRED,
         )
         answer = self._services.recorder.result(tx, self._ended(ended, command, report, now_ns), trace=ended.trace)

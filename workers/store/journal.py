@@ -43,12 +43,16 @@ _SCHEMA: Final = Schema(
                 last_row INTEGER NOT NULL DEFAULT 0)""",
             "CREATE INDEX entries_by_state ON entries (state, entry_no)",
         ),
+        (
+            "ALTER TABLE entries ADD COLUMN executing INTEGER NOT NULL DEFAULT 0",
+            "ALTER TABLE entries ADD COLUMN blame INTEGER NOT NULL DEFAULT 0",
+        ),
     ),
 )
 
 _COLUMNS: Final = (
     "execution_id, state, command, command_sha256, received_at_ns, expires_at_ns,"
-    " attempt, seq, crashes, claim, report, late, trace, answer"
+    " attempt, seq, crashes, claim, report, late, trace, answer, executing, blame"
 )
 
 _ORDER: Final = tuple(EntryState)
@@ -79,7 +83,7 @@ class SqliteJournalTx(StoredTx):
                 ON CONFLICT (execution_id) DO UPDATE SET
                     state = excluded.state, attempt = excluded.attempt, seq = excluded.seq, crashes = excluded.crashes,
                     claim = excluded.claim, report = excluded.report, late = excluded.late, trace = excluded.trace,
-                    answer = excluded.answer""",
+                    answer = excluded.answer, executing = excluded.executing, blame = excluded.blame""",
             columns,
         )
         if entry.state is EntryState.OBSERVED:
@@ -196,12 +200,14 @@ def _row(entry: JournalEntry) -> tuple[object, ...]:
         entry.late,
         HEADERS.text(entry.trace),
         entry.answer,
+        entry.executing,
+        entry.blame,
     )
 
 
 def _entry(row: Sequence[Any]) -> JournalEntry:
     (execution_id, state, command, digest, received, expires, attempt, seq, crashes, claim, report, late, *rest) = row
-    trace, answer = rest
+    trace, answer, executing, blame = rest
     with checked_columns():
         return JournalEntry(
             execution_id=ExecutionId(execution_id),
@@ -218,4 +224,6 @@ def _entry(row: Sequence[Any]) -> JournalEntry:
             late=bool(late),
             trace=HEADERS.read(trace),
             answer=answer,
+            executing=bool(executing),
+            blame=blame,
         )

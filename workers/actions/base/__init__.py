@@ -207,6 +207,11 @@ class Action(ABC, Generic[P, C]):
     def probe(self, job: Job[P], claim: C, host: Host) -> Probe:
         """Whether the effect of ``claim`` is in place already. Touches nothing."""
 
+    def conclude(self, job: Job[P], claim: C, host: Host) -> Report:
+        """Finish or take back what the probe found ``Begun``, by the shortest way: called instead of ``execute`` after
+        the worker died several times in it. Raises as ``execute``."""
+        return self.execute(job, claim, host)
+
     def lost(self, effect: Effect[C], host: Host) -> str:
         """Why an effect that was reported to hold is no longer in place; empty while it is. Touches nothing.
 
