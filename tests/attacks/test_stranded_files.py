@@ -157,3 +157,22 @@ def test_a_bystander_in_flight_is_not_blamed_for_the_deaths_of_another(site: Nod
     assert (ended.outcome, ended.code) == (Outcome.FAILED, f"{Q}_error_poison_action"), ended
     assert file_state(guilty) == guilty_before
     nothing_parked(site)
+
+
+def test_a_start_says_which_parked_file_nothing_explains(site: NodeSite) -> None:
+    """Somebody deletes the journal while a file is parked."""
+    path, _ = new_file(site)
+    command = quarantine(site, path)
+    site.send(command)
+    die(site, f"{Q}.q2")
+    journals = list(site.directory.glob("**/journal.sqlite*"))
+    assert journals
+    for each in journals:
+        each.unlink()
+    site.start()
+    found = site.until(lambda seen: [record for record in seen.audit if record.kind == "leftover"])
+    assert {str(record.detail["what"]) for record in found} == {"parked_file", "part"}
+    assert {record.execution_id for record in found} == {command.command_id}
+    site.until(lambda seen: seen.heartbeats[-1].health == "leftovers")
+    (parked,) = (site.directory / "files").glob(".douse-*/file")
+    assert parked.stat().st_size == 70_000, "it was not touched"

@@ -104,17 +104,18 @@ class KillProcess(EventProcessAction[KillParameters, ProcessClaim]):
         """A tree that stands stopped is killed as far as the claim names it, without looking for more of it."""
         if not isinstance(claim, TreeClaim):
             return self.execute(job, claim, host)
-        held = [handle for handle, _ in _held(claim, host) if handle is not None]
+        pids = (claim.pid, *_named(claim))
+        held = [(pid, each) for pid, (each, _) in zip(pids, _held(claim, host), strict=True) if each is not None]
         try:
-            for handle in reversed(held):  # the root last
+            for _, handle in reversed(held):  # the root last
                 handle.signal(signal.SIGKILL)
             until_ns = host.clock.monotonic_ns() + round(WAIT_S * 1e9)
             result = TreeResult()
-            for handle in held:
+            for pid, handle in held:
                 gone = handle.wait_gone(max(0.0, (until_ns - host.clock.monotonic_ns()) / 1e9))
-                (result.killed if gone else result.left).append(str(handle.facts.pid))
+                (result.killed if gone else result.left).append(str(pid))
         finally:
-            for handle in held:
+            for _, handle in held:
                 handle.close()
         result.why = "it has not ended yet"
         if result.left:

@@ -126,6 +126,7 @@ class Transitions:
         kind = _AUDIT_KIND.get(report.outcome, "outcome" if settled else "unknown")
         self._audit(tx, kind, ended, command, {"outcome": report.outcome.value, "code": report.code})
         tx.put(ended)
+        self._undone(tx, command, report)
         self.held(command, report)
         self._services.telemetry.count("node.outcomes", labels={"outcome": report.outcome.value})
         return ended
@@ -167,6 +168,13 @@ class Transitions:
         """The entry as this transaction sees it, if it has not ended."""
         entry = tx.entry(execution_id)
         return entry if entry and entry.state in (EntryState.RECEIVED, EntryState.CLAIMED) else None
+
+    def _undone(self, tx: JournalTx, command: ActionCommand, report: Report) -> None:
+        """What a successful undo lifted holds no more, and may be forgotten in time."""
+        if command.undo_of and report.outcome in (Outcome.COMPLETED, Outcome.NO_ACTION):
+            subject = tx.entry(command.undo_of)
+            if subject is not None and not subject.undone_by:
+                tx.put(replace(subject, undone_by=command.command_id))
 
     def _unavailable(self, error: LimitExceeded | PermanentFailure) -> JournalUnavailable:
         self._services.health.journal_failed(error.reason)

@@ -46,14 +46,20 @@ _SCHEMA: Final = Schema(
         (
             "ALTER TABLE entries ADD COLUMN executing INTEGER NOT NULL DEFAULT 0",
             "ALTER TABLE entries ADD COLUMN blame INTEGER NOT NULL DEFAULT 0",
+            "ALTER TABLE entries ADD COLUMN undone_by TEXT NOT NULL DEFAULT ''",
         ),
     ),
 )
 
 _COLUMNS: Final = (
     "execution_id, state, command, command_sha256, received_at_ns, expires_at_ns,"
-    " attempt, seq, crashes, claim, report, late, trace, answer, executing, blame"
+    " attempt, seq, crashes, claim, report, late, trace, answer, executing, blame, undone_by"
 )
+
+_HOLDS: Final = (
+    "(undone_by = '' AND CASE report WHEN '' THEN 0 ELSE ifnull(json_extract(report, '$.effect_holds'), 0) END)"
+)
+"""As ``JournalEntry.holds``."""
 
 _ORDER: Final = tuple(EntryState)
 
@@ -83,7 +89,8 @@ class SqliteJournalTx(StoredTx):
                 ON CONFLICT (execution_id) DO UPDATE SET
                     state = excluded.state, attempt = excluded.attempt, seq = excluded.seq, crashes = excluded.crashes,
                     claim = excluded.claim, report = excluded.report, late = excluded.late, trace = excluded.trace,
-                    answer = excluded.answer, executing = excluded.executing, blame = excluded.blame""",
+                    answer = excluded.answer, executing = excluded.executing, blame = excluded.blame,
+                    undone_by = excluded.undone_by""",
             columns,
         )
         if entry.state is EntryState.OBSERVED:
@@ -159,7 +166,8 @@ class SqliteJournal(Store):
     def prune(self, *, ended_before_ns: int) -> int:
         with self._database.transaction() as connection:
             return connection.execute(
-                "DELETE FROM entries WHERE state = ? AND expires_at_ns < ?", (EntryState.PUBLISHED, ended_before_ns)
+                f"DELETE FROM entries WHERE state = ? AND expires_at_ns < ? AND NOT {_HOLDS}",
+                (EntryState.PUBLISHED, ended_before_ns),
             ).rowcount
 
     def _acknowledged(self, connection: sqlite3.Connection) -> None:
@@ -202,12 +210,13 @@ def _row(entry: JournalEntry) -> tuple[object, ...]:
         entry.answer,
         entry.executing,
         entry.blame,
+        entry.undone_by,
     )
 
 
 def _entry(row: Sequence[Any]) -> JournalEntry:
     (execution_id, state, command, digest, received, expires, attempt, seq, crashes, claim, report, late, *rest) = row
-    trace, answer, executing, blame = rest
+    trace, answer, executing, blame, undone_by = rest
     with checked_columns():
         return JournalEntry(
             execution_id=ExecutionId(execution_id),
@@ -226,4 +235,5 @@ def _entry(row: Sequence[Any]) -> JournalEntry:
             answer=answer,
             executing=bool(executing),
             blame=blame,
+            undone_by=ExecutionId(undone_by),
         )

@@ -67,7 +67,8 @@ class Journal(Outbox, Protocol):
         """The lower bound of the present time."""
 
     def prune(self, *, ended_before_ns: int) -> int:
-        """Forget PUBLISHED entries whose expiry lies before that; how many."""
+        """Forget PUBLISHED entries whose expiry lies before that, and whose effect does not hold: what is in place can
+        be undone however long ago it was made. How many."""
 
     def close(self) -> None:
         """Idempotent."""
