@@ -175,6 +175,10 @@ class IsolateNetwork(NetworkAction[NoParameters, IsolateClaim]):
             message = f"{claim} would be cut off but for: {claim.allowed or 'nothing'}"
         return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.outputs_of(claim))
 
+    def holds(self, claim: IsolateClaim) -> str:
+        """The network namespace."""
+        return f"{claim.scope}/{claim.container_id}/{claim.namespace}" if claim.namespace else ""
+
     def lost(self, effect: Effect[IsolateClaim], host: Host) -> str:
         """Its rules are not there any more. Rules that were only changed are not lost: as long as a release has
         something to take away, an isolation must never be reported as lost, or it could not be released."""

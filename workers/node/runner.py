@@ -9,11 +9,11 @@ sure that nothing happened. Must never call ``execute`` itself. Next: ``attempts
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from workers.actions.base import Begun, Done, NotDone, Pending, Probe
+from workers.actions.base import Begun, Done, Effect, NotDone, Pending, Probe
 from workers.domain.admission import Refused
 from workers.domain.command import ActionCommand
-from workers.domain.errors import JournalUnavailable
-from workers.domain.ids import ExecutionId
+from workers.domain.errors import JournalUnavailable, WorkerError
+from workers.domain.ids import NO_EXECUTION, ExecutionId
 from workers.domain.journal_entry import EntryState, JournalEntry
 from workers.domain.log.record import Headers
 from workers.domain.outcome import Outcome, Report, code
@@ -24,10 +24,14 @@ from workers.node.failures import Failures
 from workers.node.gate import Bound, Gate
 from workers.node.lanes import Task
 from workers.node.live_state import JOURNAL_REST_S
+from workers.node.owners import joined
 from workers.node.services import Services
 from workers.node.transitions import Transitions
 
 _NS = 1_000_000_000
+
+_UNDO_S = 0.5
+"""How soon a command looks again whose target is just being released."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +98,38 @@ class Runner:
     def _act(self, execution: _Execution, bound: Bound | Report, *, claimed: bool, begun: bool = False) -> Task | None:
         if isinstance(bound, Report):
             return self._end(execution, bound)
+        owner = NO_EXECUTION if begun else self._transitions.owners.of(execution.command, bound.claim_values)
+        if owner and not self._lost(owner):
+            if self._transitions.undoing(owner):
+                return self._later(execution.task, _UNDO_S)
+            outputs = bound.action.outputs_of(bound.claim)
+            return self._end(execution, joined(bound.action, owner, outputs))
         report = self._failures.guard(
             execution.command,
             lambda: self._attempts.run(execution.entry, bound, claimed=claimed, begun=begun, trace=execution.trace),
         )
         return self._end(execution, report)
+
+    def _lost(self, owner: ExecutionId) -> bool:
+        """Whether the effect that another execution holds is in place no more; then it holds nothing from now on."""
+        entry = self._transitions.find(owner)
+        if entry is None or entry.report is None or not entry.holds:
+            self._transitions.owners.release(owner)
+            return True
+        command = self._services.codec.decode(entry.command, ActionCommand)
+        action = self._gate.action(command)
+        try:
+            why = action.lost(Effect(action.claim_of(entry.claim), entry.report.outputs), self._services.host)
+        except WorkerError:
+            return False  # not known now
+        if not why or self._transitions.undoing(owner):
+            return False
+        with self._transitions.commit() as tx:
+            found = tx.entry(owner)
+            if found is not None and found.holds:
+                self._transitions.lost(tx, found, command, why)
+        self._transitions.holding.discard(owner)
+        return True
 
     def _settle(self, execution: _Execution) -> Task | None:
         """It was claimed and its outcome is not known: probe, never run it again blindly."""

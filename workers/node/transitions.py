@@ -18,6 +18,7 @@ from workers.domain.log import topics
 from workers.domain.log.record import OutRecord
 from workers.domain.outcome import NOTHING, Outcome, Report, Stage, Values
 from workers.domain.result import EFFECT_LOST, EFFECT_WEAKENED, ActionResult
+from workers.node.owners import Owners, joined
 from workers.node.services import Services
 from workers.store.ports import JournalTx
 
@@ -31,6 +32,7 @@ class Transitions:
         self._services = services
         self.holding: set[ExecutionId] = set()
         """Executions whose effect is in place and can be lost by itself; the effect watch looks at them."""
+        self.owners = Owners(services)
         self._next_record_no = 0
         """As of the last commit."""
         self._reserved_up_to = 0
@@ -111,6 +113,7 @@ class Transitions:
     ) -> JournalEntry:
         """The outcome, with its result and audit record. UNKNOWN is reported, but the entry stays CLAIMED: it must be
         settled, by this process or by the next. ``returned`` is False while the action is still at work."""
+        report = self._with_one_owner(entry, command, report)
         settled = report.outcome.is_final
         now_ns = self._services.time.now_ns()
         ended = replace(
@@ -149,6 +152,14 @@ class Transitions:
         assert entry.report is not None
         without = replace(entry, report=replace(entry.report, effect_holds=False))
         self.alarm(tx, without, command, EFFECT_LOST, why)
+        self.owners.release(entry.execution_id)
+
+    def undoing(self, execution_id: ExecutionId) -> bool:
+        """Whether an undo of it is queued or under way."""
+        open_ones = self._services.journal.entries(EntryState.RECEIVED, EntryState.CLAIMED)
+        return any(
+            self._services.codec.decode(each.command, ActionCommand).undo_of == execution_id for each in open_ones
+        )
 
     def held(self, command: ActionCommand, report: Report) -> None:
         """Keep ``holding`` up to date after an end."""
@@ -175,6 +186,18 @@ class Transitions:
             subject = tx.entry(command.undo_of)
             if subject is not None and not subject.undone_by:
                 tx.put(replace(subject, undone_by=command.command_id))
+            self.owners.release(command.undo_of)
+
+    def _with_one_owner(self, entry: JournalEntry, command: ActionCommand, report: Report) -> Report:
+        """The report, or that of an execution that found its effect held by another one, and holds nothing itself."""
+        action = self._services.catalogue.get(command.action)
+        if action is None or not report.effect_holds or not report.outcome.is_final:
+            return report
+        owner = self.owners.of(command, entry.claim)
+        if owner:
+            return joined(action, owner, report.outputs)
+        self.owners.take(command, entry.claim)
+        return report
 
     def _unavailable(self, error: LimitExceeded | PermanentFailure) -> JournalUnavailable:
         self._services.health.journal_failed(error.reason)

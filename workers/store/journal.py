@@ -159,6 +159,14 @@ class SqliteJournal(Store):
             ).fetchall()
         return [_entry(row) for row in rows]
 
+    def holding(self) -> Sequence[JournalEntry]:
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                f"SELECT {_COLUMNS} FROM entries WHERE state IN (?, ?) AND {_HOLDS} ORDER BY received_at_ns, entry_no",
+                (EntryState.OBSERVED, EntryState.PUBLISHED),
+            ).fetchall()
+        return [_entry(row) for row in rows]
+
     def floor_ns(self) -> int:
         with self._database.reading() as connection:
             return int(connection.execute("SELECT floor_ns FROM producer").fetchone()[0])

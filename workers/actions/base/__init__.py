@@ -212,6 +212,12 @@ class Action(ABC, Generic[P, C]):
         the worker died several times in it. Raises as ``execute``."""
         return self.execute(job, claim, host)
 
+    def holds(self, claim: C) -> str:
+        """What an effect on this claim is on, named so that two claims on it have one name: then only one execution of
+        a node holds it at a time. Empty where there is nothing to hold, or where effects do not meet."""
+        del claim
+        return ""
+
     def lost(self, effect: Effect[C], host: Host) -> str:
         """Why an effect that was reported to hold is no longer in place; empty while it is. Touches nothing.
 
