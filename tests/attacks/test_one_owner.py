@@ -1,4 +1,4 @@
-"""Suspending what Douse itself suspended: the second joins the first, and undoing the first is no loss of the second."""
+"""Suspending what Douse itself suspended: the second joins the first, and is not lost when the first is undone."""
 
 from __future__ import annotations
 

@@ -45,6 +45,8 @@ class FleetClient:
         self.files = files
         self.wire = wire
         self.orders: list[Order] = []
+        self.storm = False
+        """Whether the node may give something up, because it was killed in it three times and more."""
         self._client = fleet.http_client()
         self._by_event: dict[str, str] = {}
         self._records_read = 0
@@ -278,6 +280,9 @@ class FleetClient:
         return verdict
 
     def _complaints(self, each: Order, ending: Ending) -> Iterable[str]:
+        if self.storm and verdicts.is_given_up(ending):
+            undone = [self.outcome(other) for other in self.orders if other.undoes is each]
+            return verdicts.of_given_up(each, ending, self.processes, self.files, undone)
         if each.undoes is not None:
             return verdicts.of_undo(each, ending)
         undone = [self.outcome(other) for other in self.orders if other.undoes is each]
@@ -353,7 +358,7 @@ class FleetClient:
         back = [
             id(each.undoes) for each in self.orders if each.undoes is not None and self.outcome(each) == "COMPLETED"
         ]
-        done = [each for each in self.orders if each.kind in HOLDS and self.outcome(each) == "COMPLETED"]
+        done = [each for each in self.orders if each.kind in HOLDS and self.outcome(each) in {"COMPLETED", "PARTIAL"}]
         return [each for each in done if id(each) not in back]
 
     def _report(self, order: Order, event: Mapping[str, Any], times: int) -> Order:

@@ -122,6 +122,30 @@ def of_file(each: Order, ending: Ending, files: VictimFiles, undone: Sequence[st
         yield "acted without an audited intent"
 
 
+def is_given_up(ending: Ending) -> bool:
+    """Whether the node stopped trying because it died too often in it."""
+    return ending.code.endswith("_error_poison_action")
+
+
+def of_given_up(
+    each: Order, ending: Ending, processes: VictimProcesses, files: VictimFiles, undone: Sequence[str]
+) -> Iterator[str]:
+    """What is wrong with something that the node gave up: it has had no effect, or it counts as held and was undone."""
+    if each.undoes is not None:
+        return  # whether it is back is asked of what it was to undo
+    if ending.outcome == "PARTIAL" and FINISHED not in undone:
+        yield f"counts as held, and was undone {list(undone)}"
+    if each.path is not None:
+        said = files.back(each.path)
+        if said:
+            yield f"was given up ({ending.outcome}), and {said}"
+        return
+    if processes.died_ns(each.pid) is not None:
+        yield "was given up, and its process is dead"
+    if "T" in [state_of(pid) for pid in processes.family(each.pid)]:
+        yield "was given up, and left a process stopped"
+
+
 def of_undo(each: Order, ending: Ending) -> Iterator[str]:
     """What is wrong with an undo, but for the file itself."""
     yield from _in_general(each, ending)
