@@ -11,13 +11,17 @@ import random
 import threading
 import time
 from collections import Counter
+from typing import Any
 
 import pytest
 
 from tests.e2e.client import FleetClient
 from tests.e2e.conftest import NewClient
 from tests.e2e.test_crashes import SETTLE_S
+from tests.e2e.victim_containers import VictimContainers
+from tests.engines import EngineRig
 from workers.cli.up.data_dir import ROLES
+from workers.system import yaml_files
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -80,6 +84,22 @@ def _inflict(client: FleetClient, fault: str, role: str, randomness: random.Rand
     fleet.spawn(role)
 
 
+def with_containers(request: pytest.FixtureRequest, client: FleetClient) -> None:
+    """Give the node a container engine, where there is one."""
+    try:
+        engine: EngineRig = request.getfixturevalue("docker_engine")
+    except pytest.skip.Exception:
+        return
+    request.addfinalizer(engine.clear)
+    fleet = client.fleet
+    fleet.stop("node")
+    node: Any = dict(yaml_files.read_mapping(fleet.data.config("node")))
+    node["features"]["respond"]["response_actions"]["docker"] = {"socket_path": [str(engine.socket)]}
+    yaml_files.write(fleet.data.config("node"), node)
+    fleet.spawn("node")
+    client.containers = VictimContainers(engine)
+
+
 def weather(client: FleetClient, *, seconds: float, seed: int, broker: str) -> None:
     """A storm, the calm after it, and the verdict."""
     client.storm = True
@@ -87,7 +107,10 @@ def weather(client: FleetClient, *, seconds: float, seed: int, broker: str) -> N
     settled_s = client.settled(SETTLE_S)
     client.give_everything_back(SETTLE_S)
     verdict = client.judge()
-    print(f"\n{broker} seed {seed}: {sum(faults.values())} faults {dict(faults)}, settled {settled_s:.1f} s; {verdict}")
+    kinds = dict(Counter(each.kind for each in client.orders))
+    print(
+        f"\n{broker} seed {seed}: {sum(faults.values())} faults {dict(faults)}, settled {settled_s:.1f} s; {kinds}; {verdict}"
+    )
     client.fleet.all_alive()
     client.fleet.no_traceback()
 
@@ -96,7 +119,9 @@ def weather(client: FleetClient, *, seconds: float, seed: int, broker: str) -> N
 def test_a_storm_loses_doubles_and_strands_nothing(
     request: pytest.FixtureRequest, new_client: NewClient, broker: str
 ) -> None:
-    weather(new_client(request.getfixturevalue(f"{broker}_fleet")), seconds=20, seed=9, broker=broker)
+    client = new_client(request.getfixturevalue(f"{broker}_fleet"))
+    with_containers(request, client)
+    weather(client, seconds=20, seed=9, broker=broker)
 
 
 @pytest.mark.faults
@@ -105,4 +130,6 @@ def test_a_long_storm_loses_doubles_and_strands_nothing(
     request: pytest.FixtureRequest, new_client: NewClient, broker: str
 ) -> None:
     seed = random.SystemRandom().randrange(1 << 16)
-    weather(new_client(request.getfixturevalue(f"{broker}_fleet")), seconds=150, seed=seed, broker=broker)
+    client = new_client(request.getfixturevalue(f"{broker}_fleet"))
+    with_containers(request, client)
+    weather(client, seconds=150, seed=seed, broker=broker)

@@ -32,6 +32,7 @@ class Order:
     pid: int = 0
     """Whose death was asked for; 0 where it is about a file."""
     path: Path | None = None
+    container_id: str = ""
     undoes: Order | None = None
     """What is to be undone."""
     key: str = ""
@@ -144,6 +145,17 @@ def of_given_up(
         yield "was given up, and its process is dead"
     if "T" in [state_of(pid) for pid in processes.family(each.pid)]:
         yield "was given up, and left a process stopped"
+
+
+def of_container(each: Order, ending: Ending, state: str, undone: Sequence[str]) -> Iterator[str]:
+    """What is wrong with something that was to contain a container, which has this state now."""
+    given_up = is_given_up(ending)
+    if not given_up:
+        yield from _in_general(each, ending)
+    holds = ending.outcome in {FINISHED, "PARTIAL"} and FINISHED not in undone
+    wanted = {"pause": "paused"}.get(each.kind, "exited") if holds else "running"
+    if state != wanted:
+        yield f"says {ending.outcome}, undone {list(undone)}, and its container is {state}"
 
 
 def of_undo(each: Order, ending: Ending) -> Iterator[str]:
