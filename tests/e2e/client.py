@@ -372,13 +372,20 @@ class FleetClient:
         with self._choosing:
             for each in among[:LOOKED_AT]:
                 execution_id = self._id(each)
-                answer = self._client.get(f"/api/v1/executions/{execution_id}") if execution_id else None
+                answer = self._ask_once(f"/api/v1/executions/{execution_id}") if execution_id else None
                 outcome = answer.json().get("outcome") if answer is not None and answer.is_success else None
                 if outcome not in NOT_FINAL:
                     among.remove(each)
                 if outcome == "COMPLETED":
                     return each
         return None
+
+    def _ask_once(self, path: str) -> httpx.Response | None:
+        """The gateway's answer; None where it died meanwhile."""
+        try:
+            return self._client.get(path)
+        except httpx.TransportError:
+            return None
 
     def _held(self) -> list[Order]:
         """Quarantines and suspensions that were done and not undone, as read from the wire."""

@@ -108,9 +108,8 @@ def weather(client: FleetClient, *, seconds: float, seed: int, broker: str) -> N
     client.give_everything_back(SETTLE_S)
     verdict = client.judge()
     kinds = dict(Counter(each.kind for each in client.orders))
-    print(
-        f"\n{broker} seed {seed}: {sum(faults.values())} faults {dict(faults)}, settled {settled_s:.1f} s; {kinds}; {verdict}"
-    )
+    print(f"\n{broker} seed {seed}: {sum(faults.values())} faults {dict(faults)} under {kinds}")
+    print(f"settled {settled_s:.1f} s after the last; {verdict}")
     client.fleet.all_alive()
     client.fleet.no_traceback()
 
