@@ -137,9 +137,9 @@ def of_given_up(
     if ending.outcome == "PARTIAL" and FINISHED not in undone:
         yield f"counts as held, and was undone {list(undone)}"
     if each.path is not None:
-        said = files.back(each.path)
-        if said:
-            yield f"was given up ({ending.outcome}), and {said}"
+        problem = files.back(each.path)
+        if problem:
+            yield f"was given up ({ending.outcome}), and {problem}"
         return
     if processes.died_ns(each.pid) is not None:
         yield "was given up, and its process is dead"
