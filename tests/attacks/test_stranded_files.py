@@ -176,3 +176,26 @@ def test_a_start_says_which_parked_file_nothing_explains(site: NodeSite) -> None
     site.until(lambda seen: seen.heartbeats[-1].health == "leftovers")
     (parked,) = (site.directory / "files").glob(".douse-*/file")
     assert parked.stat().st_size == 70_000, "it was not touched"
+
+
+def test_where_another_file_took_the_name_it_stays_parked_counts_as_held_and_comes_back_later(
+    site: NodeSite,
+) -> None:
+    path, before = new_file(site)
+    command = quarantine(site, path)
+    site.send(command)
+    die(site, f"{Q}.q1", 3)
+    path.write_bytes(b"another")
+    site.start()
+    ended = site.ended(command.command_id)
+    assert (ended.outcome, ended.code, ended.effect_holds) == (Outcome.PARTIAL, f"{Q}_error_poison_action", True), ended
+    refused = undo(site, command)
+    site.send(refused)
+    assert site.ended(refused.command_id).code == "file_unquarantine_error_restore_conflict"
+    assert path.read_bytes() == b"another"
+    path.unlink()
+    back = undo(site, command)
+    site.send(back)
+    assert site.ended(back.command_id).outcome is Outcome.COMPLETED
+    assert file_state(path) == before
+    nothing_parked(site)
