@@ -1,1 +1,1 @@
-"""Attacks from outside: a foreign process, another key, another user, a record written to the topic."""
+"""Attacks from outside, one file a theme: another key, another user, a foreign process or record, a killed worker."""

@@ -319,3 +319,16 @@ def test_any_thread_may_write_and_no_number_is_given_twice(journal: Journal) -> 
 def test_closing_twice_is_allowed(journal: Journal) -> None:
     journal.close()
     journal.close()
+
+
+def test_what_holds_is_not_forgotten_until_it_was_undone(journal: Journal) -> None:
+    held = replace(
+        entry(1, EntryState.PUBLISHED, expires_at_ns=100),
+        report=Report(Outcome.COMPLETED, "x", 'says "effect_holds":true', effect_holds=True),
+    )
+    with journal.begin() as tx:
+        tx.put(held)
+    assert journal.prune(ended_before_ns=200) == 0
+    with journal.begin() as tx:
+        tx.put(replace(held, undone_by=entry(2).execution_id))
+    assert journal.prune(ended_before_ns=200) == 1

@@ -7,6 +7,7 @@ compared.
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -23,6 +24,7 @@ import httpx
 from tests.e2e import verdicts
 from tests.e2e.fleet import DROPPED, Fleet
 from tests.e2e.verdicts import Ending, Order, Verdict
+from tests.e2e.victim_containers import VictimContainers
 from tests.e2e.victim_files import VictimFiles
 from tests.e2e.victim_processes import VictimProcesses, facts_of
 from tests.e2e.wire import Wire
@@ -30,7 +32,9 @@ from workers.cli.demo.detection import falco_event
 
 NOT_FINAL: Final = frozenset({None, "UNKNOWN"})
 TAKES: Final = frozenset({"quarantine", "quarantine detected"})
-HOLDS: Final = TAKES | {"suspend"}
+CONTAINER: Final = {"pause": "pause_container", "stop": "stop_container", "kill container": "kill_container"}
+"""What may be asked for of a container, and the action that does it."""
+HOLDS: Final = TAKES | {"suspend", "pause", "stop"}
 """What an undo gives back."""
 LOOKED_AT: Final = 4
 """How many are looked at in history when one to undo is wanted."""
@@ -45,6 +49,10 @@ class FleetClient:
         self.files = files
         self.wire = wire
         self.orders: list[Order] = []
+        self.containers: VictimContainers | None = None
+        """Where a test has an engine."""
+        self.storm = False
+        """Whether the node may give something up, because it was killed in it three times and more."""
         self._client = fleet.http_client()
         self._by_event: dict[str, str] = {}
         self._records_read = 0
@@ -126,6 +134,16 @@ class FleetClient:
         subject = self._undoable(self._not_resumed)
         return self.suspend() if subject is None else self._give_back(subject)
 
+    # --- asking: containers ---------------------------------------------------------------------------------------
+
+    def contain(self, kind: str) -> Order:
+        """A person wants a container paused, stopped or killed; a process where there are enough of them."""
+        if self.containers is None or self.containers.enough:
+            return self.kill()
+        container_id = self.containers.spawn()
+        order = Order(kind, frozenset({"COMPLETED"}), container_id=container_id)
+        return self._person(order, CONTAINER[kind], {"container": {"id": container_id}}, {})
+
     # --- asking: files --------------------------------------------------------------------------------------------
 
     def quarantine(self, *, ttl_s: int = 0) -> Order:
@@ -155,7 +173,7 @@ class FleetClient:
     def quarantine_detected(self) -> Order:
         """A detector reports a file; the responder's rule wants it away."""
         path = self.files.spawn()
-        event = falco_event(facts_of(self.fleet.running["node"].pid), ())
+        event = falco_event(facts_of(os.getpid()), ())
         event |= {"rule": DROPPED, "output_fields": event["output_fields"] | {"fd.name": str(path), "fd.type": "file"}}
         order = self._report(Order("quarantine detected", frozenset({"COMPLETED"}), path=path), event, 1)
         self._not_undone.append(order)
@@ -203,6 +221,13 @@ class FleetClient:
         weights += [1, 1]
         kinds += [self.kill_tree, self.suspend, self.resume]
         weights += [1, 1, 1]
+        if self.containers is not None:
+            kinds += [
+                lambda: self.contain("pause"),
+                lambda: self.contain("stop"),
+                lambda: self.contain("kill container"),
+            ]
+            weights += [1, 1, 1]
         if hard:
             kinds += [self.protected, self.brief, self.quarantine_brief]
             weights += [1, 1, 1]
@@ -278,6 +303,12 @@ class FleetClient:
         return verdict
 
     def _complaints(self, each: Order, ending: Ending) -> Iterable[str]:
+        if each.container_id and self.containers is not None:
+            undone = [self.outcome(other) for other in self.orders if other.undoes is each]
+            return verdicts.of_container(each, ending, self.containers.state(each.container_id), undone)
+        if self.storm and verdicts.is_given_up(ending):
+            undone = [self.outcome(other) for other in self.orders if other.undoes is each]
+            return verdicts.of_given_up(each, ending, self.processes, self.files, undone)
         if each.undoes is not None:
             return verdicts.of_undo(each, ending)
         undone = [self.outcome(other) for other in self.orders if other.undoes is each]
@@ -329,6 +360,7 @@ class FleetClient:
     def _give_back(self, subject: Order) -> Order:
         path, headers = f"/api/v1/executions/{self._id(subject)}", {"Idempotency-Key": uuid.uuid4().hex}
         may = frozenset({"COMPLETED", "REJECTED"})
+        may |= {"FAILED"} if self.storm else set()
         order = Order("undo", may, path=subject.path, undoes=subject, key=headers["Idempotency-Key"])
         self._asks[order.key] = lambda: self._client.delete(path, headers=headers)
         self.orders.append(order)
@@ -340,7 +372,7 @@ class FleetClient:
         with self._choosing:
             for each in among[:LOOKED_AT]:
                 execution_id = self._id(each)
-                answer = self._client.get(f"/api/v1/executions/{execution_id}") if execution_id else None
+                answer = self._ask_once(f"/api/v1/executions/{execution_id}") if execution_id else None
                 outcome = answer.json().get("outcome") if answer is not None and answer.is_success else None
                 if outcome not in NOT_FINAL:
                     among.remove(each)
@@ -348,12 +380,19 @@ class FleetClient:
                     return each
         return None
 
+    def _ask_once(self, path: str) -> httpx.Response | None:
+        """The gateway's answer; None where it died meanwhile."""
+        try:
+            return self._client.get(path)
+        except httpx.TransportError:
+            return None
+
     def _held(self) -> list[Order]:
         """Quarantines and suspensions that were done and not undone, as read from the wire."""
         back = [
             id(each.undoes) for each in self.orders if each.undoes is not None and self.outcome(each) == "COMPLETED"
         ]
-        done = [each for each in self.orders if each.kind in HOLDS and self.outcome(each) == "COMPLETED"]
+        done = [each for each in self.orders if each.kind in HOLDS and self.outcome(each) in {"COMPLETED", "PARTIAL"}]
         return [each for each in done if id(each) not in back]
 
     def _report(self, order: Order, event: Mapping[str, Any], times: int) -> Order:

@@ -173,6 +173,14 @@ class Fleet:
         self.running[role].kill()
         self.running[role].wait()
 
+    def freeze(self, role: str, seconds: float) -> None:
+        """SIGSTOP for a while."""
+        self.running[role].send_signal(signal.SIGSTOP)
+        try:
+            time.sleep(seconds)
+        finally:
+            self.running[role].send_signal(signal.SIGCONT)
+
     def stop(self, *roles: str) -> None:
         """SIGTERM; each must end well."""
         for role in roles:

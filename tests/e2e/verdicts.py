@@ -32,6 +32,7 @@ class Order:
     pid: int = 0
     """Whose death was asked for; 0 where it is about a file."""
     path: Path | None = None
+    container_id: str = ""
     undoes: Order | None = None
     """What is to be undone."""
     key: str = ""
@@ -120,6 +121,41 @@ def of_file(each: Order, ending: Ending, files: VictimFiles, undone: Sequence[st
         yield f"says {ending.outcome}, undone {list(undone)}, and {output}"
     if ending.outcome == FINISHED and not ending.intended_ns:
         yield "acted without an audited intent"
+
+
+def is_given_up(ending: Ending) -> bool:
+    """Whether the node stopped trying because it died too often in it."""
+    return ending.code.endswith("_error_poison_action")
+
+
+def of_given_up(
+    each: Order, ending: Ending, processes: VictimProcesses, files: VictimFiles, undone: Sequence[str]
+) -> Iterator[str]:
+    """What is wrong with something that the node gave up: it has had no effect, or it counts as held and was undone."""
+    if each.undoes is not None:
+        return  # whether it is back is asked of what it was to undo
+    if ending.outcome == "PARTIAL" and FINISHED not in undone:
+        yield f"counts as held, and was undone {list(undone)}"
+    if each.path is not None:
+        problem = files.back(each.path)
+        if problem:
+            yield f"was given up ({ending.outcome}), and {problem}"
+        return
+    if processes.died_ns(each.pid) is not None:
+        yield "was given up, and its process is dead"
+    if "T" in [state_of(pid) for pid in processes.family(each.pid)]:
+        yield "was given up, and left a process stopped"
+
+
+def of_container(each: Order, ending: Ending, state: str, undone: Sequence[str]) -> Iterator[str]:
+    """What is wrong with something that was to contain a container, which has this state now."""
+    given_up = is_given_up(ending)
+    if not given_up:
+        yield from _in_general(each, ending)
+    holds = ending.outcome in {FINISHED, "PARTIAL"} and FINISHED not in undone
+    wanted = {"pause": "paused"}.get(each.kind, "exited") if holds else "running"
+    if state != wanted:
+        yield f"says {ending.outcome}, undone {list(undone)}, and its container is {state}"
 
 
 def of_undo(each: Order, ending: Ending) -> Iterator[str]:

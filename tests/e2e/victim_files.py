@@ -99,7 +99,7 @@ class VictimFiles:
         objects = {self._object(path) for path in self._vault.glob("*") if not path.suffix and path.is_file()}
         return [
             path
-            for path, kept in self._made.items()
+            for path, kept in list(self._made.items())
             if kept.packed not in objects and kept.content not in self._beside(path)
         ]
 

@@ -165,7 +165,8 @@ class _Scripted(Action[ScriptedParameters, ScriptedClaim]):
 
     def _ended(self) -> Report:
         gone = PostCondition("gone", holds=True)
-        return self.report(Outcome.COMPLETED, "ended", "it is gone", post_condition=gone, effect_holds=True)
+        holds = self.reversible_by is not None
+        return self.report(Outcome.COMPLETED, "ended", "it is gone", post_condition=gone, effect_holds=holds)
 
 
 class ScriptedKill(_Scripted):

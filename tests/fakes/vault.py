@@ -25,7 +25,7 @@ from workers.domain.targets.file import (
 )
 from workers.domain.targets.manifest import Manifest, is_same_directory
 from workers.domain.targets.protected_files import ProtectedPaths
-from workers.host.files.ports import Copied, Occupant, VaultLimits, Whereabouts
+from workers.host.files.ports import Copied, Occupant, Stored, VaultLimits, Whereabouts
 
 DEVICE = 1
 ROOT = FileIdentity(DEVICE, 2)
@@ -164,6 +164,11 @@ class FakeVault:
 
     def object_path(self, execution_id: ExecutionId) -> str:
         return f"/vault/{execution_id}"
+
+    def contents(self) -> list[Stored]:
+        self.step("contents")
+        names = {*self.manifests, *self.objects, *self.parts}
+        return [Stored(each, each in self.parts, each in self.objects) for each in sorted(names)]
 
     def manifest(self, execution_id: ExecutionId) -> Manifest | None:
         self.step("manifest")

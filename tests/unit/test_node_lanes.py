@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from workers.actions.base import Lane
 from workers.domain.ids import ExecutionId
-from workers.node.lanes import Lanes, Task
+from workers.node.lanes import ALONE_NS, HELD_NS, Lanes, Task
 
 _IDS = itertools.count()
 
 
-def task(key: str = "", *, lane: Lane = Lane.CONTAINMENT, rank: int = 0, due_ns: int = 0) -> Task:
+def task(key: str = "", *, lane: Lane = Lane.CONTAINMENT, rank: int = 0, due_ns: int = 0, alone: bool = False) -> Task:
     number = next(_IDS)
-    return Task(ExecutionId(f"x{number}"), lane, key or f"key-{number}", rank, due_ns)
+    return Task(ExecutionId(f"x{number}"), lane, key or f"key-{number}", rank, due_ns, alone=alone)
 
 
 def test_the_oldest_goes_first() -> None:
@@ -153,3 +153,39 @@ def test_there_is_more_to_take_unless_only_dry_runs_wait_for_a_free_thread() -> 
     lanes.push([task(rank=0)])
     assert lanes.more(Lane.CONTAINMENT)
     assert not lanes.more(Lane.GATHERING)
+
+
+def test_what_was_at_work_at_a_crash_runs_alone_one_after_the_other() -> None:
+    lanes = Lanes(100)
+    one, two, new = task(alone=True), task(alone=True), task()
+    lanes.push([one, two, new])
+    assert lanes.take(Lane.CONTAINMENT, 1) == one
+    assert lanes.take(Lane.CONTAINMENT, 1) is None
+    lanes.done(one)
+    assert lanes.take(Lane.CONTAINMENT, 2) == two
+    assert lanes.take(Lane.CONTAINMENT, 2) is None
+    lanes.done(two)
+    assert lanes.take(Lane.CONTAINMENT, 3) == new
+    assert not lanes.idle(Lane.CONTAINMENT)
+
+
+def test_what_runs_alone_holds_back_new_commands_for_a_while_and_the_next_of_its_kind_for_longer() -> None:
+    lanes = Lanes(100)
+    hung, waiting, new = task(alone=True), task(alone=True), task()
+    lanes.push([hung, waiting, new])
+    assert lanes.take(Lane.CONTAINMENT, 1) == hung
+    assert lanes.take(Lane.CONTAINMENT, HELD_NS) is None
+    assert lanes.take(Lane.CONTAINMENT, HELD_NS + 1) == new
+    assert lanes.take(Lane.CONTAINMENT, ALONE_NS) is None
+    assert lanes.take(Lane.CONTAINMENT, ALONE_NS + 1) == waiting
+
+
+def test_a_copy_that_runs_alone_holds_back_no_kill() -> None:
+    lanes = Lanes(100)
+    copy, another, kill = task(lane=Lane.GATHERING, alone=True), task(lane=Lane.GATHERING), task()
+    lanes.push([copy, another, kill])
+    assert lanes.take(Lane.CONTAINMENT, 1) == kill
+    assert lanes.take(Lane.GATHERING, 1) == copy
+    assert lanes.take(Lane.GATHERING, 1) is None
+    lanes.done(copy)
+    assert lanes.take(Lane.GATHERING, 1) == another

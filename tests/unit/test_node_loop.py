@@ -23,6 +23,7 @@ from workers.domain.journal_entry import EntryState
 from workers.domain.outcome import Outcome
 from workers.node.janitor import Janitor
 from workers.node.lanes import Lanes, Task
+from workers.node.leftovers import Leftovers
 from workers.node.loop import CommitSignal, LaneSignals, Loop, Steps
 
 
@@ -79,6 +80,7 @@ def running(bench: NodeBench, *, drain_s: float = 5.0) -> Iterator[Running]:
         effect_watch=bench.effect_watch,
         heartbeat=bench.heartbeat,
         janitor=Janitor(bench.services),
+        leftovers=Leftovers(bench.services, bench.transitions),
         lanes=bench.lanes,
         lane_signals=bench.lane_signals,
         relays=[FakeRelay(bench)],

@@ -13,6 +13,7 @@ from workers.domain.command import ActionCommand
 from workers.domain.errors import JournalUnavailable, LimitExceeded
 from workers.domain.journal_entry import EntryState
 from workers.domain.outcome import Outcome, Stage
+from workers.domain.retry import ALONE, MAX_CRASHES, SHARED
 
 
 @pytest.fixture
@@ -232,4 +233,62 @@ def test_an_unknown_outcome_survives_a_restart_as_a_question_not_as_a_rerun(benc
     ended = bench.results(command.command_id)[-1]
     assert (ended.outcome, ended.cause) == (Outcome.COMPLETED, "unproven")
     assert bench.world.touched == 1
+    check_all(bench.observation())
+
+
+def at_work(bench: NodeBench, first: ActionCommand, second: ActionCommand) -> None:
+    """Both are inside their action, and the worker dies."""
+    bench.send(first)
+    crash_at(bench, "node.execute.before")
+    bench.send(second)
+    bench.read()
+    with bench.journal.begin() as tx:
+        entry = tx.entry(second.command_id)
+        assert entry is not None
+        claim = {"number": 2, "incarnation": bench.world.alive[2]}
+        tx.put(replace(entry, state=EntryState.CLAIMED, attempt=1, claim=claim, executing=True))
+    bench.restart()
+
+
+def blame(bench: NodeBench, command: ActionCommand) -> int:
+    entry = bench.journal.entry(command.command_id)
+    assert entry is not None
+    return entry.blame
+
+
+def test_only_what_was_alone_at_work_is_blamed_for_a_death(bench: NodeBench) -> None:
+    bench.world.spawn(2)
+    guilty, bystander = bench.command(number=1), bench.command(number=2)
+    at_work(bench, guilty, bystander)
+    assert (blame(bench, guilty), blame(bench, bystander)) == (SHARED, SHARED)
+    crash_at(bench, "node.execute.before")  # the first of them runs alone
+    bench.restart()
+    assert (blame(bench, guilty), blame(bench, bystander)) == (SHARED + ALONE, SHARED)
+    bench.turn()
+    assert bench.state_of(bystander) is EntryState.OBSERVED, "the least blamed goes first, and is done"
+    assert bench.state_of(guilty) is EntryState.CLAIMED
+
+
+def test_a_reversible_effect_that_is_given_up_counts_as_held_and_can_be_undone(bench: NodeBench) -> None:
+    command = bench.command("scripted_stop")
+    bench.send(command)
+    crash_at(bench, "node.execute.after")
+    for _ in range(2 * MAX_CRASHES - 1):
+        bench.restart()
+        crash_at(bench, "node.observe.before_commit")
+    bench.restart()
+    touched = bench.world.touched
+    bench.settle()
+    ended = bench.results(command.command_id)[-1]
+    assert (ended.outcome, ended.code, ended.effect_holds, ended.cause) == (
+        Outcome.PARTIAL,
+        "scripted_stop_error_poison_action",
+        True,
+        "unproven",
+    )
+    assert bench.world.touched == touched
+    undo = bench.command("scripted_start", undo_of=command.command_id, target=None)
+    bench.send(undo)
+    bench.settle()
+    assert bench.results(undo.command_id)[-1].outcome is Outcome.COMPLETED
     check_all(bench.observation())

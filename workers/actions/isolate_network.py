@@ -151,6 +151,20 @@ class IsolateNetwork(NetworkAction[NoParameters, IsolateClaim]):
             return Done(self._already(claim, found.made_by))
         return Begun() if found.trial else Done(self._isolated(claim, found, cause="unproven"))
 
+    def conclude(self, job: Job[NoParameters], claim: IsolateClaim, host: Host) -> Report:
+        """The trial is taken back; it would end by itself."""
+        opened = self.open(claim, host)
+        if isinstance(opened, Gone):
+            return self.gone(claim, opened)
+        with closing(opened) as namespace:
+            found = namespace.barrier()
+            if found is not None and not found.trial and found.made_by == claim.isolation:
+                return self._isolated(claim, found)
+            if found is not None and found.made_by == claim.isolation:
+                namespace.end(found)
+        message = f"{claim} is open as before: the worker died again and again while it tried to isolate it"
+        return self.report(Outcome.FAILED, "poison_action", message, outputs=self.outputs_of(claim))
+
     def dry_run_report(self, job: Job[NoParameters], claim: IsolateClaim, host: Host) -> Report:
         """What would be cut off, and what would not."""
         if claim.found:
@@ -160,6 +174,10 @@ class IsolateNetwork(NetworkAction[NoParameters, IsolateClaim]):
         else:
             message = f"{claim} would be cut off but for: {claim.allowed or 'nothing'}"
         return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.outputs_of(claim))
+
+    def holds(self, claim: IsolateClaim) -> str:
+        """The network namespace."""
+        return f"{claim.scope}/{claim.container_id}/{claim.namespace}" if claim.namespace else ""
 
     def lost(self, effect: Effect[IsolateClaim], host: Host) -> str:
         """Its rules are not there any more. Rules that were only changed are not lost: as long as a release has

@@ -100,6 +100,29 @@ class KillProcess(EventProcessAction[KillParameters, ProcessClaim]):
         half_done = isinstance(claim, TreeClaim) and _stopped_by_an_attempt(living)
         return Begun() if half_done else NotDone()
 
+    def conclude(self, job: Job[KillParameters], claim: ProcessClaim | GoneProcess, host: Host) -> Report:
+        """A tree that stands stopped is killed as far as the claim names it, without looking for more of it."""
+        if not isinstance(claim, TreeClaim):
+            return self.execute(job, claim, host)
+        pids = (claim.pid, *_named(claim))
+        held = [(pid, each) for pid, (each, _) in zip(pids, _held(claim, host), strict=True) if each is not None]
+        try:
+            for _, handle in reversed(held):  # the root last
+                handle.signal(signal.SIGKILL)
+            until_ns = host.clock.monotonic_ns() + round(WAIT_S * 1e9)
+            result = TreeResult()
+            for pid, handle in held:
+                gone = handle.wait_gone(max(0.0, (until_ns - host.clock.monotonic_ns()) / 1e9))
+                (result.killed if gone else result.left).append(str(pid))
+        finally:
+            for _, handle in held:
+                handle.close()
+        result.why = "it has not ended yet"
+        if result.left:
+            return self._partly(claim, result)
+        why = f"all of its tree that is known have ended ({len(result.killed)} processes)"
+        return self._killed(claim, why, result=result)
+
     def dry_run_report(self, job: Job[KillParameters], claim: ProcessClaim | GoneProcess, host: Host) -> Report:
         """Which processes would be killed."""
         report = super().dry_run_report(job, claim, host)

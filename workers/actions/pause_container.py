@@ -94,6 +94,10 @@ class PauseContainer(ContainerAction[NoParameters]):
         )
         return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.outputs_of(claim))
 
+    def holds(self, claim: ContainerClaim) -> str:
+        """The run."""
+        return f"{claim.container_id}/{claim.started_at}"
+
     def lost(self, effect: Effect[ContainerClaim], host: Host) -> str:
         """It runs again, or has ended."""
         facts = runtimes(host).open(effect.claim.ref).inspect()

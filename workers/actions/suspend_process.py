@@ -117,6 +117,10 @@ class SuspendProcess(EventProcessAction[AncestorParameters, SuspendClaim]):
             return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.outputs_of(claim))
         return super().dry_run_report(job, claim, host)
 
+    def holds(self, claim: SuspendClaim | GoneProcess) -> str:
+        """The process."""
+        return "" if isinstance(claim, GoneProcess) else claim.key
+
     def lost(self, effect: Effect[SuspendClaim | GoneProcess], host: Host) -> str:
         """It was continued, or it has ended."""
         if isinstance(effect.claim, GoneProcess):

@@ -6,7 +6,7 @@ Kept by ``store.journal``; advanced by the node worker. States only ever go forw
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from workers.domain.ids import ExecutionId
+from workers.domain.ids import NO_EXECUTION, ExecutionId
 from workers.domain.log.record import Headers
 from workers.domain.outcome import NOTHING, Report, Values
 
@@ -37,6 +37,13 @@ class JournalEntry:
     """Steps reported so far by this node."""
     crashes: int = 0
     """How often a start-up found this entry CLAIMED."""
+    executing: bool = False
+    """It may be inside its action right now: durable before the action begins, cleared when it returns. What a start-up
+    finds so was at work when the worker died."""
+    undone_by: ExecutionId = NO_EXECUTION
+    """The execution that undid it with success."""
+    blame: int = 0
+    """How much points to this command as the cause of the worker's deaths; see ``domain.retry``."""
     claim: Values = field(default_factory=lambda: NOTHING)
     """Identity and pre-state that were durable before the first destructive call."""
     report: Report | None = None
@@ -45,3 +52,8 @@ class JournalEntry:
     answer: bytes = b""
     """The signed result that ended it (or reports UNKNOWN), byte for byte as it was queued. For a duplicate of the
     command exactly these bytes are queued again, so that history gets a step that it knows and not a second one."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether its effect is in place as far as this node knows."""
+        return self.report is not None and self.report.effect_holds and not self.undone_by

@@ -4,12 +4,38 @@ Called by the node's runner, watch and feed. The waits between attempts of an ac
 doorway's.
 """
 
+from enum import Enum, auto
 from typing import Final
 
 from workers.domain.command import ActionCommand
 
 MAX_CRASHES: Final = 3
-"""A command found claimed at this many start-ups is given up: after three dead workers the command is the suspect."""
+"""A command that was alone inside its action at this many deaths of the worker is not run again, but concluded: what it
+began is finished or taken back. After as many deaths in that, it is given up."""
+
+ALONE: Final = 4
+SHARED: Final = 1
+"""What one death adds to the blame of a command that was alone at work, and of one that was not. The second is small,
+because a start runs what was at work one by one; it only bounds what never gets that far."""
+
+
+class Verdict(Enum):
+    """What a start-up does with a command that it finds claimed."""
+
+    GO_ON = auto()
+    """Probe it, and run it again where nothing has happened."""
+    CONCLUDE = auto()
+    """Probe it, and finish or take back what has begun; never run it from the start."""
+    GIVE_UP = auto()
+    """Touch nothing: even concluding it ended the worker."""
+
+
+def verdict(blame: int) -> Verdict:
+    """What the deaths so far lead to."""
+    if blame < MAX_CRASHES * ALONE:
+        return Verdict.GO_ON
+    return Verdict.CONCLUDE if blame < 2 * MAX_CRASHES * ALONE else Verdict.GIVE_UP
+
 
 _LONGEST_PROBE_S: Final = 60.0
 _LONGEST_BACKOFF_S: Final = 5.0

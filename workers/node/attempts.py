@@ -68,6 +68,16 @@ class Attempts:
                 case NotDone():
                     raise
 
+    def conclude(self, bound: Bound) -> Report:
+        """Finish or take back what an action has begun that ended this worker again and again; never begin anew.
+
+        Raises: as ``run``.
+        """
+        deadline_ns = self._services.time.now_ns() + self._gate.timeout_s(bound.job.command) * 1_000_000_000
+        job = replace(bound.job, deadline_ns=deadline_ns)
+        with self._watch.over(job.command, deadline_ns):
+            return bound.action.conclude(job, bound.claim, self._services.host)
+
     def _probe(self, bound: Bound) -> Probe:
         """After a failed attempt: another one may be made where the effect is surely not in place, or half made."""
         return bound.action.probe(bound.job, bound.claim, self._services.host)
@@ -89,4 +99,4 @@ class Attempts:
 
 def fresh_claim(entry: JournalEntry, bound: Bound) -> JournalEntry:
     """The entry of a command that intake claims at once: its first attempt, bound."""
-    return replace(entry, state=EntryState.CLAIMED, attempt=1, claim=bound.claim_values)
+    return replace(entry, state=EntryState.CLAIMED, attempt=1, claim=bound.claim_values, executing=True)

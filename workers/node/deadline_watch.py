@@ -92,4 +92,4 @@ class DeadlineWatch:
             if entry is not None:
                 message = "the run did not return in time; it is not repeated, its effect will be probed"
                 overdue = Report(Outcome.UNKNOWN, code(command.action, Outcome.UNKNOWN, "overdue"), message)
-                self._transitions.end(tx, entry, command, overdue)
+                self._transitions.end(tx, entry, command, overdue, returned=False)

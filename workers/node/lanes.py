@@ -6,7 +6,7 @@ rank goes first, then the oldest; two commands with one key never run at the sam
 """
 
 import heapq
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -26,6 +26,15 @@ DRY_RUN_THREADS: Final = 2
 """Threads of a lane that run dry runs at the same time: a flood of them must leave threads and the interpreter free."""
 
 
+ALONE_NS: Final = 20_000_000_000
+"""How long one that runs alone is waited for before the next of them starts: many times what containment takes, and
+enough for the copy of a large file, so that a bystander gets done before what ends the worker has its turn."""
+
+HELD_NS: Final = 5_000_000_000
+"""How long in all a start holds new commands back for those that run alone. A new kill waits no longer than this for
+what may have ended the worker before; one in gathering holds back none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One command in a lane: its journal entry is to be worked on."""
@@ -40,6 +49,8 @@ class Task:
     """How often its unknown outcome was looked into."""
     alarmed: bool = False
     """Whether its staying unknown was raised as an alarm."""
+    alone: bool = False
+    """It was at work when the process before died: nothing else runs beside it, for a while."""
     fresh: bool = False
     """Claimed at intake by this very process and not begun: the one CLAIMED entry that needs no probe."""
 
@@ -54,6 +65,30 @@ class _Queue:
     busy: set[str] = field(default_factory=set)
     dry_runs: int = 0
     ranks: Counter[int] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class _Suspects:
+    """What runs alone after a crash: containment first, then gathering, each in the order it was pushed."""
+
+    waiting: dict[Lane, deque[Task]] = field(default_factory=lambda: {lane: deque() for lane in Lane})
+    running: Task | None = None
+    until_ns: int = 0
+    """When ``running`` is not waited for any more."""
+    held_until_ns: int = 0
+    """When nothing is held back any more; 0 before the first look."""
+
+    @property
+    def next_lane(self) -> Lane | None:
+        """The lane of the next one."""
+        return next((lane for lane in (Lane.CONTAINMENT, Lane.GATHERING) if self.waiting[lane]), None)
+
+    def hold(self, lane: Lane, now_ns: int) -> bool:
+        """Whether the other commands of a lane wait now. Containment never waits for gathering."""
+        left = {task.lane for task in (self.running,) if task is not None} | {n for n in Lane if self.waiting[n]}
+        if now_ns >= self.held_until_ns:
+            return False
+        return bool(left) if lane is Lane.GATHERING else Lane.CONTAINMENT in left
 
 
 class Lanes:
@@ -71,6 +106,7 @@ class Lanes:
         self._lock = lock if lock is not None else nullcontext()
         self._wake = wake
         self._queues = {lane: _Queue() for lane in Lane}
+        self._suspects: _Suspects | None = None
         self._number = 0
 
     def push(self, tasks: Iterable[Task]) -> None:
@@ -80,7 +116,10 @@ class Lanes:
                 queue = self._queues[task.lane]
                 queue.ranks[task.rank] += 1
                 self._number += 1
-                if task.due_ns:
+                if task.alone:
+                    self._suspects = self._suspects or _Suspects()
+                    self._suspects.waiting[task.lane].append(task)
+                elif task.due_ns:
                     heapq.heappush(queue.later, (task.due_ns, self._number, task))
                 else:
                     self._line_up(queue, task, self._number)
@@ -99,7 +138,7 @@ class Lanes:
         """Whether nothing waits and nothing runs there."""
         with self._lock:
             queue = self._queues[lane]
-            return not queue.busy and not queue.waiting
+            return not queue.busy and not queue.waiting and self._suspects is None
 
     def take(self, lane: Lane, now_ns: int) -> Task | None:
         """The next one to run, its key held until ``done``; None when nothing may run at this moment.
@@ -107,6 +146,11 @@ class Lanes:
         Called with the lock held, as ``more`` and ``next_due_ns``: ``LaneSignals.next`` needs all three at once.
         """
         queue = self._queues[lane]
+        if self._suspects is not None:
+            suspects = self._suspects
+            task = self._take_alone(suspects, lane, now_ns)
+            if task is not None or suspects.hold(lane, now_ns):
+                return task
         while queue.later and queue.later[0][0] <= now_ns:
             _, number, task = heapq.heappop(queue.later)
             self._line_up(queue, task, number)
@@ -130,6 +174,8 @@ class Lanes:
     def more(self, lane: Lane) -> bool:
         """Whether another thread might find something, now or when it falls due."""
         queue = self._queues[lane]
+        if self._suspects is not None and self._suspects.waiting[lane]:
+            return True
         if queue.ready and (queue.ready[0][0] != DRY_RUN_RANK or queue.dry_runs < DRY_RUN_THREADS):
             return True
         return bool(queue.later)
@@ -139,6 +185,10 @@ class Lanes:
         with self._lock:
             queue = self._queues[task.lane]
             queue.busy.discard(task.key)
+            if self._suspects is not None and self._suspects.running == task:
+                self._suspects.running = None
+                for each in Lane:
+                    self._wake(each)
             queue.dry_runs -= task.rank == DRY_RUN_RANK
             line = queue.waiting.get(task.key)
             if line:
@@ -149,7 +199,10 @@ class Lanes:
     def next_due_ns(self, lane: Lane) -> int | None:
         """When the earliest of those set aside is due, by the monotonic clock."""
         later = self._queues[lane].later
-        return later[0][0] if later else None
+        due = [later[0][0]] if later else []
+        if self._suspects is not None and self._suspects.running is not None:
+            due.append(self._suspects.until_ns)
+        return min(due, default=None)
 
     @property
     def queued(self) -> int:
@@ -162,6 +215,28 @@ class Lanes:
         """How many run, in both lanes."""
         with self._lock:
             return sum(len(queue.busy) for queue in self._queues.values())
+
+    def _take_alone(self, suspects: _Suspects, lane: Lane, now_ns: int) -> Task | None:
+        """The next of those that run alone, if it is the turn of this lane and none is waited for."""
+        suspects.held_until_ns = suspects.held_until_ns or now_ns + HELD_NS
+        if suspects.running is not None and now_ns >= suspects.until_ns:
+            suspects.running = None
+        if suspects.running is not None:
+            return None
+        if suspects.next_lane is None:
+            self._suspects = None
+            return None
+        if suspects.next_lane is not lane:
+            return None
+        queue, task = self._queues[lane], suspects.waiting[lane].popleft()
+        if task.key in queue.busy:  # one that is not waited for any more has the same target
+            self._number += 1
+            self._line_up(queue, task, self._number)
+            return None
+        queue.busy.add(task.key)
+        queue.ranks[task.rank] -= 1
+        suspects.running, suspects.until_ns = task, now_ns + ALONE_NS
+        return task
 
     def _line_up(self, queue: _Queue, task: Task, number: int) -> None:
         heapq.heappush(queue.waiting.setdefault(task.key, []), (task.rank, number, task))

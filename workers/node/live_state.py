@@ -64,6 +64,8 @@ class Health:
         self._rest_until_ns = 0
         self._fault = ""
         self._ending = ""
+        self.leftovers = 0
+        """What this start found in the vault that nothing explains."""
 
     def journal_failed(self, reason: str) -> None:
         """A commit did not become durable: stop claiming for a while."""
@@ -85,8 +87,8 @@ class Health:
 
     @property
     def status(self) -> str:
-        """``ok``, ``journal``, ``draining`` or ``stopping``."""
-        return self._ending or ("journal" if self._fault else "ok")
+        """``ok``, ``leftovers``, ``journal``, ``draining`` or ``stopping``."""
+        return self._ending or ("journal" if self._fault else "leftovers" if self.leftovers else "ok")
 
 
 class Uploads:

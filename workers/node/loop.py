@@ -25,6 +25,7 @@ from workers.node.feed import Feed
 from workers.node.heartbeat import Heartbeat
 from workers.node.janitor import Janitor
 from workers.node.lanes import THREADS, Lanes, Task
+from workers.node.leftovers import Leftovers
 from workers.node.recovery import Recovery
 from workers.node.runner import Runner
 from workers.node.services import Services
@@ -103,6 +104,7 @@ class Steps:
     effect_watch: EffectWatch
     heartbeat: Heartbeat
     janitor: Janitor
+    leftovers: Leftovers
     lanes: Lanes
     lane_signals: LaneSignals
     relays: Sequence[Relay]
@@ -206,8 +208,11 @@ class Loop:
         if task is None:
             if lane is Lane.GATHERING:
                 self._steps.janitor.step()
+                self._steps.leftovers.step()
             return
-        again: Task | None = replace(task, fresh=False, due_ns=self._clock.monotonic_ns() + round(_BUG_S * 1e9))
+        again: Task | None = replace(
+            task, fresh=False, alone=False, due_ns=self._clock.monotonic_ns() + round(_BUG_S * 1e9)
+        )
         try:
             again = self._steps.runner.step(task)
         finally:

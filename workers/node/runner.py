@@ -9,25 +9,29 @@ sure that nothing happened. Must never call ``execute`` itself. Next: ``attempts
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from workers.actions.base import Begun, Done, NotDone, Pending, Probe
+from workers.actions.base import Begun, Done, Effect, NotDone, Pending, Probe
 from workers.domain.admission import Refused
 from workers.domain.command import ActionCommand
-from workers.domain.errors import JournalUnavailable
-from workers.domain.ids import ExecutionId
+from workers.domain.errors import JournalUnavailable, WorkerError
+from workers.domain.ids import NO_EXECUTION, ExecutionId
 from workers.domain.journal_entry import EntryState, JournalEntry
 from workers.domain.log.record import Headers
 from workers.domain.outcome import Outcome, Report, code
-from workers.domain.retry import probe_delay_s, settle_by_ns
+from workers.domain.retry import Verdict, probe_delay_s, settle_by_ns, verdict
 from workers.node.attempts import Attempts
 from workers.node.deadline_watch import DeadlineWatch
 from workers.node.failures import Failures
 from workers.node.gate import Bound, Gate
 from workers.node.lanes import Task
 from workers.node.live_state import JOURNAL_REST_S
+from workers.node.owners import joined
 from workers.node.services import Services
 from workers.node.transitions import Transitions
 
 _NS = 1_000_000_000
+
+_UNDO_S = 0.5
+"""How soon a command looks again whose target is just being released."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +98,47 @@ class Runner:
     def _act(self, execution: _Execution, bound: Bound | Report, *, claimed: bool, begun: bool = False) -> Task | None:
         if isinstance(bound, Report):
             return self._end(execution, bound)
+        owner = NO_EXECUTION if begun else self._transitions.owners.of(execution.command, bound.claim_values)
+        if owner and not self._lost(owner):
+            if self._transitions.undoing(owner):
+                return self._later(execution.task, _UNDO_S)
+            outputs = bound.action.outputs_of(bound.claim)
+            return self._end(execution, joined(bound.action, owner, outputs))
         report = self._failures.guard(
             execution.command,
             lambda: self._attempts.run(execution.entry, bound, claimed=claimed, begun=begun, trace=execution.trace),
         )
         return self._end(execution, report)
 
+    def _lost(self, owner: ExecutionId) -> bool:
+        """Whether the effect that another execution holds is in place no more; then it holds nothing from now on."""
+        entry = self._transitions.find(owner)
+        if entry is None or entry.report is None or not entry.holds:
+            self._transitions.owners.release(owner)
+            return True
+        command = self._services.codec.decode(entry.command, ActionCommand)
+        action = self._gate.action(command)
+        try:
+            why = action.lost(Effect(action.claim_of(entry.claim), entry.report.outputs), self._services.host)
+        except WorkerError:
+            return False  # not known now
+        if not why or self._transitions.undoing(owner):
+            return False
+        with self._transitions.commit() as tx:
+            found = tx.entry(owner)
+            if found is not None and found.holds:
+                self._transitions.lost(tx, found, command, why)
+        self._transitions.holding.discard(owner)
+        return True
+
     def _settle(self, execution: _Execution) -> Task | None:
         """It was claimed and its outcome is not known: probe, never run it again blindly."""
         bound = self._rebound(execution)
         if isinstance(bound, Report):
             return self._end(execution, bound)
+        if execution.task.probes == 0:
+            self._transitions.mark(execution.entry.execution_id, executing=True)
+        concluding = verdict(execution.entry.blame) is not Verdict.GO_ON
         found = self._probe(execution.command, bound)
         match found:
             case Done(report=report):
@@ -113,8 +147,12 @@ class Runner:
                 return self._end(execution, report if proven else replace(report, cause="unproven"))
             case Pending(report=report):
                 return self._wait(execution, report)
+            case Begun() if concluding:
+                return self._end(execution, self._conclude(execution.command, bound))
             case Begun():
                 return self._act(execution, bound, claimed=False, begun=True)
+            case NotDone() if concluding:
+                return self._end(execution, _not_again(execution))
             case NotDone():
                 return self._run_again(execution, bound)
             case _:
@@ -140,7 +178,16 @@ class Runner:
         known = execution.entry.report
         if known is None or known.code != report.code:
             return self._end(replace(execution, task=task), report)
+        if task.probes == 0:
+            self._transitions.mark(execution.entry.execution_id, executing=False)
         return self._probe_later(task)
+
+    def _conclude(self, command: ActionCommand, bound: Bound) -> Report:
+        """What was begun is finished or taken back; where that fails it is UNKNOWN as long as it stands half made."""
+        report = self._failures.guard(command, lambda: self._attempts.conclude(bound))
+        if report.outcome is not Outcome.FAILED or not isinstance(self._probe(command, bound), Begun):
+            return report
+        return bound.action.report(Outcome.UNKNOWN, "half_done", f"half done, and not to be left so: {report.message}")
 
     def _end(self, execution: _Execution, report: Report) -> Task | None:
         try:
@@ -178,7 +225,18 @@ class Runner:
         return self._later(replace(task, probes=task.probes + 1), probe_delay_s(task.probes))
 
     def _later(self, task: Task, seconds: float) -> Task:
-        return replace(task, fresh=False, due_ns=self._services.clock.monotonic_ns() + max(1, round(seconds * _NS)))
+        return replace(
+            task, fresh=False, alone=False, due_ns=self._services.clock.monotonic_ns() + max(1, round(seconds * _NS))
+        )
+
+
+def _not_again(execution: _Execution) -> Report:
+    message = (
+        "this worker died again and again while it was at work on this command alone; it has had no effect, and is not "
+        "tried again"
+    )
+    poison = code(execution.command.action, Outcome.FAILED, "poison_action")
+    return Report(Outcome.FAILED, poison, message)
 
 
 def _refusal(command: ActionCommand, refused: Refused) -> Report:

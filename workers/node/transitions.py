@@ -18,6 +18,7 @@ from workers.domain.log import topics
 from workers.domain.log.record import OutRecord
 from workers.domain.outcome import NOTHING, Outcome, Report, Stage, Values
 from workers.domain.result import EFFECT_LOST, EFFECT_WEAKENED, ActionResult
+from workers.node.owners import Owners, joined
 from workers.node.services import Services
 from workers.store.ports import JournalTx
 
@@ -31,6 +32,7 @@ class Transitions:
         self._services = services
         self.holding: set[ExecutionId] = set()
         """Executions whose effect is in place and can be lost by itself; the effect watch looks at them."""
+        self.owners = Owners(services)
         self._next_record_no = 0
         """As of the last commit."""
         self._reserved_up_to = 0
@@ -82,16 +84,36 @@ class Transitions:
 
         ``entry`` has the attempt's number and what it is bound to; its step is counted here.
         """
-        claimed = replace(entry, state=EntryState.CLAIMED, seq=entry.seq + 1)
+        claimed = replace(entry, state=EntryState.CLAIMED, seq=entry.seq + 1, executing=True)
         self._audit(tx, "intent", claimed, command, {"attempt": claimed.attempt, **entry.claim})
         result = self._result(claimed, command, Stage.CLAIMED, outputs=claimed.claim, configuration=configuration)
         self._services.recorder.result(tx, result, trace=claimed.trace)
         tx.put(claimed)
         return claimed
 
-    def end(self, tx: JournalTx, entry: JournalEntry, command: ActionCommand, report: Report) -> JournalEntry:
+    def mark(self, execution_id: ExecutionId, *, executing: bool) -> None:
+        """Whether an open entry is inside its action now, durably; a mark that is right already costs nothing.
+
+        Raises:
+            JournalUnavailable: not marked; do not call the action.
+        """
+        with self.commit() as tx:
+            entry = self.open(tx, execution_id)
+            if entry is not None and entry.executing is not executing:
+                tx.put(replace(entry, executing=executing))
+
+    def end(
+        self,
+        tx: JournalTx,
+        entry: JournalEntry,
+        command: ActionCommand,
+        report: Report,
+        *,
+        returned: bool = True,
+    ) -> JournalEntry:
         """The outcome, with its result and audit record. UNKNOWN is reported, but the entry stays CLAIMED: it must be
-        settled, by this process or by the next."""
+        settled, by this process or by the next. ``returned`` is False while the action is still at work."""
+        report = self._with_one_owner(entry, command, report)
         settled = report.outcome.is_final
         now_ns = self._services.time.now_ns()
         ended = replace(
@@ -99,6 +121,7 @@ class Transitions:
             state=EntryState.OBSERVED if settled else entry.state,
             seq=entry.seq + 1,
             report=report,
+            executing=entry.executing and not returned,
             late=now_ns > entry.expires_at_ns and report.outcome is not Outcome.EXPIRED,
         )
         answer = self._services.recorder.result(tx, self._ended(ended, command, report, now_ns), trace=ended.trace)
@@ -106,6 +129,7 @@ class Transitions:
         kind = _AUDIT_KIND.get(report.outcome, "outcome" if settled else "unknown")
         self._audit(tx, kind, ended, command, {"outcome": report.outcome.value, "code": report.code})
         tx.put(ended)
+        self._undone(tx, command, report)
         self.held(command, report)
         self._services.telemetry.count("node.outcomes", labels={"outcome": report.outcome.value})
         return ended
@@ -128,6 +152,14 @@ class Transitions:
         assert entry.report is not None
         without = replace(entry, report=replace(entry.report, effect_holds=False))
         self.alarm(tx, without, command, EFFECT_LOST, why)
+        self.owners.release(entry.execution_id)
+
+    def undoing(self, execution_id: ExecutionId) -> bool:
+        """Whether an undo of it is queued or under way."""
+        open_ones = self._services.journal.entries(EntryState.RECEIVED, EntryState.CLAIMED)
+        return any(
+            self._services.codec.decode(each.command, ActionCommand).undo_of == execution_id for each in open_ones
+        )
 
     def held(self, command: ActionCommand, report: Report) -> None:
         """Keep ``holding`` up to date after an end."""
@@ -147,6 +179,25 @@ class Transitions:
         """The entry as this transaction sees it, if it has not ended."""
         entry = tx.entry(execution_id)
         return entry if entry and entry.state in (EntryState.RECEIVED, EntryState.CLAIMED) else None
+
+    def _undone(self, tx: JournalTx, command: ActionCommand, report: Report) -> None:
+        """What a successful undo lifted holds no more, and may be forgotten in time."""
+        if command.undo_of and report.outcome in (Outcome.COMPLETED, Outcome.NO_ACTION):
+            subject = tx.entry(command.undo_of)
+            if subject is not None and not subject.undone_by:
+                tx.put(replace(subject, undone_by=command.command_id))
+            self.owners.release(command.undo_of)
+
+    def _with_one_owner(self, entry: JournalEntry, command: ActionCommand, report: Report) -> Report:
+        """The report, or that of an execution that found its effect held by another one, and holds nothing itself."""
+        action = self._services.catalogue.get(command.action)
+        if action is None or not report.effect_holds or not report.outcome.is_final:
+            return report
+        owner = self.owners.of(command, entry.claim)
+        if owner:
+            return joined(action, owner, report.outputs)
+        self.owners.take(command, entry.claim)
+        return report
 
     def _unavailable(self, error: LimitExceeded | PermanentFailure) -> JournalUnavailable:
         self._services.health.journal_failed(error.reason)

@@ -47,13 +47,23 @@ _SCHEMA: Final = Schema(
                 last_row INTEGER NOT NULL DEFAULT 0)""",
             "CREATE INDEX entries_by_state ON entries (state, entry_no)",
         ),
+        (
+            "ALTER TABLE entries ADD COLUMN executing INTEGER NOT NULL DEFAULT 0",
+            "ALTER TABLE entries ADD COLUMN blame INTEGER NOT NULL DEFAULT 0",
+            "ALTER TABLE entries ADD COLUMN undone_by TEXT NOT NULL DEFAULT ''",
+        ),
     ),
 )
 
 _COLUMNS: Final = (
     "execution_id, state, command, command_sha256, received_at_ns, expires_at_ns,"
-    " attempt, seq, crashes, claim, report, late, trace, answer"
+    " attempt, seq, crashes, claim, report, late, trace, answer, executing, blame, undone_by"
 )
+
+_HOLDS: Final = (
+    "(undone_by = '' AND CASE report WHEN '' THEN 0 ELSE ifnull(json_extract(report, '$.effect_holds'), 0) END)"
+)
+"""As ``JournalEntry.holds``."""
 
 _ORDER: Final = tuple(EntryState)
 
@@ -83,7 +93,8 @@ class SqliteJournalTx(StoredTx):
                 ON CONFLICT (execution_id) DO UPDATE SET
                     state = excluded.state, attempt = excluded.attempt, seq = excluded.seq, crashes = excluded.crashes,
                     claim = excluded.claim, report = excluded.report, late = excluded.late, trace = excluded.trace,
-                    answer = excluded.answer""",
+                    answer = excluded.answer, executing = excluded.executing, blame = excluded.blame,
+                    undone_by = excluded.undone_by""",
             columns,
         )
         if entry.state is EntryState.OBSERVED:
@@ -156,6 +167,14 @@ class SqliteJournal(Store):
             ).fetchall()
         return [_entry(row) for row in rows]
 
+    def holding(self) -> Sequence[JournalEntry]:
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                f"SELECT {_COLUMNS} FROM entries WHERE state IN (?, ?) AND {_HOLDS} ORDER BY received_at_ns, entry_no",
+                (EntryState.OBSERVED, EntryState.PUBLISHED),
+            ).fetchall()
+        return [_entry(row) for row in rows]
+
     def floor_ns(self) -> int:
         with self._database.reading() as connection:
             return int(connection.execute("SELECT floor_ns FROM producer").fetchone()[0])
@@ -163,7 +182,8 @@ class SqliteJournal(Store):
     def prune(self, *, ended_before_ns: int) -> int:
         with self._database.transaction() as connection:
             return connection.execute(
-                "DELETE FROM entries WHERE state = ? AND expires_at_ns < ?", (EntryState.PUBLISHED, ended_before_ns)
+                f"DELETE FROM entries WHERE state = ? AND expires_at_ns < ? AND NOT {_HOLDS}",
+                (EntryState.PUBLISHED, ended_before_ns),
             ).rowcount
 
     def _acknowledged(self, connection: sqlite3.Connection) -> None:
@@ -204,12 +224,15 @@ def _row(entry: JournalEntry) -> tuple[object, ...]:
         entry.late,
         HEADERS.text(entry.trace),
         entry.answer,
+        entry.executing,
+        entry.blame,
+        entry.undone_by,
     )
 
 
 def _entry(row: Sequence[Any]) -> JournalEntry:
     (execution_id, state, command, digest, received, expires, attempt, seq, crashes, claim, report, late, *rest) = row
-    trace, answer = rest
+    trace, answer, executing, blame, undone_by = rest
     with checked_columns():
         return JournalEntry(
             execution_id=ExecutionId(execution_id),
@@ -226,4 +249,7 @@ def _entry(row: Sequence[Any]) -> JournalEntry:
             late=bool(late),
             trace=HEADERS.read(trace),
             answer=answer,
+            executing=bool(executing),
+            blame=blame,
+            undone_by=ExecutionId(undone_by),
         )

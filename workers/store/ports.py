@@ -69,8 +69,12 @@ class Journal(Outbox, Protocol):
     def floor_ns(self) -> int:
         """The lower bound of the present time."""
 
+    def holding(self) -> Sequence[JournalEntry]:
+        """Every entry that has ended and whose effect holds, oldest first."""
+
     def prune(self, *, ended_before_ns: int) -> int:
-        """Forget PUBLISHED entries whose expiry lies before that; how many."""
+        """Forget PUBLISHED entries whose expiry lies before that, and whose effect does not hold: what is in place can
+        be undone however long ago it was made. How many."""
 
     def close(self) -> None:
         """Idempotent."""

@@ -21,6 +21,7 @@ from workers.node.heartbeat import Heartbeat
 from workers.node.intake import Intake
 from workers.node.janitor import Janitor
 from workers.node.lanes import Lanes
+from workers.node.leftovers import Leftovers
 from workers.node.live_state import Health, TimeFloor, Uploads
 from workers.node.loop import CommitSignal, LaneSignals, Loop, Steps
 from workers.node.recovery import Recovery
@@ -76,6 +77,7 @@ def _steps(settings: NodeSettings, kit: "Kit", fork_server: "ForkServer") -> Ste
         effect_watch=EffectWatch(services, transitions),
         heartbeat=Heartbeat(services, transitions, lanes, memory_outbox),
         janitor=Janitor(services),
+        leftovers=Leftovers(services, transitions),
         lanes=lanes,
         lane_signals=lane_signals,
         relays=(

@@ -207,6 +207,17 @@ class Action(ABC, Generic[P, C]):
     def probe(self, job: Job[P], claim: C, host: Host) -> Probe:
         """Whether the effect of ``claim`` is in place already. Touches nothing."""
 
+    def conclude(self, job: Job[P], claim: C, host: Host) -> Report:
+        """Finish or take back what the probe found ``Begun``, by the shortest way: called instead of ``execute`` after
+        the worker died several times in it. Raises as ``execute``."""
+        return self.execute(job, claim, host)
+
+    def holds(self, claim: C) -> str:
+        """What an effect on this claim is on, named so that two claims on it have one name: then only one execution of
+        a node holds it at a time. Empty where there is nothing to hold, or where effects do not meet."""
+        del claim
+        return ""
+
     def lost(self, effect: Effect[C], host: Host) -> str:
         """Why an effect that was reported to hold is no longer in place; empty while it is. Touches nothing.
 

@@ -82,6 +82,11 @@ class ProcessClaim:
         what = self.exe or self.name
         return f"process {self.pid} ({what})" if what else f"process {self.pid}"
 
+    @property
+    def key(self) -> str:
+        """Names this process, and no other one ever."""
+        return f"{self.boot_id}/{self.pid}/{self.start_ticks}/{self.serial}"
+
     def hold(self, host: Host) -> HeldProcess | None:
         """Hold the claimed process again; None when it has ended, also where another process has its pid now."""
         return host.processes.reopen(self.pid, ProcessIdentity(self.boot_id, self.start_ticks, self.serial))

@@ -11,14 +11,16 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 from workers.actions.base import Action, Begun, Done, FieldSpec, Job, Lane, NoParameters, NotDone, Permission, Probe
+from workers.actions.base.claims import claim_with
 from workers.actions.base.files import CONTAINER, MOUNTS, present_run
+from workers.actions.file_quarantine.steps import POISON, QuarantineClaim, hold, take_back
 from workers.domain.admission import is_approved_like
 from workers.domain.errors import CommandRejected, Indeterminate, PermanentFailure, WorkerError
 from workers.domain.ids import NO_EXECUTION
 from workers.domain.outcome import Outcome, PostCondition, Report
 from workers.domain.target import FileTarget
 from workers.domain.targets.file import Enclosure, Location, is_privileged, shown
-from workers.domain.targets.manifest import Manifest, ManifestState
+from workers.domain.targets.manifest import UNFINISHED, Manifest, ManifestState
 from workers.host.files.ports import Occupant, RestoreHandle, Vault
 from workers.host.ports import Host
 
@@ -99,8 +101,12 @@ class FileUnquarantine(Action[NoParameters, RestoreClaim]):
         """What would come back."""
         vault = _vault(job, host)
         manifest = _manifest(job, vault)
-        if manifest.state is ManifestState.RESTORED:
+        if isinstance(manifest, QuarantineClaim):
+            return claim_with(RestoreClaim, manifest, quarantined_file_path="", sha256="", present=False)
+        if manifest.state in (ManifestState.RESTORED, ManifestState.RETURNED):
             return _claim_on(manifest, vault, present=False)
+        if manifest.state in UNFINISHED:
+            return _claim_on(manifest, vault, present=True)
         if manifest.state not in _RESTORABLE:
             raise CommandRejected(f"quarantine {manifest.execution_id} holds nothing", code="nothing_to_revert")
         privileged = is_privileged(manifest.mode, manifest.attributes)
@@ -127,8 +133,15 @@ class FileUnquarantine(Action[NoParameters, RestoreClaim]):
         """From wherever it stands to the end, or back to where it was."""
         vault = _vault(job, host)
         manifest = _manifest(job, vault)
+        if isinstance(manifest, QuarantineClaim) or manifest.state is ManifestState.RETURNED:
+            return self._has_its_name(claim)
         if not claim.present or manifest.state is ManifestState.RESTORED:
             return self._restored(job, claim, manifest, vault)
+        if manifest.state in UNFINISHED:
+            ended = self._taken_back(claim, manifest, vault, host)
+            if isinstance(ended, Report):
+                return ended
+            manifest = ended
         try:
             held = vault.hold_for_restore(manifest, _inside(manifest, vault, host))
         except CommandRejected as error:  # its container ended after the claim
@@ -144,10 +157,29 @@ class FileUnquarantine(Action[NoParameters, RestoreClaim]):
         """By the manifest: what is half done is finished by ``execute``."""
         vault = _vault(job, host)
         manifest = _manifest(job, vault)
+        if isinstance(manifest, QuarantineClaim) or manifest.state is ManifestState.RETURNED:
+            return Done(self._has_its_name(claim))
         if manifest.state is ManifestState.RESTORED:
             return Done(self._restored(job, claim, manifest, vault))
         mine = manifest.restored_by == job.command.command_id
         return Begun() if manifest.state is ManifestState.RESTORING and mine else NotDone()
+
+    def conclude(self, job: Job[NoParameters], claim: RestoreClaim, host: Host) -> Report:
+        """What has its name already is finished; else the file stays in the vault, and nothing is written."""
+        vault = _vault(job, host)
+        manifest = _manifest(job, vault)
+        if isinstance(manifest, QuarantineClaim) or manifest.state is not ManifestState.RESTORING:
+            return self.execute(job, claim, host)
+        held = vault.hold_for_restore(manifest, _inside(manifest, vault, host))
+        if held is None:
+            return self.failed("restore_parent_missing", _no_parent(manifest), claim)
+        try:
+            if held.occupant(deadline_ns=job.deadline_ns) is Occupant.RESTORED:
+                return _Steps(self, job, claim, host, vault, held).run(manifest)
+        finally:
+            held.close()
+        vault.record(replace(manifest, state=ManifestState.DONE, restored_by=NO_EXECUTION))
+        return self.failed(POISON, "the worker died again and again while it put the file back", claim)
 
     def dry_run_report(self, job: Job[NoParameters], claim: RestoreClaim, host: Host) -> Report:
         """What would come back."""
@@ -171,6 +203,31 @@ class FileUnquarantine(Action[NoParameters, RestoreClaim]):
     def failed(self, reason: str, message: str, claim: RestoreClaim) -> Report:
         """The report of a file that stays in the vault."""
         return self.report(Outcome.FAILED, reason, f"{message}; the vault keeps it", outputs=self.outputs_of(claim))
+
+    def _taken_back(self, claim: RestoreClaim, manifest: Manifest, vault: Vault, host: Host) -> Manifest | Report:
+        """A quarantine that ended half made: the file gets its name back from its parking directory. The manifest where
+        only the object is left, to be restored from that."""
+        held = hold(manifest, vault, host)
+        if isinstance(held, CommandRejected):
+            return self.failed(held.reason, held.message, claim)
+        try:
+            ended = take_back(held, vault, manifest, "undone")
+        finally:
+            held.close()
+        if ended is None:
+            return self.failed("restore_conflict", f"there is another {claim.path} now; the file stays parked", claim)
+        return self._has_its_name(claim) if ended.state is ManifestState.RETURNED else ended
+
+    def _has_its_name(self, claim: RestoreClaim) -> Report:
+        """The quarantine never came so far that the file was copied back from the vault."""
+        why = f"{claim.path} has its name, with everything it had: its quarantine did not get to the end"
+        return self.report(
+            Outcome.COMPLETED,
+            "restored",
+            why,
+            outputs=self.outputs_of(claim),
+            post_condition=PostCondition("name_given_back", holds=True, detail=why),
+        )
 
     def _restored(self, job: Job[NoParameters], claim: RestoreClaim, manifest: Manifest, vault: Vault) -> Report:
         if claim.present and manifest.restored_by == job.command.command_id:
@@ -199,8 +256,8 @@ class _Steps:
     def run(self, manifest: Manifest) -> Report:
         """From where the manifest stands."""
         mine = manifest.restored_by == self.job.command.command_id
-        resumed = manifest.state is ManifestState.RESTORING and mine
-        if not resumed:
+        resumed = manifest.state is ManifestState.RESTORING  # also by an undo that was given up
+        if not (resumed and mine):
             manifest = replace(manifest, state=ManifestState.RESTORING, restored_by=self.job.command.command_id)
             self.vault.record(manifest)
             self._reach(0)
@@ -257,9 +314,16 @@ def _vault(job: Job[NoParameters], host: Host) -> Vault:
     return host.vault
 
 
-def _manifest(job: Job[NoParameters], vault: Vault) -> Manifest:
+def _manifest(job: Job[NoParameters], vault: Vault) -> Manifest | QuarantineClaim:
+    """The manifest of the quarantine; its claim where it counts as held although it never came so far as to have one.
+
+    Raises:
+        CommandRejected: ``nothing_to_revert``.
+    """
     manifest = vault.manifest(job.command.undo_of)
     if manifest is None:
+        if job.undoes is not None and isinstance(job.undoes.claim, QuarantineClaim):
+            return job.undoes.claim
         raise CommandRejected(f"the vault knows no quarantine {job.command.undo_of}", code="nothing_to_revert")
     return manifest
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from workers.actions.base import Job
-from workers.actions.base.files import FileClaim
+from workers.actions.base.files import FileClaim, present_run
 from workers.actions.file_quarantine.limits import QuarantineParameters
-from workers.domain.errors import Indeterminate, PermanentFailure, WorkerError, reason_of
+from workers.domain.errors import CommandRejected, Indeterminate, PermanentFailure, WorkerError, reason_of
 from workers.domain.outcome import Report
 from workers.domain.target import FileTarget
-from workers.domain.targets.file import Holders, shown
+from workers.domain.targets.file import Enclosure, Holders, shown
 from workers.domain.targets.manifest import Manifest, ManifestState
 from workers.host.files.ports import QuarantineHandle, Vault, Whereabouts
 from workers.host.ports import Host
@@ -24,6 +24,10 @@ FAILPOINTS: Final = tuple(f"file_quarantine.q{step}" for step in range(7))
 
 _SEARCH_NS: Final = 2_000_000_000
 """How long the search for processes that have the file open may take: the granted heartbeat gap."""
+
+
+POISON: Final = "poison_action"
+"""The reason of what ended because the worker died in it again and again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,63 @@ class Reports(Protocol):
 
     def failed(self, reason: str, message: str, claim: QuarantineClaim) -> Report:
         """The file has its name still, or again."""
+
+    def still_parked(self, reason: str, message: str, claim: QuarantineClaim) -> Report:
+        """The file is in its parking directory, and an undo gives its name back."""
+
+
+def hold(manifest: Manifest, vault: Vault, host: Host) -> QuarantineHandle | CommandRejected:
+    """The file's directory, open, or why it cannot be; a link in its path is not followed."""
+    try:
+        return _open(manifest, vault, host)
+    except CommandRejected as error:
+        return error
+    except WorkerError as error:
+        raise Indeterminate(f"its directory cannot be opened: {error.message}", code="half_done") from error
+
+
+def _open(manifest: Manifest, vault: Vault, host: Host) -> QuarantineHandle:
+    """In the run that it was taken from; where that has ended, in the one that its container has now."""
+    inside: Enclosure | None = manifest.enclosure
+    try:
+        held = vault.hold_for_quarantine(manifest, inside)
+    except CommandRejected as error:
+        if error.reason != "container_gone":
+            raise
+        held = vault.hold_for_quarantine(manifest, present_run(manifest.container_id, manifest.runtime, host))
+    if held is None:
+        raise CommandRejected("the directory of the file is another one now", code="target_changed")
+    return held
+
+
+def take_back(file: QuarantineHandle, vault: Vault, manifest: Manifest, reason: str) -> Manifest | None:
+    """End a quarantine that stands half made, by the shortest way, without reading the content: the manifest in its
+    last state (``returned``, or ``done`` where only the object is left), or None where another file has the name, and
+    this one stays parked. May be called again after a crash in it.
+
+    Raises:
+        PermanentFailure: ``parked_file_lost``.
+        WorkerError: of the steps.
+    """
+
+    def recorded(state: ManifestState, **more: str) -> Manifest:
+        moved = replace(manifest, state=state, **more)  # type: ignore[arg-type]
+        vault.record(moved)
+        return moved
+
+    if file.where() is Whereabouts.GONE:
+        if manifest.state is ManifestState.STORED:
+            file.remove()
+            return recorded(ManifestState.DONE)
+        raise PermanentFailure(
+            f"it is neither under its name nor in {shown(manifest.parking)} beside it", code="parked_file_lost"
+        )
+    if manifest.state is ManifestState.STORED:
+        recorded(ManifestState.PARKED)  # first: from now on the object counts for nothing
+    if not file.unpark():
+        return None
+    file.discard()
+    return recorded(ManifestState.RETURNED, reason=reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +217,7 @@ class Steps:
         if not back:
             where = f"{shown(manifest.parking)}/file beside it"
             message = f"{error.message}; its name was taken meanwhile, so it stays in {where}, readable for root only"
-            return self.reports.failed(reason_of(error), message, self.claim)
+            return self.reports.still_parked(reason_of(error), message, self.claim)
         reason = reason_of(error)
         with contextlib.suppress(WorkerError):  # a full disk: the journal has the outcome, and a rerun would find it so
             self.vault.record(replace(manifest, state=ManifestState.RETURNED, reason=reason))

@@ -16,22 +16,16 @@ from workers.actions.base.files import (
     MOUNTS,
     PathClaim,
     container_fields,
-    present_run,
     signed,
 )
 from workers.actions.file_quarantine.limits import QuarantineParameters, QuarantineSettings, differs, is_fixed, refuse
-from workers.actions.file_quarantine.steps import FAILPOINTS, QuarantineClaim, Steps
-from workers.domain.errors import (
-    CommandRejected,
-    Indeterminate,
-    PermanentFailure,
-    WorkerError,
-)
+from workers.actions.file_quarantine.steps import FAILPOINTS, POISON, QuarantineClaim, Steps, hold, take_back
+from workers.domain.errors import CommandRejected, PermanentFailure, WorkerError
 from workers.domain.outcome import Outcome, PostCondition, Report, Scalar
 from workers.domain.target import FileTarget
-from workers.domain.targets.file import OVERLAY, Enclosure, FileFacts, Holders, Location, shown
-from workers.domain.targets.manifest import Manifest, ManifestState, intent
-from workers.host.files.ports import QuarantineHandle, Vault
+from workers.domain.targets.file import OVERLAY, FileFacts, Holders, Location, shown
+from workers.domain.targets.manifest import UNFINISHED, Manifest, ManifestState, intent
+from workers.host.files.ports import Vault
 from workers.host.ports import Host
 
 
@@ -136,16 +130,17 @@ class FileQuarantine(Action[QuarantineParameters, QuarantineClaim | AbsentFile])
             return self._absent(claim)
         target, vault = _target_and_vault(job, host)
         manifest = vault.manifest(job.command.command_id)
+        resumed = manifest is not None
         if manifest is None:
             begun = self._begin(job, claim, host, target, vault)
             if isinstance(begun, Report):
                 return begun
             manifest = begun
-        if manifest.state not in (ManifestState.INTENT, ManifestState.PARKED, ManifestState.STORED):
+        if manifest.state not in UNFINISHED:
             return self._ended(manifest, claim, vault)
-        held = _hold(manifest, vault, host)
+        held = hold(manifest, vault, host)
         if isinstance(held, WorkerError):
-            return self._without_directory(manifest, claim, vault, held)
+            return self._without_directory(manifest, claim, vault, held, resumed=resumed)
         try:
             return Steps(self, job, claim, host, vault, held).run(manifest)
         finally:
@@ -159,9 +154,31 @@ class FileQuarantine(Action[QuarantineParameters, QuarantineClaim | AbsentFile])
         manifest = vault.manifest(job.command.command_id)
         if manifest is None:
             return NotDone()
-        if manifest.state in (ManifestState.INTENT, ManifestState.PARKED, ManifestState.STORED):
-            return Begun()
-        return Done(self._ended(manifest, claim, vault))
+        return Begun() if manifest.state in UNFINISHED else Done(self._ended(manifest, claim, vault))
+
+    def conclude(self, job: Job[QuarantineParameters], claim: QuarantineClaim | AbsentFile, host: Host) -> Report:
+        """The file gets its name back; its content, which may be what ends the worker, is not read. Where only the
+        object is left, the quarantine is done."""
+        if isinstance(claim, AbsentFile):
+            return self._absent(claim)
+        _, vault = _target_and_vault(job, host)
+        manifest = vault.manifest(job.command.command_id)
+        if manifest is None:
+            return self.failed(POISON, "the worker died again and again; nothing was touched", claim)
+        if manifest.state not in UNFINISHED:
+            return self._ended(manifest, claim, vault)
+        held = hold(manifest, vault, host)
+        if isinstance(held, WorkerError):
+            return self._without_directory(manifest, claim, vault, held, resumed=True)
+        try:
+            ended = take_back(held, vault, manifest, POISON)
+        finally:
+            held.close()
+        if ended is None:
+            where = f"{shown(manifest.parking)}/file beside it"
+            message = f"the worker died again and again; another file has its name, so it stays in {where}"
+            return self.still_parked(POISON, message, claim)
+        return self._ended(ended, claim, vault)
 
     def dry_run_report(self, job: Job[QuarantineParameters], claim: QuarantineClaim | AbsentFile, host: Host) -> Report:
         """What would be taken."""
@@ -208,6 +225,10 @@ class FileQuarantine(Action[QuarantineParameters, QuarantineClaim | AbsentFile])
         outcome = Outcome.TIMED_OUT if reason == "timed_out" else Outcome.FAILED
         return self.report(outcome, reason, message, outputs=self.outputs_of(claim))
 
+    def still_parked(self, reason: str, message: str, claim: QuarantineClaim) -> Report:
+        """The report of a file that is in its parking directory: out of reach, and given back by an undo."""
+        return self.report(Outcome.PARTIAL, reason, message, outputs=self.outputs_of(claim), effect_holds=True)
+
     def _begin(
         self, job: Job[QuarantineParameters], claim: QuarantineClaim, host: Host, target: FileTarget, vault: Vault
     ) -> Manifest | Report:
@@ -247,17 +268,24 @@ class FileQuarantine(Action[QuarantineParameters, QuarantineClaim | AbsentFile])
     def _ended(self, manifest: Manifest, claim: QuarantineClaim, vault: Vault) -> Report:
         """The report that follows from a manifest in its last state."""
         if manifest.state is ManifestState.RETURNED:
-            return self.failed(manifest.reason, "it was given up, and the file has its name again", claim)
+            why = "the worker died again and again" if manifest.reason == POISON else "it was given up"
+            return self.failed(manifest.reason, f"{why}, and the file has its name again", claim)
         return self.done(manifest, claim, vault)
 
-    def _without_directory(self, manifest: Manifest, claim: QuarantineClaim, vault: Vault, why: WorkerError) -> Report:
-        """The directory cannot be opened: another has its path now, or its container has ended."""
+    def _without_directory(
+        self, manifest: Manifest, claim: QuarantineClaim, vault: Vault, why: WorkerError, *, resumed: bool
+    ) -> Report:
+        """The directory cannot be opened: another has its path now, or its container has ended. ``resumed``: an attempt
+        that a crash ended may have parked the file without having recorded that."""
+        removed = why.reason == "container_gone"
         match manifest.state:
-            case ManifestState.INTENT:
+            case ManifestState.INTENT if not resumed or removed:
                 with contextlib.suppress(WorkerError):
                     vault.record(replace(manifest, state=ManifestState.RETURNED, reason=why.reason))
-                message = f"{why.message}; the file has its name, or is in {shown(manifest.parking)} beside it"
-                return self.failed(why.reason, message, claim)
+                gone = f"if it was in {shown(manifest.parking)} already, it went with its container"
+                return self.failed(
+                    why.reason, f"{why.message}; {gone if removed else 'the file was not touched'}", claim
+                )
             case ManifestState.STORED:
                 stored = self.done(manifest, claim, vault)
                 return replace(
@@ -268,11 +296,14 @@ class FileQuarantine(Action[QuarantineParameters, QuarantineClaim | AbsentFile])
                     f"{shown(manifest.parking)}, readable for root only)",
                 )
             case _:
-                raise PermanentFailure(
-                    f"{why.message} while the file was parked; it is in it, in {shown(manifest.parking)}, readable "
-                    "for root only",
-                    code="parked_file_lost",
+                message = (
+                    f"{why.message} while the file was being parked; it is in it, in {shown(manifest.parking)}, "
+                    "readable for root only"
                 )
+                if removed:
+                    raise PermanentFailure(message, code="parked_file_lost")
+                message += "; an undo gives its name back once the directory can be reached"
+                return self.still_parked("parked_file_lost", message, claim)
 
     def _absent(self, claim: QuarantineClaim | AbsentFile) -> Report:
         why = f"there is no {claim.path}"
@@ -296,30 +327,6 @@ def _target_and_vault(job: Job[QuarantineParameters], host: Host) -> tuple[FileT
 
 def _location(job: Job[QuarantineParameters], target: FileTarget, claim: PathClaim) -> Location:
     return Location(target.path, claim.enclosure, job.parameters.allow_remote)
-
-
-def _hold(manifest: Manifest, vault: Vault, host: Host) -> QuarantineHandle | CommandRejected:
-    """The file's directory, open, or why it cannot be; a link in its path is not followed."""
-    try:
-        return _open(manifest, vault, host)
-    except CommandRejected as error:
-        return error
-    except WorkerError as error:
-        raise Indeterminate(f"its directory cannot be opened: {error.message}", code="half_done") from error
-
-
-def _open(manifest: Manifest, vault: Vault, host: Host) -> QuarantineHandle:
-    """In the run that it was taken from; where that has ended, in the one that its container has now."""
-    inside: Enclosure | None = manifest.enclosure
-    try:
-        held = vault.hold_for_quarantine(manifest, inside)
-    except CommandRejected as error:
-        if error.reason != "container_gone":
-            raise
-        held = vault.hold_for_quarantine(manifest, present_run(manifest.container_id, manifest.runtime, host))
-    if held is None:
-        raise CommandRejected("the directory of the file is another one now", code="target_changed")
-    return held
 
 
 def _is_claimed(facts: FileFacts, claim: QuarantineClaim) -> bool:

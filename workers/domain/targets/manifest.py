@@ -6,6 +6,7 @@ a file is restored cannot be changed. One manifest for each quarantine, replaced
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final
 
 from workers.domain.ids import NO_EXECUTION, ExecutionId
 from workers.domain.targets.file import NO_FILE, Enclosure, Extent, FileAttribute, FileFacts, FileIdentity, Location
@@ -28,6 +29,10 @@ class ManifestState(StrEnum):
     """On its way back; the object is there."""
     RESTORED = "restored"
     """The file has its name again, with its content and everything it had."""
+
+
+UNFINISHED: Final = (ManifestState.INTENT, ManifestState.PARKED, ManifestState.STORED)
+"""A quarantine that was begun, and neither ended nor taken back."""
 
 
 @dataclass(frozen=True, slots=True)

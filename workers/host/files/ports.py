@@ -8,7 +8,7 @@ Handles: one thread at a time. All of their methods block on the disk, and raise
 ``refused_readonly``, ``io_error`` …), ``LimitExceeded`` (``failed_enospc``), ``TransientFailure`` (``busy``).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
@@ -62,6 +62,16 @@ class VaultLimits:
     """Of all objects together."""
     reserve: int
     """What must stay free on the vault's filesystem."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the vault has under the name of one execution, besides a manifest."""
+
+    execution_id: ExecutionId
+    part: bool = False
+    """A copy that was begun."""
+    object: bool = False
 
 
 class QuarantineHandle(Protocol):
@@ -163,6 +173,9 @@ class Vault(Protocol):
 
     def object_path(self, execution_id: ExecutionId) -> str:
         """Where the object of a quarantine is or would be."""
+
+    def contents(self) -> Sequence[Stored]:
+        """Everything in it, by execution. Raises ``PermanentFailure`` (``vault_unusable``, ``io_error``)."""
 
     def manifest(self, execution_id: ExecutionId) -> Manifest | None:
         """The newest manifest of a quarantine, its signature checked. Raises ``PermanentFailure``

@@ -18,7 +18,7 @@ from workers.domain.targets.protected_files import ProtectedPaths
 from workers.domain.trust.envelope import PayloadType
 from workers.host.files import facts, paths, protected
 from workers.host.files.own_files import OwnFiles
-from workers.host.files.ports import VaultLimits
+from workers.host.files.ports import Stored, VaultLimits
 from workers.host.files.quarantine.quarantine_handle import SystemQuarantineHandle
 from workers.host.files.quarantine.restore_handle import SystemRestoreHandle
 from workers.host.files.quarantine.vault_directory import VaultDirectory
@@ -111,6 +111,10 @@ class SystemVault:
 
     def object_path(self, execution_id: ExecutionId) -> str:
         return str(self._directory.path / execution_id)
+
+    @translated("listing the vault")
+    def contents(self) -> list[Stored]:
+        return self._directory.contents()
 
     def manifest(self, execution_id: ExecutionId) -> Manifest | None:
         with translated("reading the manifest"):

@@ -17,7 +17,7 @@ from workers.domain.errors import LimitExceeded, PermanentFailure
 from workers.domain.ids import ExecutionId, is_execution_id
 from workers.domain.targets.manifest import Manifest
 from workers.host.files import kernel, paths
-from workers.host.files.ports import VaultLimits
+from workers.host.files.ports import Stored, VaultLimits
 from workers.host.files.quarantine.compression import write_all
 from workers.system.os_errors import fault, translated
 
@@ -102,6 +102,19 @@ class VaultDirectory:
             if not self._release_reserve(error):
                 raise
             self._write(execution_id, data)
+
+    def contents(self) -> list[Stored]:
+        """What is in it, by execution; nothing where no vault was ever made. Raises ``OSError``."""
+        if self._directory < 0 and not self.path.exists():
+            return []
+        kinds: dict[str, set[str]] = {}
+        with os.scandir(self.directory) as entries:
+            names = [entry.name for entry in entries]
+        for name in names:
+            execution_id, point, kind = name.partition(".")
+            if is_execution_id(execution_id):
+                kinds.setdefault(execution_id, set()).add(point + kind)
+        return [Stored(ExecutionId(each), PART in found, OBJECT in found) for each, found in sorted(kinds.items())]
 
     def used(self, *, without: ExecutionId) -> int:
         """Bytes of all objects and parts but those of one execution. Raises ``OSError``."""
