@@ -235,7 +235,7 @@ def test_cancel_writes_a_request_and_refuses_what_has_ended(gateway: FakeGateway
     assert douse("cancel", story.id, "--reason", "a mistake").code == Exit.OK
     assert gateway.requests()[-1].subject == story.id
     assert gateway.requests()[-1].reason == "a mistake"
-    gateway.history.put(story.claimed(), story.ended())
+    gateway.history.put(story.dispatched(), story.claimed(), story.ended())
     assert douse("cancel", story.id).error == "douse: it has already ended: COMPLETED"
 
 
@@ -370,7 +370,8 @@ def test_with_several_zones_a_node_is_allowed_its_own_zones_commands_only(douse:
 def _continued(gateway: FakeGateway, outcome: Outcome) -> list[ActionResult]:
     """The node's steps for the newest request."""
     request = gateway.requests()[-1]
-    return [replace(Story(1).ended(outcome), execution_id=request.steps[0].execution_id)]
+    given = (Story(1).dispatched(), Story(1).ended(outcome))
+    return [replace(each, execution_id=request.steps[0].execution_id) for each in given]
 
 
 def test_the_command_line_imports_no_library_that_only_some_command_needs() -> None:
