@@ -110,7 +110,7 @@ def test_run_by_event_needs_neither_host_nor_target(gateway: FakeGateway, douse:
     with gateway.history.begin() as tx:
         tx.put_event(stored, payload=FakeCodec().encode(stored))
     ended = douse("run", "kill_process", "--event", stored.event_id, "--reason", "x")
-    assert ended.error == f"douse: event {stored.event_id} names no process"
+    assert ended.error.startswith(f"douse: event {stored.event_id} names no process: event lacks proc.pid")
     assert ended.code == Exit.USAGE
 
 

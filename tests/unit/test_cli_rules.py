@@ -147,6 +147,26 @@ def test_doctor_names_what_an_alert_lacks(douse: Douse) -> None:
     assert "falco-events.jsonl:2: has no host" in out
 
 
+def test_doctor_says_when_an_alerts_fields_contradict_each_other_about_its_container(
+    douse: Douse, tmp_path: Path
+) -> None:
+    alert = json.loads(EVENTS.read_text().splitlines()[0])
+    alert["output_fields"] |= {"container.id": "host"}
+    (tmp_path / "event.json").write_text(json.dumps(alert))
+    code, out, _ = douse("doctor", "--event", tmp_path / "event.json")
+    assert code == 1
+    assert "fail event.json: the event may be one of a container (its fields name a container" in out
+
+
+def test_rules_check_says_which_events_a_rule_on_paths_or_networks_refuses(douse: Douse, tmp_path: Path) -> None:
+    rule = "{name: %s, match: {rules: [R]}, steps: [{action: %s}]}"
+    (tmp_path / "r.yaml").write_text(f"rules: [{rule % ('f', 'file_quarantine')}, {rule % ('k', 'kill_process')}]")
+    code, out, _ = douse("rules", "check", tmp_path / "r.yaml")
+    assert code == 0
+    assert "note: rule 'f': file_quarantine is refused for an event that does not say which file it means" in out
+    assert "rule 'k'" not in out
+
+
 def test_doctor_names_what_rules_do_not_print(douse: Douse, tmp_path: Path) -> None:
     stock = tmp_path / "falco_rules.yaml"
     stock.write_text("- rule: Shell\n  output: A shell (%proc.name)\n  priority: NOTICE\n")

@@ -182,19 +182,22 @@ FULL = "16514a12c7ad" + "0" * 52
         ("16514a12c7ad", None, "16514a12c7ad"),
         ("16514a12c7ad", FULL, FULL),
         (None, FULL, FULL),
-        ("16514a12c7ad", "f" * 64, None),
+        ("16514a12c7ad", "f" * 64, ""),
+        ("16514a12c7ad", "host", ""),
+        ("host", FULL, ""),
         ("host", None, None),
         ("host", "", None),
-        ("web", None, None),
-        ("16514a12c7a", None, None),
+        (None, None, None),
+        ("web", None, ""),
+        ("16514a12c7a", None, ""),
         ("16514a12c7ad", 7, "16514a12c7ad"),
-        ("../../etc", None, None),
-        (12, None, None),
+        ("../../etc", None, ""),
+        (12, None, ""),
     ],
 )
-def test_a_container_is_named_by_hex_digits_only(short: object, full: object, expected: str | None) -> None:
+def test_a_container_without_usable_hex_digits_is_still_one(short: object, full: object, expected: str | None) -> None:
     container = event_from(alert(fields={"container.id": short, "container.full_id": full})).container
-    assert (container.id if container else None) == expected
+    assert (container.id if container else None) == expected, "empty: a container without a usable id"
 
 
 @pytest.mark.parametrize(
@@ -359,11 +362,21 @@ def test_events_of_other_detectors_are_read_through_the_codec_and_bounded() -> N
     codec = FakeCodec()
     line = (ProcessRef(4711, -5, command_line="c" * 9999), ProcessRef(0), ProcessRef(1))
     event = RuntimeEvent(
-        EventId("e"), "d", "s", "R", "notice", 1783198004180672852, "h", process_line=line, file_path="relative"
+        EventId("e"),
+        "d",
+        "s",
+        "R",
+        "notice",
+        1783198004180672852,
+        "h",
+        process_line=line,
+        container=ContainerRef("web", "web-1"),
+        file_path="relative",
     )
     read = DetectorEvents(codec).read(record(codec.encode(event), topics.RUNTIME_EVENTS))
     assert read.process_line == (ProcessRef(4711, None, command_line="c" * 1024),)
     assert read.file_path == ""
+    assert read.container == ContainerRef("", "web-1"), "not one of the host because its container's id is unusable"
     for broken in (
         RuntimeEvent(EventId(""), "d", "s", "R", "notice", 1, "h"),
         RuntimeEvent(EventId("e"), "d", "s", "", "notice", 1, "h"),

@@ -59,10 +59,18 @@ def test_an_undo_needs_nothing_of_an_alert() -> None:
 
 
 def test_a_field_without_a_value_is_not_there() -> None:
-    alert = {"output_fields": {"proc.pid": None, "container.id": "host", "fd.name": "<NA>"}}
+    alert = {"output_fields": {"proc.pid": None, "container.full_id": "host", "fd.name": "<NA>"}}
     assert fields_of_alert(alert) == frozenset()
     assert fields_of_alert({"output_fields": [1]}) == frozenset()
     assert "hostname" in fields_of_alert({"hostname": "web-1"})
+
+
+def test_that_an_alert_is_of_the_host_is_a_statement_for_paths_and_networks_and_no_container() -> None:
+    present = fields_of_alert({"output_fields": {"container.id": "host", "fd.name": "/tmp/x"}})
+    lacking = {action for action, _ in missing(present)}
+    assert "stop_container" in lacking
+    assert not lacking & {"file_quarantine", "isolate_network"}
+    assert ("file_quarantine", "container.full_id or container.id") in missing(frozenset({"fd.name"}))
 
 
 def test_a_stock_rule_lacks_what_its_output_does_not_print() -> None:

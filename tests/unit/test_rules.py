@@ -206,12 +206,13 @@ def test_a_rule_isolates_the_container_of_its_event_and_the_host_where_there_is_
     assert step.target == NetworkTarget(NOW, "16514a12c7ad")
     assert cooldown(EVENT, of).endswith("/network/16514a12c7ad")
     assert refusal(changed(container=None), of).field == "container.id", "no host is isolated for want of a field"
-    assert refusal(changed(container=None, fields={"container.id": "web"}), of).code == "lacks_field"
+    assert refusal(changed(container=None, fields={"container.id": "web"}), of).code == "container_unclear"
     bare = changed(container=None, fields={"container.id": "host"})
     (step,) = request(bare, of).steps
     assert step.target == NetworkTarget(NOW)
     assert cooldown(bare, of).endswith("/network/")
-    (step,) = request(changed(container=None, detector="other"), of).steps
+    assert refusal(changed(container=None, detector="other"), of).field == "container.id", "whoever the detector is"
+    (step,) = request(dataclasses.replace(bare, detector="other"), of).steps
     assert step.target == NetworkTarget(NOW)
 
 
@@ -240,6 +241,7 @@ def test_ids_follow_from_event_rule_and_step_alone() -> None:
         (EVENT, {"action": "kill_process", "parameters": {"ancestor": 5}}, "proc.apid[3]"),
         (changed(container=None), {"action": "stop_container"}, "container.full_id"),
         (changed(file_path=""), {"action": "file_quarantine"}, "fd.name"),
+        (changed(container=None), {"action": "file_quarantine"}, "container.id"),
     ],
 )
 def test_a_refusal_names_the_field_that_is_lacking(event: RuntimeEvent, step: dict[str, Any], field: str) -> None:

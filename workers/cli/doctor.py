@@ -13,9 +13,12 @@ import typer
 from workers.cli.exits import Exit
 from workers.cli.output import Output, OutputOption, legible, print_rows
 from workers.domain.errors import ConfigError, MalformedMessage, Problem, WorkerError
+from workers.domain.falco.alert import event_from
+from workers.domain.falco.container import container_of
 from workers.domain.falco.needs import HOST, Lack, fields_appended, fields_of_alert, fields_of_rules, lacks
 from workers.domain.log.topics import AUDIT
 from workers.domain.machine import Finding, Level, examine
+from workers.domain.target_kind import NoTarget
 from workers.host.machine_facts import read_facts
 from workers.system import yaml_files
 from workers.system.clock import SystemClock
@@ -124,6 +127,17 @@ def _events(paths: Sequence[Path]) -> Iterator[Finding]:
                     "use a version of Falco that writes hostname, and set FALCO_HOSTNAME in a DaemonSet",
                 )
             yield from _needs(about, present)
+            yield from _contradictions(about, alert)
+
+
+def _contradictions(about: str, alert: Mapping[str, Any]) -> Iterator[Finding]:
+    """An alert whose fields do not agree on the container: it has them all, and is refused all the same."""
+    try:
+        found = container_of(event_from(alert))
+    except MalformedMessage:
+        return
+    if isinstance(found, NoTarget) and found.code == "container_unclear":
+        yield Finding(Level.FAIL, about, found.message, "check the detector's container plugin and its socket")
 
 
 def _rules(paths: Sequence[Path]) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from workers.cli.output import Output, OutputOption, print_document, print_rows
 from workers.domain.errors import ConfigError, MalformedMessage
 from workers.domain.event import RuntimeEvent
 from workers.domain.falco.alert import event_from
+from workers.domain.falco.needs import conditions
 from workers.domain.request import ActionRequest
 from workers.domain.rules.plan import Refusal, plan
 from workers.domain.rules.rules import Rule, Rules
@@ -39,6 +40,9 @@ def check(files: Annotated[list[Path], typer.Argument(help="Rule files.", metava
     """Report every fault in rule files, read together as the responder reads them."""
     rules = load_rules(files)
     enabled = sum(rule.enabled for rule in rules.every)
+    for rule in rules.every:
+        for condition in conditions(rule):
+            typer.echo(f"note: rule {rule.name!r}: {condition}")
     typer.echo(f"{len(files)} file(s), {len(rules.every)} rule(s), {enabled} enabled: no fault found")
 
 

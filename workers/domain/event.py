@@ -32,7 +32,8 @@ class ContainerRef:
     """A container as an event names it."""
 
     id: str
-    """12 to 64 hex digits; resolved to exactly one run on the node, never by name."""
+    """12 to 64 hex digits; resolved to exactly one run on the node, never by name. Empty where the event is of a
+    container, or may be, and names none that can be used."""
     name: str = ""
     image: str = ""
 
@@ -54,6 +55,7 @@ class RuntimeEvent:
     process_line: tuple[ProcessRef, ...] = ()
     """The event's process, then its parent, grandparent and so on, as far as the detector reports them."""
     container: ContainerRef | None = None
+    """None is no proof that it happened on the host: ``domain.falco.container`` decides that."""
     file_path: str = ""
     cluster: str = ""
     namespace: str = ""

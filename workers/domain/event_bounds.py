@@ -154,9 +154,11 @@ def line(processes: Iterable[ProcessRef]) -> tuple[ProcessRef, ...]:
 
 
 def _container(container: ContainerRef | None) -> ContainerRef | None:
-    if container is None or not is_container_id(container.id):
+    """A container without a usable id stays one: without it the event would pass for one of the host."""
+    if container is None:
         return None
-    return ContainerRef(container.id, text(container.name, LONGEST_NAME), text(container.image, 2 * LONGEST_NAME))
+    kept = container.id if is_container_id(container.id) else ""
+    return ContainerRef(kept, text(container.name, LONGEST_NAME), text(container.image, 2 * LONGEST_NAME))
 
 
 def _first(labels: Mapping[str, str]) -> list[tuple[str, str]]:

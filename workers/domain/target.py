@@ -10,6 +10,7 @@ from typing import ClassVar, Final, Self, TypeAlias, get_args
 from workers.domain.event import ProcessRef, RuntimeEvent
 from workers.domain.event_bounds import is_container_id, is_path, is_pid, is_time_ns
 from workers.domain.falco import alert as falco
+from workers.domain.falco.container import CONTAINER_FIELDS, REMEDY, WHERE_FIELDS, container_of
 from workers.domain.outcome import Scalar, Values
 from workers.domain.target_kind import DetectorField, Fault, NameField, NameFormat, NoTarget, TargetKind
 
@@ -138,7 +139,7 @@ class ContainerTarget(TargetKind):
         ),
     )
     detector_fields: ClassVar[tuple[DetectorField, ...]] = (
-        DetectorField(falco.CONTAINER_FIELDS, True, "without it there is no container to act on"),
+        DetectorField(CONTAINER_FIELDS, True, "without it there is no container to act on"),
         DetectorField(
             ("container.full_id",), False, "a 12-digit id is refused where two containers of a node share it"
         ),
@@ -158,7 +159,8 @@ class ContainerTarget(TargetKind):
     def from_event(cls, event: RuntimeEvent, *, ancestor: int | None = None) -> Self | NoTarget:
         if event.container is None:
             return _lacks("container.full_id")
-        return cls(event.container.id, event.occurred_at_ns)
+        found = container_of(event)
+        return found if isinstance(found, NoTarget) else cls(found, event.occurred_at_ns)
 
     def fault(self) -> Fault | None:
         return None if is_container_id(self.container_id) else Fault("id", _NO_CONTAINER_ID)
@@ -211,6 +213,9 @@ class FileTarget(TargetKind):
     )
     detector_fields: ClassVar[tuple[DetectorField, ...]] = (
         DetectorField(falco.FILE_FIELDS, True, "without it there is no file to act on"),
+        DetectorField(
+            WHERE_FIELDS, True, "without it the path may be one of a container or of the host, and is neither's"
+        ),
     )
 
     path: bytes
@@ -229,9 +234,12 @@ class FileTarget(TargetKind):
 
     @classmethod
     def from_event(cls, event: RuntimeEvent, *, ancestor: int | None = None) -> Self | NoTarget:
+        """The path in the event's container, or on the host where the event proves that it is the host's own."""
         if not event.file_path:
             return _lacks("fd.name")
-        inside = event.container.id if event.container is not None else ""
+        inside = container_of(event)
+        if isinstance(inside, NoTarget):
+            return inside
         return cls(event.file_path.encode("utf-8", "surrogateescape"), event.occurred_at_ns, inside)
 
     def fault(self) -> Fault | None:
@@ -277,7 +285,7 @@ class NetworkTarget(TargetKind):
         ),
     )
     detector_fields: ClassVar[tuple[DetectorField, ...]] = (
-        DetectorField(falco.CONTAINER_FIELDS, True, "without it there is no network to isolate"),
+        DetectorField(WHERE_FIELDS, True, "without it there is no network to isolate"),
     )
 
     observed_at_ns: int
@@ -293,13 +301,9 @@ class NetworkTarget(TargetKind):
 
     @classmethod
     def from_event(cls, event: RuntimeEvent, *, ancestor: int | None = None) -> Self | NoTarget:
-        """The network of the event's container, or of its host where the event has no container. None where Falco did
-        not print ``host`` instead of an id: a whole host is never isolated because of a missing or wrong field."""
-        if event.container is not None:
-            return cls(event.occurred_at_ns, event.container.id)
-        if event.detector == falco.DETECTOR and event.fields.get("container.id") != falco.NO_CONTAINER:
-            return _lacks("container.id")
-        return cls(event.occurred_at_ns)
+        """The network of the event's container, or of the host where the event proves that it is the host's own."""
+        inside = container_of(event)
+        return inside if isinstance(inside, NoTarget) else cls(event.occurred_at_ns, inside)
 
     def fault(self) -> Fault | None:
         return _container_fault(self.container_id)
@@ -327,7 +331,7 @@ KINDS: Final[tuple[type[Target], ...]] = get_args(Target)
 
 
 def _lacks(field: str) -> NoTarget:
-    return NoTarget("lacks_field", f"event lacks {field}: add Falco's append_output fields (deploy/falco)", field)
+    return NoTarget("lacks_field", f"event lacks {field}: {REMEDY}", field)
 
 
 def _inside(container_id: str) -> dict[str, Scalar]:

@@ -62,7 +62,7 @@ class NoTarget:
     """Why an event gives no target of a kind."""
 
     code: str
-    """``lacks_field``, ``protected_pid`` or ``unknown_target``."""
+    """``lacks_field``, ``container_unclear``, ``protected_pid`` or ``unknown_target``."""
     message: str
     field: str = ""
     """The detector's field that is missing, where that is the reason."""

@@ -200,7 +200,7 @@ def _target(submission: Submission, action: AnyAction, event: RuntimeEvent | Non
 def _of_event(event: RuntimeEvent, action: AnyAction) -> Target:
     target = action.target.from_event(event)
     if isinstance(target, NoTarget):
-        message = f"event {event.event_id} names no {action.target.kind}"
+        message = f"event {event.event_id} names no {action.target.kind}: {target.message}"
         raise Invalid(message, code="event_lacks_target", field="event_id")
     return target
 

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from workers.domain.errors import MalformedMessage
-from workers.domain.event import MAX_ANCESTORS, PRIORITIES, ContainerRef, ProcessRef, RuntimeEvent
+from workers.domain.event import MAX_ANCESTORS, PRIORITIES, ProcessRef, RuntimeEvent
 from workers.domain.event_bounds import (
     LONGEST_EVIDENCE,
     LONGEST_NAME,
-    is_container_id,
     is_path,
     is_pid,
     is_time_ns,
@@ -24,6 +23,7 @@ from workers.domain.event_bounds import (
     text,
     values,
 )
+from workers.domain.falco.container import ABSENT, container_in
 from workers.domain.falco.time import occurred_at_ns
 from workers.domain.ids import EventId, id_from_cause, is_execution_id
 from workers.domain.outcome import Values
@@ -33,16 +33,9 @@ CAUSED_BY: Final = "douse.execution_id"
 """Output field that names the execution which caused an event, where Douse's own audit is fed back as events."""
 
 _UUID: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:-]{0,127}", re.ASCII)
-_ABSENT: Final = frozenset({"", "<NA>", "N/A", "<nil>"})
 _PRIORITIES: Final[Mapping[str, str]] = {"info": "informational", "err": "error", "crit": "critical", "warn": "warning"}
 PRINTED_ANCESTORS: Final = 8
 """Generations that ``deploy/falco`` asks Falco for: deeper process lines are rare, and each costs three fields."""
-
-CONTAINER_FIELDS: Final = ("container.full_id", "container.id")
-"""Where an alert may name a container, best first."""
-
-NO_CONTAINER: Final = "host"
-"""What Falco prints in ``container.id`` where there is no container."""
 
 FILE_FIELDS: Final = ("fs.path.name", "fd.name", "evt.arg.path", "evt.arg.pathname", "evt.arg.name")
 """Where an alert may name a file, best first."""
@@ -78,7 +71,7 @@ def event_from(alert: object) -> RuntimeEvent:
         message=message,
         tags=names(alert.get("tags")),
         process_line=_process_line(fields),
-        container=_container(fields),
+        container=container_in(fields),
         file_path=_file_path(fields),
         cluster=_known(fields.get("k8s.cluster.name")),
         namespace=_known(fields.get("k8s.ns.name")),
@@ -137,19 +130,6 @@ def _of(fields: Mapping[str, Any], generation: int, indexed: str, *, own: str, p
     return next((fields[name] for name in spelled if fields.get(name) not in (None, "<NA>")), None)
 
 
-def _container(fields: Mapping[str, Any]) -> ContainerRef | None:
-    """The container by its longest id; two ids that contradict each other are worth none."""
-    short, full = _known(fields.get("container.id")).lower(), _known(fields.get("container.full_id")).lower()
-    if full and short and not full.startswith(short):
-        return None
-    container_id = full or short
-    if not is_container_id(container_id):
-        return None
-    repository, tag = _known(fields.get("container.image.repository")), _known(fields.get("container.image.tag"))
-    image = f"{repository}:{tag}" if repository and tag else repository
-    return ContainerRef(container_id, _known(fields.get("container.name")), image)
-
-
 def _file_path(fields: Mapping[str, Any]) -> str:
     """The file that the event is about; a socket's or pipe's ``fd.name`` is none."""
     kind = _known(fields.get("fd.type"))
@@ -168,7 +148,7 @@ def _caused_by(fields: Mapping[str, Any]) -> str:
 def _known(value: object, limit: int = LONGEST_NAME) -> str:
     """A text field; empty where Falco marks it as unknown in one of its ways."""
     given = text(value, limit).strip()
-    return "" if given in _ABSENT else given
+    return "" if given in ABSENT else given
 
 
 def _number(value: object) -> int | None:

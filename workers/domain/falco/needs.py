@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from workers.domain.rules.rules import Actions
+from workers.domain.falco.container import NO_CONTAINER, OF_THE_HOST, WHERE_FIELDS
+from workers.domain.rules.rules import Actions, Rule
 
 HOST: Final = "hostname"
 """A key of the alert itself, not an output field."""
@@ -35,7 +36,7 @@ _PRINTED: Final = re.compile(r"%([a-z][a-z0-9_]*(?:\.[a-z0-9_]+)+(?:\[[^\]\s]*\]
 def lacks(present: Collection[str], actions: Actions) -> tuple[Lack, ...]:
     """What an event with these fields lacks, for each action that takes a target."""
     return tuple(
-        Lack(name, " or ".join(need.any_of), need.needed, need.without)
+        Lack(name, " or ".join(field for field in need.any_of if field != OF_THE_HOST), need.needed, need.without)
         for name, shape in sorted(actions.items())
         if not shape.undo_only
         for need in shape.target.detector_fields
@@ -44,10 +45,13 @@ def lacks(present: Collection[str], actions: Actions) -> tuple[Lack, ...]:
 
 
 def fields_of_alert(alert: Mapping[str, Any]) -> frozenset[str]:
-    """The fields a decoded alert carries with a value, ``hostname`` among them."""
+    """The fields a decoded alert carries with a value, ``hostname`` among them; ``OF_THE_HOST`` where it states that
+    there is no container."""
     found = alert.get("output_fields")
     fields = found.items() if isinstance(found, Mapping) else ()
-    known = {name for name, value in fields if isinstance(name, str) and value not in (None, "", "<NA>", "host")}
+    known = {name for name, value in fields if isinstance(name, str) and value not in (None, "", "<NA>", NO_CONTAINER)}
+    if isinstance(found, Mapping) and found.get("container.id") == NO_CONTAINER:
+        known.add(OF_THE_HOST)
     if alert.get(HOST) or "evt.hostname" in known:
         known.add(HOST)
     return frozenset(known)
@@ -75,6 +79,21 @@ def fields_appended(document: Any) -> frozenset[str]:
     entries = document.get("append_output") if isinstance(document, Mapping) else None
     every = _FalcoRule("", frozenset(), "syscall", frozenset())
     return frozenset(_added(every, [entry for entry in _list(entries) if isinstance(entry, Mapping)]))
+
+
+def conditions(rule: Rule) -> tuple[str, ...]:
+    """What an event must state so that each step of a rule has a target that is nowhere else: for people, one sentence
+    for each action on a path or a network."""
+    kinds = {
+        step.action: step.target
+        for step in rule.steps
+        if any(need.any_of == WHERE_FIELDS for need in step.target.detector_fields)
+    }
+    return tuple(
+        f"{action} is refused for an event that does not say which {kind.kind} it means: needed is container.full_id "
+        f"or container.id, a usable id or {NO_CONTAINER!r}, and no other field that contradicts it"
+        for action, kind in sorted(kinds.items())
+    )
 
 
 @dataclass(frozen=True, slots=True)

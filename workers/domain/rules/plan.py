@@ -29,7 +29,7 @@ class Refusal:
 
     code: str
     """``internal_event``, ``loop_suppressed``, ``too_old``, ``from_the_future``, ``no_host``, ``lacks_field``,
-    ``protected_pid`` or ``unknown_target``."""
+    ``container_unclear``, ``protected_pid`` or ``unknown_target``."""
     message: str
     field: str = ""
     """The detector's field that is missing, where that is the reason."""
