@@ -4,9 +4,9 @@
 what to do; an unknown key is a fault, because a misspelt safety switch that is silently ignored is worse than none.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     create_model,
     model_validator,
@@ -124,6 +125,22 @@ class WorkerSettings(_Frozen):
     kafka: KafkaSettings
     keys: KeySettings
     telemetry: TelemetrySettings = TelemetrySettings()
+    _file: Path | None = PrivateAttr(default=None)
+
+    def read_from(self, file: Path) -> Self:
+        """The same, knowing the file that it was read from."""
+        made = self.model_copy()
+        made._file = file  # noqa: SLF001 - its own
+        return made
+
+    @property
+    def file(self) -> Path | None:
+        """The file it was read from; None where it was made in memory."""
+        return self._file
+
+    def paths(self) -> Mapping[Path, str]:
+        """Every file and directory that the settings name, each with its key."""
+        return dict(_paths(self, ""))
 
 
 class OperatorKeys(_Frozen):
@@ -332,6 +349,15 @@ class GatewaySettings(WorkerSettings):
 
 
 S = TypeVar("S", bound=BaseModel)
+
+
+def _paths(found: BaseModel, prefix: str) -> Iterator[tuple[Path, str]]:
+    for name in type(found).model_fields:
+        value = getattr(found, name)
+        if isinstance(value, BaseModel):
+            yield from _paths(value, f"{prefix}{name}.")
+        elif isinstance(value, Path):
+            yield value, f"{prefix}{name}"
 
 
 def parse(kind: type[S], raw: Mapping[str, Any] | None) -> S:

@@ -147,10 +147,10 @@ def test_a_growing_file_comes_to_an_end_and_its_digest_is_true(files: Path, tmp_
                 file.write(b"y" * 100_000)
                 file.flush()
 
+    rig = AcquireRig(tmp_path / "rig", largest=1 << 40)  # what the worker itself has open by now is never read
     growing = threading.Thread(target=grow)
     growing.start()
     try:
-        rig = AcquireRig(tmp_path / "rig", largest=1 << 40)
         answer = take(rig, path)
     finally:
         stop.set()

@@ -40,6 +40,7 @@ SERVICES = [
     _service("/usr/bin/containerd", "containerd.service"),
     _service("/usr/local/bin/containerd", "containerd.service"),
     _service("/usr/bin/docker-proxy", "docker.service", oldest_in_cgroup=False),
+    _service("/usr/bin/podman", "podman.service"),
     _service("/usr/bin/containerd-shim-runc-v2", "containerd.service", oldest_in_cgroup=False),
     _service("/usr/bin/conmon", "crio.service", oldest_in_cgroup=False),
     _service("/usr/sbin/runc", "containerd.service", oldest_in_cgroup=False),
@@ -123,6 +124,26 @@ def test_a_decoy_that_copies_name_path_or_program_of_a_service_is_not_protected(
 def test_every_entry_of_the_table_is_tried_by_a_service() -> None:
     untried = [entry for entry in TABLE if not any(entry.programs.fullmatch(service.exe) for service in SERVICES)]
     assert untried == []
+
+
+MONITOR = "conmon-" + "c" * 64 + ".scope"
+
+
+@pytest.mark.parametrize(
+    "cgroup", [f"/machine.slice/libpod-{MONITOR}", f"/a.slice/crio-{MONITOR}", "/libpod_parent/conmon"]
+)
+def test_a_container_monitor_is_protected_in_the_cgroup_that_names_its_container(cgroup: str) -> None:
+    conmon = _service("/usr/bin/conmon", "", cgroup=cgroup)
+    assert "holds up a running container" in str(_why(conmon))
+    decoys = (
+        {"exe": "/tmp/conmon", "exe_trusted": False},
+        {"exe": "/usr/bin/bash"},
+        {"uid": 1000},
+        {"namespace_pid": 7},
+        {"cgroup": f"/machine.slice/libpod-{'d' * 64}.scope/libpod-{MONITOR}"},
+        {"cgroup": f"/machine.slice/libpod-{'d' * 64}.scope/conmon"},
+    )
+    assert [_why(replace(conmon, **decoy)) for decoy in decoys] == [None] * len(decoys)
 
 
 def test_pid_1_and_kernel_threads_are_protected() -> None:

@@ -14,6 +14,7 @@ from typing import Final
 SUPERVISOR: Final = "DOUSE_SUPERVISOR_PID"
 """Set by ``douse up`` for the workers it starts: end when that process ends."""
 
+_MANY_ANCESTORS: Final = 4096
 _PR_SET_PDEATHSIG = 1
 _WORKER = b"\0-m\0workers\0"
 """In a worker's command line as the supervisor writes it. What else it may run (the demo's target) is no sibling."""
@@ -33,6 +34,28 @@ def siblings() -> tuple[int, ...]:
     lists = Path(f"/proc/{supervisor}/task").glob("*/children")
     children = {int(pid) for path in lists for pid in _read(path).split()}
     return tuple(sorted(pid for pid in children if _WORKER in _read(Path(f"/proc/{pid}/cmdline"))))
+
+
+def relatives() -> tuple[int, ...]:
+    """The supervisor that started this worker, and the workers that it runs; none where none did."""
+    beside = siblings()
+    return (os.getppid(), *(pid for pid in beside if pid != os.getpid())) if beside else ()
+
+
+def ancestors() -> list[int]:
+    """This process and its ancestors, nearest first."""
+    line = [os.getpid()]
+    while line[-1] > 1 and len(line) < _MANY_ANCESTORS:
+        parent = _parent_of(line[-1])
+        if parent <= 0:
+            break
+        line.append(parent)
+    return line
+
+
+def _parent_of(pid: int) -> int:
+    text = _read(Path(f"/proc/{pid}/stat"))
+    return int(text.rpartition(b")")[2].split()[1]) if text else 0
 
 
 def _read(path: Path) -> bytes:

@@ -5,6 +5,7 @@ Called by ``wiring.node``, after the fork server was started.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from workers.actions.file_acquire import AcquireSettings, FileAcquire
 from workers.actions.file_quarantine import FileQuarantine, QuarantineSettings
@@ -27,6 +28,8 @@ from workers.system.parent import siblings
 from workers.wire.ports import RecordVerifier
 from workers.wiring.containers import host_containers
 from workers.wiring.kit import Kit
+
+_SETTINGS: Final = frozenset({".yaml", ".yml", ".json", ".key", ".pem", ".crt", ".token"})
 
 
 def own_processes(fork_server: ForkServer) -> SystemProcesses:
@@ -54,7 +57,7 @@ def node_host(
     quarantine = settings.actions.section(FileQuarantine.name, QuarantineSettings)
     acquire = settings.actions.section(FileAcquire.name, AcquireSettings)
     isolate = settings.actions.section(IsolateNetwork.name, IsolateSettings)
-    protected = _own_directories(settings)
+    protected = own_paths(settings)
     vault = SystemVault(
         quarantine.quarantine_path,
         VaultLimits(
@@ -99,12 +102,25 @@ def node_host(
     )
 
 
-def _own_directories(settings: NodeSettings) -> Mapping[Path, str]:
-    """Directories that no action may touch, and why."""
-    own = {
+def own_paths(settings: NodeSettings) -> Mapping[Path, str]:
+    """Files and directories of this node that no action may touch, and why; the worker's code is found elsewhere."""
+    own = {path: f"is what this node's settings name as {key}" for path, key in settings.paths().items()}
+    own |= {
         settings.node.data_dir: "is this node's journal",
         settings.keys.private_key.parent: "holds this node's keys",
     }
     if settings.storage.directory is not None:
         own[settings.storage.directory] = "is the object store"
+    if settings.file is not None:
+        own |= _around(settings.file.absolute())
+    return own
+
+
+def _around(config: Path) -> Mapping[Path, str]:
+    """The settings file, what lies beside it, and all that `douse up` keeps, its admin token too."""
+    own = {path: "lies beside this node's settings" for path in config.parent.iterdir() if path.suffix in _SETTINGS}
+    own[config] = "is this node's settings"
+    data = config.parent.parent
+    if config.parent.name == "config" and (data / "context.yaml").exists():
+        own[data] = "is the data of this `douse up`, its keys and tokens too"
     return own

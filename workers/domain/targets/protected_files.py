@@ -24,12 +24,15 @@ PROTECTED_FILES: Final[Mapping[str, str]] = {
     "/lib/libc.so.6": "is the C library of every program",
     "/lib/*/libc.so.6": "is the C library of every program",
     "/lib64/libc.so.6": "is the C library of every program",
+    "/lib/systemd/systemd": "is the init of this machine",
     "/var/run/docker.sock": "is the container engine's socket",
     "/run/containerd/containerd.sock": "is the container engine's socket",
 }
 """Globs of single files; links at their end are followed, and the file they lead to is what is protected."""
 
 PROTECTED_TREES: Final[Mapping[str, str]] = {
+    "/etc/douse": "holds Douse's settings",
+    "/var/lib/douse": "holds Douse's data",
     "/proc": "is the kernel's, not a file of a disk",
     "/sys": "is the kernel's, not a file of a disk",
     "/dev": "is a device's name",

@@ -31,6 +31,10 @@ class _Entry:
     """Whether running it with real uid 0, outside of containers, is enough."""
     master_only: bool = False
     """Its children serve single sessions, may be an intruder's, and stay killable."""
+    files: bool = True
+    """Whether its executables are protected as files, too: not where their names are too many to be known."""
+    monitor: bool = False
+    """Runtimes put it into a cgroup of its own, which names the container that it watches."""
 
 
 def _programs(names: str) -> re.Pattern[str]:
@@ -45,11 +49,12 @@ _JAVA: Final = re.compile(r"/(?:usr|opt)/(?:[\w.+-]+/)*java")
 
 TABLE: Final[tuple[_Entry, ...]] = (
     _Entry("runs this host's containers", _programs(r"dockerd|docker-containerd|containerd|docker-proxy|balenad")),
-    _Entry("holds up a running container", _programs(r"containerd-shim(?:-[\w.-]+)?|conmon(?:rs)?")),
-    _Entry("starts this host's containers", _programs(r"runc|crun|docker-init")),
+    _Entry("serves this host's containers", _programs(r"podman(?:-remote)?")),
+    _Entry("holds up a running container", _programs(r"containerd-shim(?:-[\w.-]+)?|conmon(?:rs)?"), monitor=True),
+    _Entry("starts this host's containers", _programs(r"runc|crun|youki|runsc|docker-init")),
     _Entry("runs this node's pods", _programs(r"kubelet|crio|cri-o|k3s(?:-server|-agent)?|kube-proxy")),
     _Entry("lets administrators in", _programs(r"sshd"), units=_units(r"sshd?"), as_root=False, master_only=True),
-    _Entry("is part of systemd", _programs(r"systemd|systemd-[\w-]+"), units=_units(r"systemd-[\w-]+")),
+    _Entry("is part of systemd", _programs(r"systemd|systemd-[\w-]+"), units=_units(r"systemd-[\w-]+"), files=False),
     _Entry("keeps the audit log", _programs(r"auditd|audisp-\w+"), units=_units(r"auditd")),
     _Entry(
         "carries the system's messages",
@@ -59,6 +64,7 @@ TABLE: Final[tuple[_Entry, ...]] = (
     _Entry(
         "is this host's broker",
         _JAVA,
+        files=False,
         units=_units(r"(?:[\w-]+-)?kafka(?:-[\w-]+)?|redpanda|zookeeper"),
         as_root=False,
     ),
@@ -71,6 +77,21 @@ TABLE: Final[tuple[_Entry, ...]] = (
     ),
 )
 """SAFETY D8's list. Session children (``sshd-session``, a database's backends) are not on it."""
+
+PROGRAM_DIRECTORIES: Final = (
+    *(f"{prefix}{name}" for prefix in ("/", "/usr/", "/usr/local/") for name in ("bin", "sbin", "libexec", "lib")),
+    *(f"{prefix}{name}/*" for prefix in ("/usr/", "/usr/local/") for name in ("libexec", "lib")),
+    "/usr/lib/*/bin",
+    "/usr/lib/*/sbin",
+    "/usr/lib64",
+    "/usr/lib/postgresql/*/bin",
+)
+"""Globs of the directories that hold the programs of the table, for those who protect the files themselves."""
+
+_MONITORS: Final = re.compile(
+    r"(?:/(?![^/]*[0-9a-f]{64})[^/]+)*/(?:libpod|crio)-conmon-[0-9a-f]{64}\.scope|(?:/libpod_parent)?/conmon"
+)
+"""Cgroups of container monitors (under systemd, and without it); no container is in one."""
 
 _SYSTEM_UNIT: Final = re.compile(r"/system\.slice/(?:[\w:.\\-]+\.slice/)*(?P<unit>[^/]+\.service)")
 _CONTAINER: Final = re.compile(r"[0-9a-f]{64}|/kubepods|/docker/|/machine\.slice/|/libpod|/lxc")
@@ -102,9 +123,18 @@ def protection(facts: ProcessFacts, *, own_line: Collection[int], own_cgroup: st
     return None
 
 
+def program_reason(path: str) -> str | None:
+    """Why the file that the host has under this path must stay, as the rest of a sentence that begins with "it"; the
+    caller has checked that it is root's alone. What runs Java is the broker only in its unit, and is not known here."""
+    for entry in TABLE:
+        if entry.files and entry.programs.fullmatch(path):
+            return f"is {path}, which {entry.reason}"
+    return None
+
+
 def _is_the_service(facts: ProcessFacts, entry: _Entry) -> bool:
     """Whether, besides its executable, it has what only the host's own service has."""
-    if _CONTAINER.search(facts.cgroup):
+    if _CONTAINER.search(facts.cgroup) and not (entry.monitor and _MONITORS.fullmatch(facts.cgroup)):
         return False
     unit = _SYSTEM_UNIT.fullmatch(facts.cgroup)
     if unit is not None and entry.units is not None and entry.units.fullmatch(unit["unit"]) and facts.oldest_in_cgroup:

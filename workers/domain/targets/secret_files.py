@@ -88,7 +88,9 @@ def _by_path(path: bytes) -> str | None:
 def _by_identity(facts: FileFacts, protected: ProtectedPaths) -> str | None:
     if facts.identity in protected.files:
         return f"it {protected.files[facts.identity]}"
-    for directory in (facts.identity, *facts.ancestors):
+    if facts.identity in protected.trees:
+        return f"it {protected.trees[facts.identity]}"
+    for directory in facts.ancestors:
         if directory in protected.trees:
             return f"it lies in a directory that {protected.trees[directory]}"
     return None

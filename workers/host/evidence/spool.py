@@ -24,6 +24,7 @@ from workers.host.evidence.file_reader import DirectFileReader, FileReader
 from workers.host.evidence.ports import Copy, Kept
 from workers.host.evidence.sources import BytesSource, FileSource
 from workers.host.files import protected
+from workers.host.files.own_files import OwnFiles
 from workers.store.objects.ports import ObjectSource
 from workers.system.os_errors import translated
 from workers.system.ports import Clock
@@ -65,7 +66,7 @@ class SystemSpool:
         self._verifier = verifier
         self._clock = clock
         self._reader = reader or DirectFileReader(clock)
-        self._own = {**own, path: "holds what this node gathers"}
+        self._own = OwnFiles({**own, path: "holds what this node gathers"})
         self._lock = Lock()
         self._opened = -1
 
@@ -77,7 +78,7 @@ class SystemSpool:
         return self._reader.examine(where)
 
     def own_paths(self) -> ProtectedPaths:
-        return ProtectedPaths({}, protected.own_trees(self._own))
+        return self._own.secrets()
 
     def secret_paths(self) -> ProtectedPaths:
         return protected.resolved(SECRET_FILES, SECRET_TREES)

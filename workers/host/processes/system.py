@@ -5,7 +5,6 @@ Made by ``wiring``, called by actions. ``facts_reader`` reads the facts while th
 
 import os
 from collections.abc import Callable
-from typing import Final
 
 from workers.domain.targets.process import ProcessIdentity
 from workers.domain.targets.process_identity import is_same
@@ -15,8 +14,7 @@ from workers.host.processes.boot import Boot
 from workers.host.processes.facts_reader import FactsReader
 from workers.host.processes.handle import HeldPidfd, PidfdHandle
 from workers.host.processes.pidfd import hold, while_held
-
-_MANY_ANCESTORS: Final = 4096
+from workers.system.parent import ancestors
 
 
 class SystemProcesses:
@@ -89,7 +87,7 @@ class SystemProcesses:
         return self._boot.tick_ns
 
     def own_line(self) -> tuple[int, ...]:
-        line = _ancestors()
+        line = ancestors()
         return (*line, *(pid for pid in self._siblings() if pid not in line))
 
     def own_cgroup(self) -> str:
@@ -103,18 +101,7 @@ def _own_cgroup() -> str:
     contained = cgroups.in_container(proc_files.link("/proc/self/ns/cgroup"))
     if not (cgroups.is_unit(own) or cgroups.is_pod(own) or (contained and own == "/")):
         return ""
-    line = _ancestors()
+    line = ancestors()
     topmost = [pid for pid in line if proc_files.cgroup(pid) == own][-1]
     same_program = proc_files.link(f"/proc/{topmost}/exe") == proc_files.link("/proc/self/exe")
     return own if topmost in line[:2] and same_program else ""
-
-
-def _ancestors() -> list[int]:
-    """This process and its ancestors, nearest first."""
-    line = [os.getpid()]
-    while line[-1] > 1 and len(line) < _MANY_ANCESTORS:
-        parent = proc_files.parent(line[-1])
-        if parent <= 0:
-            break
-        line.append(parent)
-    return line

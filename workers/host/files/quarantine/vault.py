@@ -17,6 +17,7 @@ from workers.domain.targets.manifest import Manifest, in_run_of, is_same_directo
 from workers.domain.targets.protected_files import ProtectedPaths
 from workers.domain.trust.envelope import PayloadType
 from workers.host.files import facts, paths, protected
+from workers.host.files.own_files import OwnFiles
 from workers.host.files.ports import VaultLimits
 from workers.host.files.quarantine.quarantine_handle import SystemQuarantineHandle
 from workers.host.files.quarantine.restore_handle import SystemRestoreHandle
@@ -69,7 +70,7 @@ class SystemVault:
         self._signer = signer
         self._verifier = verifier
         self._clock = clock
-        self._own = {**own, path: "is this node's quarantine"}
+        self._own = OwnFiles({**own, path: "is this node's quarantine"})
         self._kernel = kernel
 
     @property

@@ -1,0 +1,190 @@
+"""From outside: signed commands against everything that a real node process lives by, for every action that could.
+
+Only dry runs: they are admitted and bound like any other command, and touch nothing even where a check fails.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import confluent_kafka.cimpl
+import pydantic
+import pytest
+
+import workers
+from tests.integration.node_process import NodeSite, embedded_broker
+from workers.actions import CATALOGUE
+from workers.actions.base import Lane
+from workers.domain.command import parameters_digest
+from workers.domain.event import ProcessRef
+from workers.domain.result import ActionResult
+from workers.domain.target import FileTarget, ProcessTarget, Target
+from workers.system.data_files import schema_files
+
+RUNTIMES = ("dockerd", "containerd", "containerd-shim-runc-v2", "runc", "crun", "conmon", "podman", "kubelet", "crio")
+
+FILE_ACTIONS = [each for each in CATALOGUE if each.target is FileTarget and not each.undo_only]
+PROCESS_ACTIONS = [
+    each for each in CATALOGUE if each.target is ProcessTarget and each.lane is Lane.CONTAINMENT and not each.undo_only
+]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeSite]:
+    """A node in a data directory like that of ``douse up``."""
+    directory = tmp_path_factory.mktemp("own")
+    with embedded_broker() as broker, NodeSite(directory, broker) as made:
+        for name in ("context.yaml", "history.sqlite", "config/gateway.yaml", "dispatcher/ledger.sqlite"):
+            (directory / name).parent.mkdir(exist_ok=True)
+            (directory / name).write_text("secret")
+        made.config = directory / "config" / "node.yaml"
+        made.storage = {"directory": str(directory / "objects")}
+        made.configure()
+        made.start()
+        made.up()
+        yield made
+
+
+@pytest.fixture
+def decoys(tmp_path: Path) -> Path:
+    """Malware by the names of what is protected, and the like of it in another place."""
+    shutil.copy("/bin/sleep", tmp_path / "conmon")
+    for name in ("context.yaml", "node.yaml", "journal.sqlite", "libc.so.6", "python3", "runc", "json.py"):
+        (tmp_path / name).write_text("malware")
+    return tmp_path
+
+
+def data(site: NodeSite) -> Mapping[str, Path]:
+    """Secrets, settings, stores."""
+    root = site.directory
+    return {
+        "the admin token": root / "context.yaml",
+        "the settings": root / "config" / "node.yaml",
+        "the settings of another worker": root / "config" / "gateway.yaml",
+        "the journal": root / "data" / "journal.sqlite",
+        "the lock": root / "data" / "lock",
+        "the key": root / "keys" / "node.key",
+        "the keyset": root / "keys" / "keyset.json",
+        "the dispatcher's ledger": root / "dispatcher" / "ledger.sqlite",
+        "the history": root / "history.sqlite",
+        "the file its log goes to": root / "log",
+    }
+
+
+def code(site: NodeSite) -> Mapping[str, Path]:
+    """Programs: of the worker, and of the container runtimes."""
+    assert site.process is not None
+    found = {
+        "the interpreter itself": Path(f"/proc/{site.process.pid}/exe").resolve(),
+        "the standard library": Path(pytest.importorskip("json").__file__ or "").resolve(),
+        "a library": Path(pydantic.__file__).resolve(),
+        "an extension": Path(confluent_kafka.cimpl.__file__).resolve(),
+        "its own package": Path(workers.__file__).resolve(),
+        "a schema": schema_files()[0].resolve(),
+    }
+    programs = {name: shutil.which(name) for name in RUNTIMES}
+    return found | {name: Path(path).resolve() for name, path in programs.items() if path}
+
+
+def dry_run(site: NodeSite, action: str, target: Target) -> ActionResult:
+    command = site.kill(0, action=action, target=target, dry_run=True, parameters_sha256=parameters_digest({}))
+    site.send(command)
+    return site.ended(command.command_id)
+
+
+def on_file(site: NodeSite, action: str, path: Path) -> ActionResult:
+    assert path.exists(), path
+    return dry_run(site, action, FileTarget(bytes(path), site.clock.now_ns()))
+
+
+def on_process(site: NodeSite, action: str, pid: int) -> ActionResult:
+    return dry_run(site, action, ProcessTarget((ProcessRef(pid),), site.clock.now_ns()))
+
+
+def refusal(result: ActionResult) -> tuple[str, str]:
+    return str(result.outcome), result.code
+
+
+@pytest.mark.parametrize("action", FILE_ACTIONS, ids=lambda each: each.name)
+def test_no_action_takes_or_reads_a_secret_a_setting_or_a_store_of_the_node(site: NodeSite, action: Any) -> None:
+    answers = {name: on_file(site, action.name, path) for name, path in data(site).items()}
+    assert {name: refusal(answer)[0] for name, answer in answers.items()} == dict.fromkeys(answers, "REJECTED")
+    assert all(answer.code.endswith("protected_target") for answer in answers.values()), answers
+
+
+def test_no_action_takes_the_code_of_the_node_or_of_a_container_runtime(site: NodeSite) -> None:
+    for action in (each for each in FILE_ACTIONS if each.lane is Lane.CONTAINMENT):
+        answers = {name: on_file(site, action.name, path) for name, path in code(site).items()}
+        assert {name: refusal(answer)[0] for name, answer in answers.items()} == dict.fromkeys(answers, "REJECTED")
+        assert all(answer.code.endswith("protected_target") for answer in answers.values()), answers
+
+
+def test_a_link_under_another_name_is_the_thing_itself(site: NodeSite) -> None:
+    link = site.directory.parent / "innocent"
+    link.unlink(missing_ok=True)
+    link.hardlink_to(site.directory / "keys" / "node.key")
+    try:
+        # The key's own directory does not hold this name: only its identity says what it is.
+        assert all(on_file(site, each.name, link).code.endswith("protected_target") for each in FILE_ACTIONS)
+    finally:
+        link.unlink()
+
+
+@pytest.mark.parametrize("action", FILE_ACTIONS, ids=lambda each: each.name)
+def test_malware_by_the_name_of_a_protected_file_is_not_protected(site: NodeSite, action: Any, decoys: Path) -> None:
+    answers = {path.name: str(on_file(site, action.name, path).outcome) for path in decoys.iterdir()}
+    assert answers == dict.fromkeys(answers, "DRY_RUN")
+
+
+@pytest.mark.parametrize("action", PROCESS_ACTIONS, ids=lambda each: each.name)
+def test_no_action_ends_or_stops_a_process_that_the_node_lives_by(
+    site: NodeSite, action: Any, decoys: Path, require: Any
+) -> None:
+    assert site.process is not None
+    node = site.process.pid
+    children = Path(f"/proc/{node}/task/{node}/children").read_text().split()
+    stat = Path(f"/proc/{node}/stat").read_text()
+    things = {"the node": node, "its parent": int(stat.rpartition(")")[2].split()[1])}
+    things |= {f"the fork server {child}": int(child) for child in children}
+    decoy = subprocess.Popen([decoys / "conmon", "600"])
+    service = podman_service(decoys)
+    if service is not None:
+        things["podman's service"] = service.pid
+    try:
+        time.sleep(0.1)
+        for name, pid in things.items():
+            answer = on_process(site, action.name, pid)
+            assert str(answer.outcome) == "REJECTED", (name, answer)
+            assert answer.code.endswith("protected_target"), (name, answer)
+        assert str(on_process(site, action.name, decoy.pid).outcome) == "DRY_RUN", "malware named conmon"
+    finally:
+        for process in (decoy, service):
+            if process is not None:
+                process.kill()
+                process.wait()
+
+
+def podman_service(home: Path) -> subprocess.Popen[bytes] | None:
+    """A real one, with stores of its own, where this machine has it and this is root."""
+    podman = shutil.which("podman")
+    if podman is None or subprocess.run(["id", "-u"], capture_output=True, check=True).stdout.strip() != b"0":
+        return None
+    stores = ["--root", str(home / "root"), "--runroot", str(home / "run"), "--storage-driver", "vfs"]
+    socket = home / "podman.sock"
+    service = subprocess.Popen(
+        [podman, *stores, "system", "service", "--time", "0", f"unix://{socket}"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    end = time.monotonic() + 10
+    while not socket.exists() and time.monotonic() < end and service.poll() is None:
+        time.sleep(0.02)
+    if service.poll() is None:
+        return service
+    return None
