@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -152,7 +153,8 @@ def test_no_action_ends_or_stops_a_process_that_the_node_lives_by(
     things = {"the node": node, "its parent": int(stat.rpartition(")")[2].split()[1])}
     things |= {f"the fork server {child}": int(child) for child in children}
     decoy = subprocess.Popen([decoys / "conmon", "600"])
-    service = podman_service(decoys)
+    home = Path(tempfile.mkdtemp(prefix="douse-"))  # podman refuses long paths
+    service = podman_service(home)
     if service is not None:
         things["podman's service"] = service.pid
     try:
@@ -167,6 +169,7 @@ def test_no_action_ends_or_stops_a_process_that_the_node_lives_by(
             if process is not None:
                 process.kill()
                 process.wait()
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def podman_service(home: Path) -> subprocess.Popen[bytes] | None:
