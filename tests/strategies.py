@@ -203,7 +203,7 @@ manifests: SearchStrategy[Manifest] = _records(
         **dict.fromkeys(("size", "mode", "uid", "gid", "links", "flags", "object_size", "run_pid"), counts),
         **dict.fromkeys(("atime_ns", "mtime_ns", "ctime_ns", "begun_at_ns", "run_started_at_ns"), moments),
         **dict.fromkeys(("clear_flags", "disarm", "content_changed", "allow_remote"), st.booleans()),
-        **dict.fromkeys(("sha256", "object_sha256", "reason", "container_id", "runtime"), texts),
+        **dict.fromkeys(("sha256", "object_sha256", "reason", "container_id", "runtime", "approval_class"), texts),
         **dict.fromkeys(("path", "parking"), blobs),
         **dict.fromkeys(("parent", "file", "root"), identities),
         "execution_id": execution_ids,

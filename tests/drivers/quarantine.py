@@ -64,7 +64,7 @@ class Rig:
     inside: Enclosure | None = None
     """A container that its runtime knows; every path is one of it."""
     approval_class: str = "auto"
-    """``two`` stands for signatures that this version cannot verify yet; only tests may."""
+    """Of its commands; ``two`` stands for signatures that this version cannot verify yet, and only tests may."""
 
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)

@@ -206,7 +206,9 @@ def test_a_pid_that_somebody_else_has_by_now_is_not_its_init(plain: Cell, tmp_pa
 def _manifest(inside: Enclosure) -> Manifest:
     here = FileIdentity(1, 2)
     facts = FileFacts(FileKind.REGULAR, here, here, (), 0, 0, 0, 0, 1, 0, 0, 0)
-    return intent(TAKE, facts, Location(MAL.encode(), inside), parking=b".p", now_ns=1, clear_flags=False)
+    return intent(
+        TAKE, facts, Location(MAL.encode(), inside), parking=b".p", now_ns=1, clear_flags=False, approval_class="auto"
+    )
 
 
 # --- what must stay, and what leads out -------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ def test_every_field_of_a_file_comes_back(
         if capable and os.geteuid() == 0:
             os.setxattr(path, CAPABILITY, NET_RAW)
         os.utime(path, ns=times)
-        rig = Rig(Path(directory) / "rig", kernel=kernel, approval_class="two")
+        rig = Rig(Path(directory) / "rig", kernel=kernel)
         before = file_state(path)
         taken = take(rig, path)
         assert taken.outcome is Outcome.COMPLETED, taken
@@ -179,12 +179,28 @@ def test_what_lies_in_the_vault_is_for_its_owner_only_and_does_not_run(files: Pa
 
 
 @pytest.mark.parametrize("mode", [0o4755, 0o2755])
-def test_a_setuid_file_is_not_given_back_without_two_signatures(mode: int, files: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("taken_by", "undone_by"), [("auto", "auto"), ("one", "one"), ("auto", "one")])
+def test_a_setuid_file_comes_back_by_an_undo_of_the_class_that_took_it(
+    mode: int, taken_by: str, undone_by: str, files: Path, tmp_path: Path
+) -> None:
     path = files / "su"
     path.write_bytes(b"x")
     path.chmod(mode)
-    assert take(Rig(tmp_path / "rig"), path).outcome is Outcome.COMPLETED
-    refused = Rig(tmp_path / "rig").restore()
+    before = file_state(path)
+    assert take(Rig(tmp_path / "rig", approval_class=taken_by), path).outcome is Outcome.COMPLETED
+    assert Rig(tmp_path / "rig", approval_class=undone_by).restore().outcome is Outcome.COMPLETED
+    assert file_state(path) == before
+
+
+@pytest.mark.parametrize(("taken_by", "undone_by"), [("two", "auto"), ("two", "one"), ("one", "auto"), ("one", "")])
+def test_a_setuid_file_is_not_given_back_by_an_undo_of_a_lower_class(
+    taken_by: str, undone_by: str, files: Path, tmp_path: Path
+) -> None:
+    path = files / "su"
+    path.write_bytes(b"x")
+    path.chmod(0o4755)
+    assert take(Rig(tmp_path / "rig", approval_class=taken_by), path).outcome is Outcome.COMPLETED
+    refused = Rig(tmp_path / "rig", approval_class=undone_by).restore()
     assert (refused.outcome, refused.code) == (Outcome.REJECTED, "approval_missing")
     assert list(files.iterdir()) == []
 

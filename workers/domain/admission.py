@@ -19,6 +19,7 @@ MEMORY_NS: Final = 48 * 3600 * 1_000_000_000
 """How long after its expiry a command is remembered: twice the command topic's retention (24 h). A command that expired
 earlier than that may have run and been forgotten, so it gets no result at all."""
 
+_CLASSES: Final = ("auto", "one", "two")
 DELEGABLE_CLASSES: Final = frozenset({"auto", "one"})
 """Approval classes for which the dispatcher's signature is enough. Class ``two`` needs the approvers' own signatures,
 which this version cannot verify, so it is refused; so is any class it does not know."""
@@ -116,3 +117,9 @@ def judge(command: ActionCommand, local: Local, *, now_ns: int) -> Refused | Non
 
 def _rejected(reason: str, message: str) -> Refused:
     return Refused(Outcome.REJECTED, reason, message)
+
+
+def is_approved_like(given: str, needed: str) -> bool:
+    """Whether a command of one class may undo what one of the other did; a class that is unknown here permits and
+    satisfies nothing."""
+    return given in _CLASSES and needed in _CLASSES and _CLASSES.index(given) >= _CLASSES.index(needed)

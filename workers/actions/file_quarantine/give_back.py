@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 
 from workers.actions.base import Action, Begun, Done, FieldSpec, Job, Lane, NoParameters, NotDone, Permission, Probe
 from workers.actions.base.files import CONTAINER, MOUNTS, present_run
+from workers.domain.admission import is_approved_like
 from workers.domain.errors import CommandRejected, Indeterminate, PermanentFailure, WorkerError
 from workers.domain.ids import NO_EXECUTION
 from workers.domain.outcome import Outcome, PostCondition, Report
@@ -21,7 +22,6 @@ from workers.domain.targets.manifest import Manifest, ManifestState
 from workers.host.files.ports import Occupant, RestoreHandle, Vault
 from workers.host.ports import Host
 
-_TWO: Final = "two"
 _RESTORABLE: Final = (ManifestState.DONE, ManifestState.RESTORING)
 
 
@@ -103,10 +103,11 @@ class FileUnquarantine(Action[NoParameters, RestoreClaim]):
             return _claim_on(manifest, vault, present=False)
         if manifest.state not in _RESTORABLE:
             raise CommandRejected(f"quarantine {manifest.execution_id} holds nothing", code="nothing_to_revert")
-        if is_privileged(manifest.mode, manifest.attributes) and job.command.approval_class != _TWO:
+        privileged = is_privileged(manifest.mode, manifest.attributes)
+        if privileged and not is_approved_like(job.command.approval_class, manifest.approval_class):
             raise CommandRejected(
-                "the file is setuid, setgid or has capabilities: bringing it back takes two people's signatures, "
-                "which this version cannot verify yet",
+                "the file is setuid, setgid or has capabilities, and was taken by a command of class "
+                f"{manifest.approval_class!r}: bringing it back needs the same, not {job.command.approval_class!r}",
                 code="approval_missing",
             )
         inside = _inside(manifest, vault, host)

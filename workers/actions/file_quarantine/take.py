@@ -237,6 +237,7 @@ class FileQuarantine(Action[QuarantineParameters, QuarantineClaim | AbsentFile])
             parking=vault.parking_name(),
             now_ns=host.clock.now_ns(),
             clear_flags=is_fixed(facts.flags),
+            approval_class=job.command.approval_class,
         )
         manifest = replace(manifest, content_changed=not claim.unchanged(found))
         vault.record(manifest)

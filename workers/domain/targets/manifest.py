@@ -77,6 +77,8 @@ class Manifest:
     run_pid: int = 0
     root: FileIdentity = NO_FILE
     """The root that the path began at."""
+    approval_class: str = "auto"
+    """Of the command that took it; bringing a setuid or capability file back needs no less."""
 
     @property
     def enclosure(self) -> Enclosure | None:
@@ -124,6 +126,7 @@ def intent(
     parking: bytes,
     now_ns: int,
     clear_flags: bool,
+    approval_class: str,
 ) -> Manifest:
     """The first manifest of a quarantine: everything that has to come back."""
     run = where.inside
@@ -153,4 +156,5 @@ def intent(
         run_started_at_ns=run.started_at_ns if run is not None else 0,
         run_pid=run.pid if run is not None else 0,
         root=facts.root,
+        approval_class=approval_class,
     )
