@@ -136,7 +136,7 @@ def test_a_backlog_of_old_heartbeats_holds_the_timers_until_it_is_read_and_stamp
     assert (watch.suspect, watch.offset_ns()) == (False, 0)
 
 
-def test_a_node_that_was_heard_long_ago_has_no_vote() -> None:
+def test_a_node_whose_heartbeat_is_old_has_no_vote() -> None:
     clock = FakeClock()
     watch = ClockWatch(clock)
     watch.note(NODE, START_NS + DAY, 0)
