@@ -205,8 +205,8 @@ def test_until_the_dispatcher_has_given_it_to_a_node_no_node_has_a_say() -> None
 def test_what_the_dispatcher_ended_before_signing_no_node_ends_otherwise(outcome: Outcome) -> None:
     before = folded(STORY.requested(), replace(STORY.refused(), node_id=NodeId("")))
     for node_id in (NODE, OTHER_NODE):
-        said = replace(STORY.ended(outcome, attempt=9, seq=9), node_id=node_id, message="otherwise")
-        after = folded(*[step.result for step in before.steps], said)
+        reported = replace(STORY.ended(outcome, attempt=9, seq=9), node_id=node_id, message="otherwise")
+        after = folded(*[step.result for step in before.steps], reported)
         assert replace(after, steps=(), conflict=False, alarms=()) == replace(before, steps=())
         assert (after.conflict, after.alarms) == (True, (FOREIGN_NODE,))
 
