@@ -1,4 +1,4 @@
-"""Makes the one signed command of an execution: the only module that uses the command key.
+"""Makes the one signed command of an execution: the only module that signs commands.
 
 Called by ``release`` once everything is allowed. Never called twice for one execution id: its row leaves REQUESTED or
 HELD in the same transaction.

@@ -1,6 +1,6 @@
 """Whether a command is for this node, and whether it may start now: every decision before anything is touched.
 
-Called by ``node.intake`` and ``node.gate``, with the time as an argument. Pure. There are two kinds of refusal. A
+Called by ``node.inspection`` and ``node.gate``, with the time as an argument. Pure. There are two kinds of refusal. A
 command for another node becomes a dead letter and never gets a result (else a bad broker could end any execution); a
 command for this node that may not run gets a REJECTED or EXPIRED result.
 """

@@ -2,7 +2,7 @@
 
 Filled by ``executor``, emptied by the lane threads of ``loop``, which supplies lock, time and waiting. Containment and
 gathering share nothing here: a kill cannot wait behind a copy because no queue holds both. Within a lane the smallest
-rank goes first, then the oldest; two commands with one key never run at the same time. Next: ``run``.
+rank goes first, then the oldest; two commands with one key never run at the same time. Next: ``runner``.
 """
 
 import heapq

@@ -6,7 +6,7 @@ effects. They meet in the lanes (under ``LaneSignals.lock``) and in the journal.
 anything new; a stop ends intake first, lets running actions finish within the drain's time, leaves the rest CLAIMED for
 the next start to probe, publishes, and sends a last heartbeat.
 
-The way of a command: ``feed`` → ``intake`` → ``lanes`` → ``run`` → ``attempts`` → ``transitions``.
+The way of a command: ``feed`` → ``intake`` → ``lanes`` → ``runner`` → ``attempts`` → ``transitions``.
 """
 
 import threading

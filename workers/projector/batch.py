@@ -1,6 +1,6 @@
 """What one poll brought, sorted by kind: everything that one transaction will write.
 
-Called by ``projector``; calls ``reading``. Pure but for what it is handed.
+Called by ``projector``; calls ``record_reader``. Pure but for what it is handed.
 """
 
 from collections import defaultdict

@@ -1,1 +1,1 @@
-"""How a history store of any version becomes this version's. Run by ``history_store.schema`` through alembic."""
+"""How a history store of any version becomes this version's. Run by ``store.history.schema`` through alembic."""

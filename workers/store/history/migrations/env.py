@@ -1,4 +1,4 @@
-"""What alembic runs to migrate: on the connection and in the transaction that ``history_store.schema`` holds.
+"""What alembic runs to migrate: on the connection and in the transaction that ``store.history.schema`` holds.
 
 Loaded by alembic by its path; never imported.
 """
