@@ -13,6 +13,7 @@ import workers
 from tests.unit.source_rules import Source, sources_under
 
 _DOTTED = re.compile(r"``([a-z_]\w*(?:\.\w+)+)(?:\(\))?``")
+_OUTSIDE = re.compile(r"\b(?:SAFETY|DESIGN)\b")
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,18 @@ def _names(tree: ast.AST) -> Iterator[str]:
 
 def test_every_module_has_a_docstring(sources: list[Source]) -> None:
     assert [source.module for source in sources if not ast.get_docstring(ast.parse(source.text))] == []
+
+
+def test_no_file_cites_a_document_that_is_not_in_the_repository() -> None:
+    package = Path(workers.__file__).parent
+    files = [path for path in sorted(package.rglob("*")) if path.is_file() and path.suffix != ".pyc"]
+    citing = [
+        str(path.relative_to(package))
+        for path in files
+        if _OUTSIDE.search(path.read_text(encoding="utf-8", errors="replace"))
+    ]
+    assert files
+    assert citing == []
 
 
 def test_the_modules_that_a_docstring_names_exist(sources: list[Source]) -> None:

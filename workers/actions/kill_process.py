@@ -88,7 +88,7 @@ class KillProcess(EventProcessAction[KillParameters, ProcessClaim]):
                 handle.close()
 
     def probe(self, job: Job[KillParameters], claim: ProcessClaim | GoneProcess, host: Host) -> Probe:
-        """SAFETY section 4: gone is done, alive is not done, unless a SIGKILL is already waiting for it to wake."""
+        """Gone is done, alive is not done, unless a SIGKILL is already waiting for it to wake."""
         if isinstance(claim, GoneProcess):
             return Done(self.gone(claim))
         living = list(_living(claim, host))

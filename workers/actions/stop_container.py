@@ -26,7 +26,7 @@ from workers.host.containers.ports import ContainerHandle, Refusal
 from workers.host.ports import Host
 
 _SPARE_S: Final = 5
-"""What must be left of a run's time when its grace is over: the runtime's own limit beyond it (SAFETY D15)."""
+"""What must be left of a run's time when its grace is over: the runtime's own limit beyond it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ def writer_config(settings: KafkaSettings) -> ClientConfig:
 def reader_config(settings: KafkaSettings) -> ClientConfig:
     """A consumer of assigned partitions."""
     return _consumer(settings, _READER_GROUP) | {
-        # Ten thousand nodes that ask for metadata every five minutes are 1.4 GB/s in a large cluster (DESIGN 4); a
+        # Ten thousand nodes that ask for metadata every five minutes are 1.4 GB/s in a large cluster; a
         # leader that moved is noticed by the error it answers, not by this.
         "topic.metadata.refresh.interval.ms": 900_000,
     }

@@ -1,10 +1,11 @@
 """Recovery: queues what a start finds unfinished in the journal, and clears the crash counts at a clean stop.
 
 Called by the loop before the feed starts, and once more at its very end. RECEIVED entries are queued again, and the
-gate ends those that expired meanwhile. CLAIMED ones are queued to be probed, never to be run blindly. What was inside
-an action when the worker died runs one at a time, so that the next death shows its cause; only what was alone at work
-is blamed for a death (``domain.retry``). A command that is blamed for too many is concluded by its own stages, and
-given up only where even that ends the worker. OBSERVED ones need nothing: their records wait in the outbox.
+gate ends those that expired meanwhile. CLAIMED ones are queued to be probed first; ``runner`` runs one again only
+if the probe is sure that nothing happened, or finishes what the probe finds begun. What was inside an action when the
+worker died runs one at a time, so that the next death shows its cause; only what was alone at work is blamed for a
+death (``domain.retry``). A command that is blamed for too many is concluded by its own stages, and given up only where
+even that ends the worker. OBSERVED ones need nothing: their records wait in the outbox.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """What killing and stopping a container share: the order of steps that keeps it ended, and how its end is proved.
 
 Subclassed by two actions. The restart policy goes first, and the run is looked at again after it: from then on nothing
-but a person or an orchestrator can put another run in its place (SAFETY D14). What happened is told by the state that
+but a person or an orchestrator can put another run in its place. What happened is told by the state that
 the runtime shows, never by its answers. Must never end a run that the claim does not name.
 """
 
@@ -83,7 +83,7 @@ class Ending(ContainerAction[P]):
         return self._pending(claim, "it has not ended yet")
 
     def probe(self, job: Job[P], claim: ContainerClaim, host: Host) -> Probe:
-        """SAFETY section 4: ended or gone is done, another run is superseded, running is not done."""
+        """Ended or gone is done, another run is superseded, running is not done."""
         if not claim.alive:
             return Done(self._nothing(claim))
         try:

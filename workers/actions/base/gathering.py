@@ -4,8 +4,7 @@ Subclassed by the gathering actions; knows the domain and ports only. An action 
 spool and describes it in a custody record; the rest is the same for all of them. The copy is sealed, so that its signed
 record is durable before the first byte leaves; it becomes one object, whose name follows from node and execution alone,
 where nothing has that name; then its custody record is stored beside it. After a crash the same copy goes to the same
-name: whatever happens to the source meanwhile, there is one object, and its digest is the one that was sealed (SAFETY
-D22 to D24).
+name: whatever happens to the source meanwhile, there is one object, and its digest is the one that was sealed.
 """
 
 import contextlib

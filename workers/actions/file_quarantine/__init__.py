@@ -1,6 +1,6 @@
 """file_quarantine and file_unquarantine: a file is taken into this node's vault, and given back to undo that.
 
-``take`` and ``steps`` are the quarantine (SAFETY section 3.1), ``give_back`` is its undo (section 3.2), ``limits`` has
+``take`` and ``steps`` are the quarantine, ``give_back`` is its undo, ``limits`` has
 parameters, settings, and what is refused. Both go step by step through the port ``Vault``; each step is durable before
 the next.
 """

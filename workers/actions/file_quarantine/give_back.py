@@ -1,7 +1,7 @@
 """file_unquarantine: put a quarantined file back under its name, with its content and everything it had.
 
 Run by the node worker, only as the undo of ``file_quarantine``: the file and its path come from this node's own signed
-manifest, never from the bus (SAFETY section 3.2). Nothing is ever overwritten, and under the final name there is never
+manifest, never from the bus. Nothing is ever overwritten, and under the final name there is never
 a half file.
 """
 
@@ -61,8 +61,9 @@ class FileUnquarantine(Action[NoParameters, RestoreClaim]):
     parameters = NoParameters
     claims = (RestoreClaim,)
     failpoints = tuple(f"file_unquarantine.r{step}" for step in (0, 2, 3, 4, 5, 6, 7))
-    """Right after each step of SAFETY section 3.2; R1 leaves nothing that R2 does not, and R8 is the journal's
-    commit."""
+    """Right after each step. R0 records that the undo has begun, R1 looks at what has the file's name now, R2 writes
+    the content, not yet under that name, R3 sets the metadata, R4 syncs, R5 links the name, R6 sets the flags, and R7
+    records the end. R1 leaves nothing that R2 does not, and R8 is the journal's commit."""
     outputs = (
         FieldSpec("path", "string", "Where the file is again"),
         FieldSpec("quarantined_file_path", "string", "The object in this node's vault, which is kept"),

@@ -1,4 +1,8 @@
-"""The steps of a quarantine, Q1 to Q6 of SAFETY section 3.1, from wherever a manifest stands.
+"""The steps Q1 to Q6 of a quarantine, from wherever a manifest stands.
+
+Q0 (in ``take``) makes the manifest durable. Q1 moves the file into its parking directory, so that its name is gone. Q2
+copies it into the vault, Q3 verifies the copy, Q4 makes it the stored object. Q5 removes the parked file, and Q6
+records the end.
 
 Run by ``take`` with the file's directory open; knows the domain and ports only. Each step is durable before the next.
 What fails before a verified object exists is taken back; nothing is unlinked that is not in the vault.

@@ -1,6 +1,6 @@
 """file_quarantine: take a file's name away at once, its content into the vault, and only then the file itself.
 
-Run by the node worker in the containment lane; calls ``steps`` (SAFETY section 3.1) once the file's directory is open.
+Run by the node worker in the containment lane; calls ``steps`` once the file's directory is open.
 A run after a crash continues from the manifest. What fails before a verified object exists is taken back. Must never
 unlink what is not in the vault.
 """

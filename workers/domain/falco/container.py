@@ -1,4 +1,4 @@
-"""Which container an event belongs to, or that it is the host's own: the one place that decides it (SAFETY D41).
+"""Which container an event belongs to, or that it is the host's own: the one place that decides it.
 
 Called by ``domain.falco.alert`` on the raw output fields of an alert, and by ``domain.target`` before a path or a
 network becomes a target. Pure. Absence proves nothing: an event is the host's only if it states so and nothing in it

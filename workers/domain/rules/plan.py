@@ -18,7 +18,7 @@ OWN_SOURCE: Final = "douse"
 """Detector or source of events made from Douse's own audit stream."""
 
 FUTURE_S: Final = 60
-"""How far a detector's clock may be ahead of this one, in seconds; beyond it the time proves nothing (SAFETY F14)."""
+"""How far a detector's clock may be ahead of this one, in seconds; beyond it the time proves nothing."""
 
 _SECOND_NS: Final = 1_000_000_000
 

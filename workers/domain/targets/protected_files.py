@@ -1,4 +1,4 @@
-"""Files that must not be taken away on this node, whatever their name: judged by identity (SAFETY D8).
+"""Files that must not be taken away on this node, whatever their name: judged by identity.
 
 Called by ``actions.file_quarantine``, with facts read through a held descriptor and the identities that the paths
 below have at this moment. Pure. A hard link to ``/etc/shadow`` under another name is protected, a file that is merely

@@ -7,7 +7,7 @@ A program of the host is recognised by its executable (the host's own file, root
 something that running that executable does not give: real uid 0 outside of any container, or being the oldest process
 of the system unit that the service owns. So a user who executes the real sshd is killed, a web server's account that
 executes the real dbus-daemon is killed, and so is what a database started inside its own unit. Root on the host could
-imitate any of them, and has full control already (SAFETY section 1, A3).
+imitate any of them, and has full control already.
 """
 
 import re
@@ -76,7 +76,7 @@ TABLE: Final[tuple[_Entry, ...]] = (
         as_root=False,
     ),
 )
-"""SAFETY D8's list. Session children (``sshd-session``, a database's backends) are not on it."""
+"""What is protected, and why. Session children (``sshd-session``, a database's backends) are not on it."""
 
 PROGRAM_DIRECTORIES: Final = (
     *(f"{prefix}{name}" for prefix in ("/", "/usr/", "/usr/local/") for name in ("bin", "sbin", "libexec", "lib")),

@@ -1,4 +1,4 @@
-"""Masks secrets in command lines and environments before they are journalled, published or logged (SAFETY D24).
+"""Masks secrets in command lines and environments before they are journalled, published or logged.
 
 Called by ``host.processes`` and wherever an untrusted command line is recorded. Pure. It errs towards masking: what
 an investigator loses is the value of one argument, and its name stays.

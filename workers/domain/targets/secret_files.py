@@ -1,6 +1,6 @@
 """Files whose content is a secret: which may leave this machine only with two people's consent, and which never may.
 
-Called by the actions that gather files, with facts read through a held descriptor (SAFETY D24). Pure. A file with a
+Called by the actions that gather files, with facts read through a held descriptor. Pure. A file with a
 fixed path is judged by identity, so that a hard link or a bind mount of it counts, and by its path, which the kernel
 resolved without a link: in a container it is another file, and just as secret. Files that users keep anywhere are
 judged by their path.

@@ -31,7 +31,7 @@ COMPATIBLE: Final = "/secure/response-actions/v1alpha1"
 """Of the compatible API."""
 
 FOLD_WAIT_S: Final = 2.0
-"""How long an answer waits until history has the request (DESIGN section 3)."""
+"""How long an answer waits until history has the request."""
 
 _WRITERS: Final = 64
 """Requests that wait for the log at once; more queue up."""

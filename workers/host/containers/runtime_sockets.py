@@ -20,7 +20,7 @@ from workers.system.ports import Clock
 
 CALL_S: Final = 10.0
 STOP_S: Final = 5.0
-"""Beyond the grace. Both are SAFETY D15's."""
+"""Beyond the grace. Both are bounds: a runtime that does not answer must not keep a lane's thread."""
 
 
 class Daemon(Protocol):

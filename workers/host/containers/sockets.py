@@ -1,4 +1,4 @@
-"""Which sockets of container runtimes there are, and which of them this worker may trust (SAFETY D14).
+"""Which sockets of container runtimes there are, and which of them this worker may trust.
 
 Called by ``runtime_sockets``. A socket is trusted when root (or this worker's own user) listens on it, outside of any
 container, in directories where no other user can create another socket: a forged runtime could pretend that a kill was

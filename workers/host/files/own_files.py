@@ -1,7 +1,7 @@
 """What this worker lives by, as files: its data, secrets and settings, what it has open or mapped, and its own code.
 
 Called by ``protected`` for the vault and the spool, anew before each action: judged by identity (device and inode), so
-that a link under another name counts and a file that merely has the name does not (SAFETY D40).
+that a link under another name counts and a file that merely has the name does not.
 """
 
 import os
