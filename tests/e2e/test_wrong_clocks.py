@@ -6,7 +6,6 @@ A worker's wall clock is turned from outside: a module on its path adds what a f
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
 import sys
 import time
@@ -21,7 +20,9 @@ from tests.e2e.client import FleetClient
 from tests.e2e.conftest import NewClient
 from tests.e2e.fleet import Fleet, embedded_zones
 from workers.cli.up.data_dir import ROLES, DataDir
+from workers.store.journal import SqliteJournal
 from workers.system import yaml_files
+from workers.system.randomness import SystemRandomness
 from workers.wiring import one_machine
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
@@ -154,8 +155,9 @@ def test_a_poisoned_floor_is_reported_and_an_operator_takes_it_back_with_an_audi
     reset = [sys.executable, "-m", "workers", "reset-clock", "--config", config]
     assert subprocess.run(reset, check=False, capture_output=True).returncode != 0, "the worker runs"
     fleet.stop("node")
-    with closing(sqlite3.connect(journal)) as connection, connection:
-        connection.execute("UPDATE producer SET floor_ns = ?", (time.time_ns() + DAY_S * 1_000_000_000,))
+    poisoned = SqliteJournal(journal, node_id=fleet.node_id, randomness=SystemRandomness())
+    with closing(poisoned), poisoned.begin() as tx:
+        tx.raise_floor(time.time_ns() + DAY_S * 1_000_000_000)
     fleet.spawn("node")
     expired = client._kill("poisoned", client.processes.spawn(), {"EXPIRED", "COMPLETED"})
     client.settled()

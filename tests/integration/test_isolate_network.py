@@ -124,7 +124,7 @@ def test_a_host_is_isolated_and_released_and_the_node_hears_all_the_time(site: H
     assert not attacker.calls()
     assert f"isolated by {command.command_id}" in site.rules
     again = site.does(site.isolate())
-    assert (again.outcome, again.code) == (Outcome.NO_ACTION, "isolate_network_success_already_isolated")
+    assert (again.outcome, again.code) == (Outcome.NO_ACTION, "isolate_network_success_already_held")
 
     site.stop(signal.SIGKILL)  # what is in the kernel needs no worker
     assert not attacker.calls()

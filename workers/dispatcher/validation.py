@@ -31,12 +31,12 @@ class NotARequest(ValueError):
         self.reason = reason
 
 
-MAX_AGE_NS: Final = 7 * DAY_S * 1_000_000_000
-"""As long as the request topics keep a record. An execution is remembered a day longer (``transaction.KEEP_NS``), so
+MAX_AGE_NS: Final = 6 * DAY_S * 1_000_000_000
+"""An execution is remembered for 8 days (``transaction.KEEP_NS``): longer than this and ``MAX_AHEAD_NS`` together, so
 that a signed request that is written once more never begins anything."""
 
-MAX_AHEAD_NS: Final = DAY_S // 2 * 1_000_000_000
-"""How far a requester's clock may be ahead: less than the day by which executions are remembered longer."""
+MAX_AHEAD_NS: Final = 25 * 3600 * 1_000_000_000
+"""How far a requester's clock may be ahead: a day, as a wrong time zone or date makes it, and an hour."""
 
 MAX_BYTES: Final = 64 * 1024
 """Of a whole request as it travels: it travels once more inside the REQUESTED record of each of its steps."""
@@ -52,7 +52,7 @@ def check_age(request: ActionRequest, now_ns: int) -> None:
     """Raises ``NotARequest`` for a request so old that its executions may be forgotten, or from too far ahead."""
     age_ns = now_ns - request.requested_at_ns
     if age_ns > MAX_AGE_NS:
-        raise NotARequest("too_old", f"it was requested {age_ns // 1_000_000_000} s ago, more than 7 days")
+        raise NotARequest("too_old", f"it was requested {age_ns // 1_000_000_000} s ago, more than 6 days")
     if age_ns < -MAX_AHEAD_NS:
         raise NotARequest("too_far_ahead", f"it was requested {-age_ns // 1_000_000_000} s from now")
 

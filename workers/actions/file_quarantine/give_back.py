@@ -323,8 +323,9 @@ def _manifest(job: Job[NoParameters], vault: Vault) -> Manifest | QuarantineClai
     """
     manifest = vault.manifest(job.command.undo_of)
     if manifest is None:
-        if job.undoes is not None and isinstance(job.undoes.claim, QuarantineClaim):
-            return job.undoes.claim
+        held = job.undoes
+        if held is not None and isinstance(held.claim, QuarantineClaim) and not held.outputs.get("sha256"):
+            return held.claim
         raise CommandRejected(f"the vault knows no quarantine {job.command.undo_of}", code="nothing_to_revert")
     return manifest
 
