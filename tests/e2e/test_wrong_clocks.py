@@ -119,6 +119,7 @@ def test_a_clock_that_is_a_day_wrong_for_seconds_releases_and_expires_nothing_af
         time.sleep(WRONG_S / 2)
         asked_meanwhile(client)
         time.sleep(WRONG_S / 2)
+        asked_meanwhile(client)
         clocks.turn(role, 0)
         time.sleep(HEALED_S)
         nothing_was_released_and_kills_are_done(fleet, client, held)

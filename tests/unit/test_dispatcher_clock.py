@@ -74,13 +74,23 @@ def test_a_clock_that_jumps_releases_nothing_early_and_nothing_late(truth: Truth
 
 
 @pytest.mark.parametrize("skew_ns", [DAY, -DAY])
-def test_a_kill_while_the_clock_is_wrong_is_stamped_with_the_nodes_time(truth: Truth, skew_ns: int) -> None:
+def test_a_kill_while_the_clock_is_wrong_is_in_time_by_the_nodes_clock(truth: Truth, skew_ns: int) -> None:
     truth.skew(skew_ns)
     truth.world.ask(execute("one", requested_at_ns=truth.now_ns))
     (command,) = truth.world.commands()
-    assert abs(command.issued_at_ns - truth.now_ns) < SECOND
+    assert abs(command.issued_at_ns - min(truth.now_ns, truth.now_ns + skew_ns)) < SECOND
     assert command.expires_at_ns == truth.now_ns + 300 * SECOND
     assert truth.world.ends() == {}
+
+
+def test_the_only_node_with_a_clock_a_day_ahead_gets_no_issue_time_of_that_day(truth: Truth) -> None:
+    world = truth.world
+    for _ in range(10):
+        truth.passes(10, beats=False)
+        world.beat(at_ns=truth.now_ns + DAY)
+    world.ask(execute("one", requested_at_ns=truth.now_ns))
+    (command,) = world.commands()
+    assert command.issued_at_ns <= truth.now_ns
 
 
 @pytest.mark.parametrize("skew_ns", [DAY, -DAY])

@@ -54,6 +54,12 @@ class ClockWatch:
         """The present time: this clock's, or that of most nodes where their heartbeats arrive as they are written."""
         return self._clock.now_ns() + self._offset_ns([vote for vote in self._recent() if vote.live])
 
+    def certain_ns(self) -> int:
+        """A moment that has passed, whichever side is right: the earlier of this clock and of most nodes' time. A node
+        keeps an issue time as the least that the present can be, so that must not come from the nodes' clocks alone: in
+        a fleet of one node, its own wrong clock would come back to it signed."""
+        return min(self.now_ns(), self._clock.now_ns())
+
     def latest_ns(self) -> int:
         """The latest that the present time can be; what begins now must not end too early."""
         return max(self.now_ns(), self._clock.now_ns() + self._offset_ns(self._recent()))

@@ -80,6 +80,7 @@ def _command(
     tx: Transaction, row: ExecutionRow, request: ActionRequest, node: NodeRow, *, approval_class: str
 ) -> ActionCommand:
     action, step = tx.services.actions[row.action], request.steps[row.number]
+    issued_at_ns = tx.clocks.certain_ns()
     return ActionCommand(
         command_id=row.execution_id,
         node_id=node.node_id,
@@ -89,8 +90,8 @@ def _command(
         target=None if row.undo_of else step.target,  # an undo's target is in the node's journal
         parameters=step.parameters,
         parameters_sha256=parameters_digest(step.parameters),
-        issued_at_ns=tx.now_ns,
-        not_before_ns=tx.now_ns,
+        issued_at_ns=issued_at_ns,
+        not_before_ns=issued_at_ns,
         expires_at_ns=expiry_ns(tx, row, request, action),
         timeout_s=action.timeout_s,
         actor=request.actor,
