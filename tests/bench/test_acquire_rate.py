@@ -30,7 +30,7 @@ from tests.components import require
 from tests.drivers.acquire import GATHER, AcquireRig
 from tests.drivers.quarantine import MEGABYTE
 from tests.drivers.quarantine import NODE as DRIVEN
-from tests.s3.server import BUCKET, S3Server
+from tests.s3.server import ADMIN, BUCKET, S3Server
 from workers.domain.outcome import Outcome
 from workers.domain.targets.custody import object_key
 from workers.store.objects.ports import ObjectStore
@@ -85,7 +85,7 @@ def test_acquire_to_s3(
     path = _fresh(gigabyte, tmp_path, megabytes)
     prefix = f"t{os.urandom(6).hex()}"
     store = S3Store(s3_server.bucket(DRIVEN, prefix=prefix, part_size_mb=PART_MB), DRIVEN, clock=SystemClock())
-    settings = s3_server.settings(DRIVEN)
+    settings = s3_server.settings(ADMIN)
     bare = Minio(
         settings.endpoint.partition("://")[2],
         settings.access_key,
