@@ -108,7 +108,7 @@ class SeaweedFS:
             f"-dir={data}",
             "-ip=127.0.0.1",
             "-ip.bind=127.0.0.1",
-            "-master.volumeSizeLimitMB=64",
+            "-master.volumeSizeLimitMB=512",
             "-volume.max=50",
             "-filer",
             "-s3",
