@@ -256,8 +256,9 @@ class FleetClient:
             if not waiting and not self._behind():
                 return time.monotonic() - (since or began)
             assert time.monotonic() - began < within_s, (
-                f"not settled within {within_s} s: {[(each.kind, self._id(each)) for each in waiting[:5]]} "
-                f"of {len(waiting)}, history lacks {self._behind()[:3]}\n{self.fleet.log_tails()}"
+                f"{self.fleet.log_tails()}\nnot settled within {within_s} s: "
+                f"{[(each.kind, self._id(each)) for each in waiting[:5]]} of {len(waiting)}, "
+                f"history lacks {self._behind()[:3]}"
             )
 
     def outcome(self, each: Order) -> str:
@@ -298,8 +299,8 @@ class FleetClient:
         problems += self._about_the_whole(histories)
         reported = Counter(each.value for each in self.wire.records("response.results"))
         verdict.wire_repeats = sum(reported.values()) - len(reported)
-        assert (verdict.lost, verdict.twice) == (0, 0), f"{verdict}\n{self.fleet.log_tails()}"
-        assert not problems, f"{verdict}: {problems[:5]} of {len(problems)}\n{self.fleet.log_tails()}"
+        assert (verdict.lost, verdict.twice) == (0, 0), f"{self.fleet.log_tails()}\n{verdict}"
+        assert not problems, f"{self.fleet.log_tails()}\n{verdict}: {problems[:5]} of {len(problems)}"
         return verdict
 
     def _complaints(self, each: Order, ending: Ending) -> Iterable[str]:
@@ -428,7 +429,7 @@ class FleetClient:
                     return answer
                 assert answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR, answer.text
                 why = answer.text
-            assert time.monotonic() < deadline, f"the gateway never took it: {why}\n{self.fleet.log_tails('gateway')}"
+            assert time.monotonic() < deadline, f"{self.fleet.log_tails('gateway')}\nthe gateway never took it: {why}"
             time.sleep(0.05)
 
     def _id(self, each: Order) -> str:
