@@ -106,17 +106,11 @@ class FileUnquarantine(Action[NoParameters, RestoreClaim]):
             return claim_with(RestoreClaim, manifest, quarantined_file_path="", sha256="", present=False)
         if manifest.state in (ManifestState.RESTORED, ManifestState.RETURNED):
             return _claim_on(manifest, vault, present=False)
+        if manifest.state not in (*UNFINISHED, *_RESTORABLE):
+            raise CommandRejected(f"quarantine {manifest.execution_id} holds nothing", code="nothing_to_revert")
+        _refuse_unapproved(job, manifest)
         if manifest.state in UNFINISHED:
             return _claim_on(manifest, vault, present=True)
-        if manifest.state not in _RESTORABLE:
-            raise CommandRejected(f"quarantine {manifest.execution_id} holds nothing", code="nothing_to_revert")
-        privileged = is_privileged(manifest.mode, manifest.attributes)
-        if privileged and not is_approved_like(job.command.approval_class, manifest.approval_class):
-            raise CommandRejected(
-                "the file is setuid, setgid or has capabilities, and was taken by a command of class "
-                f"{manifest.approval_class!r}: bringing it back needs the same, not {job.command.approval_class!r}",
-                code="approval_missing",
-            )
         inside = _inside(manifest, vault, host)
         held = vault.hold_for_restore(manifest, inside)
         if held is None:
@@ -313,6 +307,21 @@ def _vault(job: Job[NoParameters], host: Host) -> Vault:
     if host.vault is None:
         raise CommandRejected("this node keeps no quarantine", code="no_vault")
     return host.vault
+
+
+def _refuse_unapproved(job: Job[NoParameters], manifest: Manifest) -> None:
+    """Before anything else that would give the file its name back, also out of its parking directory.
+
+    Raises:
+        CommandRejected: ``approval_missing``.
+    """
+    privileged = is_privileged(manifest.mode, manifest.attributes)
+    if privileged and not is_approved_like(job.command.approval_class, manifest.approval_class):
+        raise CommandRejected(
+            "the file is setuid, setgid or has capabilities, and was taken by a command of class "
+            f"{manifest.approval_class!r}: bringing it back needs the same, not {job.command.approval_class!r}",
+            code="approval_missing",
+        )
 
 
 def _manifest(job: Job[NoParameters], vault: Vault) -> Manifest | QuarantineClaim:

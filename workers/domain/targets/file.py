@@ -121,7 +121,7 @@ class Holders:
 
 
 def is_privileged(mode: int, attributes: Iterable[FileAttribute]) -> bool:
-    """Whether running the file gives more rights than its user has: restoring it takes two people."""
+    """Whether running the file gives more rights than its user has: restoring it needs the class that taking it had."""
     return bool(mode & _SET_IDS) or any(attribute.name == CAPABILITY for attribute in attributes)
 
 
