@@ -9,10 +9,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.dispatcher.validation import DAY_S
 from workers.domain.ids import KeyId, NodeId
 from workers.domain.log.routing import command_topic, generation_of, partition_for
 from workers.domain.log.topology import MAX_PARTITIONS, READ_ON_NS, Topology, first, objection
+from workers.domain.request_bounds import DAY_S
 from workers.domain.trust.keyset import KeyRole, Signatory
 from workers.log.topic_catalogue import load_topics
 from workers.wire.avro import AvroCodec

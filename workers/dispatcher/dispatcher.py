@@ -13,10 +13,10 @@ from workers.dispatcher.ledger_rows import Rows
 from workers.dispatcher.start_offsets import start_offsets
 from workers.dispatcher.tails import Tail
 from workers.dispatcher.transaction import Services, Transaction
-from workers.dispatcher.validation import NotARequest
 from workers.domain.errors import MalformedMessage, TransientFailure, WorkerError
 from workers.domain.log import topics
 from workers.domain.log.record import Delivery, Gap, LogPosition, Record, Start
+from workers.domain.request_bounds import NotARequest
 from workers.store.ports import Ledger, LedgerTx
 from workers.system.ports import Clock, Failpoints
 

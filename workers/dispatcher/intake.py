@@ -12,10 +12,10 @@ signature, and the envelope stays in its topic for 7 days.
 from workers.dispatcher import release, undo
 from workers.dispatcher.rows import ExecutionRow
 from workers.dispatcher.transaction import Transaction
-from workers.dispatcher.validation import NotARequest, check, check_age, check_size
 from workers.domain.log.record import Headers, Record
 from workers.domain.outcome import Outcome, Stage
 from workers.domain.request import ActionRequest, Verb
+from workers.domain.request_bounds import NotARequest, check, check_age, check_size
 from workers.domain.trust.authority import REQUESTERS, request_objection
 from workers.domain.trust.envelope import PayloadType
 

@@ -13,10 +13,10 @@ from workers.dispatcher.clock_watch import ClockWatch
 from workers.dispatcher.ledger_rows import Rows
 from workers.dispatcher.rows import STAGE_SEQ, ExecutionRow
 from workers.dispatcher.tails import Tails
-from workers.dispatcher.validation import NotARequest
 from workers.domain.outcome import NOTHING, Outcome, Stage, Values, code
 from workers.domain.policy import Decision, PolicyState
 from workers.domain.request import ActionRequest
+from workers.domain.request_bounds import NotARequest
 from workers.domain.result import ActionResult
 from workers.store.ports import LedgerTx
 from workers.system.ports import Telemetry

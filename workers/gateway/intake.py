@@ -26,6 +26,7 @@ from workers.domain.log import topics
 from workers.domain.log.record import Headers, OutRecord
 from workers.domain.outcome import Values
 from workers.domain.request import ActionRequest
+from workers.domain.request_bounds import NotARequest, check, check_size
 from workers.domain.trust.envelope import PayloadType
 from workers.gateway import requests
 from workers.gateway.audit_trail import AuditTrail
@@ -39,7 +40,7 @@ from workers.system.ports import Clock, Randomness, Telemetry
 from workers.wire.ports import RecordSigner
 
 LARGEST_RECORD: Final = 900_000
-"""Bytes of one encoded record: under the limit of 1,000,000 for what is signed, with room for envelope, key, headers
+"""Bytes of one encoded event: under the limit of 1,000,000 for what is signed, with room for envelope, key, headers
 and trace."""
 
 MOST_EVENTS: Final = 10_000
@@ -257,6 +258,7 @@ class Intake:
         self, what: str, request: ActionRequest, execution_id: ExecutionId, person: Principal, trace: Headers
     ) -> None:
         value = self._signed(PayloadType.REQUEST, request, "the request")
+        _refuse_unfit(request, value)
         subject = {"subject": str(request.subject)} if request.subject else {}
         action = {"action": request.steps[0].action} if request.steps else {}
         detail: Values = {"verb": request.verb.value, "host": request.host, "dry_run": request.dry_run}
@@ -265,6 +267,18 @@ class Intake:
         )
         self.append([OutRecord(topics.REQUESTS_PEOPLE, execution_id.encode(), value, trace)])
         self.telemetry.count("gateway.requests_written", labels={"verb": request.verb})
+
+
+def _refuse_unfit(request: ActionRequest, value: bytes) -> None:
+    """Refuse here what the dispatcher would take for no request, when nobody waits for the answer any more."""
+    try:
+        check(request, topics.REQUESTS_PEOPLE)
+    except NotARequest as error:
+        raise Invalid(str(error)) from None
+    try:
+        check_size(value)
+    except NotARequest as error:
+        raise TooLarge(str(error)) from None
 
 
 def _refusal(error: MalformedMessage, message: str, **details: str) -> Invalid | TooLarge:

@@ -14,6 +14,7 @@ from workers.domain.history.execution import Execution, FoldedStep, fold
 from workers.domain.ids import NO_EXECUTION, ExecutionId, Incarnation, NodeId
 from workers.domain.outcome import NOTHING, Stage, Values
 from workers.domain.request import ActionRequest, Actor, ActorKind, Causation, Step, Verb
+from workers.domain.request_bounds import fitted
 from workers.domain.result import ActionResult
 from workers.domain.target import Target
 from workers.domain.target_kind import NoTarget
@@ -89,7 +90,7 @@ def execute(
     host = submission.host or (event.host if event is not None else "")
     if not host:
         raise Invalid("host is missing: give a node id or host name", field="host")
-    return ActionRequest(
+    request = ActionRequest(
         verb=Verb.EXECUTE,
         requested_at_ns=now_ns,
         actor=_person(person),
@@ -104,6 +105,7 @@ def execute(
         detected_at_ns=event.occurred_at_ns if event is not None else 0,
         echo=submission.echo,
     )
+    return fitted(request)
 
 
 def undo(

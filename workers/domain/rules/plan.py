@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 from workers.domain.event import RuntimeEvent
 from workers.domain.ids import ExecutionId, id_from_cause
 from workers.domain.request import ActionRequest, Actor, ActorKind, Causation, Step, Verb
+from workers.domain.request_bounds import fitted
 from workers.domain.rules.rules import INTERNAL, Mode, Rule
 from workers.domain.target import Target
 from workers.domain.target_kind import NoTarget
@@ -58,7 +59,7 @@ def plan(event: RuntimeEvent, rule: Rule, *, now_ns: int, oldest_event_s: int) -
         steps.append(
             Step(step_id(event, rule, number), rule_step.action, target, dict(rule_step.parameters), rule_step.on)
         )
-    return ActionRequest(
+    request = ActionRequest(
         verb=Verb.EXECUTE,
         requested_at_ns=now_ns,
         actor=Actor(ActorKind.RULE, rule.name),
@@ -73,6 +74,7 @@ def plan(event: RuntimeEvent, rule: Rule, *, now_ns: int, oldest_event_s: int) -
         cooldown_key=f"{rule.name}/{event.host}/{targets[0].incarnation}",
         cooldown_s=rule.cooldown_s,
     )
+    return fitted(request)
 
 
 def step_id(event: RuntimeEvent, rule: Rule, number: int) -> ExecutionId:

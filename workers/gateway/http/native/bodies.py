@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, create_model
 
 from workers.domain.outcome import Scalar
+from workers.domain.request_bounds import LONGEST_UNDO_AFTER_S
 from workers.domain.target import KINDS, Target
 from workers.domain.target_kind import NameFormat
 from workers.gateway.refusals import Invalid
@@ -105,8 +106,8 @@ class ExecutionBody(_Body):
     """Check everything and touch nothing."""
     ttl_s: Annotated[StrictInt, Field(ge=0, le=86_400)] = 0
     """Seconds after which it may no longer start; 0 takes the action's own."""
-    undo_after_s: Annotated[StrictInt, Field(ge=0, le=31_536_000)] = 0
-    """Seconds after which a success is undone by itself; 0 never."""
+    undo_after_s: Annotated[StrictInt, Field(ge=0, le=LONGEST_UNDO_AFTER_S)] = 0
+    """Seconds after which a success is undone by itself, at most 30 days; 0 never."""
     caller_id: Annotated[StrictStr, Field(max_length=128)] = ""
     """Your own correlation id, echoed."""
 

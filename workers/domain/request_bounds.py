@@ -1,15 +1,19 @@
-"""Whether a decoded request is valid: its principal fits its topic, its ids and sizes are in bounds.
+"""Whether a request is valid: its principal fits its topic, its ids and sizes are in bounds.
 
-Pure. Called by ``intake`` before anything is kept. What fails here becomes a dead letter, because nothing in it can be
-trusted to name an execution; what passes ends in exactly one outcome per step.
+Pure. Called by the dispatcher's ``intake`` before anything is kept, and by the gateway before anything is written, so
+that both agree. What fails at the dispatcher becomes a dead letter, because nothing in it can be trusted to name an
+execution; what passes ends in exactly one outcome per step.
 """
 
 import re
+from dataclasses import replace
 from typing import Final
 
+from workers.domain.event import ProcessRef
 from workers.domain.ids import ExecutionId, is_execution_id
 from workers.domain.log import topics
 from workers.domain.request import ActionRequest, ActorKind, Step, Verb
+from workers.domain.target import FileTarget, ProcessTarget, Target
 
 SOURCES: Final = {topics.REQUESTS_PEOPLE: ActorKind.PERSON, topics.REQUESTS_RULES: ActorKind.RULE}
 """Whose requests each topic holds. ``domain.trust.authority`` has whose key must have signed them."""
@@ -18,6 +22,7 @@ MAX_STEPS: Final = 10
 MAX_TEXT: Final = 1024
 MAX_PARAMETERS: Final = 64
 DAY_S: Final = 86_400
+LONGEST_UNDO_AFTER_S: Final = 30 * DAY_S
 
 _ACTION = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
@@ -40,6 +45,47 @@ MAX_AHEAD_NS: Final = 25 * 3600 * 1_000_000_000
 
 MAX_BYTES: Final = 64 * 1024
 """Of a whole request as it travels: it travels once more inside the REQUESTED record of each of its steps."""
+
+MAX_EVIDENCE: Final = 32 * 1024
+"""Of that, for paths, and for the names, executables and command lines of the processes that its targets name. The
+process that was detected chose them: if they could make a request too large, a long command line would evade any rule.
+"""
+
+
+def fitted(request: ActionRequest) -> ActionRequest:
+    """The request with its evidence cut to ``MAX_EVIDENCE``, the longest texts first; the event keeps them whole."""
+    lines = [step.target.line for step in request.steps if isinstance(step.target, ProcessTarget)]
+    lengths = sorted(len(text.encode()) for line in lines for process in line for text in _evidence(process))
+    paths = sum(len(step.target.path) for step in request.steps if isinstance(step.target, FileTarget))
+    left, limit = max(0, MAX_EVIDENCE - paths), 0
+    if sum(lengths) <= left:
+        return request
+    for number, length in enumerate(lengths):
+        limit = left // (len(lengths) - number)
+        if length > limit:
+            break
+        left -= length
+    return replace(request, steps=tuple(replace(step, target=_cut(step.target, limit)) for step in request.steps))
+
+
+def _evidence(process: ProcessRef) -> tuple[str, str, str]:
+    return process.exe, process.name, process.command_line
+
+
+def _cut(target: Target | None, limit: int) -> Target | None:
+    if not isinstance(target, ProcessTarget):
+        return target
+
+    def cut(text: str) -> str:
+        return text.encode()[:limit].decode("utf-8", "ignore")
+
+    return replace(
+        target,
+        line=tuple(
+            replace(each, exe=cut(each.exe), name=cut(each.name), command_line=cut(each.command_line))
+            for each in target.line
+        ),
+    )
 
 
 def check_size(value: bytes) -> None:
@@ -85,7 +131,7 @@ def _bounds(request: ActionRequest) -> None:
         "requested_at_ns": (request.requested_at_ns, 1, 1 << 62),
         "detected_at_ns": (request.detected_at_ns, 0, 1 << 62),
         "ttl_s": (request.ttl_s, 0, DAY_S),
-        "undo_after_s": (request.undo_after_s, 0, 30 * DAY_S),
+        "undo_after_s": (request.undo_after_s, 0, LONGEST_UNDO_AFTER_S),
         "cooldown_s": (request.cooldown_s, 0, 30 * DAY_S),
         "causation.depth": (request.causation.depth, 0, 100),
     }
