@@ -226,9 +226,15 @@ class ResponseActions(_Frozen):
             raise TypeError(f"these settings were read without the section of {action}")
         return found
 
+    def switched_off_by(self, action: str) -> str:
+        """The setting that keeps this node from running the action; empty where it runs it."""
+        if not self.enabled:
+            return "response_actions.enabled: false"
+        return f"{action}.trigger: NONE" if self.of(action).trigger == "NONE" else ""
+
     def allows(self, action: str) -> bool:
         """Whether this node runs the action at all."""
-        return self.enabled and self.of(action).trigger == "ALL"
+        return not self.switched_off_by(action)
 
 
 class Respond(_Frozen):

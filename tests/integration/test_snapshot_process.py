@@ -220,7 +220,7 @@ def test_one_that_has_ended_is_no_action_and_nothing_is_stored(rig: AcquireRig, 
     pid = started.spawn()
     started.end(pid)
     report = rig.snapshot(pid)
-    assert (report.outcome, report.code) == (Outcome.NO_ACTION, "snapshot_process_success_target_gone")
+    assert (report.outcome, report.code) == (Outcome.NO_ACTION, "snapshot_process_error_target_never_seen")
     started.reuse(pid)
     assert rig.snapshot(pid).outcome is Outcome.NO_ACTION, "the claim was of nobody, and stays so"
     assert not (rig.objects / KEY).exists()

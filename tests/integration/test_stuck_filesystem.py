@@ -195,7 +195,7 @@ def test_a_reader_process_reads_what_a_thread_reads(
         odd: "not_regular",
         tmp_path / "link": "not_regular",
         tmp_path / "huge": "too_large",
-        tmp_path / "none": "not_found",
+        tmp_path / "none": "missing",
         Path("/proc/version"): "protected_target",
         Path("/etc/shadow"): "approval_missing",
     }

@@ -27,7 +27,7 @@ PROCESS: Values = {
     "container_init": False,
     "identity": "start_time",
 }
-GONE: Values = {"pid": 4711, "present": False, "gone": "it has ended"}
+GONE: Values = {"pid": 4711, "present": False, "gone": "it has ended", "seen": True}
 TREE: Values = {
     **PROCESS,
     "tree": True,
@@ -99,10 +99,7 @@ WRITTEN: Mapping[str, tuple[Values, ...]] = {
     "unpause_container": (CONTAINER,),
     "get_logs": (CONTAINER,),
     "file_acquire": (FILE,),
-    "file_quarantine": (
-        {**FILE, "present": True, "mode": 493, "user_id": 0, "group_id": 0, "links": 1},
-        {"path": "/tmp/xmrig", "present": False, **HOST_PATH},
-    ),
+    "file_quarantine": ({**FILE, "present": True, "mode": 493, "user_id": 0, "group_id": 0, "links": 1},),
     "file_unquarantine": (RESTORED,),
     "isolate_network": ({**NETWORK, "own": "", "found": False, "found_by": ""},),
     "release_network": ({**NETWORK, "present": True},),
@@ -125,7 +122,7 @@ def test_what_a_journal_holds_is_read_and_written_as_it_was(name: str) -> None:
         ("pause_container", {key: CONTAINER[key] for key in CONTAINER if key not in {"starts_again", "unserved"}}),
         ("suspend_process", PROCESS),
         ("file_acquire", {key: FILE[key] for key in FILE if key not in HOST_PATH}),
-        ("file_quarantine", {"path": "/tmp/xmrig", "present": False}),
+        ("kill_process", {key: GONE[key] for key in GONE if key != "seen"}),
     ],
 )
 def test_a_claim_of_an_older_version_has_the_defaults_of_what_it_lacks(name: str, values: Values) -> None:

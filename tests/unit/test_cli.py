@@ -27,7 +27,7 @@ from workers.cli.context import Context
 from workers.cli.exits import Exit
 from workers.cli.run import followed
 from workers.domain.node_state import Progress
-from workers.domain.outcome import Outcome
+from workers.domain.outcome import NEVER_SEEN, Outcome, code
 from workers.domain.result import ActionResult
 from workers.domain.targets.custody import object_key
 from workers.domain.trust.keyset import KeyRole
@@ -178,6 +178,30 @@ def test_history_narrows_pages_and_prints_one_line_a_row_in_a_pipe(gateway: Fake
     assert json.loads(douse("history", "--host", "nobody", "-o", "json").out) == []
 
 
+def test_history_and_events_have_a_first_moment_and_an_end(gateway: FakeGateway, douse: Douse) -> None:
+    stories = [Story(number, host="timed") for number in range(7100, 7110)]
+    gateway.history.put(*(result for story in stories for result in story.whole()))
+    events = [replace(event(number), host="timed", occurred_at_ns=Story(number).at_ns) for number in range(7100, 7110)]
+    with gateway.history.begin() as tx:
+        for each in events:
+            tx.put_event(each, payload=FakeCodec().encode(each))
+    bounds = ("--host", "timed", "--from", str(stories[3].at_ns), "--to", str(stories[6].at_ns), "-o", "json")
+    assert [row["id"] for row in json.loads(douse("history", *bounds).out)] == [
+        story.id for story in reversed(stories[3:6])
+    ]
+    assert [row["id"] for row in json.loads(douse("events", *bounds).out)] == [
+        each.event_id for each in reversed(events[3:6])
+    ]
+
+
+def test_a_wait_for_a_target_that_was_never_there_ends_as_not_found(gateway: FakeGateway, douse: Douse) -> None:
+    words = ("run", "kill_process", "pid=4711", "--host", "web-1", "--reason", "r", "--key", "never", "--wait")
+    assert douse(*words, "--timeout", "0.05").code == Exit.FAILED
+    *steps, ended = _continued(gateway, Outcome.NO_ACTION)
+    gateway.history.put(*steps, replace(ended, code=code("kill_process", Outcome.NO_ACTION, NEVER_SEEN)))
+    assert douse(*words).code == Exit.NOT_FOUND
+
+
 def test_show_prints_everything_about_one_execution(gateway: FakeGateway, douse: Douse) -> None:
     story = Story(7000, host="web-7")
     gateway.history.put(*story.whole())
@@ -269,6 +293,10 @@ def test_events_are_submitted_from_a_file_and_from_standard_input(
         (["run", "kill_process", "--host", "h"], Exit.USAGE, "--reason"),
         (["history", "--outcome", "MAYBE"], Exit.USAGE, "outcome is one of"),
         (["history", "--since", "yesterday"], Exit.USAGE, "since"),
+        (["history", "--from", "yesterday"], Exit.USAGE, "from"),
+        (["history", "--to", "2030-01-01"], Exit.USAGE, "to must be"),
+        (["history", "--since", "1h", "--from", "2030-01-01T00:00:00Z"], Exit.USAGE, "not both"),
+        (["events", "--since", "1h", "--from", "2030-01-01T00:00:00Z"], Exit.USAGE, "not both"),
         (["history", "--limit", "x"], Exit.USAGE, "--limit"),
         (["event", "submit", "/no/such/file"], Exit.USAGE, "/no/such/file"),
         (["event", "submit", __file__], Exit.USAGE, "line 1"),

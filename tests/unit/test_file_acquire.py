@@ -155,7 +155,7 @@ def test_what_is_too_large_is_refused_before_it_is_read(bench: Bench) -> None:
 
 
 def test_a_name_that_nothing_has_is_refused(bench: Bench) -> None:
-    assert refusal(bench, bench.job(path=b"/tmp/nothing")) == "not_found"
+    assert refusal(bench, bench.job(path=b"/tmp/nothing")) == "missing"
 
 
 def test_kernel_files_are_never_read(bench: Bench) -> None:

@@ -27,7 +27,7 @@ from workers.domain.trust.keyset import KeyRole, Signatory
 NOW = 1_900_000_000_000_000_000
 ME = Addressee(NodeId("a" * 32), KeyId("k" * 32), Incarnation("born"))
 DISPATCHER = Signatory(KeyId("d" * 32), KeyRole.DISPATCHER, "dispatcher")
-HERE = Local(known=True, enabled=True, takes=ProcessTarget)
+HERE = Local(known=True, takes=ProcessTarget)
 
 COMMAND = ActionCommand(
     command_id=ExecutionId(uuid7(NOW, bytes(10))),
@@ -86,7 +86,7 @@ def test_a_command_that_may_start_is_clear_until_the_last_nanosecond() -> None:
     [
         ({}, HERE, NOW + 301, Outcome.EXPIRED, "expired"),
         ({}, UNKNOWN_HERE, NOW, Outcome.REJECTED, "unsupported"),
-        ({}, replace(HERE, enabled=False), NOW, Outcome.REJECTED, "disabled"),
+        ({}, replace(HERE, switched_off_by="kill_process.trigger: NONE"), NOW, Outcome.REJECTED, "disabled"),
         ({"approval_class": "two"}, HERE, NOW, Outcome.REJECTED, "approval_missing"),
         ({"approval_class": "two", "approvals": (b"x", b"y")}, HERE, NOW, Outcome.REJECTED, "approval_missing"),
         ({"approval_class": "three"}, HERE, NOW, Outcome.REJECTED, "approval_missing"),

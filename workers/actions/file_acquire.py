@@ -85,7 +85,7 @@ class FileAcquire(GatheringAction[AcquireParameters, FileClaim]):
         path = PathClaim(path=shown(target.path), **container)
         facts = spool.examine(_location(job, target, path))
         if facts is None:
-            raise CommandRejected(f"nothing is called {shown(target.path)}", code="not_found")
+            raise CommandRejected(f"there is no {path.path}", code="missing")
         _refuse(facts, target.path, job, spool)
         if target.reviewed is not None and (changed := _differs(facts, target.reviewed)):
             raise CommandRejected(

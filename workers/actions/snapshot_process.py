@@ -18,6 +18,7 @@ from workers.actions.base.process import (
     ProcessClaim,
     claim_on_process,
     gone_process,
+    never_seen,
 )
 from workers.domain.errors import LimitExceeded
 from workers.domain.outcome import Outcome, PostCondition, Report, Values
@@ -76,7 +77,7 @@ class SnapshotProcess(GatheringAction[AncestorParameters, ProcessClaim | GonePro
     ) -> Custody | Report:
         """Its document, made while it is held."""
         if isinstance(claim, GoneProcess):
-            return self._gone(claim, claim.gone)
+            return self._gone(claim, claim.gone) if claim.seen else never_seen(self, claim)
         handle = claim.hold(host)
         if handle is None:
             return self._gone(claim, "it has ended meanwhile")

@@ -14,7 +14,7 @@ from workers.cli.client import DataOption, connected
 from workers.cli.context import DEFAULT_DATA
 from workers.cli.exits import Exit, Failure
 from workers.cli.output import Output, OutputOption
-from workers.cli.show import MostOption, SinceOption, show_executions
+from workers.cli.show import FromOption, MostOption, SinceOption, ToOption, between, show_executions
 from workers.domain.history.rebuild import Rebuilt
 from workers.system import yaml_files
 
@@ -40,6 +40,8 @@ def history(
     stage: Annotated[str, typer.Option("--stage", help="REQUESTED, HELD, DISPATCHED, CLAIMED or ENDED.")] = "",
     event: Annotated[str, typer.Option("--event", help="The event that led to it.", metavar="ID")] = "",
     since: SinceOption = "",
+    from_: FromOption = "",
+    to: ToOption = "",
     most: MostOption = 25,
     data: DataOption = None,
     output: OutputOption = Output.TABLE,
@@ -59,7 +61,7 @@ def history(
             "outcome": outcome,
             "stage": stage,
             "event_id": event,
-            "since": since,
+            **between(since, from_, to),
         }
         rows = list(client.pages("executions", most=most, query=query))
     show_executions(rows, output)

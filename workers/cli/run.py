@@ -17,6 +17,7 @@ from workers.cli.client import Client, DataOption, connected
 from workers.cli.exits import Exit, Failure
 from workers.cli.output import Output, OutputOption, print_document, print_rows
 from workers.domain.ids import RANDOM_BYTES, uuid7
+from workers.domain.outcome import NEVER_SEEN
 
 _SPAN: Final = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -139,6 +140,8 @@ def _finish(
         return
     if not _ended(execution):
         raise Failure(f"not ended after {wait_s:g} s; `douse show {execution['id']}` shows its progress", Exit.FAILED)
+    if execution["code"].endswith(f"_error_{NEVER_SEEN}"):
+        raise typer.Exit(Exit.NOT_FOUND)
     if execution["outcome"] not in success:
         raise typer.Exit(Exit.REFUSED if execution["outcome"] == "REJECTED" else Exit.FAILED)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, TypeAlias
 import typer
 
 from workers.cli.client import DataOption, connected
-from workers.cli.exits import Exit
+from workers.cli.exits import Exit, Failure
 from workers.cli.output import Output, OutputOption, legible, print_document, print_rows
 
 _EXECUTIONS: Final = ("requested_at", "id", "action", "host", "target", "stage", "outcome", "actor", "code")
@@ -19,6 +19,20 @@ _ACTIONS: Final = ("name", "summary", "target", "lane", "reversible_by")
 
 MostOption: TypeAlias = Annotated[int, typer.Option("--limit", help="Maximum number of rows.", min=1, max=100_000)]
 SinceOption: TypeAlias = Annotated[str, typer.Option("--since", help="An age (30m, 24h, 7d) or an RFC 3339 time.")]
+
+FromOption: TypeAlias = Annotated[str, typer.Option("--from", help="First moment: RFC 3339 with a zone.")]
+ToOption: TypeAlias = Annotated[str, typer.Option("--to", help="First moment that is left out.")]
+
+
+def between(since: str, from_: str, to: str) -> Mapping[str, str]:
+    """The query of a list's times.
+
+    Raises:
+        Failure: --since and --from, which mean the same end.
+    """
+    if since and from_:
+        raise Failure("give --since or --from, not both", Exit.USAGE)
+    return {"since": since, "from": from_, "to": to}
 
 
 def register(app: typer.Typer) -> None:
@@ -62,6 +76,8 @@ def events(
     cluster: Annotated[str, typer.Option("--cluster")] = "",
     event: Annotated[str, typer.Option("--id", help="One event, in full.", metavar="ID")] = "",
     since: SinceOption = "",
+    from_: FromOption = "",
+    to: ToOption = "",
     most: MostOption = 25,
     data: DataOption = None,
     output: OutputOption = Output.TABLE,
@@ -71,7 +87,7 @@ def events(
         if event:
             print_document(client.get("events", event), output)
             return
-        query = {"host": host, "rule": rule, "container": container, "since": since}
+        query = {"host": host, "rule": rule, "container": container, **between(since, from_, to)}
         query |= {"workload": workload, "cluster": cluster}
         rows = list(client.pages("events", most=most, query=query))
     print_rows(rows if output is not Output.TABLE else [_event_row(row) for row in rows], output, columns=_EVENTS)

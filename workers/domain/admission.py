@@ -54,7 +54,8 @@ class Local:
     """What this node's own catalogue and settings contain about a command's action."""
 
     known: bool
-    enabled: bool = False
+    switched_off_by: str = ""
+    """The setting of this node that switches it off; empty while it is on."""
     takes: type[Target] | None = None
     """The kind of target the action takes."""
     undo_only: bool = False
@@ -105,8 +106,8 @@ def judge(command: ActionCommand, local: Local, *, now_ns: int) -> Refused | Non
         return _rejected("unsupported", "this node starts a command at once; it cannot put one off")
     if not local.known:
         return _rejected("unsupported", f"this node knows no action {name!r}")
-    if not local.enabled:
-        return _rejected("disabled", f"{name} is switched off on this node (its own settings: trigger NONE)")
+    if local.switched_off_by:
+        return _rejected("disabled", f"{name} is switched off on this node (its own settings: {local.switched_off_by})")
     if command.approval_class not in DELEGABLE_CLASSES:
         return _rejected(
             "approval_missing", f"class {command.approval_class!r} needs approvals this node can verify itself"

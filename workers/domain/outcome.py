@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 Scalar: TypeAlias = str | int | bool
 Values: TypeAlias = Mapping[str, Scalar]
@@ -80,7 +80,11 @@ class Report:
     """``action``, or ``unproven`` where a probe after a crash found the effect without proof of what made it."""
 
 
+NEVER_SEEN: Final = "target_never_seen"
+"""The reason of the one NO_ACTION that is no success: the target may never have been there."""
+
+
 def code(action: str, outcome: Outcome, reason: str) -> str:
     """The stable code ``<action>_<success|error>_<reason>``."""
-    good = outcome in (Outcome.COMPLETED, Outcome.NO_ACTION, Outcome.DRY_RUN)
+    good = outcome in (Outcome.COMPLETED, Outcome.NO_ACTION, Outcome.DRY_RUN) and reason != NEVER_SEEN
     return f"{action}_{'success' if good else 'error'}_{reason}"

@@ -128,7 +128,7 @@ class Gate:
         action = self._services.catalogue.get(command.action)
         if action is None:
             return UNKNOWN_HERE
-        return Local(True, self._services.settings.allows(action.name), action.target, action.undo_only)
+        return Local(True, self._services.settings.switched_off_by(action.name), action.target, action.undo_only)
 
     def _undone(self, command: ActionCommand, action: AnyAction) -> tuple[Target | None, Effect[Any]]:
         """The target and the effect of the command that is undone, out of this node's own journal, never the bus."""

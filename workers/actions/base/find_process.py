@@ -12,6 +12,7 @@ from typing import Final
 from workers.domain.command import ActionCommand
 from workers.domain.errors import CommandRejected
 from workers.domain.event import ProcessRef
+from workers.domain.event_bounds import is_pid
 from workers.domain.request import ActorKind
 from workers.domain.target import ProcessTarget
 from workers.domain.targets.process import ProcessFacts
@@ -35,9 +36,12 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The named process has ended."""
+    """The named process is not there."""
 
     why: str
+    seen: bool = True
+    """Whether it ever was there: an event has it, or a start time was named. A bare pid that nothing has may be a
+    mistake."""
 
 
 def named_process(command: ActionCommand, ancestor: int) -> tuple[ProcessTarget, ProcessRef]:
@@ -71,7 +75,7 @@ def find(command: ActionCommand, ancestor: int, host: Host) -> Found | Gone:
         return Gone("it ended when the machine rebooted")
     handle = host.processes.open(ref.pid)
     if handle is None:
-        return Gone("it has ended")
+        return _absent(command, ref)
     try:
         judgement = _judge(command, target, ref, handle.facts, host)
         why = _gone_or_refused(judgement, target, ref, handle.facts)
@@ -82,6 +86,15 @@ def find(command: ActionCommand, ancestor: int, host: Host) -> Found | Gone:
         handle.close()
         return Gone(why)
     return Found(handle, judgement.binding)
+
+
+def _absent(command: ActionCommand, ref: ProcessRef) -> Gone:
+    """No process has the pid."""
+    if not is_pid(ref.pid):
+        return Gone("no kernel gives out this pid", seen=False)
+    if command.causation.event_id or ref.started_at_ns is not None:
+        return Gone("it has ended")
+    return Gone("no process has this pid, and neither an event nor a start time says that one had", seen=False)
 
 
 def refuse_protected(facts: ProcessFacts, host: Host) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
-from workers.actions.base import Action, FieldSpec, Job, Lane, Permission, parameter
+from workers.actions.base import Action, AnyAction, FieldSpec, Job, Lane, Permission, parameter
 from workers.actions.base.find_process import Found, Gone, find, named_process, refuse_protected
 from workers.domain.event import MAX_ANCESTORS, ProcessRef
-from workers.domain.outcome import Outcome, PostCondition, Report
+from workers.domain.outcome import NEVER_SEEN, Outcome, PostCondition, Report
 from workers.domain.target import ProcessTarget
 from workers.domain.targets.process import ProcessIdentity
 from workers.host.ports import Host
@@ -56,7 +56,9 @@ class GoneProcess:
     pid: int
     present: bool = False
     gone: str
-    """Why it is known to have ended."""
+    """Why it is known not to be there."""
+    seen: bool = True
+    """Whether anything says that it ever was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,15 +183,23 @@ class EventProcessAction(ProcessAction[A, K | GoneProcess], Generic[A, K]):
 
     def gone(self, claim: K | GoneProcess, why: str = "") -> Report:
         """The report of one that has ended by other means; ``why`` unless the claim has it."""
+        if isinstance(claim, GoneProcess) and not claim.seen:
+            return never_seen(self, claim)
         why = claim.gone if isinstance(claim, GoneProcess) else why
         message = f"process {claim.pid} was not {self.participle} by this command: {why}"
         return self.no_action(claim, "target_gone", message, why)
 
 
+def never_seen(action: AnyAction, claim: GoneProcess) -> Report:
+    """The report of a pid that may be a mistake: nothing was checked but that nothing has it."""
+    message = f"there is no process {claim.pid}: {claim.gone}"
+    return action.report(Outcome.NO_ACTION, NEVER_SEEN, message, outputs=action.outputs_of(claim))
+
+
 def gone_process(job: Job[A], gone: Gone) -> GoneProcess:
     """The claim on one that has ended."""
     _, ref = named_process(job.command, job.parameters.ancestor)
-    return GoneProcess(pid=ref.pid, gone=gone.why)
+    return GoneProcess(pid=ref.pid, gone=gone.why, seen=gone.seen)
 
 
 def claim_on_process(found: Found) -> ProcessClaim:

@@ -7,7 +7,7 @@ unlink what is not in the vault.
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from workers.actions.base import Action, Begun, Done, FieldSpec, Job, Lane, NotDone, Permission, Probe
@@ -29,14 +29,7 @@ from workers.host.files.ports import Vault
 from workers.host.ports import Host
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AbsentFile(PathClaim):
-    """The claim where no file had the path."""
-
-    present: bool = False
-
-
-class FileQuarantine(Action[QuarantineParameters, QuarantineClaim | AbsentFile]):
+class FileQuarantine(Action[QuarantineParameters, QuarantineClaim]):
     """Quarantines one file."""
 
     name = "file_quarantine"
@@ -52,7 +45,7 @@ class FileQuarantine(Action[QuarantineParameters, QuarantineClaim | AbsentFile])
     lane = Lane.CONTAINMENT
     target = FileTarget
     parameters = QuarantineParameters
-    claims = (QuarantineClaim, AbsentFile)
+    claims = (QuarantineClaim,)
     settings = QuarantineSettings
     failpoints = FAILPOINTS
     outputs = (
@@ -96,21 +89,21 @@ class FileQuarantine(Action[QuarantineParameters, QuarantineClaim | AbsentFile])
         protection."""
         _target_and_vault(job, host)
 
-    def bind(self, job: Job[QuarantineParameters], host: Host) -> QuarantineClaim | AbsentFile:
+    def bind(self, job: Job[QuarantineParameters], host: Host) -> QuarantineClaim:
         """The file that has the path now."""
         target, vault = _target_and_vault(job, host)
         container = container_fields(target, host, spare_protected=True)
-        absent = AbsentFile(path=shown(target.path), **container)
-        facts = vault.examine(_location(job, target, absent))
+        path = PathClaim(path=shown(target.path), **container)
+        facts = vault.examine(_location(job, target, path))
         if facts is None:
-            return absent
+            raise CommandRejected(f"there is no {path.path}", code="missing")
         refuse(facts, target, job.parameters, vault)
         if target.reviewed is not None and (changed := differs(facts, target.reviewed)):
             raise CommandRejected(
                 f"its {changed} is not what was reviewed; review it again and send a new request", code="target_changed"
             )
         return QuarantineClaim(
-            path=absent.path,
+            path=path.path,
             device=signed(facts.identity.device),
             inode=signed(facts.identity.inode),
             size=facts.size,
@@ -124,10 +117,8 @@ class FileQuarantine(Action[QuarantineParameters, QuarantineClaim | AbsentFile])
             **container,
         )
 
-    def execute(self, job: Job[QuarantineParameters], claim: QuarantineClaim | AbsentFile, host: Host) -> Report:
+    def execute(self, job: Job[QuarantineParameters], claim: QuarantineClaim, host: Host) -> Report:
         """From wherever it stands to the end, or back."""
-        if isinstance(claim, AbsentFile):
-            return self._absent(claim)
         target, vault = _target_and_vault(job, host)
         manifest = vault.manifest(job.command.command_id)
         resumed = manifest is not None
@@ -146,21 +137,17 @@ class FileQuarantine(Action[QuarantineParameters, QuarantineClaim | AbsentFile])
         finally:
             held.close()
 
-    def probe(self, job: Job[QuarantineParameters], claim: QuarantineClaim | AbsentFile, host: Host) -> Probe:
+    def probe(self, job: Job[QuarantineParameters], claim: QuarantineClaim, host: Host) -> Probe:
         """By the manifest: what is half done is finished by ``execute``."""
-        if isinstance(claim, AbsentFile):
-            return Done(self._absent(claim))
         _, vault = _target_and_vault(job, host)
         manifest = vault.manifest(job.command.command_id)
         if manifest is None:
             return NotDone()
         return Begun() if manifest.state in UNFINISHED else Done(self._ended(manifest, claim, vault))
 
-    def conclude(self, job: Job[QuarantineParameters], claim: QuarantineClaim | AbsentFile, host: Host) -> Report:
+    def conclude(self, job: Job[QuarantineParameters], claim: QuarantineClaim, host: Host) -> Report:
         """The file gets its name back; its content, which may be what ends the worker, is not read. Where only the
         object is left, the quarantine is done."""
-        if isinstance(claim, AbsentFile):
-            return self._absent(claim)
         _, vault = _target_and_vault(job, host)
         manifest = vault.manifest(job.command.command_id)
         if manifest is None:
@@ -180,13 +167,9 @@ class FileQuarantine(Action[QuarantineParameters, QuarantineClaim | AbsentFile])
             return self.still_parked(POISON, message, claim)
         return self._ended(ended, claim, vault)
 
-    def dry_run_report(self, job: Job[QuarantineParameters], claim: QuarantineClaim | AbsentFile, host: Host) -> Report:
+    def dry_run_report(self, job: Job[QuarantineParameters], claim: QuarantineClaim, host: Host) -> Report:
         """What would be taken."""
-        message = (
-            f"would do nothing: there is no {claim.path}"
-            if isinstance(claim, AbsentFile)
-            else f"would take {claim.path} away ({claim.size} bytes); nothing was touched"
-        )
+        message = f"would take {claim.path} away ({claim.size} bytes); nothing was touched"
         return self.report(Outcome.DRY_RUN, "dry_run", message, outputs=self.outputs_of(claim))
 
     def done(self, manifest: Manifest, claim: QuarantineClaim, vault: Vault, holders: Holders | None = None) -> Report:
@@ -305,8 +288,8 @@ class FileQuarantine(Action[QuarantineParameters, QuarantineClaim | AbsentFile])
                 message += "; an undo gives its name back once the directory can be reached"
                 return self.still_parked("parked_file_lost", message, claim)
 
-    def _absent(self, claim: QuarantineClaim | AbsentFile) -> Report:
-        why = f"there is no {claim.path}"
+    def _absent(self, claim: QuarantineClaim) -> Report:
+        why = f"{claim.path} was removed meanwhile"
         return self.report(
             Outcome.NO_ACTION,
             "target_gone",
