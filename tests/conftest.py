@@ -52,6 +52,7 @@ _LONGEST = (
     "integration/test_network_rules.py",
     "integration/test_stuck_filesystem.py",
     "contract/test_container_logs.py",
+    "attacks/test_lost_effects.py",
     "integration/test_node_disk.py",
     "integration/test_wheel.py",
     "integration/test_container_actions.py",

@@ -190,7 +190,6 @@ class ScriptedStop(_Scripted):
     name = "scripted_stop"
     lane = Lane.CONTAINMENT
     reversible_by = "scripted_start"
-    watched = True
 
     def lost(self, effect: Lasting[ScriptedClaim], host: Host) -> str:
         if self.world.silent:

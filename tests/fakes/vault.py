@@ -165,6 +165,9 @@ class FakeVault:
     def object_path(self, execution_id: ExecutionId) -> str:
         return f"/vault/{execution_id}"
 
+    def has_object(self, execution_id: ExecutionId) -> bool:
+        return execution_id in self.objects
+
     def contents(self) -> list[Stored]:
         self.step("contents")
         names = {*self.manifests, *self.objects, *self.parts}

@@ -27,7 +27,7 @@ from tests.fakes.vault import FakeVault
 from tests.strategies import targets
 from workers import actions
 from workers.actions import CATALOGUE, by_name
-from workers.actions.base import AnyAction, Done, Effect, FieldSpec, Job, Lane, NotDone, values_of
+from workers.actions.base import Action, AnyAction, Done, Effect, FieldSpec, Job, Lane, NotDone, values_of
 from workers.domain.command import ActionCommand, parameters_digest
 from workers.domain.errors import CommandRejected, PermanentFailure
 from workers.domain.ids import EventId, ExecutionId, Incarnation, KeyId, NodeId
@@ -154,7 +154,7 @@ def _run_forward(undo: AnyAction, host: Host) -> None:
     job = _job(forward, host)
     job = dataclasses.replace(job, command=dataclasses.replace(job.command, command_id=FORWARD))
     claim = forward.bind(job, host)
-    _EFFECTS[id(host)] = Effect(claim, forward.execute(job, claim, host).outputs)
+    _EFFECTS[id(host)] = Effect(claim, forward.execute(job, claim, host).outputs, FORWARD)
 
 
 def test_names_are_unique_and_found_by_name() -> None:
@@ -335,6 +335,19 @@ def test_its_probe_knows_done_from_not_done(action: AnyAction) -> None:
     after = action.probe(job, claim, host)
     assert isinstance(after, Done)
     _assert_reported_well(action, after.report)
+
+
+@each_action
+def test_the_loss_of_an_effect_that_can_be_undone_is_noticed(action: AnyAction) -> None:
+    """An undo is one way to lose it; other programs have others."""
+    if not action.undo_only:
+        assert action.reversible_by is None or type(action).lost is not Action.lost
+        return
+    host, forward = _staged(action), _forward(action)
+    effect = _EFFECTS[id(host)]
+    assert (forward.lost(effect, host), forward.weakened(effect, host)) == ("", "")
+    _run(action, _job(action, host), host)
+    assert forward.lost(effect, host)
 
 
 @each_action

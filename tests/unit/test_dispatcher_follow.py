@@ -610,7 +610,7 @@ def test_it_is_undone_once(world: World) -> None:
     assert world.ends() == {an_id("b", 0): (Outcome.REJECTED, "go_on_error_undo_in_progress")}
     world.node_reports(an_id("a", 0))
     world.ask(undos[2])
-    assert world.ends()[an_id("c", 0)] == (Outcome.REJECTED, "go_on_error_nothing_to_undo")
+    assert world.ends()[an_id("c", 0)] == (Outcome.REJECTED, "go_on_error_already_undone")
     assert ids(world) == [ONE, an_id("a", 0)]
 
 

@@ -95,7 +95,6 @@ class IsolateNetwork(NetworkAction[NoParameters, IsolateClaim]):
         "isolate_network.taken_back",
     )
     """Right after the trial began, after its test, after it was made to last, after it was taken back."""
-    watched = True
     reversible_by = "release_network"
     outputs = (*FACTS, FieldSpec("ruleset_sha256", "string", "Of the rules as the kernel lists them"))
 

@@ -34,7 +34,6 @@ class PauseContainer(ContainerAction[NoParameters]):
     parameters = NoParameters
     failpoints = ("pause_container.asked",)
     """Right after the runtime answered the pause."""
-    watched = True
     reversible_by = "unpause_container"
 
     def execute(self, job: Job[NoParameters], claim: ContainerClaim, host: Host) -> Report:

@@ -9,7 +9,7 @@ a run that the claim does not name, nor start one that has run and ended since.
 from dataclasses import dataclass, replace
 from typing import Final
 
-from workers.actions.base import Begun, Done, Job, NoParameters, NotDone, Pending, Probe, parameter
+from workers.actions.base import Begun, Done, Effect, Job, NoParameters, NotDone, Pending, Probe, parameter
 from workers.actions.base.container import (
     MAY_ACT_YET,
     ContainerAction,
@@ -64,6 +64,34 @@ class StopContainer(Ending[StopParameters]):
             return container.kill()
         left_s = (job.deadline_ns - host.clock.now_ns()) // 1_000_000_000 - _SPARE_S
         return container.stop(grace_s=max(0, min(job.parameters.grace_s, left_s)))
+
+    def holds(self, claim: ContainerClaim) -> str:
+        """The run that was stopped, or would have been."""
+        return f"{claim.container_id}/{claim.started_at}"
+
+    def lost(self, effect: Effect[ContainerClaim], host: Host) -> str:
+        """It was started again, or removed."""
+        facts = runtimes(host).open(effect.claim.ref).inspect()
+        if facts is None:
+            return "the container was removed"
+        if not facts.alive and effect.claim.is_run_of(facts):
+            return ""
+        if effect.claim.is_run_of(facts):
+            return f"it is {facts.state.value}: the run that was to be stopped goes on"
+        why = f"it was started again at {facts.started_at_ns} ns by another program"
+        if not facts.alive:
+            why += ", and has ended since"
+        if effect.outputs.get("restart_disabled") and not facts.policy.restarts:
+            why += f"; its restart policy {effect.claim.restart_policy!r} was not given back"
+        return why
+
+    def weakened(self, effect: Effect[ContainerClaim], host: Host) -> str:
+        """It has a restart policy again, by which its runtime may start it."""
+        facts = runtimes(host).open(effect.claim.ref).inspect()
+        taken = effect.outputs.get("restart_disabled") or not effect.claim.policy.restarts
+        if facts is None or not taken or not facts.policy.restarts:
+            return ""
+        return f"another program gave it the restart policy {facts.policy.name!r}, by which its runtime may start it"
 
     def why_irreversible(self, claim: ContainerClaim) -> str:
         """By Kubernetes: until an undo could come the kubelet has made another container, and removed this one."""
@@ -152,10 +180,11 @@ class StartContainer(ContainerAction[NoParameters]):
             if facts.alive
             else f"it was started at {facts.started_at_ns} ns, and has ended again by itself"
         )
+        by = "had been started by another program" if claim.alive else "was started"
         return self.report(
             Outcome.COMPLETED,
             "started",
-            f"{claim} was started: {detail}; its restart policy is {claim.policy.name!r}",
+            f"{claim} {by}: {detail}; its restart policy is {claim.policy.name!r}",
             outputs=self.outputs_of(claim) | {"started_at": facts.started_at_ns, "pid": facts.pid},
             post_condition=PostCondition("newer_run", holds=True, detail=detail),
             cause=cause,

@@ -74,7 +74,6 @@ class SuspendProcess(EventProcessAction[AncestorParameters, SuspendClaim]):
     claims = (SuspendClaim, GoneProcess)
     failpoints = ("suspend_process.signalled",)
     """Right after the kernel took the signal, before anything is known of its effect."""
-    watched = True
     reversible_by = "resume_process"
     post_condition = "process_stopped"
     verb = "suspend"

@@ -83,14 +83,15 @@ def _subject(tx: Transaction, row: ExecutionRow) -> ExecutionRow:
         raise CommandRejected(f"{subject.action} cannot be undone", code="not_reversible")
     if not subject.has_final_outcome:
         raise CommandRejected(f"{subject.execution_id} has not ended yet; cancel it, or wait", code="not_ended")
-    if subject.outcome not in _UNDOABLE or not subject.effect_holds:
-        message = f"{subject.execution_id} ended {subject.outcome}: nothing to undo"
-        raise CommandRejected(message, code="nothing_to_undo")
     before = tx.rows.execution(subject.undone_by) if subject.undone_by else None
     if before is not None and not before.has_final_outcome:
         raise CommandRejected(f"{before.execution_id} is undoing it already", code="undo_in_progress")
-    if before is not None and before.outcome in release.SUCCESSES:
+    if before is not None and before.outcome == Outcome.COMPLETED:
         raise CommandRejected(f"{before.execution_id} has undone it already", code="already_undone")
+    if subject.outcome not in _UNDOABLE or not subject.effect_holds:
+        lost = subject.outcome in _UNDOABLE
+        why = ", and its effect is no longer in place: nothing to undo" if lost else ": nothing to undo"
+        raise CommandRejected(f"{subject.execution_id} ended {subject.outcome}{why}", code="nothing_to_undo")
     return subject
 
 

@@ -31,7 +31,7 @@ class Transitions:
     def __init__(self, services: Services) -> None:
         self._services = services
         self.holding: set[ExecutionId] = set()
-        """Executions whose effect is in place and can be lost by itself; the effect watch looks at them."""
+        """Executions whose effect is in place; the effect watch looks at them."""
         self.owners = Owners(services)
         self._next_record_no = 0
         """As of the last commit."""
@@ -163,8 +163,7 @@ class Transitions:
 
     def held(self, command: ActionCommand, report: Report) -> None:
         """Keep ``holding`` up to date after an end."""
-        action = self._services.catalogue.get(command.action)
-        if report.effect_holds and action is not None and action.watched:
+        if report.effect_holds:
             self.holding.add(command.command_id)
         if command.undo_of and report.outcome in (Outcome.COMPLETED, Outcome.NO_ACTION):
             self.holding.discard(command.undo_of)
@@ -181,12 +180,19 @@ class Transitions:
         return entry if entry and entry.state in (EntryState.RECEIVED, EntryState.CLAIMED) else None
 
     def _undone(self, tx: JournalTx, command: ActionCommand, report: Report) -> None:
-        """What a successful undo lifted holds no more, and may be forgotten in time."""
-        if command.undo_of and report.outcome in (Outcome.COMPLETED, Outcome.NO_ACTION):
-            subject = tx.entry(command.undo_of)
-            if subject is not None and not subject.undone_by:
-                tx.put(replace(subject, undone_by=command.command_id))
-            self.owners.release(command.undo_of)
+        """What a successful undo lifted holds no more, and may be forgotten in time. An undo that found nothing to do
+        lifted nothing: then the effect was lost before, and that is reported as any other loss."""
+        if not command.undo_of or report.outcome not in (Outcome.COMPLETED, Outcome.NO_ACTION):
+            return
+        self.owners.release(command.undo_of)
+        subject = tx.entry(command.undo_of)
+        if subject is None or not subject.holds:
+            return
+        if report.outcome is Outcome.COMPLETED:
+            tx.put(replace(subject, undone_by=command.command_id))
+        else:
+            why = f"its undo {command.command_id} found nothing to do: {report.message}"
+            self.lost(tx, subject, self._services.codec.decode(subject.command, ActionCommand), why)
 
     def _with_one_owner(self, entry: JournalEntry, command: ActionCommand, report: Report) -> Report:
         """The report, or that of an execution that found its effect held by another one, and holds nothing itself."""

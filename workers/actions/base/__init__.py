@@ -140,8 +140,6 @@ class Action(ABC, Generic[P, C]):
     reversible_by: ClassVar[str | None] = None
     undo_only: ClassVar[bool] = False
     """Runs only as another action's undo, never on its own request."""
-    watched: ClassVar[bool] = False
-    """Its effect can be lost by itself: the node calls ``lost`` as long as the effect is reported to hold."""
     local: ClassVar[bool] = False
     """``admit`` and ``bind`` ask the kernel and nothing that may hang: then an idle node claims a command in the very
     commit that takes it in."""
@@ -219,7 +217,9 @@ class Action(ABC, Generic[P, C]):
         return ""
 
     def lost(self, effect: Effect[C], host: Host) -> str:
-        """Why an effect that was reported to hold is no longer in place; empty while it is. Touches nothing.
+        """Why an effect that was reported to hold is no longer in place; empty while it is. Touches nothing. Owed by
+        every action that can be undone: the node calls it again and again for as long as the effect is reported to
+        hold.
 
         Raises:
             TransientFailure: it cannot be checked now.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, get_type_hints
 
 from workers.domain.errors import PermanentFailure
+from workers.domain.ids import NO_EXECUTION, ExecutionId
 from workers.domain.outcome import Scalar, Values
 
 C = TypeVar("C")
@@ -25,6 +26,8 @@ class Effect(Generic[C]):
 
     claim: C
     outputs: Values
+    execution_id: ExecutionId = NO_EXECUTION
+    """The execution that made it."""
 
 
 def values_of(claim: Any) -> dict[str, Scalar]:

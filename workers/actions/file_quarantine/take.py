@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from workers.actions.base import Action, Begun, Done, FieldSpec, Job, Lane, NotDone, Permission, Probe
+from workers.actions.base import Action, Begun, Done, Effect, FieldSpec, Job, Lane, NotDone, Permission, Probe
 from workers.actions.base.files import (
     CONTAINER,
     MOUNTS,
@@ -167,6 +167,35 @@ class FileQuarantine(Action[QuarantineParameters, QuarantineClaim]):
             return self.still_parked(POISON, message, claim)
         return self._ended(ended, claim, vault)
 
+    def lost(self, effect: Effect[QuarantineClaim], host: Host) -> str:
+        """The vault has not what would come back. A quarantine that ended half made is left to its undo."""
+        if "quarantined_file_path" not in effect.outputs:
+            return ""
+        vault = _kept(host)
+        manifest = vault.manifest(effect.execution_id)
+        if manifest is None:
+            return "its manifest was removed from the vault, so nothing says what to put back"
+        if manifest.state is ManifestState.RESTORED:
+            return f"{shown(manifest.path)} was put back by {manifest.restored_by}"
+        if manifest.state is ManifestState.DONE and not vault.has_object(effect.execution_id):
+            return f"{vault.object_path(effect.execution_id)} was removed: the file cannot come back"
+        return ""
+
+    def weakened(self, effect: Effect[QuarantineClaim], host: Host) -> str:
+        """Another file has its path. Not looked for in containers, which may have ended, nor on filesystems that need
+        not answer."""
+        vault = _kept(host)
+        manifest = vault.manifest(effect.execution_id)
+        if manifest is None or manifest.state is not ManifestState.DONE:
+            return ""
+        if manifest.container_id or manifest.allow_remote:
+            return ""
+        try:
+            found = vault.examine(Location(manifest.path, None))
+        except CommandRejected:  # a link, or another filesystem, is on the way now
+            return ""
+        return f"there is a file at {shown(manifest.path)} again" if found is not None else ""
+
     def dry_run_report(self, job: Job[QuarantineParameters], claim: QuarantineClaim, host: Host) -> Report:
         """What would be taken."""
         message = f"would take {claim.path} away ({claim.size} bytes); nothing was touched"
@@ -306,6 +335,12 @@ def _target_and_vault(job: Job[QuarantineParameters], host: Host) -> tuple[FileT
     if host.vault is None:
         raise CommandRejected("this node keeps no quarantine", code="no_vault")
     return target, host.vault
+
+
+def _kept(host: Host) -> Vault:
+    if host.vault is None:
+        raise PermanentFailure("this node keeps no quarantine any more", code="no_vault")
+    return host.vault
 
 
 def _location(job: Job[QuarantineParameters], target: FileTarget, claim: PathClaim) -> Location:
