@@ -46,6 +46,8 @@ class FakeContainer:
     """SIGKILL only waits for it."""
     comes_back: bool = False
     """It is started again as soon as it has ended."""
+    returns_at_ns: int = 0
+    """It is started again at this time; 0 never."""
     calls: list[str] = field(default_factory=list)
     written: list[Written] = field(default_factory=list)
 
@@ -68,6 +70,9 @@ class FakeContainers:
     before: dict[str, Callable[[], None]] = field(default_factory=dict)
     """By call: what happens just before it, once."""
     unsettled: bool = False
+    silent: str = ""
+    """Why no runtime can be asked, while the kernel still can."""
+    silent_code: str = "unavailable"
     graces: list[int] = field(default_factory=list)
     asked: list[tuple[int, int]] = field(default_factory=list)
     """Lines and beginning of every log that was asked for."""
@@ -136,6 +141,13 @@ class FakeContainers:
             self.shown(each) for each in self.table if not each.removed and each.facts.ref.id.startswith(container_id)
         ]
 
+    def served(self, container_id: str) -> ContainerFacts | None:
+        if self.silent:
+            raise TransientFailure(self.silent, code=self.silent_code)
+        self.check_answers()
+        found = (each for each in self.table if not each.removed and each.facts.ref.id == container_id)
+        return next((self.shown(each) for each in found if not each.facts.ref.runtime.startswith("kernel:")), None)
+
     def open(self, ref: ContainerRef) -> FakeContainerHandle:
         return FakeContainerHandle(self, ref)
 
@@ -149,7 +161,11 @@ class FakeContainers:
 
     def known(self, ref: ContainerRef) -> FakeContainer | None:
         """The one that is not removed."""
-        return next((each for each in self.table if each.facts.ref == ref and not each.removed), None)
+        found = next((each for each in self.table if each.facts.ref == ref and not each.removed), None)
+        if found is not None and 0 < found.returns_at_ns <= self.clock.now_ns():
+            found.returns_at_ns = 0
+            self.restart(found)
+        return found
 
     def shown(self, container: FakeContainer) -> ContainerFacts:
         """Its facts, as the runtime answers now."""

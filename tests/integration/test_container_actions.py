@@ -7,32 +7,38 @@ Oracle: dockerd's own event log and inspection, through a client of the test's o
 from __future__ import annotations
 
 import os
+import select
 import signal
 import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.container_bench import effect_of
-from tests.engines import PATIENT, DockerRig, until
+from tests.engines import PATIENT, DockerRig, PodmanRig, until
 from tests.guarantees.node import check_all
 from tests.guarantees.observation import Effect
 from tests.integration.action_runner import SECOND, ActionRunner, DeafSocket, action, order
-from tests.integration.node_process import NodeSite, Victim, embedded_broker
+from tests.integration.node_process import NodeSite, Seen, Victim, embedded_broker
 from tests.runtimes import engines
 from workers.actions import FAILPOINTS
-from workers.actions.base import Done, Pending
+from workers.actions.base import Begun, Done, Pending
+from workers.domain.command import ActionCommand
 from workers.domain.errors import CommandRejected, Indeterminate, TransientFailure
 from workers.domain.outcome import Outcome
+from workers.domain.result import ActionResult
+from workers.domain.target import ContainerTarget
 from workers.domain.targets.container import ContainerRef
 from workers.host.containers.docker import EngineSockets
 from workers.host.containers.docker.container import EngineContainer
 from workers.host.containers.docker.engine import Engine
 from workers.host.containers.host_containers import HostContainers
+from workers.host.containers.kernel import KernelContainers
 from workers.host.containers.ports import Refusal
 from workers.host.containers.runtime_sockets import CallLimits
 from workers.system.clock import SystemClock
@@ -292,17 +298,61 @@ def test_without_a_daemon_a_stop_waits_and_a_kill_of_a_container_or_a_process_do
         for command in (expires, waits, at_once, site.kill(victim.pid)):
             site.send(command)
         victim.wait(60)
-        ended = site.ended(at_once.command_id, timeout_s=60)  # by the kernel: its restarts stay
-        assert ended.outcome is Outcome.COMPLETED
-        assert "may bring it back" in ended.message
+        unsettled = site.until(partial(_unknown, at_once), timeout_s=60)
+        assert unsettled.code == "kill_container_error_restart_pending"
         failed = site.ended(expires.command_id, timeout_s=60)
         assert (failed.outcome, failed.code) == (Outcome.FAILED, "stop_container_error_unavailable")
         assert not [r for r in site.seen.results if r.execution_id == waits.command_id and r.outcome is not None]
         (tmp_path / "docker.sock").symlink_to(engine.socket)  # the runtime comes back
         assert site.ended(waits.command_id, timeout_s=60).outcome is Outcome.COMPLETED
         assert engine.state(stopped) == "exited"
+        _assert_stays_dead(engine, site, at_once)
     finally:
         victim.bury()
+
+
+def test_a_kill_while_the_daemon_hangs_is_not_called_done_before_nothing_can_bring_it_back(
+    engine: DockerRig, site: NodeSite, tmp_path: Path
+) -> None:
+    (tmp_path / "docker.sock").symlink_to(engine.socket)
+    hung, unaware = engine.run(policy="always"), engine.run()
+    site.start()
+    site.heartbeat()
+    inits = [os.pidfd_open(engine.pid(each)) for each in (hung, unaware)]
+    with engine.hung():
+        kills = [order(site, "kill_container", each) for each in (hung, unaware)]
+        for kill in kills:
+            site.send(kill)
+        for kill in kills:
+            unsettled = site.until(partial(_unknown, kill), timeout_s=60)
+            assert unsettled.code == "kill_container_error_restart_pending"
+        assert all(select.select([init], [], [], 0)[0] for init in inits), "it lives as long as its daemon hangs"
+        time.sleep(2)
+        assert not [r for r in site.read().results if r.outcome is not None and r.outcome.is_final]
+    for init in inits:
+        os.close(init)
+    _assert_stays_dead(engine, site, kills[0])
+    assert site.ended(kills[1].command_id, timeout_s=60).outcome is Outcome.COMPLETED
+    assert engine.state(unaware) == "exited"
+
+
+def _unknown(command: ActionCommand, seen: Seen) -> ActionResult | None:
+    mine = (result for result in seen.results if result.execution_id == command.command_id)
+    return next((result for result in mine if result.outcome is not None), None)
+
+
+def _assert_stays_dead(engine: DockerRig, site: NodeSite, kill: ActionCommand) -> None:
+    """COMPLETED, without a restart policy, and dead for longer than its daemon waits before a restart."""
+    assert isinstance(kill.target, ContainerTarget)
+    ended = site.ended(kill.command_id, timeout_s=60)
+    assert ended.outcome is Outcome.COMPLETED, ended
+    found = engine.see(kill.target.container_id)
+    assert found is not None
+    assert not found["State"]["Running"]
+    assert found["HostConfig"]["RestartPolicy"]["Name"] == "no"
+    assert ended.outputs["restart_disabled"] is True
+    time.sleep(1.5)
+    assert engine.state(kill.target.container_id) == "exited"
 
 
 _FAILPOINTS = [failpoint for failpoint in FAILPOINTS if "_container." in failpoint]
@@ -360,3 +410,29 @@ def test_a_node_killed_at_a_step_acts_once_and_reports_it(
         f"\nnode killed at {len(failpoints)} step(s) of actions on containers: done twice 0, reported wrong 0; "
         f"start to settled: median {statistics.median(settled_s):.2f} s, slowest {max(settled_s):.2f} s"
     )
+
+
+def test_podman_starts_a_killed_container_again_by_itself_and_that_is_not_called_dead(
+    podman_engine: PodmanRig,
+) -> None:
+    """Podman's restarts need no daemon: the process that watches a container starts it again, while its service hangs
+    too. This Podman cannot take a policy away; a kill by its own service keeps the container dead."""
+    podman_engine.clear()
+    kernel = KernelContainers(clock=SystemClock())
+    sockets = EngineSockets([str(podman_engine.socket)], clock=SystemClock(), limits=CallLimits(1.0, 1.0))
+    runner = ActionRunner(HostContainers(sockets, kernel=kernel))
+    container_id = podman_engine.run(policy="always")
+    with podman_engine.hung():
+        job, claim = runner.bind("kill_container", container_id)
+        report = action("kill_container").execute(job, claim, runner.host)
+        assert (report.outcome, report.code) == (Outcome.UNKNOWN, "kill_container_error_restart_pending")
+        time.sleep(2)
+        found = action("kill_container").probe(job, claim, runner.host)
+        assert isinstance(found, Pending)
+        assert "it was started again" in found.report.message
+    until(lambda: isinstance(action("kill_container").probe(job, claim, runner.host), Begun))
+    report = action("kill_container").execute(job, claim, runner.host)
+    assert report.outcome is Outcome.COMPLETED
+    assert "its restart policy 'always' stays" in report.message
+    time.sleep(2)
+    assert podman_engine.state(container_id) == "exited"

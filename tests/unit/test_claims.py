@@ -49,6 +49,7 @@ CONTAINER: Values = {
     "orchestrator": "",
     "starts_again": True,
     "unserved": "",
+    "unheard": False,
 }
 HOST_PATH: Values = {"container_id": "", "container_runtime": "", "container_started_at": 0, "container_pid": 0}
 FILE: Values = {

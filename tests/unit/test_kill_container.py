@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from tests.container_bench import World, code_of
+from tests.container_bench import SECOND, World, code_of
 from tests.fakes.failpoints import Crash
-from workers.actions.base import Begun, Done, NotDone, Pending
+from workers.actions.base import Begun, Done, NotDone, Pending, Probe
 from workers.actions.kill_container import KillContainer
 from workers.domain.errors import CommandRejected, Indeterminate, PermanentFailure, TransientFailure
-from workers.domain.outcome import Outcome
+from workers.domain.outcome import Outcome, Report
 from workers.domain.target import FileTarget
 from workers.domain.targets.container import ContainerState, RestartPolicy
 from workers.host.containers.ports import Refusal
@@ -41,11 +43,19 @@ def test_without_a_restart_policy_nothing_is_taken_away(world: World) -> None:
     assert report.outputs["restart_disabled"] is False
 
 
-def test_one_that_only_the_kernel_knows_is_killed_and_what_nobody_could_prevent_is_reported(world: World) -> None:
-    container = world.container(unserved="docker.sock does not answer", unheard=True, started_at_ns=0)
+def test_one_that_no_trusted_runtime_has_is_killed_and_who_may_bring_it_back_is_reported(world: World) -> None:
+    container = world.container(unserved="no trusted runtime has it", started_at_ns=0)
     report = world.run(container)
     assert (report.outcome, container.calls) == (Outcome.COMPLETED, ["kill"])
-    assert "may bring it back (docker.sock does not answer)" in report.message
+    assert "may bring it back (no trusted runtime has it)" in report.message
+
+
+def test_one_that_a_users_runtime_brings_back_at_once_is_not_called_dead(world: World) -> None:
+    container = world.container(unserved="no trusted runtime has it", started_at_ns=0)
+    job, claim = world.bind(container)
+    container.returns_at_ns = world.clock.now_ns() + SECOND
+    report = world.action.execute(job, claim, world.host)
+    assert (report.outcome, code_of(report)) == (Outcome.PARTIAL, "started_again")
 
 
 @pytest.mark.parametrize("state", [ContainerState.PAUSED, ContainerState.RESTARTING])
@@ -173,6 +183,152 @@ def test_a_kill_that_was_never_carried_out_may_be_asked_for_again(world: World) 
     job, claim = world.bind(container)
     assert isinstance(world.action.probe(job, claim, world.host), NotDone)
     assert container.calls == []
+
+
+# --- a runtime that does not answer, while the kernel kills ----------------------------------------------------------
+
+
+class Silent:
+    """A container that the kernel shows; its runtime, which may restart it, hangs until ``answers``."""
+
+    def __init__(self, *, policy: RestartPolicy = ALWAYS, **facts: Any) -> None:
+        self.world = World(KillContainer())
+        self.in_kernel = self.world.container(
+            container_id="ab" * 32,
+            socket="kernel:system/64/7/7000",
+            unserved="docker.sock does not answer",
+            unheard=True,
+            started_at_ns=0,
+            **facts,
+        )
+        self.world.containers.silent = "docker.sock does not answer"
+        self.job, self.claim = self.world.bind(self.in_kernel)
+        self.served = self.world.containers.spawn("ab" * 32, policy=policy)
+
+    def execute(self) -> Report:
+        return self.world.action.execute(self.job, self.claim, self.world.host)
+
+    def probe(self) -> Probe:
+        return self.world.action.probe(self.job, self.claim, self.world.host)
+
+    def answers(self, *, restarted: bool) -> None:
+        """It goes on; where it restarted the container the kernel shows that too."""
+        self.world.containers.silent = ""
+        if restarted:
+            self.world.containers.restart(self.served)
+            self.world.containers.restart(self.in_kernel)
+        else:
+            self.world.containers.end(self.served)
+
+
+@pytest.fixture
+def silent() -> Silent:
+    return Silent()
+
+
+def gone_from_kernel(silent: Silent) -> None:
+    """A cgroup without processes is no container."""
+    silent.in_kernel.removed = True
+
+
+def test_one_whose_runtime_hangs_is_killed_at_once_and_not_called_dead(silent: Silent) -> None:
+    report = silent.execute()
+    assert silent.in_kernel.calls == ["kill"]
+    assert (report.outcome, code_of(report)) == (Outcome.UNKNOWN, "restart_pending")
+    found = silent.probe()
+    assert isinstance(found, Pending)
+    assert code_of(found.report) == "restart_pending"
+    assert found.within_s <= 5, "what is restarted meanwhile would live for long"
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_once_its_runtime_answers_it_is_ended_and_its_restarts_are_taken_away(silent: Silent, restarted: bool) -> None:
+    silent.execute()
+    gone_from_kernel(silent)
+    silent.answers(restarted=restarted)
+    assert isinstance(silent.probe(), Begun)
+    report = silent.execute()
+    assert (report.outcome, code_of(report)) == (Outcome.COMPLETED, "killed")
+    assert report.outputs["restart_policy"] == "always"
+    assert report.outputs["restart_disabled"] is True
+    assert silent.served.calls == (["kill", "restrain"] if restarted else ["restrain"])
+    assert not silent.served.facts.alive
+    assert silent.served.facts.policy == RestartPolicy()
+    assert isinstance(silent.probe(), Done)
+
+
+def test_without_a_restart_policy_it_is_dead_once_its_runtime_says_so() -> None:
+    silent = Silent(policy=RestartPolicy())
+    silent.execute()
+    gone_from_kernel(silent)
+    silent.world.containers.silent = ""
+    assert isinstance(silent.probe(), Pending), "its runtime has not noticed its end yet"
+    silent.answers(restarted=False)
+    found = silent.probe()
+    assert isinstance(found, Done)
+    assert found.report.outcome is Outcome.COMPLETED
+    assert silent.served.calls == []
+
+
+def test_a_run_that_no_policy_began_is_reported_and_lives() -> None:
+    silent = Silent(policy=RestartPolicy())
+    silent.execute()
+    silent.answers(restarted=True)
+    found = silent.probe()
+    assert isinstance(found, Done)
+    assert (found.report.outcome, code_of(found.report)) == (Outcome.PARTIAL, "started_again")
+    assert silent.served.calls == []
+
+
+def test_one_that_its_runtime_removed_is_dead(silent: Silent) -> None:
+    silent.execute()
+    gone_from_kernel(silent)
+    silent.answers(restarted=False)
+    silent.served.removed = True
+    found = silent.probe()
+    assert isinstance(found, Done)
+    assert found.report.outcome is Outcome.COMPLETED
+
+
+def test_where_no_runtime_ever_comes_the_outcome_says_that_it_may_be_back(silent: Silent) -> None:
+    silent.world.containers.silent_code = "no_runtime"
+    silent.execute()
+    assert isinstance(silent.probe(), Pending)
+    silent.world.clock.advance(300 + 60 + 1)
+    found = silent.probe()
+    assert isinstance(found, Done)
+    assert (found.report.outcome, code_of(found.report)) == (Outcome.PARTIAL, "restart_unknown")
+
+
+def test_a_runtime_that_hangs_for_an_hour_is_waited_for(silent: Silent) -> None:
+    silent.execute()
+    silent.world.clock.advance(3600)
+    assert isinstance(silent.probe(), Pending)
+
+
+def test_a_kubelet_never_starts_the_same_container_again() -> None:
+    silent = Silent(labels={"io.kubernetes.pod.name": "web"})
+    report = silent.execute()
+    assert report.outcome is Outcome.COMPLETED
+    assert "kubelet" in report.message
+
+
+@pytest.mark.parametrize("failpoint", KillContainer.failpoints)
+def test_a_crash_while_the_restarts_are_taken_away_leaves_it_dead_and_without_them(
+    silent: Silent, failpoint: str
+) -> None:
+    silent.execute()
+    gone_from_kernel(silent)
+    silent.answers(restarted=True)
+    silent.world.failpoints.arm(failpoint)
+    with pytest.raises(Crash):
+        silent.execute()
+    while not isinstance(found := silent.probe(), Done):
+        silent.execute()
+    assert found.report.outcome is Outcome.COMPLETED
+    assert silent.served.calls.count("kill") == 1
+    assert not silent.served.facts.alive
+    assert not silent.served.facts.policy.restarts
 
 
 # --- crashes ---------------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ class Scripted(RuntimeSockets[Daemon]):
         runtime.spawn(ref.id, socket=ref.runtime, name=type(self).__name__)
         return runtime.open(ref)
 
-    def ask(self, container_id: str) -> Answers:
+    def ask(self, container_id: str, *, hurry: bool = False) -> Answers:
         return self.answers
 
     def runtimes(self) -> tuple[Runtime, ...]:
@@ -123,3 +123,17 @@ def test_each_container_is_opened_where_its_claim_names_it() -> None:
 def test_a_socket_is_listed_once_and_usable_if_any_kind_can_use_it() -> None:
     usable = Runtime("/run/x.sock", usable=True)
     assert list(host(NO_SOCKET, NO_SOCKET, None, usable).runtimes()) == [usable]
+
+
+def test_what_a_runtime_serves_is_never_the_kernels_word_for_it() -> None:
+    kernel = kernel_that_has()
+    served = host(Answers((facts("/run/docker.sock"),)), Answers(), kernel).served(ID)
+    assert served is not None
+    assert served.ref.runtime == "/run/docker.sock"
+    assert host(Answers(), Answers(), kernel).served(ID) is None
+    with pytest.raises(TransientFailure) as silent:
+        host(Answers(unanswered=("it hangs",)), Answers(), kernel).served(ID)
+    assert silent.value.reason == "unavailable"
+    with pytest.raises(TransientFailure) as absent:
+        host(Answers(absent="no socket"), Answers(absent="no socket"), kernel).served(ID)
+    assert absent.value.reason == "no_runtime"

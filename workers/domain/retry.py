@@ -37,13 +37,13 @@ def verdict(blame: int) -> Verdict:
     return Verdict.CONCLUDE if blame < 2 * MAX_CRASHES * ALONE else Verdict.GIVE_UP
 
 
-_LONGEST_PROBE_S: Final = 60.0
+LONGEST_PROBE_S: Final = 60.0
 _LONGEST_BACKOFF_S: Final = 5.0
 
 
 def probe_delay_s(probes: int) -> float:
     """Seconds until an unknown outcome is looked into again, after ``probes`` looks: 1, 2, 4 … 60."""
-    return min(_LONGEST_PROBE_S, 2.0 ** min(probes, 10))
+    return min(LONGEST_PROBE_S, 2.0 ** min(probes, 10))
 
 
 def backoff_s(failures: int) -> float:

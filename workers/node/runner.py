@@ -17,7 +17,7 @@ from workers.domain.ids import NO_EXECUTION, ExecutionId
 from workers.domain.journal_entry import EntryState, JournalEntry
 from workers.domain.log.record import Headers
 from workers.domain.outcome import Outcome, Report, code
-from workers.domain.retry import Verdict, probe_delay_s, settle_by_ns, verdict
+from workers.domain.retry import LONGEST_PROBE_S, Verdict, probe_delay_s, settle_by_ns, verdict
 from workers.node.attempts import Attempts
 from workers.node.deadline_watch import DeadlineWatch
 from workers.node.failures import Failures
@@ -145,8 +145,8 @@ class Runner:
                 # After a crash the cause of the effect is not known; the target may have ended by itself.
                 proven = execution.entry.crashes == 0
                 return self._end(execution, report if proven else replace(report, cause="unproven"))
-            case Pending(report=report):
-                return self._wait(execution, report)
+            case Pending(report=report, within_s=within_s):
+                return self._wait(execution, report, within_s)
             case Begun() if concluding:
                 return self._end(execution, self._conclude(execution.command, bound))
             case Begun():
@@ -168,7 +168,7 @@ class Runner:
             return self._end(execution, bound.action.report(Outcome.TIMED_OUT, "no_effect", message))
         return self._end(execution, _refusal(execution.command, verdict))
 
-    def _wait(self, execution: _Execution, report: Report) -> Task | None:
+    def _wait(self, execution: _Execution, report: Report, within_s: float) -> Task | None:
         """Still unknown: report it when it is new, raise the alarm when it is overdue, and probe again."""
         task = execution.task
         overdue_ns = settle_by_ns(execution.command, self._gate.timeout_s(execution.command))
@@ -180,7 +180,7 @@ class Runner:
             return self._end(replace(execution, task=task), report)
         if task.probes == 0:
             self._transitions.mark(execution.entry.execution_id, executing=False)
-        return self._probe_later(task)
+        return self._probe_later(task, within_s)
 
     def _conclude(self, command: ActionCommand, bound: Bound) -> Report:
         """What was begun is finished or taken back; where that fails it is UNKNOWN as long as it stands half made."""
@@ -221,8 +221,8 @@ class Runner:
             command, lambda: bound.action.dry_run_report(bound.job, bound.claim, self._services.host)
         )
 
-    def _probe_later(self, task: Task) -> Task:
-        return self._later(replace(task, probes=task.probes + 1), probe_delay_s(task.probes))
+    def _probe_later(self, task: Task, within_s: float = LONGEST_PROBE_S) -> Task:
+        return self._later(replace(task, probes=task.probes + 1), min(within_s, probe_delay_s(task.probes)))
 
     def _later(self, task: Task, seconds: float) -> Task:
         return replace(

@@ -15,6 +15,7 @@ from workers.actions.base.parameters import FieldSpec, NoParameters, parameter, 
 from workers.domain.command import ActionCommand
 from workers.domain.errors import CommandRejected
 from workers.domain.outcome import NOTHING, Outcome, Report, Scalar, Values, code
+from workers.domain.retry import LONGEST_PROBE_S
 from workers.domain.target import Target
 from workers.host.ports import Host
 from workers.settings import ActionSettings
@@ -101,6 +102,8 @@ class Pending:
     """Not settled yet: the report is UNKNOWN and names what it waits for. Probe again later."""
 
     report: Report
+    within_s: float = LONGEST_PROBE_S
+    """Probe again after so many seconds at the latest."""
 
 
 @dataclass(frozen=True, slots=True)

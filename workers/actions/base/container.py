@@ -84,6 +84,8 @@ class ContainerClaim(RunClaim):
     orchestrator: str
     starts_again: bool = True
     unserved: str = ""
+    unheard: bool = False
+    """A runtime of the system that may have it did not answer: what restarts it is not known."""
 
     @property
     def policy(self) -> RestartPolicy:
@@ -111,6 +113,7 @@ def claim_on_run(facts: ContainerFacts) -> ContainerClaim:
         orchestrator=orchestrator(facts.labels),
         starts_again=facts.starts_again,
         unserved=facts.unserved[:_LONGEST],
+        unheard=facts.unheard and facts.owner == 0,
     )
 
 

@@ -147,7 +147,8 @@ class Ending(ContainerAction[P]):
 
     def _back(self, claim: ContainerClaim, facts: ContainerFacts, kept: str) -> Report:
         """It has ended and runs again, because its restarts could not be taken away or somebody started it."""
-        why = f"it was started again at {facts.started_at_ns} ns{f', since {kept}' if kept else ''}"
+        when = f" at {facts.started_at_ns} ns" if facts.started_at_ns else ""
+        why = f"it was started again{when}{f', since {kept}' if kept else ''}"
         return self.report(
             Outcome.PARTIAL,
             "started_again",

@@ -49,6 +49,17 @@ class HostContainers:
             raise TransientFailure(why)
         return [replace(facts, unserved=why or _UNSERVED, unheard=bool(why)) for facts in known]
 
+    def served(self, container_id: str) -> ContainerFacts | None:
+        answers = [kind.ask(container_id, hurry=True) for kind in self._kinds]
+        found = next((facts for answer in answers for facts in answer.found), None)
+        if found is not None:
+            return found
+        if unanswered := "; ".join(line for answer in answers for line in answer.unanswered):
+            raise TransientFailure(unanswered)
+        if all(answer.absent for answer in answers):
+            raise TransientFailure("; ".join(answer.absent for answer in answers), code="no_runtime")
+        return None
+
     def open(self, ref: ContainerRef) -> ContainerHandle:
         if self._kernel is not None and ref.runtime.startswith(SCHEME):
             return self._kernel.open(ref)

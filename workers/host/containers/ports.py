@@ -71,6 +71,12 @@ class Containers(Protocol):
         (``unavailable``) only where nothing was found and a runtime that may have it did not answer, or there is no
         runtime."""
 
+    def served(self, container_id: str) -> ContainerFacts | None:
+        """The container of this whole id as a runtime has it; None where every runtime answered and none has it. Unlike
+        ``find`` it never asks the kernel instead, and gives each runtime that hangs a second. Raises
+        ``TransientFailure`` (``unavailable`` where one that may have it did not answer, ``no_runtime`` where there is
+        none to ask)."""
+
     def open(self, ref: ContainerRef) -> ContainerHandle:
         """The handle of a container that was found before, by this process or an earlier one. Asks nothing."""
 

@@ -19,8 +19,9 @@ from workers.host.containers.sockets import RuntimeSocket, find_sockets, judged
 from workers.system.ports import Clock
 
 CALL_S: Final = 10.0
+FAULT_S: Final = 1.0
 STOP_S: Final = 5.0
-"""Beyond the grace. Both are bounds: a runtime that does not answer must not keep a lane's thread."""
+"""Beyond the grace. All are bounds: a runtime that does not answer must not keep a lane's thread."""
 
 
 class Daemon(Protocol):
@@ -80,8 +81,9 @@ class RuntimeSockets(ABC, Generic[D]):
     def _handle(self, ref: ContainerRef, daemon: Callable[[], D]) -> ContainerHandle:
         """A container's handle; ``daemon`` finds its daemon anew, and raises ``TransientFailure``."""
 
-    def ask(self, container_id: str) -> Answers:
-        """Every container whose id begins so, of all sockets. Raises nothing."""
+    def ask(self, container_id: str, *, hurry: bool = False) -> Answers:
+        """Every container whose id begins so, of all sockets; in a ``hurry`` a daemon that hangs gets a second. Raises
+        nothing."""
         present = find_sockets(self._globs, root=self._root)
         trusted = [socket for socket in present if socket.trusted]
         if not trusted:
@@ -95,7 +97,10 @@ class RuntimeSockets(ABC, Generic[D]):
                 unanswered.append(f"{socket.path} does not answer: {socket.why}")
                 continue
             try:
-                found += self._daemon(socket.path).matching(container_id)
+                daemon = self._daemon(socket.path)
+                if hurry:
+                    daemon.fault()
+                found += daemon.matching(container_id)
             except TransientFailure as error:
                 unanswered.append(error.message)
         return Answers(tuple(found), tuple(unanswered))

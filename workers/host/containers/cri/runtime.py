@@ -11,13 +11,12 @@ from workers.domain.targets.container import WHOLE_ID, ContainerFacts
 from workers.host.containers.cri import facts
 from workers.host.containers.cri.endpoint import Endpoint, Service
 from workers.host.containers.ports import Containers, Refusal
-from workers.host.containers.runtime_sockets import CallLimits
+from workers.host.containers.runtime_sockets import FAULT_S, CallLimits
 from workers.system.ports import Clock
 
 if TYPE_CHECKING:
     from workers.host.containers.cri.stubs import cri_pb2, tasks_pb2
 
-_FAULT_S: Final = 1.0
 _NO_CRI: Final = "it speaks no CRI v1 (containerd's CRI plugin may be switched off)"
 
 
@@ -60,7 +59,7 @@ class CriRuntime:
         """Why it cannot be used; empty where it can."""
         from workers.host.containers.cri.stubs import cri_pb2
 
-        answer = self._endpoint.ask(Service.CRI, "Version", cri_pb2.VersionRequest(version="v1"), _FAULT_S)
+        answer = self._endpoint.ask(Service.CRI, "Version", cri_pb2.VersionRequest(version="v1"), FAULT_S)
         return "" if answer is not None else _NO_CRI
 
     def container_status(self, container_id: str, *, verbose: bool = False) -> "cri_pb2.ContainerStatusResponse | None":

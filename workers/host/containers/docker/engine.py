@@ -14,7 +14,7 @@ from workers.domain.targets.container import DECISIVE_LABELS, WHOLE_ID, Containe
 from workers.host.containers.docker.facts import facts_of, image_id, labels_of_image
 from workers.host.containers.docker.log_lines import framed, raw
 from workers.host.containers.ports import Refusal
-from workers.host.containers.runtime_sockets import CallLimits
+from workers.host.containers.runtime_sockets import FAULT_S, CallLimits
 from workers.host.containers.unanswered_calls import UnansweredCalls
 from workers.system.ports import Clock
 
@@ -62,7 +62,9 @@ class Engine:
         return facts if image is None else without(facts, labels_of_image(image))
 
     def fault(self) -> str:
-        """None: what listens on its socket speaks this API."""
+        """None: what answers on its socket speaks this API."""
+        with self._question(FAULT_S) as client:
+            client.ping()
         return ""
 
     def _ids(self) -> Sequence[str]:
@@ -99,12 +101,12 @@ class Engine:
                 yield from (raw if terminal else framed)(answer.iter_content(_CHUNK))
 
     @contextlib.contextmanager
-    def _question(self) -> Iterator["APIClient"]:
+    def _question(self, timeout_s: float = 0.0) -> Iterator["APIClient"]:
         """Around a question: whatever fails, it may be asked again."""
         from docker.errors import APIError
         from requests.exceptions import RequestException
 
-        client = self._client(self._limits.call_s)
+        client = self._client(timeout_s or self._limits.call_s)
         try:
             yield client
         except APIError as error:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final
 
+from workers.domain.errors import TransientFailure
 from workers.domain.targets.cgroup_names import ids_in
 from workers.domain.targets.container import ContainerFacts, ContainerRef, ContainerState, Runtime
 from workers.host.containers.bundles import BUNDLES, labels_of
@@ -49,6 +50,10 @@ class KernelContainers:
     def find(self, container_id: str) -> Sequence[ContainerFacts]:
         """Raises nothing."""
         return [self.facts(view, len(container_id)) for view in views(self._hierarchies, container_id, proc=self._proc)]
+
+    def served(self, container_id: str) -> ContainerFacts | None:
+        """Not by this: it asks no runtime."""
+        raise TransientFailure(f"only the kernel is asked for {container_id[:12]}", code="no_runtime")
 
     def open(self, ref: ContainerRef) -> KernelContainer:
         return KernelContainer(ref, self)
