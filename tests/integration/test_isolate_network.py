@@ -7,8 +7,11 @@ The broker listens on 127.0.0.1 in another namespace, and the way there is a wir
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -282,6 +285,38 @@ def test_a_worker_in_a_network_of_its_own_refuses_to_isolate_the_host(site: Host
     assert (ended.outcome, ended.code) == (Outcome.REJECTED, "isolate_network_error_not_host_network")
     assert "hostNetwork" in ended.message
     assert "douse" not in site.rules
+
+
+@pytest.mark.parametrize("how", ["denied", "hidden"])
+def test_a_worker_that_cannot_read_the_first_process_s_network_says_so_and_so_does_doctor(
+    site: HostSite, how: str
+) -> None:
+    """Denied: the first process has a capability more. Hidden: /proc does not show its namespaces."""
+    without = "setpriv --bounding-set -sys_ptrace --inh-caps -sys_ptrace" if how == "denied" else ""
+    hide = "mount -t tmpfs none /proc/1/ns; " if how == "hidden" else ""
+    site.prefix = (*site.prefix, "sh", "-c", f'{hide}{without} "$@"; exit $?', "sh")
+    site.start()
+    site.heartbeat()
+    ended = site.does(site.isolate())
+    assert (ended.outcome, ended.code) == (Outcome.REJECTED, "isolate_network_error_host_network_hidden"), ended
+    assert "/proc/1/ns/net" in ended.message
+    assert "SYS_PTRACE" in ended.message
+    assert "douse" not in site.rules
+    doctor = subprocess.run(
+        [*site.prefix, sys.executable, "-m", "workers", "doctor", "-o", "json"], capture_output=True, text=True
+    )
+    findings = {each["about"]: each for each in json.loads(doctor.stdout)}
+    assert findings["host network"]["level"] == "warn", doctor
+    assert "/proc/1/ns/net cannot be read" in findings["host network"]["message"]
+    assert "SYS_PTRACE" in findings["host network"]["remedy"]
+
+
+def test_doctor_in_the_host_s_network_says_that_it_can_be_isolated(site: HostSite) -> None:
+    doctor = subprocess.run(
+        [*site.prefix, sys.executable, "-m", "workers", "doctor", "-o", "json"], capture_output=True, text=True
+    )
+    findings = {each["about"]: each["level"] for each in json.loads(doctor.stdout)}
+    assert findings["host network"] == "ok"
 
 
 def _inside(wires: Wires) -> tuple[str, ...]:

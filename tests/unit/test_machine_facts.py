@@ -46,6 +46,7 @@ def test_a_machine_that_lacks_nothing_has_only_good_findings() -> None:
         ({"runtimes": ()}, "container runtimes", Level.WARN),
         ({"runtimes": (Runtime("/x.sock", usable=False, why="user 7 listens"),)}, "container runtimes", Level.WARN),
         ({"capabilities": frozenset({"KILL"})}, "kill_process", Level.WARN),
+        ({"network_fault": "it is unknown: give it more"}, "host network", Level.WARN),
     ],
 )
 def test_what_is_not_fine_has_a_remedy(changes: dict[str, object], about: str, level: Level) -> None:

@@ -102,10 +102,12 @@ def _part(settings: Mapping[str, Any], key: str, kind: type[S]) -> S:
 
 def _machine(actions: "ResponseActions") -> Sequence[Finding]:
     """The node's side: with a node's settings, its own sockets and its enabled actions."""
-    from workers.wiring.containers import host_containers
+    from workers.wiring.containers import host_containers, host_network_fault
 
+    containers = host_containers(actions, SystemClock())
     needed = {name: needs for name, (needs, _) in privileges_and_mounts().items() if actions.allows(name)}
-    return examine(read_facts(host_containers(actions, SystemClock()).runtimes()), needed)
+    fault = host_network_fault(containers) if "isolate_network" in needed else None
+    return examine(read_facts(containers.runtimes(), network_fault=fault), needed)
 
 
 def _events(paths: Sequence[Path]) -> Iterator[Finding]:

@@ -48,6 +48,8 @@ class MachineFacts:
     boot_id: str
     sees_all_processes: bool
     """Whether this process can look at processes of other users: pid 1 at least."""
+    network_fault: str | None = None
+    """Why the host's network cannot be isolated from here; empty if it can, None where no action would do that."""
 
 
 CAPABILITIES: Final = (
@@ -69,7 +71,7 @@ def capabilities_of(mask: int) -> frozenset[str]:
 def examine(facts: MachineFacts, privileges: Mapping[str, tuple[str, ...]]) -> tuple[Finding, ...]:
     """Every finding, in the order in which one would mend them; ``privileges`` are each action's, by its name."""
     return tuple(
-        finding for check in (_kernel, _boot, _proc, _hardlinks, _runtimes) for finding in check(facts)
+        finding for check in (_kernel, _boot, _proc, _hardlinks, _runtimes, _network) for finding in check(facts)
     ) + tuple(_privileges(facts, privileges))
 
 
@@ -145,6 +147,14 @@ def _runtimes(facts: MachineFacts) -> Iterator[Finding]:
             "no socket found: actions on containers can't run here",
             "start a runtime, or set the path of its socket: features.respond.response_actions.docker/cri.socket_path",
         )
+
+
+def _network(facts: MachineFacts) -> Iterator[Finding]:
+    if facts.network_fault:
+        message, _, remedy = facts.network_fault.partition(": ")
+        yield Finding(Level.WARN, "host network", f"it cannot be isolated: {message}", remedy)
+    elif facts.network_fault is not None:
+        yield Finding(Level.OK, "host network", "this is the host's own, and can be isolated")
 
 
 def _privileges(facts: MachineFacts, privileges: Mapping[str, tuple[str, ...]]) -> Iterator[Finding]:

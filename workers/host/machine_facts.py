@@ -12,9 +12,11 @@ from workers.domain.machine import MachineFacts, capabilities_of
 from workers.domain.targets.container import Runtime
 
 
-def read_facts(runtimes: Iterable[Runtime] = (), *, root: Path = Path("/")) -> MachineFacts:
-    """What is so right now. ``runtimes`` are what the port ``Containers`` says of its sockets; ``root`` is where /proc
-    is looked for."""
+def read_facts(
+    runtimes: Iterable[Runtime] = (), *, network_fault: str | None = None, root: Path = Path("/")
+) -> MachineFacts:
+    """What is so right now. ``runtimes`` are what the port ``Containers`` says of its sockets, ``network_fault`` what
+    ``host.network`` says of the host's; ``root`` is where /proc is looked for."""
     proc = root / "proc"
     return MachineFacts(
         kernel=_text(proc / "sys/kernel/osrelease"),
@@ -27,6 +29,7 @@ def read_facts(runtimes: Iterable[Runtime] = (), *, root: Path = Path("/")) -> M
         runtimes=tuple(runtimes),
         boot_id=_text(proc / "sys/kernel/random/boot_id"),
         sees_all_processes=bool(_text(proc / "1/stat")),
+        network_fault=network_fault,
     )
 
 

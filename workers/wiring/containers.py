@@ -23,3 +23,17 @@ def host_containers(
     engines = EngineSockets(settings.docker.socket_path, clock=clock)
     cri = CriSockets(settings.cri.socket_path, clock=clock, kernel=kernel)
     return HostContainers(engines, cri, kernel=kernel)
+
+
+def host_network_fault(containers: Containers) -> str:
+    """Why the host's network cannot be isolated from here, for ``douse doctor``; empty if it can."""
+    from workers.domain.errors import PermanentFailure
+    from workers.host.network import library
+    from workers.host.network.system import not_of_the_host
+
+    try:
+        library.Context().close()
+    except PermanentFailure as error:
+        return error.message
+    refused = not_of_the_host(in_container=bool(containers.own_ids()))
+    return refused.message if refused is not None else ""

@@ -62,7 +62,7 @@ class Network(Protocol):
         """The namespace that this worker runs in.
 
         Raises:
-            CommandRejected: it is not the host's (``not_host_network``).
+            CommandRejected: it is not the host's (``not_host_network``), or may not be (``host_network_hidden``).
         """
 
     def of_process(self, pid: int) -> NetworkNamespace | None:

@@ -58,22 +58,10 @@ class SystemNetwork:
         return f"nftables cannot be used here ({wrong}): give this worker NET_ADMIN" if wrong else ""
 
     def host(self) -> SystemNamespace:
-        here = self._held(namespaces.own(), of="this host")
-        try:
-            first = namespaces.of_process(_INIT)
-        except PermissionError:
-            first = None
-        if first is not None:
-            of_init = namespaces.inode(first)
-            os.close(first)
-            if of_init == here.namespace and (_sees_the_host() or not self._own_ids()):
-                return here
-        here.close()
-        raise CommandRejected(
-            "this worker is in a network of its own, not in the host's: run it with the host's network and process "
-            "ids (hostNetwork and hostPID; network_mode: host and pid: host)",
-            code="not_host_network",
-        )
+        refused = not_of_the_host(in_container=bool(self._own_ids()))
+        if refused is not None:
+            raise refused
+        return self._held(namespaces.own(), of="this host")
 
     def of_process(self, pid: int) -> SystemNamespace | None:
         try:
@@ -136,6 +124,34 @@ class SystemNetwork:
             return SystemNamespace(descriptor, own=is_own)
         except PermissionError as error:
             raise _denied(of) from error
+
+
+def not_of_the_host(*, in_container: bool) -> CommandRejected | None:
+    """Why the network of the calling thread is not the host's, or may not be; None where it is. Also for
+    ``douse doctor``."""
+    try:
+        first = namespaces.of_process(_INIT)
+    except PermissionError:
+        first = None
+    if first is None:  # there always is a first process: /proc hides it
+        return CommandRejected(
+            "/proc/1/ns/net cannot be read, so it is unknown whether this worker is in the host's network: give it "
+            "SYS_PTRACE, the host's process ids (hostPID; pid: host) and a /proc that hides none of them",
+            code="host_network_hidden",
+        )
+    own = namespaces.own()
+    try:
+        same = namespaces.inode(first) == namespaces.inode(own)
+    finally:
+        os.close(first)
+        os.close(own)
+    if same and (_sees_the_host() or not in_container):
+        return None
+    return CommandRejected(
+        "this worker is in a network of its own, not in the host's: run it with the host's network and process "
+        "ids (hostNetwork and hostPID; network_mode: host and pid: host)",
+        code="not_host_network",
+    )
 
 
 def _sees_the_host() -> bool:
