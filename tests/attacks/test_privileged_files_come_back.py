@@ -66,6 +66,46 @@ def test_a_half_made_quarantine_of_a_setuid_file_is_not_given_back_by_a_lower_cl
     assert file_state(path) == before
 
 
+def test_trusted_attributes_come_back_and_a_worker_that_may_not_set_them_says_so(
+    site: NodeSite, tmp_path: Path, require: Callable[..., Any]
+) -> None:
+    require("root", "only root may set such an attribute")
+    path = tmp_path / "files" / "mal"
+    path.parent.mkdir()
+    shutil.copy("/bin/sleep", path)
+    os.setxattr(path, "trusted.verdict", b"evil")
+    os.setxattr(path, "user.note", b"kept")
+    before = file_state(path)
+    assert ("trusted.verdict", b"evil") in before.attributes
+
+    taking = site.kill(0, action="file_quarantine", target=FileTarget(bytes(path), site.clock.now_ns()))
+    site.send(taking)
+    taken = site.ended(taking.command_id)
+    assert (taken.outcome, path.exists()) == (Outcome.COMPLETED, False), taken
+
+    def undone() -> ActionResult:
+        undoing = site.kill(0, action="file_unquarantine", target=None, undo_of=taking.command_id)
+        site.send(undoing)
+        return site.ended(undoing.command_id)
+
+    whole = site.prefix
+    site.stop()
+    site.prefix = ("setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin")
+    site.start()
+    site.up()
+    refused = undone()
+    assert (refused.outcome, refused.code) == (Outcome.FAILED, "file_unquarantine_error_metadata_refused"), refused
+    assert "trusted.verdict" in refused.message
+    assert "SYS_ADMIN" in refused.message
+    assert list(path.parent.iterdir()) == []
+    site.stop()
+    site.prefix = whole
+    site.start()
+    site.up()
+    assert undone().outcome is Outcome.COMPLETED
+    assert file_state(path) == before
+
+
 def test_what_needs_two_people_is_refused_in_words_before_anything_is_taken(
     site: NodeSite, tmp_path: Path, require: Callable[..., Any]
 ) -> None:

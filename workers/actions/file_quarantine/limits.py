@@ -81,10 +81,6 @@ def refuse(facts: FileFacts, target: FileTarget, chosen: QuarantineParameters, v
 
 
 def _refuse_unfit(facts: FileFacts, vault: Vault) -> None:
-    if any(attribute.name.startswith(b"trusted.") for attribute in facts.attributes):
-        raise CommandRejected(
-            "it has trusted.* attributes, which this worker may not give back", code="trusted_attributes"
-        )
     if sum(len(a.name) + len(a.value) for a in facts.attributes) > _LARGEST_ATTRIBUTES:
         raise CommandRejected("its extended attributes do not fit a manifest", code="too_many_attributes")
     if facts.size > vault.limits.max_file:

@@ -23,6 +23,8 @@ from workers.system.os_errors import translated
 from workers.system.ports import Clock
 
 _ACL: Final = b"system."
+_TRUSTED: Final = b"trusted."
+"""Seen and set with SYS_ADMIN only."""
 _LABELS: Final = (b"security.selinux", b"security.ima", b"security.evm", b"security.SMACK64")
 """Labels that the kernel gives every new file; one that was there is still set, one that was not is left alone."""
 _NO_TMPFILE: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT})
@@ -83,9 +85,9 @@ class SystemRestoreHandle:
             try:
                 os.setxattr(descriptor, attribute.name, attribute.value)
             except OSError as error:
-                raise self._refused(
-                    f"attribute {attribute.name.decode('ascii', 'replace')}: {error.strerror}"
-                ) from error
+                hint = "; it takes SYS_ADMIN" if attribute.name.startswith(_TRUSTED) else ""
+                name = attribute.name.decode("ascii", "replace")
+                raise self._refused(f"attribute {name}: {error.strerror}{hint}") from error
         os.utime(descriptor, ns=(manifest.atime_ns, manifest.mtime_ns))
         self._check_metadata()
 
