@@ -15,6 +15,7 @@ from tests.fakes.codec import FakeCodec
 from tests.fakes.gateway import TOKEN, FakeGateway
 from tests.stories import NODE, Story, heartbeat
 from tests.unit.test_gateway_edge import assert_error
+from workers.actions import CATALOGUE
 from workers.actions.base import Permission
 from workers.domain.event import ProcessRef
 from workers.domain.ids import NodeId
@@ -422,6 +423,33 @@ def test_in_a_context_only_what_that_node_has_switched_on_is_listed() -> None:
     gateway.clock.advance(601)
     assert actions(gateway, f"?host.id={host}") == []
     refused(gateway.get(f"{ROOT}/actions?context=nonsense"), 400, "context")
+
+
+@pytest.mark.parametrize(
+    ("labels", "kinds"),
+    [
+        ({}, {"process", "container", "file", "network"}),
+        ({"container.id": "host"}, {"process", "file", "network"}),
+        ({"process.id": "4711"}, {"process", "network"}),
+        ({"container.id": "ab" * 32}, {"container", "network"}),
+        ({"container.id": "ab" * 32, "process.id": "4711"}, {"process", "container", "network"}),
+        ({"path.absolute": "/tmp/xmrig"}, {"file", "network"}),
+        ({"path.absolute": "/tmp/xmrig", "container.id": "host"}, {"file", "network"}),
+        ({"path.absolute": "tmp/xmrig"}, {"network"}),
+        ({"process.id": "4194304"}, {"network"}),
+        ({"container.id": "web"}, set()),
+    ],
+)
+def test_a_context_offers_only_actions_on_what_its_labels_name(labels: dict[str, str], kinds: set[str]) -> None:
+    """A network without a container is the host's own; every host has one."""
+    gateway = FakeGateway()
+    state = replace(heartbeat(1), actions=tuple(action.name for action in CATALOGUE))
+    with gateway.history.begin() as tx:
+        tx.put_node(state, payload=FakeCodec().encode(state), verified=True, folded_at_ns=gateway.clock.now_ns())
+    listed = actions(gateway, f"?context={json.dumps({'host.id': state.node_id} | labels)}")
+    offered = {action.target.kind for action in CATALOGUE if action.api_type in listed}
+    assert offered == kinds
+    assert listed == [action.api_type for action in CATALOGUE if action.target.kind in kinds and not action.undo_only]
 
 
 def test_two_nodes_of_one_name_and_one_that_does_not_verify_execute_nothing() -> None:

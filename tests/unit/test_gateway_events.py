@@ -20,6 +20,7 @@ from tests.stories import NODE, Story, event, heartbeat
 from tests.unit.test_gateway_edge import assert_error
 from workers.actions import CATALOGUE
 from workers.domain.event import RuntimeEvent
+from workers.domain.ids import NodeId
 from workers.domain.log.topics import RUNTIME_EVENTS
 from workers.domain.node_state import Progress
 from workers.gateway import intake
@@ -160,13 +161,35 @@ def test_a_node_shows_how_far_its_uploads_have_come() -> None:
 
 def test_the_catalogue_is_shown_as_the_actions_describe_themselves() -> None:
     gateway = FakeGateway()
-    rows = {each["name"]: each for each in gateway.get("/api/v1/actions").json()["data"]}
+    rows = {each["name"]: each for each in gateway.get("/api/v1/actions?all=true").json()["data"]}
     assert set(rows) == {action.name for action in CATALOGUE}
     row = rows["kill_process"]
     assert row == gateway.get("/api/v1/actions/KILL_PROCESS").json()
     assert row["parameters"][0]["name"] == "ancestor"
     assert row["drawbacks"]
     assert row["example_target"]["process_line"][0]["pid"] == 4711
+
+
+def test_the_list_of_actions_has_what_a_node_offers_now_and_says_how_many_do() -> None:
+    gateway = FakeGateway()
+    names = [("a", ("kill_process", "resume_process")), ("b", ("kill_process",)), ("c", ("file_acquire",))]
+    with gateway.history.begin() as tx:
+        for name, actions in names:
+            state = replace(heartbeat(1), node_id=NodeId(name * 32), host_names=(name,), actions=actions)
+            payload = FakeCodec().encode(state)
+            tx.put_node(state, payload=payload, verified=name != "c", folded_at_ns=gateway.clock.now_ns())
+
+    def offered(query: str = "") -> dict[str, int]:
+        rows = gateway.get(f"/api/v1/actions{query}").json()["data"]
+        return {row["name"]: row["offered_by"] for row in rows}
+
+    assert offered() == {"kill_process": 2, "resume_process": 1}
+    assert offered("?host=b") == offered(f"?host={'b' * 32}") == {"kill_process": 1}
+    assert offered("?host=c") == offered("?host=elsewhere") == {}
+    assert offered("?all=true").keys() == {action.name for action in CATALOGUE}
+    assert gateway.get("/api/v1/actions/kill_process").json()["offered_by"] == 2
+    gateway.clock.advance(601)
+    assert offered() == {}
 
 
 def test_health_shows_the_position_of_history_to_callers_with_a_token() -> None:

@@ -196,7 +196,9 @@ def test_a_node_refuses_what_its_parameters_do_not_allow(catalogue: Sequence[Any
 def test_both_apis_show_it_and_take_a_request_for_it(catalogue: Sequence[AnyAction]) -> None:
     gateway = FakeGateway(catalogue=catalogue)
     row = gateway.get("/api/v1/actions/greet_process").json()
-    assert row == next(each for each in gateway.get("/api/v1/actions").json()["data"] if each["name"] == row["name"])
+    assert row == next(
+        each for each in gateway.get("/api/v1/actions?all=1").json()["data"] if each["name"] == row["name"]
+    )
     assert (row["summary"], [each["name"] for each in row["parameters"]]) == ("Say hello to a process", ["loud"])
     published = gateway.get("/secure/response-actions/v1alpha1/actions").json()
     assert "GREET_PROCESS" in {each["type"] for each in published["data"]}

@@ -15,7 +15,7 @@ from workers.cli.output import Output, OutputOption, legible, print_document, pr
 _EXECUTIONS: Final = ("requested_at", "id", "action", "host", "target", "stage", "outcome", "actor", "code")
 _EVENTS: Final = ("occurred_at", "id", "priority", "rule", "host", "process", "executions")
 _NODES: Final = ("node_id", "host_names", "zone", "health", "at", "queued", "running", "actions", "version", "verified")
-_ACTIONS: Final = ("name", "summary", "target", "lane", "reversible_by")
+_ACTIONS: Final = ("name", "summary", "target", "lane", "reversible_by", "offered_by")
 
 MostOption: TypeAlias = Annotated[int, typer.Option("--limit", help="Maximum number of rows.", min=1, max=100_000)]
 SinceOption: TypeAlias = Annotated[str, typer.Option("--since", help="An age (30m, 24h, 7d) or an RFC 3339 time.")]
@@ -106,12 +106,15 @@ def nodes(
 
 def actions(
     name: Annotated[str, typer.Argument(help="One action, in full.")] = "",
+    host: Annotated[str, typer.Option("--host", help="Only what this node offers: node id or host name.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Also what no node offers now.")] = False,
     data: DataOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """The catalogue: parameters, outputs, drawbacks, privileges, reverse action."""
+    """The actions that nodes offer: parameters, outputs, drawbacks, privileges, reverse action."""
+    query = {"host": host, "all": "true" if everything else ""}
     with connected(data) as client:
-        found = client.get("actions", name) if name else client.get("actions")["data"]
+        found = client.get("actions", name) if name else client.get("actions", query=query)["data"]
     if name:
         print_document(found, output)
     else:

@@ -27,6 +27,10 @@ class Page(Generic[T]):
     next_cursor: str = ""
 
 
+SILENT_NS: Final = 600_000_000_000
+"""Twice the longest interval between heartbeats: a node that was silent for longer is not available now."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExecutionQuery:
     """Which executions; every field narrows, empty or 0 means any. Times are nanoseconds since the epoch.
@@ -94,6 +98,10 @@ class StoredNode:
     state: NodeState
     verified: bool
     folded_at_ns: int
+
+    def offers(self, action: str, *, now_ns: int) -> bool:
+        """Whether it would run the action now: switched on, and the node is neither silent nor unverified."""
+        return self.verified and now_ns - self.folded_at_ns < SILENT_NS and action in self.state.actions
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,9 +73,11 @@ class ActionView(View):
     """An example of what it acts on."""
     example_parameters: Flat
     """An example of its parameters."""
+    offered_by: int
+    """How many nodes would run it now."""
 
     @classmethod
-    def of(cls, action: AnyAction) -> "ActionView":
+    def of(cls, action: AnyAction, *, offered_by: int) -> "ActionView":
         """A catalogue entry, as the action describes itself."""
         example = action.example.get("target")
         return cls(
@@ -96,4 +98,5 @@ class ActionView(View):
             timeout_s=action.timeout_s,
             example_target=TargetView.of(example) if example is not None else None,
             example_parameters=flat(action.example.get("parameters", {})),
+            offered_by=offered_by,
         )

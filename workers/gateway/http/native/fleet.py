@@ -2,10 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Security
+from fastapi import APIRouter, Path, Query, Security
 from starlette.responses import Response
 
 from workers import __version__
+from workers.actions.base import AnyAction
 from workers.domain.errors import WorkerError
 from workers.gateway.http.native.action_view import ActionView
 from workers.gateway.http.native.fleet_view import HealthView, NodeView, shared_names
@@ -41,10 +42,16 @@ def one_node(services: Services, node_id: Annotated[str, Path(max_length=128)]) 
     return NodeView.of(stored, shared_names(fleet))
 
 
-@router.get("/actions", summary="The catalogue", dependencies=[Security(caller)])
-def list_actions(services: Services) -> Listed[ActionView]:
-    """Every action, as it describes itself."""
-    return Listed(data=[ActionView.of(action) for action in services.intake.catalogue.values()])
+@router.get(
+    "/actions", summary="The actions that nodes offer, as they describe themselves", dependencies=[Security(caller)]
+)
+def list_actions(
+    services: Services, host: Filter = "", everything: Annotated[bool, Query(alias="all")] = False
+) -> Listed[ActionView]:
+    """Only what a node offers now, with ``host`` only what the nodes of that id or name offer; ``all`` lists the whole
+    catalogue."""
+    rows = [_action(action, services, host) for action in services.intake.catalogue.values()]
+    return Listed(data=[row for row in rows if everything or row.offered_by])
 
 
 @router.get("/actions/{name}", summary="One action", dependencies=[Security(caller)])
@@ -53,7 +60,13 @@ def one_action(services: Services, name: Annotated[str, Path(max_length=128)]) -
     found = services.intake.catalogue.get(name.lower())
     if found is None:
         raise NotFound(f"there is no action {name!r}; there are: {', '.join(sorted(services.intake.catalogue))}")
-    return ActionView.of(found)
+    return _action(found, services)
+
+
+def _action(action: AnyAction, services: Services, host: str = "") -> ActionView:
+    now_ns = services.clock.now_ns()
+    nodes = [each for each in services.history.nodes() if host in ("", each.state.node_id, *each.state.host_names)]
+    return ActionView.of(action, offered_by=sum(each.offers(action.name, now_ns=now_ns) for each in nodes))
 
 
 @router.get(
