@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
+from tests import fault_matrix
 from tests.action_document import actions_document
 from workers.domain import metrics
 from workers.log.topic_catalogue import load_topics, readme
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 DOCUMENTS: Mapping[str, Callable[[], str]] = {
     "docs/actions.md": actions_document,
+    "docs/faults.md": fault_matrix.document,
     "docs/metrics.md": metrics.document,
     "topics/README.md": lambda: readme(load_topics()),
 }

@@ -37,6 +37,7 @@ QUEUE = 20_000
 GIVE_UP_S = 240
 
 
+@pytest.mark.fault("F26")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("flood", [ActorKind.RULE, ActorKind.PERSON])
 def test_an_urgent_kill_in_a_burst_of_ten_thousand(

@@ -71,6 +71,7 @@ def ended_well(client: FleetClient, what: str, **figures: object) -> None:
     client.fleet.no_traceback()
 
 
+@pytest.mark.fault("F4")
 @pytest.mark.parametrize("count", [100, pytest.param(500, marks=pytest.mark.faults)])
 def test_a_broker_killed_in_the_middle_of_mixed_commands_loses_and_doubles_nothing(
     kafka_fleet: Fleet, kafka_cluster: KafkaCluster, new_client: NewClient, count: int
@@ -86,6 +87,7 @@ def test_a_broker_killed_in_the_middle_of_mixed_commands_loses_and_doubles_nothi
     ended_well(client, f"broker killed after {at} of {count}", down="3 s and its start")
 
 
+@pytest.mark.fault("F5")
 @pytest.mark.parametrize("seconds", [6, pytest.param(30, marks=pytest.mark.faults)])
 def test_leaders_that_change_twice_a_second_lose_and_double_nothing(
     start_kafka: StartKafka, tmp_path: Path, new_client: NewClient, seconds: int
@@ -115,6 +117,7 @@ def test_leaders_that_change_twice_a_second_lose_and_double_nothing(
         ended_well(client, f"leaders of {len(before)} partitions moved for {seconds} s", moves=leaders.moves)
 
 
+@pytest.mark.fault("F6")
 @pytest.mark.parametrize(
     ("seconds", "ways"),
     [
@@ -162,6 +165,7 @@ def partition_of(fleet: Fleet) -> TopicPartition:
     return TopicPartition(COMMANDS, partition_for(fleet.node_id, COMMAND_PARTITIONS))
 
 
+@pytest.mark.fault("F25")
 def test_a_log_truncated_below_the_offset_is_an_audited_gap_and_what_it_took_expires_at_its_node(
     kafka_fleet: Fleet, kafka_cluster: KafkaCluster, new_client: NewClient
 ) -> None:

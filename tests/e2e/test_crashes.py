@@ -109,6 +109,7 @@ def sweep(client: FleetClient, places: dict[str, str], *, broker: str, nth: int 
     client.fleet.no_traceback()
 
 
+@pytest.mark.fault("F1")
 @pytest.mark.parametrize(
     ("role", "place"),
     [pytest.param(*each, marks=() if each in SOON else pytest.mark.faults, id="-".join(each)) for each in SINGLE],
@@ -140,6 +141,7 @@ def test_on_a_real_kafka_all_four_killed_in_one_round_lose_and_double_nothing(
     sweep(new_client(kafka_fleet), {role: some[number % len(some)] for role, some in places.items()}, broker="kafka")
 
 
+@pytest.mark.fault("F1")
 @pytest.mark.faults
 @pytest.mark.parametrize(("role", "place"), SINGLE)
 def test_on_a_real_kafka_a_worker_killed_at_any_place_loses_and_doubles_nothing(
@@ -183,6 +185,7 @@ def _await_end(client: FleetClient, asked: list[Order]) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.fault("F2")
 @pytest.mark.parametrize("broker", ["embedded", "kafka"])
 def test_random_kills_under_load_lose_and_double_nothing(
     request: pytest.FixtureRequest, new_client: NewClient, broker: str
@@ -196,6 +199,7 @@ def test_random_kills_under_load_lose_and_double_nothing(
     client.fleet.no_traceback()
 
 
+@pytest.mark.fault("F2")
 @pytest.mark.faults
 @pytest.mark.parametrize("seed", [2, 3, 4])
 @pytest.mark.parametrize("broker", ["embedded", "kafka"])

@@ -64,6 +64,7 @@ def ended(client: FleetClient, execution_id: str) -> dict[str, Any]:
         time.sleep(0.1)
 
 
+@pytest.mark.fault("damaged store")
 def test_a_damaged_vault_is_reported_at_the_start_and_each_undo_ends_with_the_reason(
     fresh_fleet: Fleet, new_client: NewClient
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_damaged_vault_is_reported_at_the_start_and_each_undo_ends_with_the_re
     fresh_fleet.all_alive()
 
 
+@pytest.mark.fault("damaged store")
 def test_a_ledger_that_is_damaged_under_a_running_dispatcher_never_leaves_a_kill_without_an_answer(
     fresh_fleet: Fleet, new_client: NewClient
 ) -> None:
@@ -126,6 +128,7 @@ def test_a_ledger_that_is_damaged_under_a_running_dispatcher_never_leaves_a_kill
     del fresh_fleet.running["dispatcher"]
 
 
+@pytest.mark.fault("damaged store")
 @pytest.mark.parametrize("damage", ["flipped", "cut"])
 def test_a_damaged_history_stops_the_projector_with_one_line_and_is_folded_again_from_the_log(
     fresh_fleet: Fleet, new_client: NewClient, damage: str

@@ -109,6 +109,7 @@ def stack() -> Iterator[ExitStack]:
         yield opened
 
 
+@pytest.mark.fault("secrets")
 def test_a_snapshot_tells_of_a_process_and_gives_no_secret_of_it_away(tmp_path: Path, stack: ExitStack) -> None:
     site = Site(tmp_path, stack)
     secret = tmp_path / f"x?token={CANARY}"

@@ -114,6 +114,7 @@ class Poisoner:
         return value
 
 
+@pytest.mark.fault("F9")
 @pytest.mark.parametrize("broker", ["embedded", "kafka"])
 def test_a_thousand_poison_records_are_a_thousand_dead_letters_and_a_good_command_passes(
     request: pytest.FixtureRequest, new_client: NewClient, broker: str

@@ -67,6 +67,7 @@ def until_dead(client: FleetClient, role: str) -> None:
         assert time.monotonic() < deadline, f"{role} never came there"
 
 
+@pytest.mark.fault("F8")
 @pytest.mark.parametrize("broker", ["embedded", "kafka"])
 def test_the_whole_log_ten_times_changes_nothing_and_a_rebuild_equals_the_store(
     request: pytest.FixtureRequest, new_client: NewClient, broker: str
@@ -152,6 +153,7 @@ def past(client: FleetClient, commands: Wire) -> None:
     commands.read_to_the_end()
 
 
+@pytest.mark.fault("F8")
 @pytest.mark.parametrize("broker", ["embedded", "kafka"])
 def test_a_thousand_old_commands_do_nothing_not_after_a_restart_nor_after_the_journal_is_lost(
     request: pytest.FixtureRequest, new_client: NewClient, broker: str

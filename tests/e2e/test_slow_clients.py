@@ -83,6 +83,7 @@ def log_bytes(fleet: Fleet) -> int:
     return sum(fleet.data.log(role).stat().st_size for role in fleet.running)
 
 
+@pytest.mark.fault("flood of connections")
 @pytest.mark.parametrize("part", [part for part in PARTS if part != "no reading"])
 def test_a_kill_is_not_held_up_while_1500_connections_wait(
     fleet: Fleet, new_client: NewClient, busy_bound_s: float, part: str
@@ -130,6 +131,7 @@ def test_one_line_a_cause_a_minute(fleet: Fleet) -> None:
     assert len(closed) <= 2 + (time.time() - fleet.data.config("gateway").stat().st_mtime) / 60
 
 
+@pytest.mark.fault("flood of connections")
 @pytest.mark.faults
 @pytest.mark.parametrize("addresses", [1, 250])
 @pytest.mark.parametrize("part", ["nothing", "half a header", "half a body"])

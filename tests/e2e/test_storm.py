@@ -120,6 +120,7 @@ def weather(client: FleetClient, *, seconds: float, seed: int, broker: str) -> N
     client.fleet.no_traceback()
 
 
+@pytest.mark.fault("F2")
 @pytest.mark.parametrize("broker", ["embedded", "kafka"])
 def test_a_storm_loses_doubles_and_strands_nothing(
     request: pytest.FixtureRequest, new_client: NewClient, broker: str
@@ -129,6 +130,7 @@ def test_a_storm_loses_doubles_and_strands_nothing(
     weather(client, seconds=20, seed=9, broker=broker)
 
 
+@pytest.mark.fault("F2")
 @pytest.mark.faults
 @pytest.mark.parametrize("broker", ["embedded", "kafka"])
 def test_a_long_storm_loses_doubles_and_strands_nothing(

@@ -108,6 +108,7 @@ def asked_meanwhile(client: FleetClient) -> None:
     client._kill("meanwhile", client.processes.spawn(), {"COMPLETED", "REJECTED", "EXPIRED"})
 
 
+@pytest.mark.fault("F14")
 @pytest.mark.parametrize("role", ROLES)
 def test_a_clock_that_is_a_day_wrong_for_seconds_releases_and_expires_nothing_afterwards(
     fleet: Fleet, clocks: Clocks, new_client: NewClient, role: str
@@ -127,6 +128,7 @@ def test_a_clock_that_is_a_day_wrong_for_seconds_releases_and_expires_nothing_af
         assert [record for record in client.wire.audit() if record["kind"] == "clock_suspect"]
 
 
+@pytest.mark.fault("F14")
 @pytest.mark.parametrize("roles", [("dispatcher",), ("gateway", "dispatcher")])
 def test_workers_that_start_with_a_clock_a_day_ahead_release_nothing_and_poison_no_node(
     fleet: Fleet, clocks: Clocks, new_client: NewClient, roles: tuple[str, ...]

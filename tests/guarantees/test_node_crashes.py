@@ -68,6 +68,7 @@ def passes(place: str) -> int:
     return bench.failpoints.passes.count(place)
 
 
+@pytest.mark.fault("F1")
 @pytest.mark.parametrize("place", FAILPOINTS)
 def test_after_a_crash_at_any_pass_of_any_failpoint_every_promise_holds(place: str) -> None:
     swept = passes(place)
@@ -117,6 +118,7 @@ def test_a_crash_inside_the_action_itself_doubles_nothing(moment: str) -> None:
     assert len(bench.world.effects) == 1
 
 
+@pytest.mark.fault("F3")
 def test_a_command_that_always_kills_its_worker_gets_three_lives_and_the_others_flow() -> None:
     bench = NodeBench()
     for number in (1, 2, 3):

@@ -35,6 +35,7 @@ def replay(bench: NodeBench) -> None:
     bench.settle(patience_s=120)
 
 
+@pytest.mark.fault("F8")
 def test_a_replay_does_nothing(bench: NodeBench) -> None:
     replay(bench)
     assert len(bench.world.effects) == OLD

@@ -60,6 +60,7 @@ def runner_of(engine: DockerRig) -> ActionRunner:
 # --- what stays contained --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("F18")
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.faults)])
 def test_kills_and_stops_outlast_a_restart_of_the_daemon_and_a_lost_pause_is_reported(
     engine: DockerRig, number: int
@@ -141,6 +142,7 @@ def test_pause_and_unpause_keep_the_run(engine: DockerRig) -> None:
 # --- what is never touched -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("F19")
 @pytest.mark.parametrize("name", ["kill_container", "stop_container", "pause_container"])
 def test_a_container_restarted_under_us_is_not_touched(engine: DockerRig, name: str) -> None:
     container_id = engine.run(policy="always")
@@ -225,6 +227,7 @@ class HangingContainer(EngineContainer):
         return EngineContainer.pause(self)
 
 
+@pytest.mark.fault("F17")
 @pytest.mark.parametrize(
     ("call", "hung_s"),
     [
@@ -284,6 +287,7 @@ def site(tmp_path: Path) -> Iterator[NodeSite]:
         yield made
 
 
+@pytest.mark.fault("F16")
 def test_without_a_daemon_a_stop_waits_and_a_kill_of_a_container_or_a_process_does_not(
     engine: DockerRig, site: NodeSite, tmp_path: Path
 ) -> None:
@@ -359,6 +363,7 @@ _FAILPOINTS = [failpoint for failpoint in FAILPOINTS if "_container." in failpoi
 _SOON = ("kill_container.restrained", "start_container.started", "pause_container.asked")
 
 
+@pytest.mark.fault("F1")
 @pytest.mark.parametrize(
     "failpoints",
     [_SOON, *(pytest.param((failpoint,), marks=pytest.mark.faults, id=failpoint) for failpoint in _FAILPOINTS)],

@@ -424,6 +424,7 @@ def test_killed_at_any_call_that_changes_the_disk_nothing_is_lost(
 # --- root inside, as fast as it can -----------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("F21")
 @pytest.mark.parametrize("rounds", [200, pytest.param(2000, marks=pytest.mark.faults)])
 @pytest.mark.parametrize("other", ["directory", "link to the host's path"])
 def test_exchanging_directories_inside_leads_nowhere(plain: Cell, other: str, rounds: int, tmp_path: Path) -> None:

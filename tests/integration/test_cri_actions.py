@@ -158,6 +158,7 @@ def test_one_that_the_kubelet_starts_in_its_place_is_not_touched(rig: Containerd
 # --- a daemon that restarts, hangs, or is not there ------------------------------------------------------------------
 
 
+@pytest.mark.fault("F18")
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.faults)])
 def test_what_was_contained_is_so_after_a_restart_of_the_daemon(rig: ContainerdRig, number: int) -> None:
     runner = runner_of(rig)
@@ -179,6 +180,7 @@ def test_what_was_contained_is_so_after_a_restart_of_the_daemon(rig: ContainerdR
     assert rig.state(paused) == "exited"
 
 
+@pytest.mark.fault("F17")
 @pytest.mark.parametrize("hung_s", [3, pytest.param(30, marks=pytest.mark.faults)])
 def test_while_the_daemon_hangs_a_kill_goes_by_the_kernel_and_a_stop_waits(rig: ContainerdRig, hung_s: float) -> None:
     runner, killed, stopped = runner_of(rig, timeout_s=1), rig.run(labels=KUBELETS), rig.run(command=PATIENT)
@@ -221,6 +223,7 @@ class HangingContainer(CriContainer):
             hanging.join()
 
 
+@pytest.mark.fault("F17")
 @pytest.mark.parametrize("received_s", [0, 1.0])
 @pytest.mark.parametrize("hung_s", [4, pytest.param(30, marks=pytest.mark.faults)])
 def test_what_a_hung_daemon_did_is_never_reported_wrong(rig: ContainerdRig, received_s: float, hung_s: float) -> None:
@@ -272,6 +275,7 @@ _FAILPOINTS = (
 )
 
 
+@pytest.mark.fault("F1")
 @pytest.mark.parametrize("failpoint", _FAILPOINTS)
 def test_a_node_killed_at_a_step_acts_once_and_reports_it(rig: ContainerdRig, site: NodeSite, failpoint: str) -> None:
     container_id, name = rig.run(command=PATIENT), failpoint.partition(".")[0]

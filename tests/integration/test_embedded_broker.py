@@ -151,6 +151,7 @@ def test_ten_megabytes_in_one_partition_lose_the_oldest_and_a_reader_gets_a_gap(
     assert 0.7 * KEPT_BYTES < sum(len(record.value or b"") for record in kept) < KEPT_BYTES
 
 
+@pytest.mark.fault("F5", "F7")
 def test_an_idempotent_writer_writes_once_though_its_leader_moves_and_its_requests_fail() -> None:
     not_leader, timed_out = 6, 7
     with FaultyBroker({"a": 1}, brokers=3) as broker:

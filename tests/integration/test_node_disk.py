@@ -57,6 +57,7 @@ def victims() -> Iterator[list[Victim]]:
         victim.bury()
 
 
+@pytest.mark.fault("F11")
 def test_a_full_disk_stops_no_kill_until_the_reserve_is_used_up_and_then_nothing_is_lost(
     site: NodeSite, small_disk: Path, victims: list[Victim]
 ) -> None:
@@ -96,6 +97,7 @@ def test_a_full_disk_stops_no_kill_until_the_reserve_is_used_up_and_then_nothing
     )
 
 
+@pytest.mark.fault("F12")
 @pytest.mark.parametrize("call", ["fdatasync", "pwrite64"])
 def test_a_disk_that_fails_ends_all_effects_and_the_next_start_does_what_was_asked(
     site: NodeSite, victims: list[Victim], call: str
@@ -127,6 +129,7 @@ def test_a_disk_that_fails_ends_all_effects_and_the_next_start_does_what_was_ask
     assert longest_s <= _LONGEST_SILENCE_S
 
 
+@pytest.mark.fault("F13")
 def test_a_slow_disk_makes_everything_late_and_the_node_never_silent(site: NodeSite, victims: list[Victim]) -> None:
     require("strace", "it makes the disk of a running node slow")
     site.start()

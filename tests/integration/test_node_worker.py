@@ -78,6 +78,7 @@ def test_a_signed_command_kills_its_process_and_the_node_can_prove_it(site: Node
     )
 
 
+@pytest.mark.fault("F1")
 @pytest.mark.timeout(240)
 def test_killed_at_every_failpoint_it_loses_nothing_doubles_nothing_and_settles_within_5_s(
     site: NodeSite, victims: list[Victim]
@@ -116,6 +117,7 @@ def _of_action(name: str) -> list[str]:
     return [place for place in ACTION_FAILPOINTS if place.startswith(f"{name}.")]
 
 
+@pytest.mark.fault("F1")
 @pytest.mark.timeout(240)
 def test_killed_at_every_step_of_a_quarantine_and_its_undo_the_file_is_never_lost(site: NodeSite) -> None:
     """Each step of both, in a node of its own that dies there; the next start finishes what was begun."""
@@ -164,6 +166,7 @@ def _nth(place: str) -> int:
     return 3 if place.startswith(("relay.", "node.acknowledge")) else 1
 
 
+@pytest.mark.fault("F31")
 def test_sigterm_finishes_what_runs_and_says_goodbye(site: NodeSite, victims: list[Victim]) -> None:
     site.start()
     victims += Victim.several(10)
@@ -184,6 +187,7 @@ def test_sigterm_finishes_what_runs_and_says_goodbye(site: NodeSite, victims: li
     assert drained_s <= 10
 
 
+@pytest.mark.fault("F23")
 def test_a_second_worker_on_one_data_directory_is_refused_in_one_line(site: NodeSite) -> None:
     site.start()
     site.heartbeat()
@@ -202,6 +206,7 @@ def test_a_second_worker_on_one_data_directory_is_refused_in_one_line(site: Node
     assert site.process.poll() is None
 
 
+@pytest.mark.fault("F9")
 def test_a_thousand_poison_records_cost_a_thousand_dead_letters_and_hardly_a_second(
     site: NodeSite, victims: list[Victim]
 ) -> None:

@@ -221,6 +221,7 @@ unsigned_topics: [falco.events]
             made.reader.close()
 
 
+@pytest.mark.fault("F10")
 @pytest.mark.parametrize("failpoint", FAILPOINTS)
 @pytest.mark.parametrize("nth", [1, 3])
 def test_killed_at_a_failpoint_it_resumes_and_history_is_the_fold_of_the_log(
@@ -245,6 +246,7 @@ def test_killed_at_a_failpoint_it_resumes_and_history_is_the_fold_of_the_log(
     store.close()
 
 
+@pytest.mark.fault("F10")
 def test_killed_at_any_moment_again_and_again_history_is_the_fold_of_the_log(rig: Rig) -> None:
     randomness = random.Random(7)
     number = 0

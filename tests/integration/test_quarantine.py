@@ -141,6 +141,7 @@ def test_an_empty_file_and_a_path_of_4096_bytes_go_and_come_back(files: Path, tm
     os.close(directory)
 
 
+@pytest.mark.fault("F22")
 def test_a_sparse_file_of_a_tebibyte_is_refused_before_it_is_read(files: Path, tmp_path: Path) -> None:
     path = files / "huge"
     with path.open("wb") as file:
@@ -297,6 +298,7 @@ def device(path: Path) -> None:
     os.mknod(path, 0o20600, os.makedev(1, 5))
 
 
+@pytest.mark.fault("F22")
 @pytest.mark.parametrize("make", [fifo, unix_socket, symlink, directory, device])
 def test_only_regular_files_are_taken(make: Callable[[Path], None], files: Path, tmp_path: Path) -> None:
     path = files / "odd"
@@ -460,6 +462,7 @@ def test_a_full_quota_is_refused_and_the_file_stays(files: Path, tmp_path: Path)
     assert litter(files) == []
 
 
+@pytest.mark.fault("F22")
 def test_a_file_that_grows_beyond_the_limit_keeps_its_name(files: Path, tmp_path: Path) -> None:
     path = files / "log"
     path.write_bytes(b"x" * 900_000)

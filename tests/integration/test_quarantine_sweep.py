@@ -108,6 +108,7 @@ def _assert_held(files: Path, rig: Path, content: bytes, where: str) -> None:
         file.close()
 
 
+@pytest.mark.fault("F21")
 @pytest.mark.parametrize("rounds", [2000])
 def test_a_directory_exchanged_underneath_never_costs_another_file(rounds: int, tmp_path: Path) -> None:
     """An attacker who owns both directories exchanges, as fast as possible, the one that holds the claimed file with

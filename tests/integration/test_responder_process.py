@@ -274,6 +274,7 @@ def test_the_doctor_says_when_no_broker_answers(tmp_path: Path) -> None:
     assert "fail brokers: 127.0.0.1:1" in found.stdout
 
 
+@pytest.mark.fault("F4")
 def test_on_a_real_broker_that_is_killed_too_nothing_is_lost_and_nothing_else_asked_for(
     real: Rig, cluster: KafkaCluster
 ) -> None:

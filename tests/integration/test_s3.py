@@ -268,6 +268,7 @@ def test_parts_whose_tag_lies_are_sent_again(stub: Stub, tmp_path: Path) -> None
     assert sum(request == f"PUT {NAME}" for request in stub.requests) == 2, "the one that matched was kept"
 
 
+@pytest.mark.fault("F7")
 def test_an_answer_that_got_lost_is_found_done(stub: Stub, tmp_path: Path) -> None:
     store = stubbed(stub, tmp_path)
     stub.plan["PUT"] = ["lost"]

@@ -27,6 +27,7 @@ def outage(s3_server: S3Server, tmp_path: Path) -> Iterator[Outage]:
         yield Outage(site, s3_server, proxy, tmp_path)
 
 
+@pytest.mark.fault("F15")
 def test_kills_go_on_while_the_store_is_away_and_what_was_gathered_arrives_once(outage: Outage) -> None:
     for name in OUTAGES:
         break_off(outage.proxy, name)

@@ -64,6 +64,7 @@ def exists(pid: int) -> bool:
         return False
 
 
+@pytest.mark.fault("FUSE")
 @pytest.mark.parametrize("below", ["nothing", "some/where/nothing", ""])
 def test_without_allow_remote_nothing_in_it_is_asked_for(stuck: StuckCall, below: str, tmp_path: Path) -> None:
     """In the thread that asks: a single request would hold this test for good."""
@@ -98,6 +99,7 @@ def test_a_log_in_it_is_refused_unasked(stuck: StuckCall, name: str, tmp_path: P
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.fault("F22", "FUSE")
 def test_readers_that_are_stuck_hold_no_hand_and_no_heartbeat(stuck: StuckCall, site: NodeSite, tmp_path: Path) -> None:
     """More of them than there are gathering hands, one after the other, and then a file that can be read."""
     plain = tmp_path / "plain"

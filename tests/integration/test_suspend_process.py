@@ -182,6 +182,7 @@ def test_no_fact_that_the_target_can_write_saves_it(host: Host, started: Victims
 # --- tracers, frozen cgroups, calls that nothing interrupts -----------------------------------------------------------
 
 
+@pytest.mark.fault("ptrace")
 def test_a_tracer_that_keeps_the_signal_from_it_is_named_as_the_reason(
     host: Host, started: Victims, tmp_path: Path
 ) -> None:
@@ -198,6 +199,7 @@ def test_a_tracer_that_keeps_the_signal_from_it_is_named_as_the_reason(
         os.killpg(tracer, signal.SIGKILL)
 
 
+@pytest.mark.fault("ptrace")
 def test_a_process_that_its_tracer_holds_is_reported_as_held_by_its_tracer(
     host: Host, started: Victims, tmp_path: Path
 ) -> None:

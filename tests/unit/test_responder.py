@@ -389,6 +389,7 @@ def test_any_redelivery_gives_the_same_set_of_ids(events: list[tuple[int, str]],
     assert {request.cooldown_key for request in stormy.requests()} == {r.cooldown_key for r in calm.requests()}
 
 
+@pytest.mark.fault("F28")
 def test_our_own_audit_fed_back_to_a_rule_that_matches_everything_gives_exactly_one_action() -> None:
     """T17: Wazuh's #14997 as a regression test, with the echo in every shape it can come in."""
     world = World(ANYTHING)
