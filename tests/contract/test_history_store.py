@@ -17,14 +17,14 @@ from tests.postgresql import Cluster, NewUrl
 from tests.stories import BORN, NODE, OTHER_NODE, REBORN, SECOND, Story, event, heartbeat, step_of
 from workers.domain.errors import PermanentFailure
 from workers.domain.event import RuntimeEvent
-from workers.domain.history.execution import FoldedStep, fold
+from workers.domain.history.execution import FoldedStep, fold, why_not_undoable
 from workers.domain.history.queries import EventQuery, ExecutionQuery
 from workers.domain.history.sequence import Ranges
 from workers.domain.ids import ChainId, EventId, ExecutionId, LogId
 from workers.domain.log.record import LogPosition
 from workers.domain.node_state import NodeState
 from workers.domain.outcome import Outcome, Stage
-from workers.domain.result import ActionResult
+from workers.domain.result import EFFECT_LOST, ActionResult
 from workers.domain.target import ContainerTarget
 from workers.domain.trust.audit import AuditRecord, ChainHead, advance
 from workers.store.history.ports import HistoryStore, HistoryTx
@@ -281,6 +281,88 @@ def test_a_container_is_found_by_the_event_that_led_to_the_action(store: History
     assert found(store, ExecutionQuery(container=LONG_ID)) == [story.id]
 
 
+def shown(store: HistoryStore, story: Story, *, reversible: bool = True) -> tuple[bool, str, str]:
+    """Whether its effect holds, what undid it, and why it cannot be undone now."""
+    known = store.execution(story.id)
+    assert known is not None
+    undone = known.undone_by
+    (listed,) = store.executions(ExecutionQuery(action=story.action)).rows
+    assert replace(known, steps=()) == listed
+    return (
+        known.effect_holds,
+        undone.execution_id if undone is not None else "",
+        why_not_undoable(known, reversible=reversible),
+    )
+
+
+def test_an_execution_says_what_undid_it_by_whose_request_and_with_which_outcome(store: HistoryStore) -> None:
+    pause = Story(1, action="pause_container")
+    failed = Story(2, action="unpause_container", actor="bob", undo_of=pause.id)
+    undo = Story(3, action="unpause_container", actor="carol", undo_of=pause.id)
+    late = Story(4, action="unpause_container", actor="dora", undo_of=pause.id)
+    put(store, pause.requested(), pause.dispatched(), pause.claimed())
+    assert shown(store, pause) == (False, "", "it has not ended")
+    put(store, pause.ended(effect_holds=True))
+    assert shown(store, pause) == (True, "", "")
+    assert shown(store, pause, reversible=False) == (True, "", "pause_container cannot be undone")
+    put(store, *failed.whole(Outcome.FAILED))
+    assert shown(store, pause) == (True, "", "")
+    put(store, undo.requested(), undo.dispatched(), undo.claimed())
+    assert shown(store, pause) == (True, "", f"{undo.id} is undoing it")
+    put(store, undo.ended(), late.requested(), late.refused(reason="already_undone"))
+    assert shown(store, pause) == (False, undo.id, f"it was undone by {undo.id}")
+    known = store.execution(pause.id)
+    assert known is not None
+    assert [(each.execution_id, each.actor, each.outcome) for each in known.undos] == [
+        (late.id, "dora", Outcome.REJECTED),
+        (undo.id, "carol", Outcome.COMPLETED),
+        (failed.id, "bob", Outcome.FAILED),
+    ]
+    assert known.undone_by is not None
+    assert (known.undone_by.code, known.undone_by.ended_at_ns) == (undo.ended().code, undo.ended().at_ns)
+    assert store.contained() == []
+    of_the_undo = store.execution(undo.id)
+    assert of_the_undo is not None
+    assert why_not_undoable(of_the_undo, reversible=True) == "unpause_container cannot be undone"
+
+
+def test_an_execution_says_why_there_is_nothing_to_undo(store: HistoryStore) -> None:
+    lost, joined, nothing = (Story(number, action=f"action_{number}") for number in (1, 2, 3))
+    gone, idle = (Story(number, action=f"action_{number}", node_id=OTHER_NODE) for number in (4, 5))
+    put(store, *lost.whole(effect_holds=True), replace(lost.claimed(seq=9), alarm=EFFECT_LOST))
+    held_by = {"held_by": lost.id}
+    put(store, *joined.whole()[:3], joined.ended(Outcome.NO_ACTION, outputs=held_by))
+    put(store, *nothing.whole(Outcome.REJECTED), *idle.whole(), *gone.whole(effect_holds=True))
+    put_node(store, heartbeat(1, node_id=OTHER_NODE))
+    assert shown(store, lost) == (False, "", "its effect was lost, and not by an undo (effect_lost)")
+    assert shown(store, joined) == (False, "", f"its effect is that of {lost.id}: undo that one")
+    assert shown(store, nothing)[2].startswith("it ended REJECTED")
+    assert shown(store, idle) == (False, "", "it left no effect that an undo could take back")
+    assert shown(store, gone) == (True, "", "")
+    put_node(store, replace(heartbeat(2, node_id=OTHER_NODE), incarnation=REBORN, at_ns=1 << 62))
+    assert shown(store, gone) == (True, "", f"node {OTHER_NODE} lost the journal that knows what was done")
+
+
+def test_of_many_undos_the_newest_are_shown_and_the_one_that_took_effect(store: HistoryStore) -> None:
+    pause = Story(1, action="pause_container")
+    undo = Story(2, action="unpause_container", undo_of=pause.id)
+    late = [Story(number, action="unpause_container", undo_of=pause.id) for number in range(3, 20)]
+    put(store, *pause.whole(effect_holds=True), *undo.whole())
+    put(store, *(step for each in late for step in (each.requested(), each.refused())))
+    known = store.execution(pause.id)
+    assert known is not None
+    assert [each.execution_id for each in known.undos] == [each.id for each in late[:-10:-1]] + [undo.id]
+    assert shown(store, pause)[:2] == (False, undo.id)
+
+
+def test_another_nodes_undo_undoes_nothing(store: HistoryStore) -> None:
+    pause = Story(1, action="pause_container")
+    put(store, *pause.whole(effect_holds=True))
+    put(store, *Story(2, action="unpause_container", node_id=OTHER_NODE, undo_of=pause.id).whole())
+    assert shown(store, pause) == (True, "", "")
+    assert [row.execution_id for row in store.contained()] == [pause.id]
+
+
 def test_what_holds_is_contained_until_an_undo_completes(store: HistoryStore) -> None:
     pause, kill = Story(1, action="pause_container"), Story(2)
     put(store, *pause.whole(effect_holds=True), *kill.whole())
@@ -289,14 +371,12 @@ def test_what_holds_is_contained_until_an_undo_completes(store: HistoryStore) ->
     for number, outcome in enumerate((each for each in Outcome if each is not Outcome.COMPLETED), start=3):
         put(store, *Story(number, action="unpause_container", undo_of=pause.id).whole(outcome))
     assert [row.execution_id for row in store.contained()] == [pause.id]
-    assert store.undone_by(pause.id) is None
+    assert shown(store, pause)[:2] == (True, "")
 
     undo = Story(99, action="unpause_container", undo_of=pause.id)
     put(store, *undo.whole())
     assert store.contained() == []
-    undone = store.undone_by(pause.id)
-    assert undone is not None
-    assert (undone.execution_id, undone.undo_of) == (undo.id, pause.id)
+    assert shown(store, pause)[:2] == (False, undo.id)
 
 
 def test_an_event_is_read_back_with_the_executions_it_led_to(store: HistoryStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -212,6 +213,22 @@ def test_show_prints_everything_about_one_execution(gateway: FakeGateway, douse:
     assert stages == ["REQUESTED", "DISPATCHED", "CLAIMED", "ENDED"]
     whole = json.loads(douse("show", story.id, "-o", "json").out)
     assert len(whole["steps"]) == 4
+
+
+def test_show_says_what_undid_an_execution_and_whether_it_can_be_undone(gateway: FakeGateway, douse: Douse) -> None:
+    pause, kill = Story(7800, host="web-8", action="pause_container"), Story(7801, host="web-8")
+    undo = Story(7802, host="web-8", action="unpause_container", actor="carol", undo_of=pause.id)
+    gateway.history.put(*pause.whole(effect_holds=True), *kill.whole())
+    shown = douse("show", pause.id).out
+    assert "in place" in shown
+    assert re.search(r"^can be undone +yes$", shown, re.MULTILINE)
+    assert re.search(r"^can be undone +no: kill_process cannot be undone$", douse("show", kill.id).out, re.MULTILINE)
+    gateway.history.put(*undo.whole())
+    shown = douse("show", pause.id).out
+    assert "in place" not in shown
+    assert re.search(rf"^can be undone +no: it was undone by {undo.id}$", shown, re.MULTILINE)
+    assert re.search(rf"^undone by +{undo.id}, requested by carol: COMPLETED 2030", shown, re.MULTILINE)
+    assert "COMPLETED (undone)" in douse("history", "--host", "web-8").out
 
 
 def test_what_an_attacker_wrote_cannot_move_the_cursor(gateway: FakeGateway, douse: Douse) -> None:

@@ -352,6 +352,32 @@ def test_contained_is_what_holds_and_was_not_undone() -> None:
     assert [row["id"] for row in gateway.get("/api/v1/contained").json()["data"]] == [holds.id]
 
 
+def test_an_execution_shows_whether_it_can_be_undone_and_what_undid_it() -> None:
+    gateway = FakeGateway()
+    holds, lifted = Story(10, action="pause_container"), Story(11, action="pause_container")
+    failed = Story(12, actor="bob", action="unpause_container", undo_of=lifted.id)
+    undo = Story(13, actor="carol", action="unpause_container", undo_of=lifted.id)
+    gateway.history.put(*holds.whole(effect_holds=True), *lifted.whole(effect_holds=True))
+    gateway.history.put(*failed.whole(Outcome.FAILED), *undo.whole())
+    one = gateway.get(f"{PATH}/{holds.id}").json()
+    assert (one["undoable"], one["why_not_undoable"], one["undone_by"], one["undos"]) == (True, "", None, [])
+    one = gateway.get(f"{PATH}/{lifted.id}").json()
+    assert (one["effect_holds"], one["undoable"]) == (False, False)
+    assert one["why_not_undoable"] == f"it was undone by {undo.id}"
+    assert (one["undone_by"]["id"], one["undone_by"]["actor"], one["undone_by"]["outcome"]) == (
+        undo.id,
+        "carol",
+        "COMPLETED",
+    )
+    assert [(each["id"], each["outcome"]) for each in one["undos"]] == [(undo.id, "COMPLETED"), (failed.id, "FAILED")]
+    listed = {row["id"]: row for row in gateway.get(PATH).json()["data"]}
+    assert listed[lifted.id] == {**one, "steps": []}
+    refused = gateway.send("DELETE", f"{PATH}/{lifted.id}")
+    assert_error(refused, 409, "undone")
+    assert undo.id in refused.text
+    assert "carol" in refused.text
+
+
 def test_requests_are_spread_over_partitions_by_execution() -> None:
     gateway = FakeGateway()
     for _ in range(20):

@@ -327,7 +327,9 @@ def test_nothing_that_another_node_signs_changes_what_the_store_says_of_a_node(
     attacked.run()
     for world in (alone, attacked):
         assert [each.execution_id for each in world.store.contained() if each.node_id == NODE] == [QUARANTINE.id]
-        assert world.store.undone_by(QUARANTINE.id) is None
+        known = world.store.execution(QUARANTINE.id)
+        assert known is not None
+        assert known.undone_by is None
     for story in (QUARANTINE, REFUSED):
         before, after = alone.store.execution(story.id), attacked.store.execution(story.id)
         assert before is not None

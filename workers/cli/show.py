@@ -139,7 +139,8 @@ def show_executions(rows: list[Mapping[str, Any]], output: Output) -> None:
 
 def _execution_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
     target = row["target"]["description"] if row["target"] else ""
-    return {**row, "target": target, "outcome": row["outcome"] or "", "actor": row["rule"] or row["actor"]}
+    outcome = (row["outcome"] or "") + (" (undone)" if row["undone_by"] else "")
+    return {**row, "target": target, "outcome": outcome, "actor": row["rule"] or row["actor"]}
 
 
 def _node_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -155,6 +156,7 @@ def _event_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
 def _facts(execution: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The facts that are known, most important first."""
     target, condition, timings = execution["target"], execution["post_condition"], execution["timings"]
+    undone = execution["undone_by"]
     facts = {
         "execution": execution["id"],
         "action": execution["action"] + (" (dry run)" if execution["dry_run"] else ""),
@@ -171,6 +173,10 @@ def _facts(execution: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         "post-condition": f"{condition['name']}: {'holds' if condition['holds'] else 'does not hold'}"
         if condition
         else "",
+        "effect": "in place" if execution["effect_holds"] else "",
+        "can be undone": "yes" if execution["undoable"] else f"no: {execution['why_not_undoable']}",
+        "undone by": _undo(undone) if undone else "",
+        "undo requested": [_undo(each) for each in execution["undos"] if each != undone],
         "parameters": _pairs(execution["parameters"]),
         "outputs": _pairs(execution["outputs"]),
         "configuration": _pairs(execution["configuration"]),
@@ -182,6 +188,12 @@ def _facts(execution: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         "late": "the outcome was observed after the command expired" if execution["late"] else "",
     }
     return ((name, value) for name, value in facts.items() if value not in ("", None, []))
+
+
+def _undo(undo: Mapping[str, Any]) -> str:
+    """Which, by whom, and how it ended."""
+    ended = f"{undo['outcome']} {undo['ended_at']}" if undo["outcome"] else undo["stage"]
+    return f"{undo['id']}, requested by {undo['actor']}: {ended}"
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

@@ -5,18 +5,16 @@ own journal; nothing from the log is believed about it. Next: ``release``, ``sig
 """
 
 from dataclasses import replace
-from typing import Final
 
 from workers.dispatcher import release
 from workers.dispatcher.rows import ExecutionRow, NodeRow
 from workers.dispatcher.transaction import Transaction
 from workers.domain.errors import CommandRejected
+from workers.domain.history.execution import UNDOABLE
 from workers.domain.ids import ExecutionId, id_from_cause
 from workers.domain.log.record import Headers
 from workers.domain.outcome import Outcome
 from workers.domain.request import ActionRequest, Step, Verb
-
-_UNDOABLE: Final = (Outcome.COMPLETED.value, Outcome.PARTIAL.value)
 
 
 def take(tx: Transaction, request: ActionRequest, value: bytes, trace: Headers) -> None:
@@ -88,8 +86,8 @@ def _subject(tx: Transaction, row: ExecutionRow) -> ExecutionRow:
         raise CommandRejected(f"{before.execution_id} is undoing it already", code="undo_in_progress")
     if before is not None and before.outcome == Outcome.COMPLETED:
         raise CommandRejected(f"{before.execution_id} has undone it already", code="already_undone")
-    if subject.outcome not in _UNDOABLE or not subject.effect_holds:
-        lost = subject.outcome in _UNDOABLE
+    lost = subject.outcome in UNDOABLE
+    if not lost or not subject.effect_holds:
         why = ", and its effect is no longer in place: nothing to undo" if lost else ": nothing to undo"
         raise CommandRejected(f"{subject.execution_id} ended {subject.outcome}{why}", code="nothing_to_undo")
     return subject

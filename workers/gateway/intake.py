@@ -150,9 +150,11 @@ class Intake:
             request = replace(request, caller_id=caller_id)
             if known is not None:
                 return self._again(request, known)
-            undone = self.history.undone_by(done.execution_id)
+            undone = done.undone_by
             if undone is not None:
-                raise Conflict(f"already undone by {undone.execution_id}", code="undone")
+                raise Conflict(
+                    f"already undone by {undone.execution_id}, which {undone.actor} requested", code="undone"
+                )
             self._write("asked_undo", request, new_id, person, span.headers())
             return WrittenRequest(new_id, request)
 

@@ -23,6 +23,12 @@ NODE: Final = "node"
 UNDELIVERED: Final = "undelivered"
 """The reason of the one end but ``node_state_lost`` that the dispatcher decides after it has signed the command."""
 
+UNDOABLE: Final = (Outcome.COMPLETED, Outcome.PARTIAL)
+"""How an execution ended of which an undo may take something back."""
+
+UNDOS_SHOWN: Final = 10
+"""Of one execution: whoever may undo it may request that any number of times."""
+
 _STAGES: Final = (Stage.REQUESTED, Stage.HELD, Stage.DISPATCHED, Stage.CLAIMED, Stage.ENDED)
 
 
@@ -58,6 +64,26 @@ class FoldedStep:
 
 
 @dataclass(frozen=True, slots=True)
+class Undo:
+    """An execution that is to undo another one, as far as that one shows it. Times as in ``Execution``."""
+
+    execution_id: ExecutionId
+    node_id: NodeId
+    actor: str
+    """The person or rule that requested it; for a timed undo whatever requested the action."""
+    stage: Stage
+    outcome: Outcome | None
+    code: str
+    requested_at_ns: int
+    ended_at_ns: int
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may still take effect."""
+        return self.outcome is None or not self.outcome.is_final
+
+
+@dataclass(frozen=True, slots=True)
 class Execution:
     """One execution as history knows it. Times are nanoseconds since the epoch, 0 where not reached."""
 
@@ -88,6 +114,15 @@ class Execution:
     request: ActionRequest | None
     """None until the REQUESTED step arrives."""
     steps: tuple[FoldedStep, ...] = field(default=(), repr=False)
+    undos: tuple[Undo, ...] = ()
+    """What is to undo it, newest request first. Not part of the fold: the store adds it (``with_undos``)."""
+    journal_lost: bool = False
+    """Its node has begun another journal since, which knows nothing of it. Added by the store, too."""
+
+    @property
+    def undone_by(self) -> Undo | None:
+        """The undo that took effect on its own node. ``NO_ACTION`` is none: then the effect was lost before."""
+        return next((each for each in self.undos if _undoes(each, self.node_id)), None)
 
     @property
     def asked(self) -> Step | None:
@@ -99,6 +134,45 @@ class Execution:
     def requested_at_ns(self) -> int:
         """When it was requested; the time inside its id while the request is not folded yet."""
         return self.request.requested_at_ns if self.request is not None else uuid7_time_ns(self.execution_id)
+
+
+def with_undos(execution: Execution, undos: Iterable[Undo], *, journal_lost: bool = False) -> Execution:
+    """The execution as its undos leave it: what was undone holds no more. All undos count, the newest are shown."""
+    newest = sorted(undos, key=lambda each: (each.requested_at_ns, each.execution_id), reverse=True)
+    done = next((each for each in newest if _undoes(each, execution.node_id)), None)
+    shown = newest[:UNDOS_SHOWN]
+    if done is not None and done not in shown:
+        shown[-1] = done
+    holds = execution.effect_holds and done is None
+    return replace(execution, undos=tuple(shown), effect_holds=holds, journal_lost=journal_lost)
+
+
+def why_not_undoable(execution: Execution, *, reversible: bool) -> str:
+    """Why an undo that is requested now would be refused, as far as history knows; empty where none is known.
+    ``reversible`` says whether its action has an undo."""
+    undone, outcome = execution.undone_by, execution.outcome
+    if not reversible or execution.undo_of:
+        return f"{execution.action or 'it'} cannot be undone"
+    if undone is not None:
+        return f"it was undone by {undone.execution_id}"
+    if outcome is None or not outcome.is_final:
+        return "it has not ended"
+    if owner := execution.outputs.get("held_by"):
+        return f"its effect is that of {owner}: undo that one"
+    if outcome not in UNDOABLE:
+        return f"it ended {outcome}: Douse has changed nothing that an undo could take back"
+    if EFFECT_LOST in execution.alarms:
+        return "its effect was lost, and not by an undo (effect_lost)"
+    if not execution.effect_holds:
+        return "it left no effect that an undo could take back"
+    if execution.journal_lost:
+        return f"node {execution.node_id} lost the journal that knows what was done"
+    waiting = next((each for each in execution.undos if each.is_open), None)
+    return f"{waiting.execution_id} is undoing it" if waiting is not None else ""
+
+
+def _undoes(undo: Undo, node_id: NodeId) -> bool:
+    return undo.outcome is Outcome.COMPLETED and undo.node_id == node_id
 
 
 def fold(execution_id: ExecutionId, steps: Iterable[FoldedStep]) -> Execution:

@@ -89,13 +89,10 @@ class HistoryStore(Protocol):
         """Where to read on."""
 
     def execution(self, execution_id: ExecutionId) -> Execution | None:
-        """One, with its steps."""
+        """One, with its steps. This and every execution below comes with its undos (``with_undos``)."""
 
     def executions(self, query: ExecutionQuery) -> Page[Execution]:
         """Newest request first, without steps. Raises ``ValueError`` for a cursor that is none."""
-
-    def undone_by(self, execution_id: ExecutionId) -> Execution | None:
-        """The completed undo of an execution."""
 
     def contained(self) -> Sequence[Execution]:
         """Executions whose effect holds right now: not undone by a completed undo."""

@@ -5,6 +5,7 @@ what the first one does.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, tuple_
 
@@ -89,20 +90,21 @@ def led_to(event_ids: Iterable[str]) -> Select[str, str]:
     )
 
 
-def completed_undo(execution_id: str) -> Select[str]:
-    """The undo of an execution that took effect on its own node. ``NO_ACTION`` is none: it may have come before the
-    action."""
-    columns, subject = tables.executions.c, tables.executions.alias("subject")
-    return (
-        select(columns.execution_id)
-        .where(
-            columns.undo_of == indexed(execution_id),
-            columns.outcome == Outcome.COMPLETED.value,
-            exists().where(subject.c.execution_id == columns.undo_of, subject.c.node_id == columns.node_id),
-        )
-        .order_by(columns.ended_at_ns.desc(), columns.execution_id.desc())
-        .limit(1)
+def undos_of(execution_ids: Iterable[str]) -> Select[Any]:
+    """The rows of the executions that are to undo these."""
+    wanted = [indexed(each) for each in execution_ids]
+    return select(tables.executions).where(tables.executions.c.undo_of.in_(wanted))
+
+
+def present_incarnations(node_ids: Iterable[str]) -> Select[str, str]:
+    """(node id, incarnation) that reported last, of these nodes."""
+    columns, other = tables.nodes.c, tables.nodes.alias("other")
+    later = exists().where(
+        other.c.node_id == columns.node_id,
+        tuple_(other.c.at_ns, other.c.incarnation) > tuple_(columns.at_ns, columns.incarnation),
     )
+    wanted = [indexed(each) for each in node_ids]
+    return select(columns.node_id, columns.incarnation).where(columns.node_id.in_(wanted), ~later)
 
 
 def holding() -> Select[str]:

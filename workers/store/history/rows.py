@@ -11,12 +11,13 @@ from typing import Any, Final
 from sqlalchemy import Row
 
 from workers.domain.event import RuntimeEvent
-from workers.domain.history.execution import Execution, FoldedStep, fold
+from workers.domain.history.execution import Execution, FoldedStep, Undo, fold
 from workers.domain.history.search import SearchRow, short_container
 from workers.domain.history.sequence import sender_of
-from workers.domain.ids import ExecutionId
+from workers.domain.ids import ExecutionId, NodeId
 from workers.domain.log.record import LogPosition
 from workers.domain.node_state import NodeState
+from workers.domain.outcome import Outcome, Stage
 from workers.domain.result import ActionResult
 from workers.domain.trust.audit import AuditRecord, link
 from workers.store.history.tables import INDEXED
@@ -133,3 +134,17 @@ def read_execution(execution_id: ExecutionId, steps: Sequence[FoldedStep], *, wh
     """The execution that its steps amount to; without them unless ``whole``."""
     execution = fold(execution_id, steps)
     return execution if whole else replace(execution, steps=())
+
+
+def read_undo(row: Row[Any]) -> Undo:
+    """An undo, from its own row."""
+    return Undo(
+        execution_id=ExecutionId(row.execution_id),
+        node_id=NodeId(row.node_id),
+        actor=row.actor,
+        stage=Stage(row.stage),
+        outcome=Outcome(row.outcome) if row.outcome else None,
+        code=row.code,
+        requested_at_ns=row.requested_at_ns,
+        ended_at_ns=row.ended_at_ns,
+    )

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine, select
 
 from workers.domain.event import RuntimeEvent
-from workers.domain.history.execution import Execution, FoldedStep
+from workers.domain.history.execution import Execution, FoldedStep, Undo, with_undos
 from workers.domain.history.queries import (
     EventQuery,
     ExecutionQuery,
@@ -107,11 +107,6 @@ class SqlHistoryStore:
             more = cursor_after(page[-1].requested_at_ns, page[-1].execution_id) if len(found) > len(page) else ""
             return Page(tuple(self._folded(connection, [row.execution_id for row in page], whole=False)), more)
 
-    def undone_by(self, execution_id: ExecutionId) -> Execution | None:
-        with self._reading() as connection:
-            found = connection.execute(queries.completed_undo(execution_id)).scalar_one_or_none()
-            return self._folded(connection, [found], whole=True)[0] if found is not None else None
-
     def contained(self) -> Sequence[Execution]:
         with self._reading() as connection:
             holding = connection.execute(queries.holding()).scalars().all()
@@ -164,11 +159,24 @@ class SqlHistoryStore:
         self.engine.dispose()
 
     def _folded(self, connection: Connection, ids: Sequence[str], *, whole: bool) -> list[Execution]:
-        """These executions, in this order; those that have no steps are left out."""
+        """These executions, in this order, with their undos; those that have no steps are left out."""
         steps: dict[str, list[FoldedStep]] = defaultdict(list)
         for row in connection.execute(select(tables.steps).where(tables.steps.c.execution_id.in_(ids))):
             steps[row.execution_id].append(rows.read_step(self._codec, row))
-        return [rows.read_execution(ExecutionId(id_), steps[id_], whole=whole) for id_ in ids if id_ in steps]
+        found = [rows.read_execution(ExecutionId(id_), steps[id_], whole=whole) for id_ in ids if id_ in steps]
+        undos: dict[str, list[Undo]] = defaultdict(list)
+        for undo in connection.execute(queries.undos_of(ids)):
+            undos[undo.undo_of].append(rows.read_undo(undo))
+        newest = connection.execute(queries.present_incarnations({each.node_id for each in found}))
+        present = dict(newest.all())
+        return [
+            with_undos(
+                each,
+                undos[rows.indexed(each.execution_id)],
+                journal_lost=present.get(each.node_id, each.incarnation) != each.incarnation,
+            )
+            for each in found
+        ]
 
     def _events(self, connection: Connection, values: Sequence[bytes]) -> list[StoredEvent]:
         found = [self._codec.decode(value, RuntimeEvent) for value in values]

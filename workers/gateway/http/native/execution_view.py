@@ -5,11 +5,12 @@ Made by the routes. Pure. Shows what history has and adds nothing: a stage is ne
 
 from typing import Final
 
-from workers.domain.history.execution import Execution, FoldedStep
+from workers.domain.history.execution import Execution, FoldedStep, Undo, why_not_undoable
 from workers.domain.outcome import PostCondition, Stage
 from workers.gateway.http.native.target_view import Flat, TargetView, View, flat
 from workers.gateway.http.native.times import shown
 from workers.gateway.http.services import Signer
+from workers.gateway.requests import Catalogue
 
 _STAGES: Final = tuple(Stage)
 
@@ -72,6 +73,38 @@ class StepView(View):
             alarm=result.alarm,
             signer=signer(step.signed),
             digest=step.digest,
+        )
+
+
+class UndoView(View):
+    """An execution that is to undo another one."""
+
+    id: str
+    """The undo's own execution id."""
+    actor: str
+    """The person or rule that requested it; for a timed undo whatever requested the action."""
+    stage: str
+    """REQUESTED, HELD, DISPATCHED, CLAIMED or ENDED."""
+    outcome: str | None
+    """How it ended; only COMPLETED has undone anything."""
+    code: str
+    """The stable code."""
+    requested_at: str | None
+    """When it was requested."""
+    ended_at: str | None
+    """When its outcome was known."""
+
+    @classmethod
+    def of(cls, undo: Undo) -> "UndoView":
+        """An undo as history has it."""
+        return cls(
+            id=undo.execution_id,
+            actor=undo.actor,
+            stage=undo.stage,
+            outcome=undo.outcome,
+            code=undo.code,
+            requested_at=shown(undo.requested_at_ns),
+            ended_at=shown(undo.ended_at_ns),
         )
 
 
@@ -158,7 +191,15 @@ class ExecutionView(View):
     post_condition: PostConditionView | None
     """What was checked after acting."""
     effect_holds: bool
-    """Whether an effect is in place that an undo could reverse."""
+    """Whether an effect is in place that an undo could reverse; false once it was undone or lost."""
+    undoable: bool
+    """Whether an undo that is requested now would be sent to the node, as far as history knows."""
+    why_not_undoable: str
+    """Why not; empty where it can be undone."""
+    undone_by: UndoView | None
+    """What undid it; null until then."""
+    undos: tuple[UndoView, ...]
+    """What was requested to undo it, with any outcome, newest first; at most 10."""
     cause: str
     """action, or unproven if the effect was found in place after a crash."""
     late: bool
@@ -187,9 +228,12 @@ class ExecutionView(View):
     """In order of stage; only when one execution is read."""
 
     @classmethod
-    def of(cls, execution: Execution, *, signer: Signer) -> "ExecutionView":
+    def of(cls, execution: Execution, *, signer: Signer, catalogue: Catalogue) -> "ExecutionView":
         """The execution, with its steps where history gave them."""
         request, asked, checked = execution.request, execution.asked, execution.post_condition
+        action, undone = catalogue.get(execution.action), execution.undone_by
+        reversible = action is not None and action.reversible_by is not None
+        why_not = why_not_undoable(execution, reversible=reversible)
         return cls(
             id=execution.execution_id,
             action=execution.action,
@@ -215,6 +259,10 @@ class ExecutionView(View):
             outputs=flat(execution.outputs),
             post_condition=PostConditionView.of(checked) if checked is not None else None,
             effect_holds=execution.effect_holds,
+            undoable=not why_not,
+            why_not_undoable=why_not,
+            undone_by=UndoView.of(undone) if undone is not None else None,
+            undos=tuple(UndoView.of(undo) for undo in execution.undos),
             cause=execution.cause,
             late=execution.late,
             conflict=execution.conflict,

@@ -65,7 +65,7 @@ def list_executions(
         cursor=cursor,
     )
     found = page(lambda: services.history.executions(query))
-    rows = [ExecutionView.of(row, signer=services.signer) for row in found.rows]
+    rows = [ExecutionView.of(row, signer=services.signer, catalogue=services.intake.catalogue) for row in found.rows]
     return Listed(data=rows, next=found.next_cursor or None)
 
 
@@ -75,14 +75,16 @@ async def one_execution(services: Services, person: Caller, execution_id: Id, wa
     known = await run_in_threadpool(lambda: services.intake.found(execution_id, person=person))
     if wait_s and not ended(known):
         known = await services.until(ended, known.execution_id, wait_s) or known
-    return ExecutionView.of(known, signer=services.signer)
+    return ExecutionView.of(known, signer=services.signer, catalogue=services.intake.catalogue)
 
 
 @router.get("/contained", summary="What is contained right now")
 def contained(services: Services, actions: ReadableActions) -> Listed[ExecutionView]:
     """Executions whose effect is in place and was not undone."""
     rows = [row for row in services.history.contained() if actions is None or row.action in actions]
-    return Listed(data=[ExecutionView.of(row, signer=services.signer) for row in rows])
+    return Listed(
+        data=[ExecutionView.of(row, signer=services.signer, catalogue=services.intake.catalogue) for row in rows]
+    )
 
 
 @router.get(

@@ -83,16 +83,16 @@ async def cancel(
     running = await services.write(
         lambda: services.intake.cancel(execution_id, person=person, reason=body.reason, parent=parent)
     )
-    return ExecutionView.of(running, signer=services.signer)
+    return ExecutionView.of(running, signer=services.signer, catalogue=services.intake.catalogue)
 
 
 async def _answer(services: GatewayServices, written: WrittenRequest, response: Response) -> ExecutionView:
     """201 with what history has, 202 with the request alone if history is behind, 200 if the key was used before."""
     if written.known is not None:
         response.status_code = 200
-        return ExecutionView.of(written.known, signer=services.signer)
+        return ExecutionView.of(written.known, signer=services.signer, catalogue=services.intake.catalogue)
     known = await services.folded(written.execution_id)
     if known is None:
         response.status_code = 202
         known = replace(expected_execution(written.request), steps=())
-    return ExecutionView.of(known, signer=services.signer)
+    return ExecutionView.of(known, signer=services.signer, catalogue=services.intake.catalogue)
