@@ -13,6 +13,8 @@ from pathlib import Path
 
 from tests import fault_matrix
 from tests.action_document import actions_document
+from tests.command_document import commands_document
+from tests.settings_document import settings_document
 from workers.domain import metrics
 from workers.log.topic_catalogue import load_topics, readme
 
@@ -20,8 +22,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 DOCUMENTS: Mapping[str, Callable[[], str]] = {
     "docs/actions.md": actions_document,
+    "docs/commands.md": commands_document,
     "docs/faults.md": fault_matrix.document,
     "docs/metrics.md": metrics.document,
+    "docs/settings.md": settings_document,
     "topics/README.md": lambda: readme(load_topics()),
 }
 

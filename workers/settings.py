@@ -25,27 +25,36 @@ from workers.domain.history.retention import Retention
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class KafkaSecurity(_Frozen):
     """How to talk to the brokers. PLAINTEXT is for loopback, and only with ``insecure_dev``."""
 
     protocol: Literal["PLAINTEXT", "SSL", "SASL_SSL"] = "SASL_SSL"
+    """How connections are encrypted and authenticated: SSL with a certificate of its own, SASL_SSL with a user name."""
     mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN", "OAUTHBEARER"] = "SCRAM-SHA-512"
+    """For SASL_SSL."""
     username: str = ""
+    """For SASL_SSL."""
     password_file: Path | None = None
+    """For SASL_SSL: a file that holds the password and nothing else."""
     ca_file: Path | None = None
+    """The certificate authority of the brokers; empty takes the well-known ones."""
     certificate_file: Path | None = None
+    """For SSL: this worker's certificate."""
     key_file: Path | None = None
+    """For SSL: the certificate's private key."""
 
 
 class KafkaSettings(_Frozen):
     """The log."""
 
     bootstrap_servers: str
+    """``HOST:PORT``, separated by commas."""
     security: KafkaSecurity = KafkaSecurity()
     insecure_dev: bool = False
+    """Allows PLAINTEXT, to brokers on loopback only."""
     fetch_wait_ms: int = Field(default=10_000, ge=1, le=60_000)
     """A real broker answers a parked fetch at once, the embedded one only when the wait is over: 1 to 5 there."""
     log_id: str = ""
@@ -67,7 +76,9 @@ class KeySettings(_Frozen):
     """This worker's own key, and the keyset it trusts."""
 
     private_key: Path
+    """Mode 0600; made by ``douse keys add``."""
     keyset: Path
+    """The public keys of the fleet, signed by an operator."""
 
 
 class S3Settings(_Frozen):
@@ -76,11 +87,15 @@ class S3Settings(_Frozen):
     endpoint: str = Field(pattern=r"^https?://[A-Za-z0-9._\-\[\]:]+$")
     """``https://HOST[:PORT]``; http is for loopback, and only with ``insecure_dev``."""
     bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+    """The bucket; it must exist."""
     region: str = Field(default="us-east-1", min_length=1)
+    """The region that requests are signed for."""
     prefix: str = Field(default="", pattern=r"^([A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*)?$")
     """Put before every key, with a slash between; empty where the bucket is Douse's own."""
     access_key: str = Field(min_length=1)
+    """The credential's id."""
     secret_key_file: Path
+    """A file that holds the secret and nothing else."""
     ca_file: Path | None = None
     """Whom to trust as the store's certificate authority; empty takes the well-known ones."""
     encryption: Literal["", "AES256", "aws:kms"] = ""
@@ -88,6 +103,7 @@ class S3Settings(_Frozen):
     part_size_mb: int = Field(default=16, ge=5, le=5120)
     """Larger objects travel in parts of this size; S3 allows no smaller ones."""
     insecure_dev: bool = False
+    """Allows http, to an endpoint on loopback only."""
 
     @model_validator(mode="after")
     def _plain_http_is_for_loopback(self) -> "S3Settings":
@@ -102,6 +118,7 @@ class StorageSettings(_Frozen):
     """Where gathered files go: a bucket, or a directory of this machine; neither, and nothing is gathered."""
 
     directory: Path | None = None
+    """A directory of this machine, instead of a bucket."""
     s3: S3Settings | None = None
 
     @model_validator(mode="after")
@@ -115,8 +132,11 @@ class TelemetrySettings(_Frozen):
     """Where traces and metrics go: nowhere, unless an endpoint is set."""
 
     otlp_endpoint: str = ""
+    """``http://HOST:PORT`` of an OpenTelemetry collector; empty sends nothing."""
     log_format: Literal["console", "json"] = "json"
+    """One line for each event, for people or for programs."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe that is logged."""
 
 
 class WorkerSettings(_Frozen):
@@ -147,7 +167,9 @@ class OperatorKeys(_Frozen):
     """Whom an operator's commands trust, and the key they sign with, which may be kept elsewhere until it is needed."""
 
     keyset: Path
+    """The public keys of the fleet, signed by an operator."""
     private_key: Path | None = None
+    """The operator's own, only where a command signs."""
 
 
 class ClusterSettings(_Frozen):
@@ -166,6 +188,7 @@ class ActionSettings(_Frozen):
     itself, with fields made by ``setting``."""
 
     trigger: Annotated[Literal["ALL", "NONE"], BeforeValidator(_upper)] = "ALL"
+    """``NONE`` switches the action off on this node; nothing on the bus can switch it on again."""
 
 
 def setting(default: Any, *, minimum: int | None = None, maximum: int | None = None, longest: int | None = None) -> Any:
@@ -187,6 +210,7 @@ class Sockets(_Frozen):
     """Where to look for a runtime, as globs."""
 
     socket_path: tuple[str, ...]
+    """Paths of its sockets, ``*`` and ``**`` allowed."""
 
 
 Section = TypeVar("Section", bound=ActionSettings)
@@ -197,9 +221,11 @@ class ResponseActions(_Frozen):
     action of the catalogue (``features_with``)."""
 
     enabled: bool = True
+    """``false`` switches every action off on this node."""
     timeout: int = Field(default=60, ge=1, le=65_535)
     """Seconds, for one action."""
     queue_length: int = Field(default=1000, ge=1, le=1_000_000)
+    """Commands that may wait in one lane; a further one ends REJECTED with ``queue_full``."""
     docker: Sockets = Sockets(
         socket_path=("/var/run/docker.sock", "/run/podman/podman.sock", "/run/*/*/podman/podman.sock")
     )
@@ -257,13 +283,19 @@ class NodeIdentity(_Frozen):
     host_names: tuple[str, ...] = ()
     """Names events call this host; empty takes the kernel's host name."""
     zone: str = Field(default="default", pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    """The zone, which has a command topic of its own."""
     cluster: str = ""
+    """The cluster's name, as detectors and history call it."""
     labels: Mapping[str, str] = Field(default_factory=dict)
+    """Names and values, shown with the node."""
     data_dir: Path = Path("/var/lib/douse")
+    """Where the journal, the spool and the lock are kept. It must survive restarts."""
     heartbeat_s: float = Field(default=10.0, gt=0, le=300)
+    """Seconds between two heartbeats."""
     command_partitions: int = Field(default=64, ge=1, le=10_000)
     """Of the zone's first command topic. Growth is announced on ``fleet.topology``: leave this as it was."""
     drain_s: float = Field(default=10.0, ge=0, le=600)
+    """Seconds that running actions get to end when the worker is stopped."""
 
 
 class NodeSettings(WorkerSettings):
@@ -297,6 +329,7 @@ class DispatcherSettings(WorkerSettings):
     """The dispatcher."""
 
     ledger: Path = Path("/var/lib/douse/dispatcher/ledger.sqlite")
+    """The SQLite file with every open execution. It must survive restarts."""
     zones: Mapping[str, int] = Field(default_factory=lambda: {"default": 64})
     """Zone name to the number of partitions of its first command topic; growth is announced on ``fleet.topology``."""
     silent_after_s: int = Field(default=60, ge=1, le=86_400)
@@ -313,9 +346,11 @@ class ResponderSettings(WorkerSettings):
     """The responder."""
 
     unsigned_topics: UnsignedTopics = ()
-    """Further topics whose events may trigger rules; see ``UnsignedTopics``."""
+    """Further topics whose events may trigger rules. No key signs them: whoever may write there is believed."""
     rules: tuple[Path, ...] = ()
+    """Files with response rules, merged; see `deploy/rules/README.md`."""
     group: str = "douse-responder"
+    """The consumer group; responders of one group share the events."""
     member: str = Field(default="", max_length=200, pattern=r"^[A-Za-z0-9._-]*$")
     """A name that no other responder of the group has, kept over restarts. With one, a responder that was killed reads
     on as soon as it is back; without, the group first waits 6 s for the dead one."""
@@ -348,6 +383,7 @@ class ProjectorSettings(WorkerSettings):
     history: str = "sqlite:////var/lib/douse/history.sqlite"
     """Where history is kept: ``sqlite:////path`` or ``postgresql+psycopg://user@host/database?schema=douse``."""
     batch: int = Field(default=1000, ge=1, le=100_000)
+    """Records folded in one transaction, at most."""
     retention: RetentionSettings = RetentionSettings()
 
 
@@ -355,11 +391,15 @@ class GatewaySettings(WorkerSettings):
     """The gateway."""
 
     history: str = "sqlite:////var/lib/douse/history.sqlite"
+    """The projector's history, read only."""
     host: str = "127.0.0.1"
+    """The address to listen on."""
     port: int = Field(default=8080, ge=0, le=65_535)
+    """0 takes any free one."""
     admin_token_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """SHA-256 (hex) of the admin's bearer token; the token itself is nowhere on the server."""
     requests_per_minute: int = Field(default=600, ge=1, le=1_000_000)
+    """For each caller; more are answered 429."""
     storage: StorageSettings = StorageSettings()
     """Where acquired files are read for those who may download them; the nodes' own store."""
 

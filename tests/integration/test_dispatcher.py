@@ -19,6 +19,7 @@ import pytest
 from tests.fakes.telemetry import FakeTelemetry
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.fixtures import StartKafka
+from workers.cli.exits import Exit
 from workers.dispatcher.dispatcher import FAILPOINTS
 from workers.dispatcher.ledger_rows import Rows
 from workers.domain.command import ActionCommand
@@ -399,7 +400,7 @@ def test_a_second_dispatcher_on_one_ledger_is_refused_with_one_line(site: Site) 
             timeout=WAIT_S,
             check=False,
         )
-        assert second.returncode == 1
+        assert second.returncode == Exit.BUSY
         assert [line for line in second.stderr.splitlines() if "in use by another process" in line]
         assert "Traceback" not in second.stderr
         ended_well(first)

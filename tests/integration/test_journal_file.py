@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.chance import FakeRandomness
-from workers.domain.errors import ConfigError, LimitExceeded, PermanentFailure
+from workers.domain.errors import ConfigError, InUse, LimitExceeded, PermanentFailure
 from workers.domain.ids import ExecutionId, NodeId
 from workers.domain.journal_entry import EntryState, JournalEntry
 from workers.domain.log.record import OutRecord
@@ -138,9 +138,9 @@ def test_a_damaged_file_is_refused_at_the_start(tmp_path: Path) -> None:
 def test_a_second_opening_is_refused_while_the_first_lives(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     first = open_journal(path)
-    with pytest.raises(PermanentFailure, match="in use") as caught:
+    with pytest.raises(InUse, match="in use") as caught:
         open_journal(path)
-    assert caught.value.reason == "journal_in_use"
+    assert caught.value.reason == "in_use"
     commit(first, 1)
     first.close()
     open_journal(path).close()

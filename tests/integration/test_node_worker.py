@@ -21,6 +21,7 @@ from tests.guarantees.node import check_all
 from tests.guarantees.observation import Effect
 from tests.integration.node_process import NodeSite, Victim, embedded_broker
 from workers.actions import FAILPOINTS as ACTION_FAILPOINTS
+from workers.cli.exits import Exit
 from workers.domain.ids import ExecutionId, Incarnation
 from workers.domain.outcome import Outcome
 from workers.domain.target import FileTarget
@@ -198,7 +199,7 @@ def test_a_second_worker_on_one_data_directory_is_refused_in_one_line(site: Node
         timeout=30,
         check=False,
     )
-    assert second.returncode != 0
+    assert second.returncode == Exit.BUSY
     assert "in use by another worker" in second.stderr
     assert "Traceback" not in second.stderr
     assert len(second.stderr.strip().splitlines()) == 1

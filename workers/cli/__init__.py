@@ -30,7 +30,7 @@ from workers.cli import (
     worker,
 )
 from workers.cli.exits import LEGEND, Exit, Failure
-from workers.domain.errors import ConfigError, TransientFailure, WorkerError
+from workers.domain.errors import ConfigError, InUse, TransientFailure, WorkerError
 from workers.wiring import ROLES
 
 app = typer.Typer(
@@ -81,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = app(args=given, standalone_mode=False)
     except Failure as error:
         raise SystemExit(_report(error, error.exit_code, given)) from None
+    except InUse as error:
+        raise SystemExit(_report(error, Exit.BUSY, given)) from None
     except (ConfigError, typer.TyperException) as error:
         raise SystemExit(_report(error, Exit.USAGE, given)) from None
     except TransientFailure as error:

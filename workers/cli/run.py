@@ -22,7 +22,7 @@ from workers.domain.outcome import NEVER_SEEN
 _SPAN: Final = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _COLUMNS: Final = ("id", "action", "stage", "outcome", "code", "message")
-_SUCCESS: Final = frozenset({"COMPLETED", "NO_ACTION", "DRY_RUN"})
+SUCCESS: Final = frozenset({"COMPLETED", "NO_ACTION", "DRY_RUN"})
 _LONG_POLL_S: Final = 10.0
 
 _RETRY_S: Final = 0.2
@@ -127,7 +127,7 @@ def _finish(
     output: Output,
     *,
     wait_s: float,
-    success: frozenset[str] = _SUCCESS,
+    success: frozenset[str] = SUCCESS,
 ) -> None:
     """Wait for the outcome if ``wait_s``, print the execution, and end with the exit code of the outcome."""
     if wait_s:

@@ -46,6 +46,12 @@ class ConfigError(WorkerError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+class InUse(ConfigError):
+    """Another process uses what the configuration names."""
+
+    code = "in_use"
+
+
 class Problem(tuple[str, str]):
     """One fault of a configuration: where it is, and what to do about it."""
 

@@ -5,6 +5,7 @@ waits. It stops in the opposite order: no more connections, then pending request
 drained. Next: ``gateway.http.app``.
 """
 
+import errno
 import queue
 import resource
 import socket
@@ -19,7 +20,7 @@ from typing import Any, Final
 
 import uvicorn
 
-from workers.domain.errors import ConfigError, MalformedMessage, TransientFailure
+from workers.domain.errors import ConfigError, InUse, MalformedMessage, TransientFailure
 from workers.domain.log.record import OutRecord
 from workers.gateway.audit_trail import AuditTrail
 from workers.gateway.http.connections import ACCEPTED_AT_ONCE, Connections, Limits, serving_with
@@ -225,7 +226,8 @@ class Loop:
         try:
             listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
         except OSError as error:
-            raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}; choose another port") from None
+            kind = InUse if error.errno == errno.EADDRINUSE else ConfigError
+            raise kind(f"cannot listen on {host} port {port}: {error.strerror}; choose another port") from None
         # Connections inherit it. asyncio sets it only on sockets that name their protocol, which this one does not, and
         # without it every answer waits 40 ms for the client's delayed acknowledgement of its headers.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

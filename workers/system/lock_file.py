@@ -7,7 +7,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from workers.domain.errors import ConfigError, Problem
+from workers.domain.errors import ConfigError, InUse, Problem
 
 
 class LockFile:
@@ -17,7 +17,8 @@ class LockFile:
         """Take it, or refuse.
 
         Raises:
-            ConfigError: another process holds it, or the file cannot be made.
+            InUse: another process holds it.
+            ConfigError: the file cannot be made.
         """
         self._path = path
         try:
@@ -31,7 +32,7 @@ class LockFile:
             holder = os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(self._descriptor)
             reason = f"is in use by another worker (process {holder}); stop that one, or choose another data directory"
-            raise ConfigError((Problem(str(path.parent), reason),)) from None
+            raise InUse((Problem(str(path.parent), reason),)) from None
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 

@@ -20,7 +20,8 @@ def dispatcher(settings: DispatcherSettings) -> Runnable:
 
     Raises:
         ConfigError: ledger, keys, keyset or broker settings cannot be used.
-        LimitExceeded, PermanentFailure: the ledger's disk is full, damaged, or the file in use by another dispatcher.
+        InUse: another dispatcher has the ledger.
+        LimitExceeded, PermanentFailure: the ledger's disk is full or damaged.
     """
     with ExitStack() as opened:
         kit = Kit("dispatcher", settings, opened)

@@ -40,8 +40,9 @@ def node(settings: NodeSettings) -> Runnable:
     """The node worker; it owns its data directory until it ends.
 
     Raises:
-        ConfigError: data directory, keys, keyset or broker settings cannot be used, or another worker has them.
-        LimitExceeded, PermanentFailure: the journal's disk is full, damaged, or the file is in use.
+        InUse: another worker has the data directory or the journal.
+        ConfigError: data directory, keys, keyset or broker settings cannot be used.
+        LimitExceeded, PermanentFailure: the journal's disk is full or damaged.
     """
     from workers.host.evidence.fork_server import start_fork_server
     from workers.system.lock_file import LockFile
@@ -144,7 +145,7 @@ def reset_time_floor(settings: NodeSettings) -> tuple[int, int]:
     into the journal's outbox; what it was and what it is, nanoseconds. The worker must not run.
 
     Raises:
-        ConfigError, LimitExceeded, PermanentFailure: as for the node itself; the journal is in use.
+        InUse, ConfigError, LimitExceeded, PermanentFailure: as for the node itself.
     """
     from workers.host.machine import Machine
     from workers.store.journal import SqliteJournal

@@ -29,6 +29,7 @@ class FileSettings(ActionSettings):
     """A switch, and the largest file that is taken."""
 
     max_file_size_mb: int = setting(50, minimum=1, maximum=1_048_576)
+    """A larger file is refused before anything is read."""
 
 
 class ContainerFields(TypedDict):

@@ -27,6 +27,7 @@ class QuarantineSettings(FileSettings):
     """A switch, a limit, and the vault."""
 
     quarantine_path: Path = Path("/var/lib/douse/quarantine")
+    """The vault, a directory that only the worker may enter. It must survive restarts."""
     quota_mb: int = setting(1024, minimum=1, maximum=1_073_741_824)
     """Of all objects together."""
     reserve_mb: int = setting(256, minimum=0, maximum=1_073_741_824)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workers.domain.errors import ConfigError
+from workers.domain.errors import ConfigError, InUse
 from workers.domain.log.topics import FALCO_EVENTS
 from workers.system import yaml_files
 
@@ -85,7 +85,8 @@ class DataDir:
         """Create the directory and lock it for this process.
 
         Raises:
-            ConfigError: another process has locked it, or it cannot be created or written.
+            InUse: another process has locked it.
+            ConfigError: it cannot be created or written.
         """
         try:
             for part in ("", "config", "keys", "node", "dispatcher", "objects", "logs", "run"):
@@ -99,7 +100,7 @@ class DataDir:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
-            raise ConfigError(f"{self.root} is in use by another douse; stop it, or choose another --data") from None
+            raise InUse(f"{self.root} is in use by another douse; stop it, or choose another --data") from None
         try:
             yield
         finally:

@@ -3,6 +3,7 @@
 Called by ``douse up`` and ``douse demo``. Owns the embedded broker, which lives and dies with this process.
 """
 
+import errno
 import socket
 import time
 import uuid
@@ -15,7 +16,7 @@ import httpx
 
 from workers.cli.up.data_dir import COMMAND_PARTITIONS, ROLES, DataDir, Start
 from workers.cli.up.supervisor import Supervisor
-from workers.domain.errors import ConfigError
+from workers.domain.errors import ConfigError, InUse
 from workers.system.ports import StopSignal
 from workers.wiring import one_machine
 
@@ -63,7 +64,8 @@ def _free_port(wanted: int) -> int:
         try:
             probe.bind(("127.0.0.1", wanted))
         except OSError as error:
-            raise ConfigError(f"port {wanted} cannot be used: {error.strerror}; choose another with --port") from None
+            kind = InUse if error.errno == errno.EADDRINUSE else ConfigError
+            raise kind(f"port {wanted} cannot be used: {error.strerror}; choose another with --port") from None
         return int(probe.getsockname()[1])
 
 

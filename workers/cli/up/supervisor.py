@@ -105,6 +105,8 @@ class Supervisor:
             child.pause_s = FIRST_PAUSE_S
         child.not_before_s = now + child.pause_s
         how = f"ended by signal {-status}" if status < 0 else f"ended with code {status}"
+        if status == Exit.BUSY:
+            how = f"cannot start yet ({self._last_line(child.role).removeprefix('douse: ')})"
         line = f"{child.role} {how}; restarting in {child.pause_s:g} s (log: {self.data.log(child.role)})"
         child.pause_s = min(LONGEST_PAUSE_S, child.pause_s * 2)
         return line

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from workers.domain.errors import ConfigError, LimitExceeded, PermanentFailure, Problem, WorkerError
+from workers.domain.errors import ConfigError, InUse, LimitExceeded, PermanentFailure, Problem, WorkerError
 from workers.store.sqlite import files
 from workers.store.sqlite.digests import Digests
 from workers.store.sqlite.group_sync import GroupSync
@@ -59,7 +59,8 @@ class Database:
         Raises:
             ConfigError: the path cannot be used, the file is damaged, something else, or of a newer version.
             LimitExceeded: ``journal_full``.
-            PermanentFailure: ``journal_in_use``, or ``journal_io`` where the disk fails.
+            InUse: another process uses it.
+            PermanentFailure: ``journal_io`` where the disk fails.
         """
         self._path = path
         self._schema = schema
@@ -237,7 +238,7 @@ class Database:
         match getattr(error, "sqlite_errorcode", 0) & 0xFF:
             case sqlite3.SQLITE_BUSY:
                 reason = f"{self._path} is in use by another process; stop that one first"
-                return PermanentFailure(reason, code="journal_in_use")
+                return InUse(reason)
             case sqlite3.SQLITE_NOTADB:
                 return self._damaged("it is not a database, or its first page is damaged")
             case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_ERROR:
