@@ -181,7 +181,8 @@ def test_an_error_answer_to_an_effect_is_a_refusal(serve: Callable[[Answers], Ho
     containers = serve({**a_container(), f"{CRI}StopContainer": no})
     refused = containers.open(containers.find(ID)[0].ref).stop(grace_s=0)
     assert refused is not None
-    assert (refused.message, refused.may_pass) == ("shim is gone", True)
+    assert (refused.message, refused.may_pass) == ("the status is unknown", True)
+    assert refused.detail == "shim is gone"
 
 
 def test_a_daemon_that_never_answers_surely_did_not_get_the_call(tmp_path: Path) -> None:

@@ -24,10 +24,12 @@ class WorkerError(Exception):
 
     code: ClassVar[str] = "internal"
 
-    def __init__(self, message: str = "", /, *, code: str | None = None) -> None:
-        """``message`` defaults to the class's docstring; ``code`` narrows the class's own wire code."""
+    def __init__(self, message: str = "", /, *, code: str | None = None, detail: str = "") -> None:
+        """``message`` defaults to the class's docstring; ``code`` narrows the class's own wire code; ``detail`` is the
+        raw text of another program, which never is part of a message."""
         super().__init__(message or (type(self).__doc__ or "").strip().splitlines()[0])
         self.reason = code or type(self).code
+        self.detail = detail
 
     @property
     def message(self) -> str:
@@ -83,9 +85,11 @@ class TransientFailure(WorkerError):
 
     code = "unavailable"
 
-    def __init__(self, message: str = "", /, *, code: str | None = None, retry_after_s: float = 0.0) -> None:
+    def __init__(
+        self, message: str = "", /, *, code: str | None = None, detail: str = "", retry_after_s: float = 0.0
+    ) -> None:
         """``retry_after_s`` is the least wait, in seconds, that the other side requires."""
-        super().__init__(message, code=code)
+        super().__init__(message, code=code, detail=detail)
         self.retry_after_s = retry_after_s
 
 

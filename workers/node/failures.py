@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from workers.domain.command import ActionCommand
 from workers.domain.errors import Disposition, JournalUnavailable, WorkerError, disposition, reason_of
-from workers.domain.outcome import Outcome, Report, code
+from workers.domain.outcome import Outcome, PostCondition, Report, code
 from workers.system.ports import Telemetry
 
 T = TypeVar("T")
@@ -64,7 +64,9 @@ class Failures:
         if not isinstance(error, WorkerError):
             self._bug(error, execution_id=command.command_id, action=command.action)
         outcome = _OUTCOMES.get(disposition(error), Outcome.FAILED)
-        return Report(outcome, code(command.action, outcome, reason_of(error)), _line(error))
+        detail = error.detail if isinstance(error, WorkerError) else ""
+        answered = PostCondition("answered", holds=False, detail=_printable(detail)) if detail else None
+        return Report(outcome, code(command.action, outcome, reason_of(error)), _line(error), answered)
 
     def _bug(self, error: Exception, **fields: object) -> None:
         self._telemetry.count("node.bugs", labels={"error": type(error).__name__})
@@ -75,6 +77,11 @@ class Failures:
             where="".join(traceback.format_tb(error.__traceback__)),
             **fields,
         )
+
+
+def _printable(text: str) -> str:
+    """A foreign text without what could move a cursor or cannot be encoded."""
+    return "".join(each if each.isprintable() else "\ufffd" for each in text)
 
 
 def _line(error: Exception) -> str:

@@ -237,4 +237,4 @@ def returns(claim: ContainerClaim) -> str:
 def refusal(refused: Refusal, claim: ContainerClaim) -> TransientFailure | PermanentFailure:
     """The error that a refused call amounts to."""
     kind = TransientFailure if refused.may_pass else PermanentFailure
-    return kind(f"{claim}: its runtime refused: {refused.message}", code="runtime_refused")
+    return kind(f"{claim}: its runtime refused: {refused.message}", code="runtime_refused", detail=refused.detail)

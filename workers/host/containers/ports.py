@@ -20,6 +20,8 @@ class Refusal:
     message: str
     may_pass: bool
     """Whether the same call may work in a moment."""
+    detail: str = ""
+    """The runtime's own text."""
 
 
 class ContainerHandle(Protocol):

@@ -140,4 +140,4 @@ def _is_local(source: str, address: str) -> bool:
 
 
 def _refused(wrong: str) -> PermanentFailure:
-    return PermanentFailure(f"the kernel refused the rules: {wrong[:300]}", code="nftables")
+    return PermanentFailure("the kernel refused the rules", code="nftables", detail=wrong[:300])

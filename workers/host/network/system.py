@@ -55,7 +55,7 @@ class SystemNetwork:
             _, wrong = context.run(ruleset.LIST_ALL)
         finally:
             context.close()
-        return f"nftables cannot be used here ({wrong}): give this worker NET_ADMIN" if wrong else ""
+        return "nftables cannot be used here: give this worker NET_ADMIN" if wrong else ""
 
     def host(self) -> SystemNamespace:
         refused = not_of_the_host(in_container=bool(self._own_ids()))

@@ -69,7 +69,7 @@ class Endpoint:
                 return None
             if _is_unanswered(error):
                 raise self._unreachable(error) from error
-            raise TransientFailure(f"{self.socket}: {_message(error)}") from error
+            raise TransientFailure(f"{self.socket}: {_line(error)}", detail=_text(error)) from error
 
     def act(self, service: Service, method: str, request: "Message", timeout_s: float) -> Refusal | None:
         """Why the runtime refused an effect; None where it accepted it.
@@ -93,10 +93,10 @@ class Endpoint:
 
         if _is_unanswered(error):
             self._unanswered.record_unanswered()
-            message = f"{self.socket} took the call and did not answer ({_message(error)}); it may carry it out yet"
-            raise Indeterminate(message, code="runtime_silent") from error
+            message = f"{self.socket} took the call and did not answer; it may carry it out yet"
+            raise Indeterminate(message, code="runtime_silent", detail=_text(error)) from error
         unknown = _code(error) in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.NOT_FOUND)
-        return Refusal(_message(error), may_pass=not unknown)
+        return Refusal(_line(error), may_pass=not unknown, detail=_text(error))
 
     def _check_answers(self, channel: "grpc.Channel", timeout_s: float) -> None:
         """A question whose answer does not matter: a daemon that does not answer it gets no effect to carry out."""
@@ -126,7 +126,7 @@ class Endpoint:
         return answer
 
     def _unreachable(self, error: Any) -> TransientFailure:
-        return TransientFailure(f"{self.socket} does not answer: {_message(error)}")
+        return TransientFailure(f"{self.socket} does not answer: {_line(error)}", detail=_text(error))
 
     @contextlib.contextmanager
     def _channel(self) -> Iterator["grpc.Channel"]:
@@ -167,5 +167,10 @@ def _is_unanswered(error: Any) -> bool:
     return _code(error) in (codes.DEADLINE_EXCEEDED, codes.UNAVAILABLE, codes.CANCELLED, codes.INTERNAL)
 
 
-def _message(error: Any) -> str:
-    return str(error.details() or error.code().name)[:300]
+def _line(error: Any) -> str:
+    """The status in words that no runtime chose: its own may quote names that an intruder gave."""
+    return f"the status is {_code(error).name.lower().replace('_', ' ')}"
+
+
+def _text(error: Any) -> str:
+    return str(error.details() or "")[:300]

@@ -24,6 +24,18 @@ if TYPE_CHECKING:
 
 _CHUNK: Final = 1 << 16
 
+_LONGEST: Final = 300
+"""Characters of an engine's own text that are kept."""
+_MEANINGS: Final = {
+    400: "the call is not one that it knows",
+    401: "this worker is not authorised",
+    403: "it forbids the call",
+    404: "it does not have this container",
+    409: "the container is not in a state for the call",
+    501: "it cannot do this",
+    503: "it is not ready",
+}
+
 _UNSENT: Final = (ConnectionRefusedError, FileNotFoundError, PermissionError)
 """The connection was not accepted, so the call was not received."""
 
@@ -97,7 +109,7 @@ class Engine:
             url = f"{client.base_url}/v{client.api_version}/containers/{container_id}/logs"
             with client.get(url, params=chosen, stream=True, timeout=self._limits.call_s) as answer:
                 if answer.status_code != 200:
-                    raise _no_logs(answer.status_code, answer.text, container_id)
+                    raise _no_logs(answer.status_code, answer.text[:_LONGEST], container_id)
                 yield from (raw if terminal else framed)(answer.iter_content(_CHUNK))
 
     @contextlib.contextmanager
@@ -111,7 +123,7 @@ class Engine:
             yield client
         except APIError as error:
             self._unanswered.record_answer()
-            raise TransientFailure(f"{self.socket}: {_message(error)}") from error
+            raise TransientFailure(f"{self.socket}: {_line(error)}", detail=_text(error)) from error
         except (RequestException, OSError) as error:
             raise self._unreachable(error) from error
         finally:
@@ -136,8 +148,8 @@ class Engine:
             unreachable = self._unreachable(error)
             if _unsent(error):
                 raise unreachable from error
-            message = f"{self.socket} took the call and did not answer ({_short(error)}); it may carry it out yet"
-            raise Indeterminate(message, code="runtime_silent") from error
+            message = f"{self.socket} took the call and did not answer; it may carry it out yet"
+            raise Indeterminate(message, code="runtime_silent", detail=str(error)[:_LONGEST]) from error
         finally:
             client.close()
         self._unanswered.record_answer()
@@ -163,14 +175,15 @@ class Engine:
         """It did not answer; remembers it where the call may have been received all the same."""
         if not _unsent(error):
             self._unanswered.record_unanswered()
-        return TransientFailure(f"{self.socket} does not answer: {_short(error)}")
+        why = "it does not accept connections" if _unsent(error) else "the call had no answer"
+        return TransientFailure(f"{self.socket} does not answer: {why}", detail=str(error)[:_LONGEST])
 
 
 def _no_logs(status: int, text: str, container_id: str) -> TransientFailure | PermanentFailure:
-    message = f"the logs of container {container_id[:12]} cannot be read: {text[:200].strip()}"
+    message = f"the logs of container {container_id[:12]} cannot be read: {_answered(status)}"
     if status in (404, 409, 503):
-        return TransientFailure(message)
-    return PermanentFailure(message, code="logs_unavailable")
+        return TransientFailure(message, detail=text)
+    return PermanentFailure(message, code="logs_unavailable", detail=text)
 
 
 def refusal_of(call: Callable[[], object]) -> Refusal | None:
@@ -180,7 +193,7 @@ def refusal_of(call: Callable[[], object]) -> Refusal | None:
     try:
         call()
     except APIError as error:
-        return Refusal(_message(error), may_pass=(error.status_code or 500) >= 500)
+        return Refusal(_line(error), may_pass=(error.status_code or 500) >= 500, detail=_text(error))
     return None
 
 
@@ -193,12 +206,17 @@ def _found(call: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any] | None:
         return None
 
 
-def _message(error: "APIError") -> str:
-    return str(error.explanation or error)[:300]
+def _line(error: "APIError") -> str:
+    return _answered(error.status_code or 500)
 
 
-def _short(error: Exception) -> str:
-    return str(error)[:200]
+def _answered(status: int) -> str:
+    """An answer that is an error, in words that no engine chose: its own may quote names that an intruder gave."""
+    return f"it answered {status}, {_MEANINGS.get(status, 'an error of its own' if status >= 500 else 'a refusal')}"
+
+
+def _text(error: "APIError") -> str:
+    return str(error.explanation or error)[:_LONGEST]
 
 
 def _unsent(error: Exception) -> bool:
