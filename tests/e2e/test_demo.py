@@ -193,6 +193,28 @@ def test_up_twice_on_one_data_keeps_history_and_sigterm_stops_everything(
         second.close()
 
 
+def test_the_first_containments_of_the_readme(data: Path) -> None:
+    """By hand and by an alert, with the files that the README names."""
+    examples = REPOSITORY / "deploy" / "examples"
+    assert all(f"deploy/examples/{path.name}" in (REPOSITORY / "README.md").read_text() for path in examples.iterdir())
+    (data / "config").mkdir(parents=True)
+    shutil.copy(examples / "rule.yaml", data / "config" / "rules.yaml")
+    up = Up(data)
+    try:
+        with VictimProcesses() as victims:
+            by_hand = victims.spawn()
+            words = ["--host", os.uname().nodename, f"pid={by_hand}", "--reason", "first containment", "--wait"]
+            subprocess.run([*DOUSE, "run", "kill_process", *words, "--data", str(data)], check=True)
+            by_alert = subprocess.Popen(["sleep", "1000"])
+            alert = subprocess.run(
+                ["sh", str(examples / "alert.sh"), str(by_alert.pid)], check=True, capture_output=True
+            ).stdout
+            subprocess.run([*DOUSE, "event", "submit", "-", "--data", str(data)], input=alert, check=True)
+            assert by_alert.wait(WAIT_S) == -signal.SIGKILL
+    finally:
+        up.close()
+
+
 def test_a_second_up_on_the_same_data_is_refused_in_one_line(data: Path) -> None:
     first = Up(data)
     try:
