@@ -91,7 +91,7 @@ def held() -> Mapping[str, list[Held]]:
     for path in sorted(TESTS.rglob("test_*.py")):
         for name, each in _in_file(path):
             found[name].append(each)
-    return found
+    return dict(found)
 
 
 def document() -> str:
@@ -108,7 +108,8 @@ def document() -> str:
         "|---|---|---|",
     ]
     for name, what in FAULTS.items():
-        cells = [_cell(path, [each for each in tests[name] if each.path == path]) for path in _paths(tests[name])]
+        known = tests.get(name, [])
+        cells = [_cell(path, [each for each in known if each.path == path]) for path in _paths(known)]
         lines.append(f"| {name} | {what} | {'; '.join(cells) or f'none: {OPEN[name]}'} |")
     return "\n".join(lines) + "\n"
 

@@ -165,8 +165,10 @@ class FakeVault:
     def object_path(self, execution_id: ExecutionId) -> str:
         return f"/vault/{execution_id}"
 
-    def has_object(self, execution_id: ExecutionId) -> bool:
-        return execution_id in self.objects
+    def missing(self, execution_id: ExecutionId) -> str:
+        if execution_id not in self.objects:
+            return self.object_path(execution_id)
+        return "" if execution_id in self.manifests else f"{self.object_path(execution_id)}.manifest"
 
     def contents(self) -> list[Stored]:
         self.step("contents")

@@ -241,11 +241,17 @@ def test_what_an_attacker_wrote_cannot_move_the_cursor(gateway: FakeGateway, dou
 
 
 def test_contained_nodes_actions_and_health_print_the_gateways_answers(gateway: FakeGateway, douse: Douse) -> None:
-    story = Story(8000)
-    gateway.history.put(*story.whole(effect_holds=True))
+    story, already = Story(8000, action="suspend_process"), Story(8002, action="suspend_process")
+    gateway.history.put(*story.whole(effect_holds=True), *already.whole(Outcome.NO_ACTION, effect_holds=True))
     with gateway.history.begin() as tx:
         tx.put_node(heartbeat(1), payload=FakeCodec().encode(heartbeat(1)), verified=True, folded_at_ns=START_NS)
-    assert story.id in douse("contained").out
+    listed = {line.split()[1]: line for line in douse("contained").out.splitlines() if "suspend" in line}
+    assert listed[story.id].rstrip().endswith("yes")
+    assert (
+        listed[already.id]
+        .rstrip()
+        .endswith("no: it ended NO_ACTION: Douse has changed nothing that an undo could take back")
+    )
     shown = douse("nodes", "--host", "web-1").out
     assert NODE in shown
     assert "kill_process" not in shown, "a line of the table is for people: how many actions, not which"

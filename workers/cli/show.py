@@ -13,6 +13,7 @@ from workers.cli.exits import Exit, Failure
 from workers.cli.output import Output, OutputOption, legible, print_document, print_rows
 
 _EXECUTIONS: Final = ("requested_at", "id", "action", "host", "target", "stage", "outcome", "actor", "code")
+_CONTAINED: Final = (*_EXECUTIONS, "can be undone")
 _EVENTS: Final = ("occurred_at", "id", "priority", "rule", "host", "process", "executions")
 _NODES: Final = ("node_id", "host_names", "zone", "health", "at", "queued", "running", "actions", "version", "verified")
 _ACTIONS: Final = ("name", "summary", "target", "lane", "reversible_by", "offered_by")
@@ -44,7 +45,7 @@ def register(app: typer.Typer) -> None:
 def contained(data: DataOption = None, output: OutputOption = Output.TABLE) -> None:
     """What is contained right now."""
     with connected(data) as client:
-        show_executions(client.get("contained")["data"], output)
+        show_executions(client.get("contained")["data"], output, columns=_CONTAINED)
 
 
 def show_one(
@@ -130,17 +131,16 @@ def health(data: DataOption = None, output: OutputOption = Output.TABLE) -> None
         raise typer.Exit(Exit.FAILED)
 
 
-def show_executions(rows: list[Mapping[str, Any]], output: Output) -> None:
+def show_executions(rows: list[Mapping[str, Any]], output: Output, *, columns: tuple[str, ...] = _EXECUTIONS) -> None:
     """Print executions, one line each."""
-    print_rows(
-        rows if output is not Output.TABLE else [_execution_row(row) for row in rows], output, columns=_EXECUTIONS
-    )
+    print_rows(rows if output is not Output.TABLE else [_execution_row(row) for row in rows], output, columns=columns)
 
 
 def _execution_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
     target = row["target"]["description"] if row["target"] else ""
     outcome = (row["outcome"] or "") + (" (undone)" if row["undone_by"] else "")
-    return {**row, "target": target, "outcome": outcome, "actor": row["rule"] or row["actor"]}
+    actor = row["rule"] or row["actor"]
+    return {**row, "target": target, "outcome": outcome, "actor": actor, "can be undone": _undoable(row)}
 
 
 def _node_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -174,7 +174,7 @@ def _facts(execution: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         if condition
         else "",
         "effect": "in place" if execution["effect_holds"] else "",
-        "can be undone": "yes" if execution["undoable"] else f"no: {execution['why_not_undoable']}",
+        "can be undone": _undoable(execution),
         "undone by": _undo(undone) if undone else "",
         "undo requested": [_undo(each) for each in execution["undos"] if each != undone],
         "parameters": _pairs(execution["parameters"]),
@@ -188,6 +188,10 @@ def _facts(execution: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         "late": "the outcome was observed after the command expired" if execution["late"] else "",
     }
     return ((name, value) for name, value in facts.items() if value not in ("", None, []))
+
+
+def _undoable(execution: Mapping[str, Any]) -> str:
+    return "yes" if execution["undoable"] else f"no: {execution['why_not_undoable']}"
 
 
 def _undo(undo: Mapping[str, Any]) -> str:

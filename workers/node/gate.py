@@ -142,7 +142,7 @@ class Gate:
         if not _holds(entry):
             raise CommandRejected(f"no effect of {command.undo_of} is in place", code="nothing_to_revert")
         outputs = entry.report.outputs if entry.report else NOTHING
-        return original.target, Effect(forward.claim_of(entry.claim), outputs, entry.execution_id)
+        return original.target, Effect(forward.claim_of(entry.claim), outputs, entry.execution_id, original.target)
 
 
 def rank(command: ActionCommand) -> int:

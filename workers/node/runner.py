@@ -119,7 +119,9 @@ class Runner:
         command = self._services.codec.decode(entry.command, ActionCommand)
         action = self._gate.action(command)
         try:
-            why = action.lost(Effect(action.claim_of(entry.claim), entry.report.outputs, owner), self._services.host)
+            why = action.lost(
+                Effect(action.claim_of(entry.claim), entry.report.outputs, owner, command.target), self._services.host
+            )
         except WorkerError:
             return False  # not known now
         if not why or self._transitions.undoing(owner):

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar, get_type_hints
 from workers.domain.errors import PermanentFailure
 from workers.domain.ids import NO_EXECUTION, ExecutionId
 from workers.domain.outcome import Scalar, Values
+from workers.domain.target import Target
 
 C = TypeVar("C")
 W = TypeVar("W")
@@ -28,6 +29,8 @@ class Effect(Generic[C]):
     outputs: Values
     execution_id: ExecutionId = NO_EXECUTION
     """The execution that made it."""
+    target: Target | None = None
+    """What its command acted on."""
 
 
 def values_of(claim: Any) -> dict[str, Scalar]:

@@ -171,30 +171,20 @@ class FileQuarantine(Action[QuarantineParameters, QuarantineClaim]):
         """The vault has not what would come back. A quarantine that ended half made is left to its undo."""
         if "quarantined_file_path" not in effect.outputs:
             return ""
-        vault = _kept(host)
-        manifest = vault.manifest(effect.execution_id)
-        if manifest is None:
-            return "its manifest was removed from the vault, so nothing says what to put back"
-        if manifest.state is ManifestState.RESTORED:
-            return f"{shown(manifest.path)} was put back by {manifest.restored_by}"
-        if manifest.state is ManifestState.DONE and not vault.has_object(effect.execution_id):
-            return f"{vault.object_path(effect.execution_id)} was removed: the file cannot come back"
-        return ""
+        missing = _kept(host).missing(effect.execution_id)
+        return f"{missing} was removed from the vault: the file cannot come back" if missing else ""
 
     def weakened(self, effect: Effect[QuarantineClaim], host: Host) -> str:
         """Another file has its path. Not looked for in containers, which may have ended, nor on filesystems that need
         not answer."""
-        vault = _kept(host)
-        manifest = vault.manifest(effect.execution_id)
-        if manifest is None or manifest.state is not ManifestState.DONE:
-            return ""
-        if manifest.container_id or manifest.allow_remote:
+        target = effect.target
+        if not isinstance(target, FileTarget) or target.container_id or "quarantined_file_path" not in effect.outputs:
             return ""
         try:
-            found = vault.examine(Location(manifest.path, None))
+            found = _kept(host).examine(Location(target.path))
         except CommandRejected:  # a link, or another filesystem, is on the way now
             return ""
-        return f"there is a file at {shown(manifest.path)} again" if found is not None else ""
+        return f"there is a file at {shown(target.path)} again" if found is not None else ""
 
     def dry_run_report(self, job: Job[QuarantineParameters], claim: QuarantineClaim, host: Host) -> Report:
         """What would be taken."""

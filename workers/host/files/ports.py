@@ -174,9 +174,9 @@ class Vault(Protocol):
     def object_path(self, execution_id: ExecutionId) -> str:
         """Where the object of a quarantine is or would be."""
 
-    def has_object(self, execution_id: ExecutionId) -> bool:
-        """Whether the object of a quarantine is there; it is not read. Raises ``PermanentFailure`` (``vault_unusable``,
-        ``io_error``)."""
+    def missing(self, execution_id: ExecutionId) -> str:
+        """Which of the two files of a quarantine that has ended is not there, as a path; empty where both are. Reads
+        neither. Raises ``PermanentFailure`` (``vault_unusable``, ``io_error``)."""
 
     def contents(self) -> Sequence[Stored]:
         """Everything in it, by execution. Raises ``PermanentFailure`` (``vault_unusable``, ``io_error``)."""

@@ -112,9 +112,9 @@ class SystemVault:
     def object_path(self, execution_id: ExecutionId) -> str:
         return str(self._directory.path / execution_id)
 
-    @translated("looking for an object")
-    def has_object(self, execution_id: ExecutionId) -> bool:
-        return self._directory.has_object(execution_id)
+    @translated("looking into the vault")
+    def missing(self, execution_id: ExecutionId) -> str:
+        return self._directory.missing(execution_id)
 
     @translated("listing the vault")
     def contents(self) -> list[Stored]:

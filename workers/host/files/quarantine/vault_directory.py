@@ -74,13 +74,14 @@ class VaultDirectory:
                 continue
         raise PermanentFailure("the object is not in the vault any more", code="object_damaged")
 
-    def has_object(self, execution_id: ExecutionId) -> bool:
-        """Whether the object is there. Raises ``OSError``."""
-        try:
-            os.stat(_named(execution_id, OBJECT), dir_fd=self.directory, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return True
+    def missing(self, execution_id: ExecutionId) -> str:
+        """The path of its object or manifest, if that is not there. Raises ``OSError``."""
+        for name in (_named(execution_id, OBJECT), _named(execution_id, MANIFEST)):
+            try:
+                os.stat(name, dir_fd=self.directory, follow_symlinks=False)
+            except FileNotFoundError:
+                return str(self.path / name)
+        return ""
 
     def store(self, execution_id: ExecutionId) -> None:
         """The part becomes the object, durably. Raises ``OSError``."""
