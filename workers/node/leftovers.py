@@ -56,12 +56,18 @@ class Leftovers:
         vault = self._services.host.vault
         if self._looked or vault is None:
             return
+        self._looked = True  # before the work: there are two gathering threads, and each thing is reported once
         try:
-            found = list(self._in_the_vault(vault))
+            self._report(self._found(vault))
+        except BaseException:
+            self._looked = False
+            raise
+
+    def _found(self, vault: Vault) -> list[Leftover]:
+        try:
+            return list(self._in_the_vault(vault))
         except WorkerError as error:
-            found = [Leftover("vault_unreadable", ExecutionId(""), detail=error.message)]
-        self._report(found)
-        self._looked = True
+            return [Leftover("vault_unreadable", ExecutionId(""), detail=error.message)]
 
     def _report(self, found: list[Leftover]) -> None:
         self._services.health.leftovers = len(found)
