@@ -11,13 +11,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import confluent_kafka.cimpl
 import pydantic
 import pytest
 
 import workers
+from tests.engines import DockerRig, PodmanRig
 from tests.integration.node_process import NodeSite, embedded_broker
 from workers.actions import CATALOGUE
 from workers.actions.base import Lane
@@ -27,12 +28,26 @@ from workers.domain.result import ActionResult
 from workers.domain.target import FileTarget, ProcessTarget, Target
 from workers.system.data_files import schema_files
 
-RUNTIMES = ("dockerd", "containerd", "containerd-shim-runc-v2", "runc", "crun", "conmon", "podman", "kubelet", "crio")
+RUNTIMES = (
+    "systemd",
+    "dockerd",
+    "containerd",
+    "containerd-shim-runc-v2",
+    "runc",
+    "crun",
+    "conmon",
+    "podman",
+    "kubelet",
+    "crio",
+)
+
+NO_PARAMETERS: Final[Mapping[str, bool]] = {}
 
 FILE_ACTIONS = [each for each in CATALOGUE if each.target is FileTarget and not each.undo_only]
 PROCESS_ACTIONS = [
     each for each in CATALOGUE if each.target is ProcessTarget and each.lane is Lane.CONTAINMENT and not each.undo_only
 ]
+(KILL,) = (each for each in CATALOGUE if each.name == "kill_process")
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +107,17 @@ def code(site: NodeSite) -> Mapping[str, Path]:
     return found | {name: Path(path).resolve() for name, path in programs.items() if path}
 
 
-def dry_run(site: NodeSite, action: str, target: Target) -> ActionResult:
-    command = site.kill(0, action=action, target=target, dry_run=True, parameters_sha256=parameters_digest({}))
+def dry_run(
+    site: NodeSite, action: str, target: Target, parameters: Mapping[str, bool] = NO_PARAMETERS
+) -> ActionResult:
+    command = site.kill(
+        0,
+        action=action,
+        target=target,
+        dry_run=True,
+        parameters=parameters,
+        parameters_sha256=parameters_digest(parameters),
+    )
     site.send(command)
     return site.ended(command.command_id)
 
@@ -103,8 +127,8 @@ def on_file(site: NodeSite, action: str, path: Path) -> ActionResult:
     return dry_run(site, action, FileTarget(bytes(path), site.clock.now_ns()))
 
 
-def on_process(site: NodeSite, action: str, pid: int) -> ActionResult:
-    return dry_run(site, action, ProcessTarget((ProcessRef(pid),), site.clock.now_ns()))
+def on_process(site: NodeSite, action: str, pid: int, parameters: Mapping[str, bool] = NO_PARAMETERS) -> ActionResult:
+    return dry_run(site, action, ProcessTarget((ProcessRef(pid),), site.clock.now_ns()), parameters)
 
 
 def refusal(result: ActionResult) -> tuple[str, str]:
@@ -170,6 +194,77 @@ def test_no_action_ends_or_stops_a_process_that_the_node_lives_by(
                 process.kill()
                 process.wait()
         shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"tree": True}], ids=["alone", "tree"])
+def test_no_action_ends_or_stops_a_runtimes_daemon_shim_or_monitor_nor_the_machines_own(
+    site: NodeSite, docker_engine: DockerRig, podman_engine: PodmanRig, parameters: dict[str, Any]
+) -> None:
+    """Real ones, each with a container that runs; the containers' own processes may be killed."""
+    containers = {rig.name: (rig, rig.run()) for rig in (docker_engine, podman_engine)}
+    try:
+        inits = {name: rig.pid(container_id) for name, (rig, container_id) in containers.items()}
+        assert docker_engine.process is not None
+        assert podman_engine.process is not None
+        things = {
+            "the machine's init": 1,
+            "dockerd": docker_engine.process.pid,
+            "its containerd": child_of(docker_engine.process.pid, "containerd"),
+            "its container's shim": parent_of(inits["docker"]),
+            "podman's service": podman_engine.process.pid,
+            "its container's conmon": parent_of(inits["podman"]),
+        }
+        if kernel_threads():
+            things["a kernel thread"] = 2
+        assert program(things["its container's shim"]).startswith("containerd-shim")
+        assert program(things["its container's conmon"]) == "conmon"
+        for action in PROCESS_ACTIONS if not parameters else [KILL]:
+            for name, pid in things.items():
+                answer = on_process(site, action.name, pid, parameters)
+                assert refusal(answer) == ("REJECTED", f"{action.name}_error_protected_target"), (name, answer)
+            for name, pid in inits.items():
+                assert str(on_process(site, action.name, pid, parameters).outcome) == "DRY_RUN", name
+    finally:
+        for rig, container_id in containers.values():
+            rig.remove(container_id)
+
+
+def test_no_action_takes_a_library_that_the_node_has_mapped(site: NodeSite) -> None:
+    assert site.process is not None
+    rows = Path(f"/proc/{site.process.pid}/maps").read_text().splitlines()
+    mapped = {row.split(None, 5)[5] for row in rows if len(row.split(None, 5)) == 6}
+    libraries = [path for path in map(Path, sorted(mapped)) if path.is_file()]
+    assert any(path.name.startswith("libc.so") for path in libraries)
+    for action in (each for each in FILE_ACTIONS if each.lane is Lane.CONTAINMENT):
+        commands = {
+            path: site.kill(0, action=action.name, target=FileTarget(bytes(path), site.clock.now_ns()), dry_run=True)
+            for path in libraries
+        }
+        for command in commands.values():
+            site.send(command)
+        answers = {path: site.ended(command.command_id) for path, command in commands.items()}
+        assert {path: answer.code for path, answer in answers.items()} == dict.fromkeys(
+            answers, f"{action.name}_error_protected_target"
+        )
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def child_of(pid: int, name: str) -> int:
+    children = [
+        int(each) for path in Path(f"/proc/{pid}/task").iterdir() for each in (path / "children").read_text().split()
+    ]
+    return next(child for child in children if program(child) == name)
+
+
+def program(pid: int) -> str:
+    return Path(f"/proc/{pid}/exe").readlink().name
+
+
+def kernel_threads() -> bool:
+    return Path("/proc/2/stat").exists() and Path("/proc/2/stat").read_text().split()[1] == "(kthreadd)"
 
 
 def podman_service(home: Path) -> subprocess.Popen[bytes] | None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.processes import FakeProcesses
 from workers.domain.targets.process import ProcessFacts
-from workers.domain.targets.protected_processes import TABLE, protection
+from workers.domain.targets.protected_processes import TABLE, program_reason, protection
 
 LINE = (900, 800, 1)
 POD = "/kubepods.slice/kubepods-burstable.slice/kubepods-pod1.slice/cri-containerd-" + "a" * 64 + ".scope"
@@ -124,6 +124,16 @@ def test_a_decoy_that_copies_name_path_or_program_of_a_service_is_not_protected(
 def test_every_entry_of_the_table_is_tried_by_a_service() -> None:
     untried = [entry for entry in TABLE if not any(entry.programs.fullmatch(service.exe) for service in SERVICES)]
     assert untried == []
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=_name)
+def test_what_is_protected_as_a_process_is_protected_as_a_file_too(service: ProcessFacts) -> None:
+    """But where its program is anything's (Java), or has names too many to be known (systemd's)."""
+    (entry,) = (each for each in TABLE if each.programs.fullmatch(service.exe))
+    reason = program_reason(service.exe)
+    assert (reason is not None) == entry.files
+    assert reason is None or entry.reason in reason
+    assert entry.files or "java" in service.exe or "systemd" in service.exe
 
 
 MONITOR = "conmon-" + "c" * 64 + ".scope"
