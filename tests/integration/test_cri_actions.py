@@ -6,8 +6,12 @@ Oracle: CRI and containerd's own tool, through clients of the tests' own.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import signal
+import subprocess
+import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +23,7 @@ import pytest
 from tests.cgroups import cgroups
 from tests.container_bench import effect_of
 from tests.containerd.rig import ContainerdRig
-from tests.engines import PATIENT, until
+from tests.engines import PATIENT, rootfs, until
 from tests.guarantees.node import check_all
 from tests.guarantees.observation import Effect
 from tests.integration.action_runner import ActionRunner, action, order
@@ -64,6 +68,55 @@ def runner_of(rig: ContainerdRig, *, timeout_s: float = 10.0) -> ActionRunner:
     cri = CriSockets([str(rig.socket)], clock=clock, kernel=kernel, limits=CallLimits(timeout_s, timeout_s))
     docker = EngineSockets([str(rig.directory / "docker.sock")], clock=clock)
     return ActionRunner(HostContainers(docker, cri, kernel=kernel))
+
+
+# --- containers of containerd that no CRI serves ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def unpacked(rig: ContainerdRig) -> Path:
+    files = rig.directory / "rootfs"
+    if not files.exists():
+        with tarfile.open(fileobj=io.BytesIO(rootfs())) as archive:
+            archive.extractall(files, filter="fully_trusted")
+    return files
+
+
+@pytest.mark.parametrize(
+    ("namespace", "keeper"),
+    [("default", "nerdctl"), ("moby", "docker"), ("nomad", "nomad"), ("build", "containerd")],
+)
+def test_a_container_in_a_namespace_that_is_not_kubernetes_is_named_killed_and_not_stopped(
+    rig: ContainerdRig, unpacked: Path, namespace: str, keeper: str
+) -> None:
+    """Started by another client of containerd: nerdctl, dockerd, Nomad's driver, or any."""
+    container_id = hashlib.sha256(namespace.encode()).hexdigest()
+
+    def ctr(*words: str) -> str:
+        command = ["ctr", "--address", str(rig.socket), "--namespace", namespace, *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done
+        return done.stdout
+
+    ctr("run", "--detach", "--rootfs", str(unpacked), container_id, "/bin/sleep", "1000")
+    try:
+        runner = runner_of(rig)
+        with pytest.raises(CommandRejected) as refused:
+            runner.run("stop_container", container_id)
+        assert refused.value.reason == "runtime_unknown"
+        assert f"containerd's namespace {namespace!r}" in refused.value.message
+        assert "RUNNING" in ctr("tasks", "ls")
+        assert runner.run("pause_container", container_id).outcome is Outcome.COMPLETED
+        report = runner.run("kill_container", container_id)
+        assert (report.outcome, report.outputs["orchestrator"]) == (Outcome.COMPLETED, keeper), report
+        assert "may start it again" in report.message or "stop the job too" in report.message
+        until(lambda: "STOPPED" in ctr("tasks", "ls"))
+    finally:
+        subprocess.run(
+            ["ctr", "--address", str(rig.socket), "--namespace", namespace, "tasks", "rm", "--force", container_id],
+            capture_output=True,
+        )
+        ctr("containers", "rm", container_id)
 
 
 # --- pods ------------------------------------------------------------------------------------------------------------

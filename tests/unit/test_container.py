@@ -18,6 +18,7 @@ from workers.domain.targets.container import (
     choose,
     orchestrator,
     protection,
+    unserved,
     will_return,
     without,
 )
@@ -129,12 +130,25 @@ def test_labels_of_the_image_are_ignored() -> None:
         ("com.amazonaws.ecs.task-arn", "ecs"),
         ("PODMAN_SYSTEMD_UNIT", "systemd"),
         ("com.docker.compose.project", "compose"),
+        ("io.containerd.namespace", "containerd"),
         ("app", ""),
     ],
 )
 def test_orchestrators_are_known_by_their_labels(label: str, name: str) -> None:
     assert orchestrator({label: "x", "other": "y"}) == name
     assert bool(will_return(name)) == bool(name)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name"), [("moby", "docker"), ("default", "nerdctl"), ("nomad", "nomad"), ("buildkit", "containerd")]
+)
+def test_who_keeps_a_namespace_of_containerd_is_named(namespace: str, name: str) -> None:
+    labels = {"io.containerd.namespace": namespace}
+    assert orchestrator(labels) == name
+    assert repr(namespace) in unserved(labels)
+    assert (name == "containerd") or name in unserved(labels)
+    assert orchestrator(labels | {"com.hashicorp.nomad.alloc_id": "x"}) == "nomad"
+    assert unserved({}) == "no trusted runtime has it"
 
 
 def test_a_claim_keeps_which_run_it_was() -> None:

@@ -117,6 +117,11 @@ _ORCHESTRATORS: Final[Mapping[str, str]] = {
 }
 """Labels by which orchestrators mark their containers; the first that matches decides."""
 
+NAMESPACE: Final = "io.containerd.namespace"
+"""Not a label of containerd's: in its place for a container that no runtime serves, by its bundle's directory."""
+_NAMESPACES: Final[Mapping[str, str]] = {"moby": "docker", "default": "nerdctl", "nomad": "nomad"}
+"""Which program keeps its containers in which of containerd's namespaces."""
+
 _WILL: Final[Mapping[str, str]] = {
     "kubernetes": "the kubelet starts a replacement within seconds; act on the workload too",
     "swarm": "Swarm starts a replacement task; scale the service down too",
@@ -124,6 +129,9 @@ _WILL: Final[Mapping[str, str]] = {
     "ecs": "the ECS agent replaces the task; stop the service too",
     "systemd": "systemd may start its unit again, depending on the unit; stop the unit too",
     "compose": "Compose brings it back at the next up",
+    "docker": "dockerd, or Swarm, may start it again; act through Docker too",
+    "nerdctl": "containerd's restart monitor may start it again; remove it with nerdctl too",
+    "containerd": "the client of containerd that made it may start it again",
 }
 
 _SANDBOX: Final[Mapping[str, str]] = {
@@ -133,7 +141,7 @@ _SANDBOX: Final[Mapping[str, str]] = {
 }
 """How runtimes mark the container that holds a pod's namespaces."""
 
-DECISIVE_LABELS: Final = frozenset({_PROTECTED, *_ORCHESTRATORS, *_SANDBOX})
+DECISIVE_LABELS: Final = frozenset({_PROTECTED, NAMESPACE, *_ORCHESTRATORS, *_SANDBOX})
 """Labels that change what is done or reported: a reader must leave out those that come from the image."""
 
 
@@ -187,7 +195,19 @@ def without(facts: ContainerFacts, image_labels: Mapping[str, str]) -> Container
 
 def orchestrator(labels: Mapping[str, str]) -> str:
     """What else starts it (``kubernetes``, ``swarm`` …); empty for none."""
-    return next((name for label, name in _ORCHESTRATORS.items() if label in labels), "")
+    named = next((name for label, name in _ORCHESTRATORS.items() if label in labels), "")
+    namespace = labels.get(NAMESPACE, "")
+    return named or (_NAMESPACES.get(namespace, "containerd") if namespace else "")
+
+
+def unserved(labels: Mapping[str, str]) -> str:
+    """Why no runtime was asked for a container that the kernel shows: which it belongs to, as far as that is known."""
+    namespace = labels.get(NAMESPACE, "")
+    if not namespace:
+        return "no trusted runtime has it"
+    keeper = _NAMESPACES.get(namespace, "")
+    of = f" (that of {keeper})" if keeper else ""
+    return f"it is in containerd's namespace {namespace!r}{of}, which no trusted runtime serves"
 
 
 def will_return(name: str) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from workers.domain.targets.container import NAMESPACE
+
 BUNDLES: Final = (
     "/run/containerd/io.containerd.runtime.v2.task/*/{id}/config.json",
     "/run/docker/containerd/daemon/io.containerd.runtime.v2.task/moby/{id}/config.json",
@@ -19,6 +21,8 @@ BUNDLES: Final = (
 )
 """Of containerd, dockerd's own containerd, and of Podman and CRI-O."""
 
+_TASKS: Final = "io.containerd.runtime.v2.task"
+"""containerd's directory of bundles: below it they are by namespace."""
 _SANDBOX: Final[Mapping[str, str]] = {"io.cri-containerd.kind": "sandbox"}
 _MOST_BYTES: Final = 4 << 20
 _KINDS: Final = ("io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType")
@@ -26,7 +30,8 @@ _KINDS: Final = ("io.kubernetes.cri.container-type", "io.kubernetes.cri-o.Contai
 
 
 def labels_of(container_id: str, patterns: tuple[str, ...] = BUNDLES) -> Mapping[str, str]:
-    """The labels that a CRI would give it; empty for one that is not a pod's, or has no bundle."""
+    """The labels that a CRI would give it, or containerd's namespace; empty for one that has no bundle."""
+    namespace = ""
     for path in _found(container_id, patterns):
         annotations = _annotations(path)
         kind = next((annotations[name] for name in _KINDS if name in annotations), "")
@@ -35,7 +40,9 @@ def labels_of(container_id: str, patterns: tuple[str, ...] = BUNDLES) -> Mapping
         if kind:
             name = annotations.get("io.kubernetes.cri.sandbox-name") or annotations.get("io.kubernetes.pod.name")
             return {"io.kubernetes.pod.name": str(name or "")}
-    return {}
+        if len(path.parts) > 4 and path.parts[-4] == _TASKS:
+            namespace = path.parts[-3]
+    return {NAMESPACE: namespace} if namespace else {}
 
 
 def is_sandbox(container_id: str, patterns: tuple[str, ...] = BUNDLES) -> bool:

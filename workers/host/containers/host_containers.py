@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from workers.domain.errors import TransientFailure
-from workers.domain.targets.container import ContainerFacts, ContainerRef, Runtime
+from workers.domain.targets.container import ContainerFacts, ContainerRef, Runtime, unserved
 from workers.host.containers.kernel import SCHEME
 from workers.host.containers.ports import ContainerHandle, Containers
 from workers.host.containers.runtime_sockets import RuntimeSockets
 
-_UNSERVED: Final = "no trusted runtime has it"
 _OWN: Final = re.compile(r"/(?:containers|overlay-containers|sandboxes)/([0-9a-f]{64})/")
 _OWN_FILES: Final = frozenset({"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"})
 """Files that a runtime mounts into each of its containers, out of a directory that has the container's id."""
@@ -47,7 +46,7 @@ class HostContainers:
         known = self._kernel.find(container_id) if self._kernel is not None else ()
         if not known and why:
             raise TransientFailure(why)
-        return [replace(facts, unserved=why or _UNSERVED, unheard=bool(why)) for facts in known]
+        return [replace(facts, unserved=why or unserved(facts.labels), unheard=bool(why)) for facts in known]
 
     def served(self, container_id: str) -> ContainerFacts | None:
         answers = [kind.ask(container_id, hurry=True) for kind in self._kinds]
