@@ -168,7 +168,7 @@ class FleetClient:
 
     def quarantine_absent(self) -> Order:
         """Nothing has the name."""
-        return self._take("absent", self.files.spawn().with_name("absent"), {"NO_ACTION"})
+        return self._take("absent", self.files.spawn().with_name("absent"), {"REJECTED"})
 
     def quarantine_detected(self) -> Order:
         """A detector reports a file; the responder's rule wants it away."""
