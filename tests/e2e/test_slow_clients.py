@@ -149,5 +149,5 @@ def test_a_kill_is_done_within_a_second_under_6000_half_open_connections(
         f"6,000 connections, {part}, from {addresses} addresses: kills in {first_s:.2f} s at once, then {took_s:.2f} s"
     )
     print(f"bound {bound_s:.2f} s; {grown / 1024:.0f} KiB of log")
-    assert took_s <= bound_s
+    assert max(first_s, took_s) <= bound_s
     assert grown <= LOG_BYTES

@@ -63,7 +63,7 @@ DOORWAYS: Doorways = {
     "tenacity": ("workers.system.retrying",),
     "typer": _CLI,
     "urllib3": ("workers.store.objects",),
-    "uvicorn": (*_HTTP, "workers.gateway.loop"),
+    "uvicorn": _HTTP,
     "yaml": ("workers.system.yaml_files",),
     "zstandard": ("workers.host.files.quarantine",),
     # the standard library's own doors to the world that want one room too

@@ -10,10 +10,10 @@ from contextlib import suppress
 
 import httpx
 import pytest
-import uvicorn
 
 from tests.fakes.gateway import TOKEN, FakeGateway
-from workers.gateway.http.connections import Cause, Connections, Limits, serving_with
+from workers.gateway.http.connections import Cause, Connections, Limits
+from workers.gateway.http.server import Server, Waiting
 
 SHORT = Limits(in_all=20, waiting=10, waiting_per_address=5, headers_s=0.5, body_s=0.5, refused_body_s=0.3)
 SHORT_IDLE = Limits(idle_s=1.0, unread_s=0.5, headers_s=5)
@@ -91,13 +91,18 @@ class Served:
 
     def __init__(self, limits: Limits) -> None:
         self.connections = Connections(limits)
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(
-            FakeGateway().app, http=serving_with(self.connections), lifespan="off", log_config=None, access_log=False
-        )
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listener]})
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self.held, self.goes_on = threading.Event(), threading.Event()
+        self.server = Server(FakeGateway().app, self.listener, self.connections, self.is_valid)
+        self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
+
+    def is_valid(self, token: str) -> bool:
+        """The token `hold` stops the server's thread, so that more connections wait in the kernel."""
+        if token == "hold":
+            self.held.set()
+            self.goes_on.wait(20)
+        return token.strip() == TOKEN
 
     def connect(self, part: bytes) -> socket.socket:
         connection = socket.create_connection(self.listener.getsockname(), 5)
@@ -190,6 +195,58 @@ def test_a_valid_token_is_reported_for_its_connection(served: Served) -> None:
         others = [served.connect(_HEAD) for _ in range(30)]
         assert known.get("/api/v1/nodes").status_code == 200
         assert len(served.connections._authenticated) == 1
+    for each in others:
+        each.close()
+
+
+def waiting_of(limits: Limits, counts: dict[str, int]) -> tuple[Connections, Waiting, dict[str, list[socket.socket]]]:
+    """So many accepted connections of each address, one address after the other."""
+    connections = Connections(limits)
+    waiting = Waiting(connections)
+    made = {address: [socket.socket() for _ in range(count)] for address, count in counts.items()}
+    for address, sockets in made.items():
+        for each in sockets:
+            waiting.add(each, address)
+    return connections, waiting, made
+
+
+def test_of_one_address_only_the_newest_wait_to_be_served() -> None:
+    connections, waiting, made = waiting_of(SHORT, {"a": 50})
+    assert [each.fileno() >= 0 for each in made["a"]] == [False] * 45 + [True] * 5
+    assert (len(waiting), connections.closed[Cause.ADDRESS_LIMIT]) == (5, 45)
+    assert [waiting.pop() for _ in range(5)] == made["a"][45:]
+    with pytest.raises(KeyError):
+        waiting.pop()
+    for each in made["a"]:
+        each.close()
+
+
+def test_many_addresses_never_push_out_the_one_connection_of_another_that_waits_to_be_served() -> None:
+    connections, waiting, made = waiting_of(SHORT, {"quiet": 1} | dict.fromkeys("bcdefg", 5))
+    assert made["quiet"][0].fileno() >= 0
+    assert len(waiting) == SHORT.waiting
+    assert connections.closed[Cause.WAITING_LIMIT] == 31 - SHORT.waiting
+    waiting.close()
+    assert [each.fileno() for peers in made.values() for each in peers] == [-1] * 31
+
+
+@pytest.mark.parametrize(
+    "header",
+    [f"Authorization: Bearer {TOKEN}", f"authorization:bearer \t{TOKEN} ", f"X: y\r\nAUTHORIZATION: BEARER {TOKEN}"],
+)
+@pytest.mark.parametrize("served", [SHORT], indirect=True)
+def test_who_sends_a_valid_token_is_served_before_hundreds_that_came_earlier(served: Served, header: str) -> None:
+    others = []
+    while not served.held.wait(0.05):  # one that is accepted before its header arrived holds nothing
+        others.append(served.connect(_HEAD + b"Authorization: Bearer hold\r\n"))
+    others += [served.connect(_HEAD + f"Authorization: Bearer no-{TOKEN}\r\n".encode()) for _ in range(100)]
+    request = f"GET /api/v1/nodes HTTP/1.1\r\nHost: gateway\r\n{header}\r\n\r\n".encode()
+    with served.connect(request) as known:
+        others += [served.connect(_HEAD) for _ in range(100)]
+        served.goes_on.set()
+        known.settimeout(20)
+        assert known.recv(15) == b"HTTP/1.1 200 OK"
+    assert len(served.connections._waiting.get("127.0.0.1", {})) <= SHORT.waiting_per_address
     for each in others:
         each.close()
 

@@ -126,6 +126,7 @@ def test_it_serves_on_a_free_port_until_stopped_and_answers_pending_requests() -
     gateway, relay, closed = FakeGateway(), CountingRelay(), threading.Event()
     loop = Loop(
         gateway.app,
+        is_valid=lambda token: token == TOKEN,
         host="127.0.0.1",
         port=0,
         appender=Appender(gateway.bus.writer()),
@@ -158,6 +159,7 @@ def test_a_port_in_use_is_one_line_and_nothing_was_started() -> None:
         port = other.getsockname()[1]
         loop = Loop(
             gateway.app,
+            is_valid=lambda token: token == TOKEN,
             host="127.0.0.1",
             port=port,
             appender=Appender(gateway.bus.writer()),
@@ -181,6 +183,7 @@ def test_a_thread_that_ends_by_itself_ends_the_gateway() -> None:
     gateway, relay, closed = FakeGateway(), CountingRelay(), threading.Event()
     loop = Loop(
         gateway.app,
+        is_valid=lambda token: token == TOKEN,
         host="127.0.0.1",
         port=0,
         appender=Appender(Breaking()),
@@ -200,6 +203,7 @@ def test_no_answer_waits_for_the_clients_delayed_acknowledgement() -> None:
     gateway = FakeGateway()
     loop = Loop(
         gateway.app,
+        is_valid=lambda token: token == TOKEN,
         host="127.0.0.1",
         port=0,
         appender=Appender(gateway.bus.writer()),

@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-import uvicorn
-
 from workers.domain.errors import ConfigError, InUse, MalformedMessage, TransientFailure
 from workers.domain.log.record import OutRecord
 from workers.gateway.audit_trail import AuditTrail
-from workers.gateway.http.connections import ACCEPTED_AT_ONCE, Connections, Limits, serving_with
+from workers.gateway.http.connections import Connections, Limits
+from workers.gateway.http.server import IsValid, Server
 from workers.log.ports import LogWriter, Relay
 from workers.service import Service
 from workers.system.ports import Clock, StopSignal, Telemetry
@@ -36,8 +35,9 @@ _ACK_POLL_S: Final = 0.005
 _DRAIN_S: Final = 5.0
 _REFUSALS_EVERY_NS: Final = 60_000_000_000
 _MANY_DESCRIPTORS: Final = 1 << 20
-_BACKLOG: Final = 4096
-"""Connections that the kernel keeps until they are accepted; one beyond it tries again after a second."""
+_BACKLOG: Final = 1 << 16
+"""Connections that the kernel keeps until they are accepted, if ``net.core.somaxconn`` allows; one beyond it tries
+again after a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +114,6 @@ class _Logged:
     due_ns: int = 0
 
 
-class _Server(uvicorn.Server):
-    """Accepts few connections at once, and lets many wait in the kernel; uvicorn has one number for both."""
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        for listener in sockets or ():
-            listener.listen(_BACKLOG)
-
-
 class Loop:
     """Implements ``Runnable``."""
 
@@ -130,6 +121,7 @@ class Loop:
         self,
         app: Any,
         *,
+        is_valid: IsValid,
         host: str,
         port: int,
         appender: Appender,
@@ -139,8 +131,10 @@ class Loop:
         clock: Clock,
         close: Callable[[], None],
     ) -> None:
-        """``app`` is the ASGI application; ``close`` closes what wiring opened. Port 0 takes a free one."""
+        """``app`` is the ASGI application, ``is_valid`` judges a bearer token, ``close`` closes what wiring opened.
+        Port 0 takes a free one."""
         self._app = app
+        self._is_valid = is_valid
         self._address = (host, port)
         self._appender = appender
         self._relay = relay
@@ -181,8 +175,8 @@ class Loop:
         ends.callback(answered.set)
 
         self._connections = Connections(Limits.within(_raised_descriptor_limit()))
-        server = _Server(_server_config(self._app, self._connections))
-        http = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="gateway-http")
+        server = Server(self._app, listener, self._connections, self._is_valid)
+        http = threading.Thread(target=server.run, name="gateway-http")
         http.start()
         ends.callback(http.join)
         ends.callback(setattr, server, "should_exit", True)
@@ -243,17 +237,3 @@ def _raised_descriptor_limit() -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return soft if soft != resource.RLIM_INFINITY else _MANY_DESCRIPTORS
-
-
-def _server_config(app: Any, connections: Connections) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        http=serving_with(connections),
-        backlog=ACCEPTED_AT_ONCE,
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=5,
-    )

@@ -36,6 +36,14 @@ class Tokens:
         """``principals`` by the SHA-256 of their token, in hex."""
         self._principals = tuple((bytes.fromhex(digest), principal) for digest, principal in principals.items())
 
+    def is_valid(self, token: str) -> bool:
+        """Whether ``principal`` would know it."""
+        try:
+            self.principal(token)
+        except Unauthorized:
+            return False
+        return True
+
     def principal(self, token: str) -> Principal:
         """The owner of a token, compared in constant time. ``token`` is text as HTTP headers are decoded (Latin-1).
 

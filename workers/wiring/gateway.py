@@ -54,15 +54,17 @@ def gateway(settings: GatewaySettings) -> Runnable:
             randomness=kit.randomness,
             objects=open_reader(settings.storage),
         )
+        tokens = Tokens({settings.admin_token_sha256: ADMIN})
         app = build(
             intake,
-            tokens=Tokens({settings.admin_token_sha256: ADMIN}),
+            tokens=tokens,
             limit=RateLimit(settings.requests_per_minute, kit.clock),
             signer=signer_of,
             keyset=keyset,
         )
         return Loop(
             app,
+            is_valid=tokens.is_valid,
             host=settings.host,
             port=settings.port,
             appender=appender,

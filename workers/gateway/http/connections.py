@@ -1,6 +1,6 @@
 """How many connections are open and how long each may keep the server waiting: the protocol that uvicorn serves with.
 
-Made by ``gateway.loop``, used on the one event-loop thread; ``security`` reports valid tokens. uvicorn's own protocol
+Made by ``http.server``, used on the one event-loop thread; ``security`` reports valid tokens. uvicorn's own protocol
 parses HTTP; this one only counts connections and sets a deadline for what a client owes next. A connection that has not
 yet sent a valid token may be closed at any moment in favour of a newer one, so that whoever opens thousands takes
 nothing from a caller with a token. Never blocks, and never refuses a newcomer while an older connection can go.
@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache, partial
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 import h11
 from uvicorn import Config
@@ -21,10 +21,6 @@ from uvicorn.server import ServerState
 
 STATE: Final = "connection"
 """The key in ASGI's ``state`` under which a request finds its connection."""
-
-ACCEPTED_AT_ONCE: Final = 64
-"""Connections accepted between two looks at those that are open. Far fewer than one address may have, so that a request
-that arrives with its connection is read before a flood from the same address pushes it out."""
 
 
 class Cause(StrEnum):
@@ -168,10 +164,12 @@ class BoundedProtocol(H11Protocol):
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        known: bool,
     ) -> None:
-        """Called by uvicorn for each connection; ``connections`` is bound by ``serving_with``."""
-        super().__init__(config, server_state, {**app_state, STATE: ConnectionSlot(self._authenticated)}, _loop)
+        """Called for each connection that is served; ``known`` if it has sent a valid token already."""
+        super().__init__(config, server_state, {**app_state, STATE: ConnectionSlot(self._authenticated)})
+        self._known = known
         self._connections = connections
         self._address = ""
         self._owed: tuple[Cause, object, bool] | None = None
@@ -181,8 +179,10 @@ class BoundedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._address = _network(self.client[0] if self.client else "")
+        self._address = network_of(self.client[0] if self.client else "")
         self._connections.admit(self, self._address)
+        if self._known:
+            self._connections.authenticated(self, self._address)
         self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -261,13 +261,8 @@ class BoundedProtocol(H11Protocol):
                 return limits.unread_s
 
 
-def serving_with(connections: Connections) -> type[asyncio.Protocol]:
-    """What uvicorn makes a protocol with, for each connection; its setting asks for a class and calls it."""
-    return cast("type[asyncio.Protocol]", partial(BoundedProtocol, connections))
-
-
 @lru_cache(maxsize=4096)
-def _network(host: str) -> str:
+def network_of(host: str) -> str:
     """What counts as one address: whoever has one IPv6 address usually has 2^64."""
     try:
         address = ip_address(host.partition("%")[0])
