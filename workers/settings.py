@@ -189,6 +189,8 @@ class ActionSettings(_Frozen):
 
     trigger: Annotated[Literal["ALL", "NONE"], BeforeValidator(_upper)] = "ALL"
     """``NONE`` switches the action off on this node; nothing on the bus can switch it on again."""
+    timeout: int | None = Field(default=None, ge=1, le=65_535)
+    """Seconds for one run; of a gathering action, how long it may go without a byte. Unset takes the node's."""
 
 
 def setting(default: Any, *, minimum: int | None = None, maximum: int | None = None, longest: int | None = None) -> Any:
@@ -223,7 +225,7 @@ class ResponseActions(_Frozen):
     enabled: bool = True
     """``false`` switches every action off on this node."""
     timeout: int = Field(default=60, ge=1, le=65_535)
-    """Seconds, for one action."""
+    """Seconds for one run of any action, at most what its command asks; an action's own ``timeout`` decides alone."""
     queue_length: int = Field(default=1000, ge=1, le=1_000_000)
     """Commands that may wait in one lane; a further one ends REJECTED with ``queue_full``."""
     docker: Sockets = Sockets(

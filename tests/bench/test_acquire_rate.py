@@ -35,7 +35,6 @@ from workers.domain.outcome import Outcome
 from workers.domain.targets.custody import object_key
 from workers.store.objects.ports import ObjectStore
 from workers.store.objects.s3 import S3Store
-from workers.system.clock import SystemClock
 
 LEAST = 'set -e; sha256sum "$1" >"$2.sum"; cp "$1" "$2.object"; sync "$2.object"'
 SAME = (
@@ -84,7 +83,7 @@ def test_acquire_to_s3(
     require("sha256sum", "the same work by C tools")
     path = _fresh(gigabyte, tmp_path, megabytes)
     prefix = f"t{os.urandom(6).hex()}"
-    store = S3Store(s3_server.bucket(DRIVEN, prefix=prefix, part_size_mb=PART_MB), DRIVEN, clock=SystemClock())
+    store = S3Store(s3_server.bucket(DRIVEN, prefix=prefix, part_size_mb=PART_MB), DRIVEN)
     settings = s3_server.settings(ADMIN)
     bare = Minio(
         settings.endpoint.partition("://")[2],

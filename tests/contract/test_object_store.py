@@ -16,12 +16,14 @@ from tests.fakes.object_store import FakeObjectStore
 from tests.s3.rig import NODE, OTHER, S3Rig
 from workers.domain.errors import LimitExceeded, PermanentFailure, WorkerError
 from workers.domain.ids import ExecutionId, NodeId, id_from_cause
+from workers.domain.pace import Pace
 from workers.domain.targets.custody import custody_key, object_key
 from workers.host.evidence.sources import BytesSource
 from workers.store.objects.directory import DirectoryReader, DirectoryStore
 from workers.store.objects.ports import ObjectReader, ObjectSource, ObjectStore, Written
 
-FAR_NS = 1 << 62
+FAR = Pace(lambda: 0, 1)
+"""Never over."""
 
 
 def source(data: bytes) -> BytesSource:
@@ -95,14 +97,14 @@ class DirectoryRig:
 
     @property
     def store(self) -> ObjectStore:
-        return DirectoryStore(self.path, NODE, clock=self.clock)
+        return DirectoryStore(self.path, NODE)
 
     @property
     def reader(self) -> ObjectReader:
         return DirectoryReader(self.path)
 
     def other(self) -> ObjectStore:
-        return DirectoryStore(self.path, OTHER, clock=self.clock)
+        return DirectoryStore(self.path, OTHER)
 
     def half_done(self, name: str) -> None:
         assert self.store.answers()
@@ -135,7 +137,7 @@ def content(reader: ObjectReader, name: str) -> bytes | None:
 
 
 def put(rig: Rig, name: str, data: bytes) -> Written:
-    return rig.store.put(key(name), source(data), deadline_ns=FAR_NS)
+    return rig.store.put(key(name), source(data), pace=FAR)
 
 
 @pytest.mark.parametrize("size", [0, 1, 70_000])
@@ -164,7 +166,7 @@ def test_a_name_that_is_taken_keeps_what_it_has(rig: Rig, large: bool) -> None:
 
 def test_an_object_and_its_custody_record_are_two_names(rig: Rig) -> None:
     assert put(rig, "both", b"object") is Written.NEW
-    assert rig.store.put(custody_key(key("both")), source(b"record"), deadline_ns=FAR_NS) is Written.NEW
+    assert rig.store.put(custody_key(key("both")), source(b"record"), pace=FAR) is Written.NEW
     assert content(rig.reader, key("both")) == b"object"
     assert content(rig.reader, custody_key(key("both"))) == b"record"
 
@@ -176,7 +178,7 @@ def test_what_was_never_put_is_not_there(rig: Rig) -> None:
 def test_nodes_do_not_see_each_others_objects(rig: Rig) -> None:
     assert put(rig, "mine", b"mine") is Written.NEW
     theirs = key("mine", OTHER)
-    assert rig.other().put(theirs, source(b"theirs"), deadline_ns=FAR_NS) is Written.NEW
+    assert rig.other().put(theirs, source(b"theirs"), pace=FAR) is Written.NEW
     assert content(rig.reader, key("mine")) == b"mine"
     assert content(rig.reader, theirs) == b"theirs"
 
@@ -184,8 +186,8 @@ def test_nodes_do_not_see_each_others_objects(rig: Rig) -> None:
 @pytest.mark.parametrize("name", ["", "/etc/passwd", f"{NODE}/../x", key("x", OTHER), NODE, f"{NODE}/", f"{NODE}/x"])
 def test_a_key_of_another_node_is_a_programming_error(rig: Rig, name: str) -> None:
     for call in (
-        lambda: rig.store.put(name, source(b"x"), deadline_ns=FAR_NS),
-        lambda: rig.store.holds(name, source(b"x"), deadline_ns=FAR_NS),
+        lambda: rig.store.put(name, source(b"x"), pace=FAR),
+        lambda: rig.store.holds(name, source(b"x"), pace=FAR),
         lambda: rig.store.give_up(name),
     ):
         with pytest.raises(ValueError, match="is not a key of this node"):
@@ -201,7 +203,7 @@ def test_only_object_keys_are_read(rig: Rig, name: str) -> None:
 @pytest.mark.parametrize("large", [False, True])
 def test_bytes_that_are_not_what_was_sealed_never_get_the_name(rig: Rig, large: bool) -> None:
     with pytest.raises(PermanentFailure) as caught:
-        rig.store.put(key("changed"), Broken(rig.large if large else 10), deadline_ns=FAR_NS)
+        rig.store.put(key("changed"), Broken(rig.large if large else 10), pace=FAR)
     assert caught.value.reason == "spool_damaged"
     assert content(rig.reader, key("changed")) is None
     assert rig.store.unfinished() == []
@@ -211,7 +213,7 @@ def test_bytes_that_are_not_what_was_sealed_never_get_the_name(rig: Rig, large: 
 def test_a_disk_that_fails_leaves_no_object_and_what_it_leaves_is_found(rig: Rig, large: bool) -> None:
     failing = Broken(rig.large if large else 10, PermanentFailure("EIO", code="io_error"))
     with pytest.raises(PermanentFailure) as caught:
-        rig.store.put(key("failing"), cast(ObjectSource, failing), deadline_ns=FAR_NS)
+        rig.store.put(key("failing"), cast(ObjectSource, failing), pace=FAR)
     assert caught.value.reason == "io_error"
     assert content(rig.reader, key("failing")) is None
     rig.store.give_up(key("failing"))
@@ -220,7 +222,7 @@ def test_a_disk_that_fails_leaves_no_object_and_what_it_leaves_is_found(rig: Rig
 
 def test_a_deadline_that_has_passed_stops_it(rig: Rig) -> None:
     with pytest.raises(LimitExceeded) as caught:
-        rig.store.put(key("late"), source(b"x"), deadline_ns=0)
+        rig.store.put(key("late"), source(b"x"), pace=Pace(lambda: 1, 0))
     assert caught.value.reason == "timed_out"
     assert content(rig.reader, key("late")) is None
 
@@ -248,8 +250,8 @@ def test_an_unfinished_upload_is_resumed(rig: Rig) -> None:
 def test_a_store_holds_only_the_very_object(rig: Rig) -> None:
     """Where the node may look at all."""
     may_look: list[Callable[[], bool | None]] = [
-        lambda: rig.store.holds(key("seen"), source(b"object"), deadline_ns=FAR_NS),
-        lambda: rig.store.holds(key("seen"), source(b"another"), deadline_ns=FAR_NS),
+        lambda: rig.store.holds(key("seen"), source(b"object"), pace=FAR),
+        lambda: rig.store.holds(key("seen"), source(b"another"), pace=FAR),
     ]
     assert may_look[0]() in (False, None)
     assert put(rig, "seen", b"object") is Written.NEW
@@ -259,13 +261,13 @@ def test_a_store_holds_only_the_very_object(rig: Rig) -> None:
 def test_a_store_does_not_hold_an_object_that_was_changed_after_it_was_made(tmp_path: Path) -> None:
     rig = DirectoryRig(tmp_path / "objects", FakeClock())
     store, sent = rig.store, source(b"object")
-    assert store.put(key("seen"), sent, deadline_ns=FAR_NS) is Written.NEW
+    assert store.put(key("seen"), sent, pace=FAR) is Written.NEW
     path = rig.path / key("seen")
     path.chmod(0o600)
     path.write_bytes(b"forged")
     path.chmod(0o400)
     os.utime(path, ns=(0, 0))
-    assert store.holds(key("seen"), sent, deadline_ns=FAR_NS) is False
+    assert store.holds(key("seen"), sent, pace=FAR) is False
 
 
 def test_a_store_that_can_be_reached_answers(rig: Rig) -> None:

@@ -72,12 +72,11 @@ class AcquireRig(Rig):
             node_id=NODE,
             signer=EnvelopeSigner(key, AvroCodec()),
             verifier=EnvelopeVerifier(keyset, AvroCodec(), clock=clock),
-            clock=clock,
             own=self.own,
-            reader=self.reader or DirectFileReader(clock, openat2=self.kernel.openat2),
+            reader=self.reader or DirectFileReader(openat2=self.kernel.openat2),
         )
         self.objects = self.directory / "objects"
-        store = self.store or open_store(StorageSettings(directory=self.objects), NODE, clock=clock)
+        store = self.store or open_store(StorageSettings(directory=self.objects), NODE)
         self.host = replace(self.host, spool=self.spool, objects=store, processes=SystemProcesses())
 
     def acquire(
@@ -108,7 +107,7 @@ class AcquireRig(Rig):
 def store_from(environment: Mapping[str, str], rig: Rig) -> ObjectStore | None:
     """The store that the environment names."""
     named: dict[str, Any] = json.loads(environment.get(STORE, "{}"))
-    return open_store(parse(StorageSettings, named), NODE, clock=rig.host.clock)
+    return open_store(parse(StorageSettings, named), NODE)
 
 
 def main() -> None:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from tests.fakes.clock import FakeClock
 from workers.domain.errors import WorkerError
 from workers.domain.ids import NodeId
+from workers.domain.pace import Pace
 from workers.domain.targets.custody import is_object_key
-from workers.store.objects.checks import check_deadline, check_digest, check_own
+from workers.store.objects.checks import check_digest, check_own
 from workers.store.objects.ports import ObjectSource, StoredObject, Written
 from workers.system.ports import Clock
 
@@ -43,11 +44,11 @@ class FakeObjectStore:
     taken: Callable[[], None] = lambda: None
     """Called whenever a part has arrived."""
 
-    def put(self, key: str, source: ObjectSource, *, deadline_ns: int) -> Written:
+    def put(self, key: str, source: ObjectSource, *, pace: Pace) -> Written:
         check_own(key, self.node_id)
         self.puts.append(key)
         self.asked()
-        check_deadline(self.clock, deadline_ns)
+        pace.check()
         if self.fail.get("put"):
             self.begun.add(key)
         self._step(self.fail, "put")
@@ -59,7 +60,7 @@ class FakeObjectStore:
         self._step(self.after, "put")
         return written
 
-    def holds(self, key: str, source: ObjectSource, *, deadline_ns: int) -> bool | None:
+    def holds(self, key: str, source: ObjectSource, *, pace: Pace) -> bool | None:
         check_own(key, self.node_id)
         self._step(self.fail, "holds")
         if not self.readable:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from tests.fakes.vault import FakeVault
 from workers.domain.errors import LimitExceeded, PermanentFailure, WorkerError
 from workers.domain.ids import ExecutionId
+from workers.domain.pace import Pace
 from workers.domain.targets.custody import Custody
 from workers.domain.targets.file import FileFacts, FileIdentity, Location
 from workers.domain.targets.protected_files import ProtectedPaths
@@ -48,9 +49,7 @@ class FakeSpool:
     def check_capacity(self, size: int) -> None:
         self._step("check_capacity")
 
-    def copy(
-        self, execution_id: ExecutionId, where: Location, expected: FileIdentity, *, deadline_ns: int
-    ) -> Copy | None:
+    def copy(self, execution_id: ExecutionId, where: Location, expected: FileIdentity, *, pace: Pace) -> Copy | None:
         self._step("copy")
         facts, path = self.disk.examine(where), self.disk.key(where)
         if facts is None or facts.identity != expected:
@@ -66,7 +65,7 @@ class FakeSpool:
         steady = found is not None and found.content == before
         return Copy(len(before), hashlib.sha256(before).hexdigest(), facts, steady)
 
-    def keep(self, execution_id: ExecutionId, pieces: Iterable[bytes], *, deadline_ns: int) -> Kept:
+    def keep(self, execution_id: ExecutionId, pieces: Iterable[bytes], *, pace: Pace) -> Kept:
         self._step("keep")
         self.discard(execution_id)
         self.reads += 1

@@ -94,13 +94,22 @@ class Outage:
         self.asked: dict[ExecutionId, bytes] = {}
         self._template = self.site.kill(1)
 
-    def gather(self, count: int = 3, *, size: int = SIZE) -> list[ExecutionId]:
+    def restart(self, **settings: int) -> None:
+        """The node anew, with settings of its own for this action."""
+        assert self.site.stop() == 0
+        self.site.actions["file_acquire"] = settings
+        self.site.configure()
+        self.site.start()
+        self.site.up()
+
+    def gather(self, count: int = 3, *, size: int = SIZE, hole: bool = False) -> list[ExecutionId]:
         """Ask for that many files of so many bytes: two threads take them, the others wait."""
         ids = []
         for _ in range(count):
-            content = os.urandom(size)
+            content = b"" if hole else os.urandom(size)
             path = self.directory / f"file-{len(self.site.accepted)}"
             path.write_bytes(content)
+            os.truncate(path, size)
             command = self._fresh(action="file_acquire", target=FileTarget(os.fsencode(path), time.time_ns()))
             self.asked[command.command_id] = content
             self.site.send(command)

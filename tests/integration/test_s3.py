@@ -25,19 +25,20 @@ from tests.s3.stub import Stub
 from workers.domain.errors import ConfigError, LimitExceeded, PermanentFailure, TransientFailure, WorkerError
 from workers.domain.ids import NodeId, id_from_cause
 from workers.domain.outcome import Outcome, Report
+from workers.domain.pace import Pace
 from workers.domain.targets.custody import custody_key, object_key
 from workers.host.evidence.sources import BytesSource
 from workers.settings import S3Settings, StorageSettings, parse
 from workers.store.objects.bucket import Bucket, open_bucket
 from workers.store.objects.ports import Written
 from workers.store.objects.s3 import S3Reader, S3Store
-from workers.system.clock import SystemClock
 
 pytestmark = pytest.mark.slow
 
 ID = id_from_cause(1_783_198_004_000_000_000, "s3")
 NAME = object_key(NODE, ID)
-FAR_NS = 1 << 62
+FAR = Pace(lambda: 0, 1)
+"""Never over."""
 LARGE = (11 << 20) + 7
 
 
@@ -110,11 +111,9 @@ def test_a_wrong_credential_is_refused_for_good_and_named(
     secret = tmp_path / "secret"
     known = s3_server.settings(NODE)
     secret.write_text(wrong.pop("secret", known.secret_key_file.read_text()))
-    store = S3Store(
-        open_bucket(known.model_copy(update={"secret_key_file": secret, **wrong})), NODE, clock=SystemClock()
-    )
+    store = S3Store(open_bucket(known.model_copy(update={"secret_key_file": secret, **wrong})), NODE)
     with pytest.raises(PermanentFailure) as caught:
-        store.put(NAME, source(b"x"), deadline_ns=FAR_NS)
+        store.put(NAME, source(b"x"), pace=FAR)
     assert code in caught.value.message
     assert caught.value.reason == "store_refused"
     assert store.answers(), "a refusal is an answer"
@@ -136,7 +135,7 @@ class Far:
         prefix = f"t{os.urandom(6).hex()}"
         settings = server.settings(NODE, prefix=prefix, endpoint=proxy.endpoint)
         self.bucket = open_bucket(settings, connect_s=2.0, read_s=2.0)
-        self.store = S3Store(self.bucket, NODE, clock=SystemClock())
+        self.store = S3Store(self.bucket, NODE)
         self.admin = server.bucket(ADMIN, prefix=prefix)
 
     def content(self) -> bytes | None:
@@ -155,11 +154,11 @@ def test_an_unreachable_store_is_reported_and_used_again_once_it_is_back(
     proxy.mode = mode
     assert not far.store.answers()
     with pytest.raises(TransientFailure) as caught:
-        far.store.put(NAME, source(b"x"), deadline_ns=FAR_NS)
+        far.store.put(NAME, source(b"x"), pace=FAR)
     assert caught.value.reason == "store_unavailable"
     assert len(caught.value.message) < 200
     proxy.mode = "pass"
-    assert far.store.put(NAME, source(b"x"), deadline_ns=FAR_NS) is Written.NEW
+    assert far.store.put(NAME, source(b"x"), pace=FAR) is Written.NEW
     assert far.content() == b"x"
 
 
@@ -171,11 +170,11 @@ def test_an_upload_that_is_reset_resumes_where_it_stopped(
     data = os.urandom(LARGE)
     proxy.reset_after = round(parts_before * (5 << 20))
     with pytest.raises(TransientFailure):
-        far.store.put(NAME, source(data), deadline_ns=FAR_NS)
+        far.store.put(NAME, source(data), pace=FAR)
     assert far.content() is None
     assert far.unfinished() == [NAME]
     proxy.uploaded = 0
-    assert far.store.put(NAME, source(data), deadline_ns=FAR_NS) is Written.NEW
+    assert far.store.put(NAME, source(data), pace=FAR) is Written.NEW
     assert far.content() == data
     assert far.unfinished() == []
     whole_parts = int(parts_before)
@@ -185,9 +184,9 @@ def test_an_upload_that_is_reset_resumes_where_it_stopped(
 def test_time_that_is_over_stops_a_slow_upload_between_parts(s3_server: S3Server, proxy: FaultyProxy) -> None:
     far = Far(s3_server, proxy)
     proxy.pause_s = 0.01
-    deadline_ns = time.time_ns() + 600_000_000
+    pace = Pace(time.time_ns, time.time_ns() + 600_000_000)
     with pytest.raises(LimitExceeded) as caught:
-        far.store.put(NAME, source(os.urandom(LARGE)), deadline_ns=deadline_ns)
+        far.store.put(NAME, source(os.urandom(LARGE)), pace=pace)
     assert caught.value.reason == "timed_out"
     assert far.content() is None
     far.store.give_up(NAME)
@@ -214,7 +213,7 @@ def stubbed(stub: Stub, tmp_path: Path, node: NodeId = NODE) -> S3Store:
         part_size_mb=5,
         insecure_dev=True,
     )
-    return S3Store(open_bucket(settings, connect_s=2.0, read_s=5.0), node, clock=SystemClock())
+    return S3Store(open_bucket(settings, connect_s=2.0, read_s=5.0), node)
 
 
 def patiently(call: Callable[[], Written], tries: int = 5) -> Written:
@@ -244,7 +243,7 @@ def test_a_store_that_fails_gets_it_once_and_whole(
     store, data = stubbed(stub, tmp_path), os.urandom(size)
     for what, errors in plan.items():
         stub.plan[what] = list(errors)
-    assert patiently(lambda: store.put(NAME, source(data), deadline_ns=FAR_NS)) in Written
+    assert patiently(lambda: store.put(NAME, source(data), pace=FAR)) in Written
     assert stub.objects == {NAME: data}
     assert stub.writes == {NAME: 1}
     stub.plan.clear()
@@ -256,14 +255,14 @@ def test_a_store_that_fails_gets_it_once_and_whole(
 def test_a_tag_that_lies_is_neither_believed_nor_held_against_the_object(stub: Stub, tmp_path: Path, size: int) -> None:
     store, data = stubbed(stub, tmp_path), os.urandom(size)
     stub.lying_tags = True
-    assert store.put(NAME, source(data), deadline_ns=FAR_NS) is Written.NEW
+    assert store.put(NAME, source(data), pace=FAR) is Written.NEW
     assert stub.objects == {NAME: data}
 
 
 def test_parts_whose_tag_lies_are_sent_again(stub: Stub, tmp_path: Path) -> None:
     store, data = stubbed(stub, tmp_path), os.urandom(LARGE)
     stub.uploads["old"] = (NAME, {1: b"\0" * (5 << 20), 2: data[5 << 20 : 10 << 20]})
-    assert store.put(NAME, source(data), deadline_ns=FAR_NS) is Written.NEW
+    assert store.put(NAME, source(data), pace=FAR) is Written.NEW
     assert stub.objects == {NAME: data}
     assert sum(request == f"PUT {NAME}" for request in stub.requests) == 2, "the one that matched was kept"
 
@@ -273,8 +272,8 @@ def test_an_answer_that_got_lost_is_found_done(stub: Stub, tmp_path: Path) -> No
     store = stubbed(stub, tmp_path)
     stub.plan["PUT"] = ["lost"]
     with pytest.raises(TransientFailure):
-        store.put(NAME, source(b"x"), deadline_ns=FAR_NS)
-    assert store.put(NAME, source(b"x"), deadline_ns=FAR_NS) is Written.THERE
+        store.put(NAME, source(b"x"), pace=FAR)
+    assert store.put(NAME, source(b"x"), pace=FAR) is Written.THERE
     assert stub.writes == {NAME: 1}
 
 
@@ -293,7 +292,7 @@ def test_each_refusal_has_its_reason(
 ) -> None:
     stub.plan["PUT"] = [planned]
     with pytest.raises(kind) as caught:
-        stubbed(stub, tmp_path).put(NAME, source(b"x"), deadline_ns=FAR_NS)
+        stubbed(stub, tmp_path).put(NAME, source(b"x"), pace=FAR)
     assert caught.value.reason == reason
 
 
@@ -380,7 +379,7 @@ def test_killed_in_the_middle_of_a_part_it_leaves_one_object_and_no_orphan(s3_se
 
 def test_the_janitor_finds_and_aborts_unfinished_uploads(s3_server: S3Server) -> None:
     bucket = s3_server.bucket(NODE, prefix=f"t{os.urandom(6).hex()}")
-    store = S3Store(bucket, NODE, clock=SystemClock())
+    store = S3Store(bucket, NODE)
     names = [object_key(NODE, id_from_cause(1, str(number))) for number in range(3)]
     for name in names:
         bucket.put_part(name, bucket.begin(name, ""), 1, b"x")

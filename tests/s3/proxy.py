@@ -37,6 +37,8 @@ class FaultyProxy:
 
     def __enter__(self) -> Self:
         self._listener = socket.create_server(("127.0.0.1", 0))
+        # Small, so that what a test holds back is not in this machine's buffers, where it would look sent.
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2 * _CHUNK)
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._serve, daemon=True).start()
         return self

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from functools import cached_property
 
-from tests.fakes.clock import FakeClock
 from tests.s3.server import GATEWAY, S3Server
 from workers.domain.ids import NodeId, id_from_cause
 from workers.domain.targets.custody import object_key
@@ -32,14 +31,14 @@ class S3Rig:
 
     @cached_property
     def store(self) -> ObjectStore:
-        return S3Store(self.bucket, NODE, clock=FakeClock())
+        return S3Store(self.bucket, NODE)
 
     @cached_property
     def reader(self) -> ObjectReader:
         return S3Reader(self._server.bucket(GATEWAY, prefix=self.prefix))
 
     def other(self) -> ObjectStore:
-        return S3Store(self._server.bucket(OTHER, prefix=self.prefix), OTHER, clock=FakeClock())
+        return S3Store(self._server.bucket(OTHER, prefix=self.prefix), OTHER)
 
     def half_done(self, name: str) -> None:
         key = object_key(NODE, id_from_cause(1_783_198_004_000_000_000, name))

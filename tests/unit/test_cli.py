@@ -20,14 +20,14 @@ import uvicorn
 from tests.fakes.clock import START_NS
 from tests.fakes.codec import FakeCodec
 from tests.fakes.gateway import TOKEN, FakeGateway
-from tests.stories import NODE, Story, event, heartbeat
+from tests.stories import NODE, OTHER_NODE, Story, event, heartbeat
 from tests.unit.test_gateway_acquired import CONTENT, acquired
 from workers.cli import main
 from workers.cli.client import Client
 from workers.cli.context import Context
 from workers.cli.exits import Exit
-from workers.cli.run import followed
-from workers.domain.node_state import Progress
+from workers.cli.run import followed, waiting_text
+from workers.domain.node_state import COPYING, Progress
 from workers.domain.outcome import NEVER_SEEN, Outcome, code
 from workers.domain.result import ActionResult
 from workers.domain.targets.custody import object_key
@@ -265,8 +265,34 @@ def test_nodes_as_json_shows_the_progress_of_uploads(gateway: FakeGateway, douse
     state = replace(heartbeat(2), gathering=(Progress(story.id, 5, 9),))
     with gateway.history.begin() as tx:
         tx.put_node(state, payload=FakeCodec().encode(state), verified=True, folded_at_ns=START_NS)
-    (row,) = json.loads(douse("nodes", "-o", "json").out)
-    assert row["gathering"] == [{"execution_id": story.id, "done": 5, "size": 9}]
+    (row,) = json.loads(douse("nodes", "--host", NODE, "-o", "json").out)
+    assert row["gathering"] == [{"execution_id": story.id, "step": "upload", "done": 5, "size": 9}]
+
+
+def test_how_far_a_gathering_is_shows_in_nodes_show_and_a_wait_that_is_over(gateway: FakeGateway, douse: Douse) -> None:
+    story = Story(8002, action="file_acquire", node_id=OTHER_NODE)
+    gateway.history.put(story.requested(), story.dispatched(), story.claimed())
+    state = replace(
+        heartbeat(3),
+        node_id=OTHER_NODE,
+        host_names=("web-9",),
+        gathering=(Progress(story.id, 50_000_000, 200_000_000, COPYING),),
+    )
+    with gateway.history.begin() as tx:
+        tx.put_node(state, payload=FakeCodec().encode(state), verified=True, folded_at_ns=START_NS)
+    shown = douse("show", story.id).out
+    assert re.search(r"^progress +copy 25 % of 200.0 MB$", shown, re.MULTILINE)
+    progress = json.loads(douse("show", story.id, "-o", "json").out)["progress"]
+    assert progress == {"execution_id": story.id, "step": "copy", "done": 50_000_000, "size": 200_000_000}
+    assert f"{story.id[-8:]} copy 25 %" in re.sub(r"\s+", " ", douse("nodes", "--host", OTHER_NODE).out)
+    gateway.history.put(story.ended())
+    assert json.loads(douse("show", story.id, "-o", "json").out)["progress"] is None
+
+
+def test_what_waits_says_how_far_it_is() -> None:
+    progress = {"step": "upload", "done": 5_000_000, "size": 0}
+    assert waiting_text({"id": "x", "progress": progress}) == "waiting for x: upload 5.0 MB"
+    assert waiting_text({"id": "x", "progress": None}) == waiting_text({"id": "x"}) == "waiting for x"
 
 
 def test_undo_of_an_irreversible_action_is_refused_with_the_reason(gateway: FakeGateway, douse: Douse) -> None:

@@ -34,6 +34,7 @@ from workers.domain.errors import MalformedMessage, TransientFailure
 from workers.domain.ids import ExecutionId, LogId
 from workers.domain.log import topics
 from workers.domain.log.record import LogPosition, OutRecord
+from workers.domain.node_state import Progress
 from workers.domain.outcome import Outcome, Stage, Values
 from workers.domain.request import Step, Verb
 from workers.domain.result import EFFECT_LOST
@@ -525,6 +526,31 @@ def test_a_node_that_claimed_and_fell_silent_raises_the_alarm_too(world: World, 
     world.dispatcher.tick()
     world.dispatcher.tick()
     assert [result.alarm for result in world.results(ONE)] == ["", "", "node_silent"]
+
+
+def test_a_node_that_reports_how_far_it_is_is_not_silent_however_long_it_takes(world: World) -> None:
+    world.ask(execute())
+    world.node_reports(ONE, None)
+    for done in range(40):
+        world.clock.advance(60)
+        world.beat(gathering=(Progress(ONE, done, 100),))
+        world.dispatcher.tick()
+    assert not [result for result in world.results(ONE) if result.alarm]
+    assert len(world.commands()) == 1, "it was asked again"
+    world.clock.advance(60 + 60)
+    world.dispatcher.tick()
+    assert [result.alarm for result in world.results(ONE) if result.alarm] == ["node_silent"]
+
+
+def test_a_node_whose_settings_allow_more_time_is_given_it(world: World) -> None:
+    world.ask(execute())
+    world.node_reports(ONE, None, configuration={"timeout": 600})
+    world.clock.advance(300 + 600 + 59)
+    world.dispatcher.tick()
+    assert not [result for result in world.results(ONE) if result.alarm]
+    world.clock.advance(1)
+    world.dispatcher.tick()
+    assert [result.alarm for result in world.results(ONE) if result.alarm] == ["node_silent"]
 
 
 def test_a_claim_after_the_alarm_raises_no_second_one(world: World) -> None:

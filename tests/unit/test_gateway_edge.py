@@ -172,7 +172,7 @@ def test_405_names_every_method_that_is_possible() -> None:
 
 def test_a_bug_is_a_500_without_details_and_is_logged_with_its_traceback() -> None:
     gateway = FakeGateway()
-    gateway.history.nodes = _broken  # type: ignore[method-assign]
+    gateway.history.nodes = _broken  # type: ignore[method-assign,assignment]
     answer = gateway.get("/api/v1/nodes")
     assert_error(answer, 500, "internal")
     assert "secret" not in answer.text

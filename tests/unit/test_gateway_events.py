@@ -154,7 +154,7 @@ def test_a_node_shows_how_far_its_uploads_have_come() -> None:
     state = replace(heartbeat(3), gathering=(Progress(story.id, 5, 9),))
     with gateway.history.begin() as tx:
         tx.put_node(state, payload=FakeCodec().encode(state), verified=True, folded_at_ns=START_NS)
-    wanted = [{"execution_id": story.id, "done": 5, "size": 9}]
+    wanted = [{"execution_id": story.id, "step": "upload", "done": 5, "size": 9}]
     assert gateway.get(f"/api/v1/nodes/{NODE}").json()["gathering"] == wanted
     assert gateway.get("/api/v1/nodes").json()["data"][0]["gathering"] == wanted
 

@@ -140,6 +140,7 @@ def test_its_switch_and_section_are_keys_of_a_node_s_settings(catalogue: Sequenc
     assert settings(catalogue).allows("greet_process")
     assert settings(catalogue, most_a_minute=60).of("greet_process").model_dump() == {
         "trigger": "ALL",
+        "timeout": None,
         "most_a_minute": 60,
     }
     with pytest.raises(ConfigError) as caught:

@@ -13,6 +13,7 @@ from workers.actions.base.files import CONTAINER, MOUNTS, FileClaim, FileSetting
 from workers.actions.base.gathering import OBJECT, GatheringAction, failpoints_of, stores
 from workers.domain.errors import CommandRejected, PermanentFailure
 from workers.domain.outcome import Outcome, Report, Values
+from workers.domain.pace import Pace
 from workers.domain.target import FileTarget, ReviewedFile
 from workers.domain.targets.custody import Custody
 from workers.domain.targets.file import FileFacts, FileKind, Location, shown
@@ -102,12 +103,12 @@ class FileAcquire(GatheringAction[AcquireParameters, FileClaim]):
             **container,
         )
 
-    def take(self, job: Job[AcquireParameters], claim: FileClaim, host: Host, spool: Spool) -> Custody:
+    def take(self, job: Job[AcquireParameters], claim: FileClaim, host: Host, spool: Spool, pace: Pace) -> Custody:
         """A copy of its content."""
         target, _ = _target_and_spool(job, host)
         spool.check_capacity(claim.size)
         location = _location(job, target, claim)
-        copy = spool.copy(job.command.command_id, location, claim.file, deadline_ns=job.deadline_ns)
+        copy = spool.copy(job.command.command_id, location, claim.file, pace=pace)
         if copy is None:
             raise PermanentFailure("another file, or none, has its name now; nothing was taken", code="target_changed")
         reviewed, facts = target.reviewed, copy.facts
@@ -131,6 +132,10 @@ class FileAcquire(GatheringAction[AcquireParameters, FileClaim]):
             run_started_at_ns=claim.container_started_at,
             root=facts.root,
         )
+
+    def size_of(self, claim: FileClaim) -> int:
+        """As the file was at the claim."""
+        return claim.size
 
     def dry_run_report(self, job: Job[AcquireParameters], claim: FileClaim, host: Host) -> Report:
         """What would be copied."""

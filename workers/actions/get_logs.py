@@ -15,6 +15,7 @@ from workers.actions.base.container import FACTS, ContainerAction, ContainerClai
 from workers.actions.base.gathering import OBJECT, GatheringAction, failpoints_of, stores
 from workers.domain.errors import CommandRejected, TransientFailure
 from workers.domain.outcome import Outcome, PostCondition, Report, Values
+from workers.domain.pace import Pace
 from workers.domain.target import ContainerTarget
 from workers.domain.targets.container import choose
 from workers.domain.targets.custody import Custody
@@ -84,14 +85,16 @@ class GetLogs(GatheringAction[LogParameters, ContainerClaim]):
             raise TransientFailure(why) if facts.unheard else CommandRejected(why, code="runtime_unknown")
         return claim_on_run(facts)
 
-    def take(self, job: Job[LogParameters], claim: ContainerClaim, host: Host, spool: Spool) -> Custody | Report:
+    def take(
+        self, job: Job[LogParameters], claim: ContainerClaim, host: Host, spool: Spool, pace: Pace
+    ) -> Custody | Report:
         """Its lines, up to this node's limit."""
         ref, container = claim.ref, runtimes(host).open(claim.ref)
         if container.inspect() is None:
             return self._gone(claim)
         lines = container.logs(tail=job.parameters.tail, since_ns=_since_ns(job))
         with closing(lines):
-            kept = spool.keep(job.command.command_id, lines, deadline_ns=job.deadline_ns)
+            kept = spool.keep(job.command.command_id, lines, pace=pace)
         source = f"container {ref.id} of {ref.runtime}"
         return self.custody(job, host, size=kept.size, sha256=kept.sha256, source=source, truncated=not kept.whole)
 

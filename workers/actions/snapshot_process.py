@@ -22,6 +22,7 @@ from workers.actions.base.process import (
 )
 from workers.domain.errors import LimitExceeded
 from workers.domain.outcome import Outcome, PostCondition, Report, Values
+from workers.domain.pace import Pace
 from workers.domain.target import ProcessTarget
 from workers.domain.targets.custody import Custody
 from workers.domain.targets.process_snapshot import document
@@ -73,7 +74,7 @@ class SnapshotProcess(GatheringAction[AncestorParameters, ProcessClaim | GonePro
             found.handle.close()
 
     def take(
-        self, job: Job[AncestorParameters], claim: ProcessClaim | GoneProcess, host: Host, spool: Spool
+        self, job: Job[AncestorParameters], claim: ProcessClaim | GoneProcess, host: Host, spool: Spool, pace: Pace
     ) -> Custody | Report:
         """Its document, made while it is held."""
         if isinstance(claim, GoneProcess):
@@ -92,7 +93,7 @@ class SnapshotProcess(GatheringAction[AncestorParameters, ProcessClaim | GonePro
             made = document(snapshot, limit=spool.largest)
         except ValueError as error:
             raise LimitExceeded(f"{error}; this node takes at most {spool.largest}", code="too_large") from error
-        kept = spool.keep(job.command.command_id, [made.content], deadline_ns=job.deadline_ns)
+        kept = spool.keep(job.command.command_id, [made.content], pace=pace)
         source = f"process {claim.pid} of boot {claim.boot_id}, started at {claim.start_ticks} ticks"
         more = {"source": source, "truncated": made.truncated or bool(snapshot.missing)}
         return self.custody(job, host, size=kept.size, sha256=kept.sha256, **more)

@@ -52,6 +52,13 @@ def print_document(content: Any, output: Output) -> None:
         typer.echo(yaml_files.text_of(content), nl=False)
 
 
+def progress_text(progress: Mapping[str, Any]) -> str:
+    """How far a copy or an upload is, for people."""
+    done, size = progress["done"], progress["size"]
+    share = f"{100 * done // size} % of {size / 1e6:.1f} MB" if size else f"{done / 1e6:.1f} MB"
+    return f"{progress['step']} {share}"
+
+
 def legible(value: object) -> str:
     """A cell: no control characters, whatever an event or a file name contains."""
     shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -15,7 +15,7 @@ import typer
 
 from workers.cli.client import Client, DataOption, connected
 from workers.cli.exits import Exit, Failure
-from workers.cli.output import Output, OutputOption, print_document, print_rows
+from workers.cli.output import Output, OutputOption, print_document, print_rows, progress_text
 from workers.domain.ids import RANDOM_BYTES, uuid7
 from workers.domain.outcome import NEVER_SEEN
 
@@ -24,6 +24,8 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _COLUMNS: Final = ("id", "action", "stage", "outcome", "code", "message")
 SUCCESS: Final = frozenset({"COMPLETED", "NO_ACTION", "DRY_RUN"})
 _LONG_POLL_S: Final = 10.0
+_SHOWN_EVERY_S: Final = 2.0
+"""On a terminal, where the progress is shown meanwhile."""
 
 _RETRY_S: Final = 0.2
 
@@ -139,7 +141,10 @@ def _finish(
     if not wait_s:
         return
     if not _ended(execution):
-        raise Failure(f"not ended after {wait_s:g} s; `douse show {execution['id']}` shows its progress", Exit.FAILED)
+        raise Failure(
+            f"not ended after {wait_s:g} s{_so_far(execution)}; `douse show {execution['id']}` shows its progress",
+            Exit.FAILED,
+        )
     if execution["code"].endswith(f"_error_{NEVER_SEEN}"):
         raise typer.Exit(Exit.NOT_FOUND)
     if execution["outcome"] not in success:
@@ -152,17 +157,31 @@ def followed(client: Client, requested: Mapping[str, Any], wait_s: float) -> Map
     It was accepted: if history does not have it, the projector has not folded it yet.
     """
     until, latest, path = time.monotonic() + wait_s, requested, ("executions", str(requested["id"]))
-    with _progress(f"waiting for {requested['id']}"):
+    with _progress(f"waiting for {requested['id']}") as spinner:
+        poll_s = _LONG_POLL_S if spinner is None else _SHOWN_EVERY_S
         while True:
             left = until - time.monotonic()
             try:
-                latest = client.get(*path, wait_s=min(max(left, 0.0), _LONG_POLL_S))
+                latest = client.get(*path, wait_s=min(max(left, 0.0), poll_s))
+                if spinner is not None:
+                    spinner.update(waiting_text(latest))
             except Failure as failure:
                 if failure.exit_code is not Exit.NOT_FOUND:
                     raise
                 time.sleep(_RETRY_S)
             if _ended(latest) or left <= 0:
                 return latest
+
+
+def _so_far(execution: Mapping[str, Any]) -> str:
+    progress = execution.get("progress")
+    return f" ({progress_text(progress)})" if progress else ""
+
+
+def waiting_text(execution: Mapping[str, Any]) -> str:
+    """What a terminal shows meanwhile."""
+    progress = execution.get("progress")
+    return f"waiting for {execution['id']}" + (f": {progress_text(progress)}" if progress else "")
 
 
 def _progress(text: str) -> Any:

@@ -10,12 +10,15 @@ import typer
 
 from workers.cli.client import DataOption, connected
 from workers.cli.exits import Exit, Failure
-from workers.cli.output import Output, OutputOption, legible, print_document, print_rows
+from workers.cli.output import Output, OutputOption, legible, print_document, print_rows, progress_text
 
 _EXECUTIONS: Final = ("requested_at", "id", "action", "host", "target", "stage", "outcome", "actor", "code")
 _CONTAINED: Final = (*_EXECUTIONS, "can be undone")
 _EVENTS: Final = ("occurred_at", "id", "priority", "rule", "host", "process", "executions")
-_NODES: Final = ("node_id", "host_names", "zone", "health", "at", "queued", "running", "actions", "version", "verified")
+_NODES: Final = (
+    *("node_id", "host_names", "zone", "health", "at", "queued", "running"),
+    *("gathering", "actions", "version", "verified"),
+)
 _ACTIONS: Final = ("name", "summary", "target", "lane", "reversible_by", "offered_by")
 
 MostOption: TypeAlias = Annotated[int, typer.Option("--limit", help="Maximum number of rows.", min=1, max=100_000)]
@@ -144,8 +147,9 @@ def _execution_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _node_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """With the number of enabled actions; their names would fill the line."""
-    return {**row, "actions": len(row["actions"])}
+    """With the number of enabled actions, whose names would fill the line, and what it copies and uploads."""
+    gathering = [f"{each['execution_id'][-8:]} {progress_text(each)}" for each in row["gathering"]]
+    return {**row, "actions": len(row["actions"]), "gathering": gathering}
 
 
 def _event_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -168,6 +172,7 @@ def _facts(execution: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         "undo of": execution["undo_of"],
         "stage": execution["stage"],
         "outcome": execution["outcome"],
+        "progress": progress_text(execution["progress"]) if execution.get("progress") else "",
         "code": execution["code"],
         "message": execution["message"],
         "post-condition": f"{condition['name']}: {'holds' if condition['holds'] else 'does not hold'}"

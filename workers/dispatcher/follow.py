@@ -68,7 +68,9 @@ def take_result(tx: Transaction, record: Record) -> None:
         if result.alarm == EFFECT_LOST and row.effect_holds:
             tx.rows.put_execution(replace(row, effect_holds=False), due_ns=tx.now_ns + KEEP_NS)
     elif result.stage is Stage.CLAIMED and row.stage is Stage.DISPATCHED:
-        _keep_open(tx, replace(row, stage=Stage.CLAIMED))
+        own_s = result.configuration.get("timeout")  # the node's settings may allow more than was asked
+        timeout_s = max(row.timeout_s, own_s) if type(own_s) is int else row.timeout_s
+        _keep_open(tx, replace(row, stage=Stage.CLAIMED, timeout_s=timeout_s))
     elif result.stage is Stage.ENDED and result.outcome is not None:
         _end(tx, row, result.outcome, effect_holds=result.effect_holds)
 
@@ -95,10 +97,13 @@ def take_heartbeat(tx: Transaction, record: Record) -> None:
     # A node whose clock runs ahead proves nothing about a time that has not come.
     state = replace(state, at_ns=min(state.at_ns, tx.now_ns + MOST_AHEAD_NS))
     left = ASK_AT_ONCE if tx.now_ns - state.at_ns < RECENT_NS else 0
+    gathering = {each.execution_id for each in state.gathering}
     for row in tx.rows.open_at(state.node_id, state.incarnation, expired_ns=state.at_ns - PROOF_MARGIN_NS):
         if row.incarnation != state.incarnation:
             message = f"node {row.node_id} came back without the journal that knew this command; its effect is unknown"
             release.release_next(tx, tx.ended(row, Outcome.UNKNOWN, "node_state_lost", message))
+        elif row.execution_id in gathering:
+            _keep_at_work(tx, row)
         elif _is_there_still(tx, row) and is_undelivered(row, state):
             message = f"expired, and node {state.node_id} signed afterwards that it never took the command in"
             release.release_next(tx, tx.ended(row, Outcome.EXPIRED, "undelivered", message))
@@ -159,6 +164,12 @@ def _is_there_still(tx: Transaction, row: ExecutionRow) -> bool:
 def _keep_open(tx: Transaction, row: ExecutionRow) -> None:
     """Keep an execution that has not ended, with the timer of its alarm."""
     tx.rows.put_execution(row, due_ns=row.silence_due_ns(tx.services.silent_after_s))
+
+
+def _keep_at_work(tx: Transaction, row: ExecutionRow) -> None:
+    """Its node reports how far it is: it may take long, and is not silent."""
+    patience_ns = (row.timeout_s + tx.services.silent_after_s) * signing.SECOND_NS
+    tx.rows.put_execution(row, due_ns=0 if row.alarmed else tx.now_ns + patience_ns)
 
 
 def _end(tx: Transaction, row: ExecutionRow, outcome: Outcome, *, effect_holds: bool) -> None:

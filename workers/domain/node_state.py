@@ -4,9 +4,13 @@ Written by the node; read by dispatcher (to resolve hosts and to prove non-deliv
 """
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from workers.domain.ids import ExecutionId, Incarnation, InstanceId, KeyId, LogId, NodeId
 from workers.domain.outcome import NOTHING, Values
+
+COPYING: Final = "copy"
+UPLOADING: Final = "upload"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +26,15 @@ class CommandPosition:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the upload of one execution's evidence is."""
+    """How far the copy or the upload of one execution's evidence is."""
 
     execution_id: ExecutionId
     done: int
-    """Bytes that the object store has; a part under way does not count."""
+    """Bytes that are copied, or that the object store has; a part under way does not count."""
     size: int
-    """Bytes of the whole."""
+    """Bytes of the whole; 0 where that is not known yet."""
+    step: str = UPLOADING
+    """``copy``: onto the node's own spool; then ``upload``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,7 @@ class NodeState:
     runtimes: tuple[str, ...] = ()
     """Sockets of container runtimes whose containers it acts on."""
     gathering: tuple[Progress, ...] = ()
-    """Uploads under way at this moment; one that waits for its next try is not among them."""
+    """What is copied or uploaded at this moment; an upload that waits for its next try is not among them."""
 
 
 @dataclass(frozen=True, slots=True)

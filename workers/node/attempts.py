@@ -13,6 +13,7 @@ from workers.domain.errors import Indeterminate, TransientFailure
 from workers.domain.journal_entry import EntryState, JournalEntry
 from workers.domain.log.record import Headers
 from workers.domain.outcome import Outcome, Report
+from workers.domain.pace import Pace
 from workers.node.deadline_watch import DeadlineWatch
 from workers.node.gate import Bound, Gate
 from workers.node.services import Services
@@ -38,9 +39,8 @@ class Attempts:
             PermanentFailure, LimitExceeded, Indeterminate, CommandRejected: from the action.
         """
         command = bound.job.command
-        now_ns = self._services.time.now_ns()
-        job = replace(bound.job, deadline_ns=now_ns + self._gate.timeout_s(command) * 1_000_000_000)
-        bound = replace(bound, job=job)
+        bound = self._paced(bound)
+        job = bound.job
         first = entry.attempt if claimed else entry.attempt + 1
 
         def attempt(number: int) -> Report:
@@ -73,10 +73,17 @@ class Attempts:
 
         Raises: as ``run``.
         """
-        deadline_ns = self._services.time.now_ns() + self._gate.timeout_s(bound.job.command) * 1_000_000_000
-        job = replace(bound.job, deadline_ns=deadline_ns)
-        with self._watch.over(job.command, deadline_ns):
-            return bound.action.conclude(job, bound.claim, self._services.host)
+        bound = self._paced(bound)
+        with self._watch.over(bound.job):
+            return bound.action.conclude(bound.job, bound.claim, self._services.host)
+
+    def _paced(self, bound: Bound) -> Bound:
+        """With a deadline from now; one that moves is held against the wall clock, by which it is moved."""
+        paced = bound.action.paced
+        now_ns = self._services.clock.now_ns if paced else self._services.time.now_ns
+        limit_ns = self._gate.timeout_s(bound.job.command) * 1_000_000_000
+        pace = Pace(now_ns, now_ns() + limit_ns, limit_ns if paced else 0)
+        return replace(bound, job=replace(bound.job, deadline_ns=pace.deadline_ns, pace=pace))
 
     def _probe(self, bound: Bound) -> Probe:
         """After a failed attempt: another one may be made where the effect is surely not in place, or half made."""
@@ -90,7 +97,7 @@ class Attempts:
             self._transitions.claim(tx, known, command, self._gate.configuration(command))
 
     def _execute(self, bound: Bound) -> Report:
-        with self._watch.over(bound.job.command, bound.job.deadline_ns):
+        with self._watch.over(bound.job):
             self._services.failpoints.reach("node.execute.before")
             report = bound.action.execute(bound.job, bound.claim, self._services.host)
             self._services.failpoints.reach("node.execute.after")

@@ -8,12 +8,14 @@ run returns or, after a restart, by probe.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from workers.actions.base import Job
 from workers.domain.command import ActionCommand
 from workers.domain.errors import JournalUnavailable
 from workers.domain.ids import ExecutionId
 from workers.domain.outcome import Outcome, Report, code
+from workers.domain.pace import Pace
 from workers.domain.result import UNSETTLED
 from workers.domain.retry import settle_by_ns
 from workers.node.gate import Gate
@@ -29,7 +31,7 @@ ALARM: Final = UNSETTLED
 @dataclass(slots=True)
 class _Run:
     command: ActionCommand
-    deadline_ns: int
+    pace: Pace
     reported: bool = False
     alarmed: bool = False
 
@@ -44,9 +46,10 @@ class DeadlineWatch:
         self._runs: dict[ExecutionId, _Run] = {}
 
     @contextmanager
-    def over(self, command: ActionCommand, deadline_ns: int) -> Iterator[None]:
+    def over(self, job: Job[Any]) -> Iterator[None]:
         """While the block runs, it is watched."""
-        self._runs[command.command_id] = _Run(command, deadline_ns)
+        command, pace = job.command, job.pace or Pace(self._services.time.now_ns, job.deadline_ns)
+        self._runs[command.command_id] = _Run(command, pace)
         try:
             yield
         finally:
@@ -62,7 +65,7 @@ class DeadlineWatch:
         now_ns = self._services.time.now_ns()
         for run in list(self._runs.copy().values()):
             try:
-                if not run.reported and now_ns > run.deadline_ns + GRACE_NS:
+                if not run.reported and run.pace.late_ns > GRACE_NS:
                     self._report_overdue(run.command)
                     run.reported = True
                 if (

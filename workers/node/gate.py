@@ -75,9 +75,13 @@ class Gate:
         )
 
     def timeout_s(self, command: ActionCommand) -> int:
-        """Seconds a run may take: the command's wish, within this node's own bound."""
+        """Seconds a run may take, of a paced action stand still: what this node's settings give the action, else the
+        command's wish within this node's general bound."""
+        settings = self._services.settings
+        if (chosen_s := settings.of(command.action).timeout) is not None:
+            return chosen_s
         action = self._services.catalogue.get(command.action)
-        own_s = self._services.settings.timeout
+        own_s = settings.timeout
         return min(command.timeout_s or (action.timeout_s if action else own_s), own_s)
 
     def task(self, command: ActionCommand) -> Task:
@@ -119,7 +123,7 @@ class Gate:
         section = self._services.settings.of(command.action).model_dump()
         return {
             **{name: value if isinstance(value, (int, bool)) else str(value) for name, value in section.items()},
-            "timeout": self._services.settings.timeout,
+            "timeout": self.timeout_s(command),
             "queue_length": self._services.settings.queue_length,
             "version": self._services.identity.version,
         }

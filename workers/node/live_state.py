@@ -8,7 +8,7 @@ from typing import Final
 
 from workers.domain.admission import MOST_AHEAD_NS
 from workers.domain.ids import ExecutionId
-from workers.domain.node_state import Progress
+from workers.domain.node_state import UPLOADING, Progress
 from workers.system.ports import Clock
 
 JOURNAL_REST_S: Final = 1.0
@@ -97,16 +97,16 @@ class Uploads:
     def __init__(self) -> None:
         self._progress: dict[ExecutionId, Progress] = {}
 
-    def update(self, execution_id: ExecutionId, *, done: int, size: int) -> None:
+    def update(self, execution_id: ExecutionId, *, done: int, size: int, step: str = UPLOADING) -> None:
         known = self._progress.get(execution_id)
         if known is None and len(self._progress) >= MOST_UPLOADS:
             return
-        if known is None or done > known.done:
-            self._progress[execution_id] = Progress(execution_id, done, size)
+        if known is None or known.step != step or done > known.done:
+            self._progress[execution_id] = Progress(execution_id, done, size, step)
 
     def finish(self, execution_id: ExecutionId) -> None:
         self._progress.pop(execution_id, None)
 
     def now(self) -> tuple[Progress, ...]:
-        """Every upload under way, the oldest first."""
+        """Every copy and upload under way, the oldest first."""
         return tuple(self._progress.copy().values())

@@ -78,7 +78,6 @@ def node_host(
         node_id=node_id,
         signer=kit.signer,
         verifier=verifier,
-        clock=kit.clock,
         own={**protected, quarantine.quarantine_path: "is this node's quarantine"},
         reader=IsolatedFileReader(fork_server, kit.clock),
     )
@@ -95,7 +94,7 @@ def node_host(
         failpoints=kit.failpoints,
         vault=vault,
         spool=spool,
-        objects=open_store(settings.storage, node_id, clock=kit.clock),
+        objects=open_store(settings.storage, node_id),
         containers=containers,
         network=network,
         progress=progress,

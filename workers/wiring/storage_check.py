@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from workers.domain.errors import PermanentFailure, WorkerError
 from workers.domain.ids import NodeId, id_from_cause
 from workers.domain.machine import Finding, Level
+from workers.domain.pace import Pace
 from workers.domain.targets.custody import object_key
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ _TRIAL: Final = b"douse doctor"
 _EXECUTION: Final = id_from_cause(0, "douse doctor")
 _STRANGER: Final = NodeId("0" * 32)
 """A node that does not exist: no credential may put anything under its name."""
-_NO_DEADLINE_NS: Final = 1 << 62
+_NO_HURRY: Final = Pace(lambda: 0, 1)
+"""Never over."""
 _POLICY: Final = "give the node the policy of README, Object storage"
 
 
@@ -34,18 +36,16 @@ def node_findings(storage: "StorageSettings", node_id: str) -> Iterator[Finding]
     """
     from workers.host.evidence.sources import BytesSource
     from workers.store.objects.stores import open_store
-    from workers.system.clock import SystemClock
 
-    clock = SystemClock()
-    store = open_store(storage, NodeId(node_id), clock=clock)
-    stranger = open_store(storage, _STRANGER, clock=clock)
+    store = open_store(storage, NodeId(node_id))
+    stranger = open_store(storage, _STRANGER)
     if store is None or stranger is None:
         yield Finding(Level.WARN, _ABOUT, "none is configured, so nothing is gathered here", "set storage")
         return
     source = BytesSource(_TRIAL, hashlib.sha256(_TRIAL).hexdigest())
     key = object_key(NodeId(node_id), _EXECUTION)
     try:
-        store.put(key, source, deadline_ns=_NO_DEADLINE_NS)
+        store.put(key, source, pace=_NO_HURRY)
         yield Finding(Level.OK, _ABOUT, f"the node can put objects under {node_id}/")
         if storage.s3 is not None:
             yield _reading(store, key, source)
@@ -93,7 +93,7 @@ def gateway_findings(storage: "StorageSettings") -> Iterator[Finding]:
 
 
 def _reading(store: "ObjectStore", key: str, source: "ObjectSource") -> Finding:
-    if store.holds(key, source, deadline_ns=_NO_DEADLINE_NS) is None:
+    if store.holds(key, source, pace=_NO_HURRY) is None:
         return Finding(Level.OK, _ABOUT, "the node's credential cannot read objects, as it should be")
     message = "the node's credential can read: whoever takes over this node reads what was acquired"
     return Finding(Level.WARN, _ABOUT, message, _POLICY)
@@ -101,7 +101,7 @@ def _reading(store: "ObjectStore", key: str, source: "ObjectSource") -> Finding:
 
 def _elsewhere(stranger: "ObjectStore", source: "ObjectSource") -> Finding:
     try:
-        stranger.put(object_key(_STRANGER, _EXECUTION), source, deadline_ns=_NO_DEADLINE_NS)
+        stranger.put(object_key(_STRANGER, _EXECUTION), source, pace=_NO_HURRY)
     except PermanentFailure:
         return Finding(Level.OK, _ABOUT, "the node's credential cannot put under other nodes' names")
     message = (

@@ -15,6 +15,7 @@ from workers.actions.base.parameters import FieldSpec, NoParameters, parameter, 
 from workers.domain.command import ActionCommand
 from workers.domain.errors import CommandRejected
 from workers.domain.outcome import NOTHING, Outcome, Report, Scalar, Values, code
+from workers.domain.pace import Pace
 from workers.domain.retry import LONGEST_PROBE_S
 from workers.domain.target import Target
 from workers.host.ports import Host
@@ -68,6 +69,8 @@ class Job(Generic[P]):
     """When the run must be over: claim time + timeout, in nanoseconds since the epoch."""
     undoes: Effect[Any] | None = None
     """For an undo: the effect that it undoes, out of this node's own journal."""
+    pace: Pace | None = None
+    """Of an action that is ``paced``: moves its deadline with every step forward."""
 
     @property
     def target(self) -> Target | None:
@@ -146,6 +149,8 @@ class Action(ABC, Generic[P, C]):
     local: ClassVar[bool] = False
     """``admit`` and ``bind`` ask the kernel and nothing that may hang: then an idle node claims a command in the very
     commit that takes it in."""
+    paced: ClassVar[bool] = False
+    """Its timeout is how long a run may stand still, not how long it may last: it moves ``Job.pace``."""
     ttl_s: ClassVar[int] = 300
     timeout_s: ClassVar[int] = 60
     example: ClassVar[Mapping[str, Any]]

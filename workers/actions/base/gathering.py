@@ -15,7 +15,9 @@ from typing import Any, ClassVar, Final, Generic, TypeVar
 from workers.actions.base import Action, Begun, Done, FieldSpec, Job, Lane, NotDone, Pending, Permission, Probe
 from workers.actions.base.upload_progress import ProgressSource
 from workers.domain.errors import CommandRejected, LimitExceeded, PermanentFailure, WorkerError
+from workers.domain.node_state import COPYING
 from workers.domain.outcome import Outcome, PostCondition, Report, Scalar, Values
+from workers.domain.pace import Pace
 from workers.domain.targets.custody import Custody, custody_key, object_key
 from workers.domain.targets.file import FileIdentity
 from workers.host.evidence.ports import Spool
@@ -28,6 +30,8 @@ C = TypeVar("C")
 KEPT_NS: Final = 3_600_000_000_000
 """How long after the command's expiry a sealed copy waits for an unavailable store: evidence is not given up for a
 short outage, and a spool is not filled by a long one."""
+_KEPT_PER_BYTE_NS: Final = 15_259
+"""In addition: at 64 KiB a second an upload that was interrupted is still gone on with."""
 
 OBJECT: Final = (
     FieldSpec("object_key", "string", "Name of the object in the object store"),
@@ -50,6 +54,7 @@ class GatheringAction(Action[P, C]):
 
     permission = Permission.GATHERING
     lane = Lane.GATHERING
+    paced = True
     ttl_s = 300
     timeout_s = 60
     success_reason: ClassVar[str] = "acquired"
@@ -58,9 +63,14 @@ class GatheringAction(Action[P, C]):
     """The file name extension of a download, where this action decides the format; never a gathered file's own."""
 
     @abstractmethod
-    def take(self, job: Job[P], claim: C, host: Host, spool: Spool) -> Custody | Report:
+    def take(self, job: Job[P], claim: C, host: Host, spool: Spool, pace: Pace) -> Custody | Report:
         """Copy what the claim names onto the spool, durably, and return its custody record; or the report of why there
-        is nothing to copy. Raises as ``execute``."""
+        is nothing to copy. ``pace`` reports how much is copied. Raises as ``execute``."""
+
+    def size_of(self, claim: C) -> int:
+        """Bytes that there are to copy; 0 where that is not known before."""
+        del claim
+        return 0
 
     @abstractmethod
     def subject(self, claim: C) -> str:
@@ -73,14 +83,17 @@ class GatheringAction(Action[P, C]):
     def execute(self, job: Job[P], claim: C, host: Host) -> Report:
         """Copy and seal unless that was done before; then upload, compare, and delete the copy."""
         spool, store = stores(host)
-        run = _Run(self, job, claim, host, spool, store)
+        left_ns = job.deadline_ns - host.clock.now_ns()
+        pace = job.pace or Pace(host.clock.now_ns, job.deadline_ns, max(1, left_ns))
+        pace.moved()
+        run = _Run(self, job, claim, host, spool, store, pace)
         sealed = _sealed(job, spool)
         if sealed is not None and spool.delivered(sealed.execution_id):
             return self.already(claim, sealed)
         try:
             if sealed is not None:
                 return run.stored(sealed, resumed=True)
-            taken = self.take(job, claim, host, spool)
+            taken = run.taken()
             return taken if isinstance(taken, Report) else run.sealed_and_stored(taken)
         except (PermanentFailure, LimitExceeded) as error:
             run.forget()
@@ -96,7 +109,7 @@ class GatheringAction(Action[P, C]):
             return NotDone()
         if spool.delivered(sealed.execution_id):
             return Done(self.done(claim, sealed, compared=False))
-        if host.clock.now_ns() > job.command.expires_at_ns + KEPT_NS:
+        if host.clock.now_ns() > job.command.expires_at_ns + KEPT_NS + sealed.size * _KEPT_PER_BYTE_NS:
             why = "the object store did not accept the copy in all this time; the copy is given up"
             return Done(self.report(Outcome.FAILED, "store_unavailable", why, outputs=self.outputs_of(claim)))
         if store.answers():
@@ -172,6 +185,22 @@ class _Run(Generic[P, C]):
     host: Host
     spool: Spool
     store: ObjectStore
+    pace: Pace
+
+    def taken(self) -> Custody | Report:
+        """Copy it, and report how far that is."""
+        execution_id, size = self.job.command.command_id, self.action.size_of(self.claim)
+
+        def report(done: int) -> None:
+            self.host.progress.update(execution_id, done=done, size=size, step=COPYING)
+
+        report(0)
+        self.pace.report = report
+        try:
+            return self.action.take(self.job, self.claim, self.host, self.spool, self.pace)
+        finally:
+            self.pace.report = None
+            self.host.progress.finish(execution_id)
 
     def sealed_and_stored(self, custody: Custody) -> Report:
         """Seal what was just copied, and store it."""
@@ -191,14 +220,14 @@ class _Run(Generic[P, C]):
 
     def _stored(self, custody: Custody, *, resumed: bool) -> Report:
         board = self.host.progress
-        key, deadline_ns = object_key(custody.node_id, custody.execution_id), self.job.deadline_ns
+        key, pace = object_key(custody.node_id, custody.execution_id), self.pace
         source = self.spool.object(custody.execution_id)
         try:
             reporting = ProgressSource(source, custody.execution_id, board)
-            written = self.store.put(key, reporting, deadline_ns=deadline_ns)
+            written = self.store.put(key, reporting, pace=pace)
             board.update(custody.execution_id, done=custody.size, size=custody.size)
             self._reach(2)
-            same = self.store.holds(key, source, deadline_ns=deadline_ns)
+            same = self.store.holds(key, source, pace=pace)
         finally:
             source.close()
         self._reach(3)
@@ -210,7 +239,7 @@ class _Run(Generic[P, C]):
             )
         record = self.spool.custody_object(custody.execution_id)
         try:
-            self.store.put(custody_key(key), record, deadline_ns=deadline_ns)
+            self.store.put(custody_key(key), record, pace=pace)
         finally:
             record.close()
         self._reach(4)

@@ -14,9 +14,11 @@ from fastapi import Depends
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
+from workers.actions.base import Lane
 from workers.domain.history.execution import Execution
 from workers.domain.ids import ExecutionId
 from workers.domain.log.record import Headers
+from workers.domain.node_state import Progress
 from workers.domain.trust.keyset import Keyset
 from workers.gateway.intake import Intake
 from workers.store.history.ports import HistoryStore
@@ -63,6 +65,15 @@ class GatewayServices:
         """Run what writes to the log and waits for it, on threads of its own: while the log is unavailable, all writers
         wait, and all readers must still be answered."""
         return asyncio.get_running_loop().run_in_executor(self.writers, work)
+
+    def progress(self, execution: Execution) -> Progress | None:
+        """How far the copy or upload of one that gathers was at its node's newest heartbeat; None where none is under
+        way."""
+        action = self.intake.catalogue.get(execution.action)
+        if ended(execution) or not execution.node_id or action is None or action.lane is not Lane.GATHERING:
+            return None
+        under_way = (each for node in self.history.nodes(execution.node_id) for each in node.state.gathering)
+        return next((each for each in under_way if each.execution_id == execution.execution_id), None)
 
     async def folded(self, execution_id: ExecutionId) -> Execution | None:
         """The execution once history has its request; None after ``fold_wait_s``."""

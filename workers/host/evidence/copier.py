@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from workers.domain.errors import LimitExceeded
+from workers.domain.pace import Pace
 from workers.host.evidence.ports import Kept
-from workers.system.ports import Clock
 
 CHUNK: Final = 1 << 20
 _ZEROS: Final = bytes(CHUNK)
@@ -24,13 +24,13 @@ _BUFFER: Final = 1 << 20
 class Copier:
     """One copy."""
 
-    def __init__(self, target: int, *, limit: int, deadline_ns: int, clock: Clock) -> None:
+    def __init__(self, target: int, *, limit: int, pace: Pace) -> None:
         """Into the empty file ``target``."""
         self._source = -1
         self._target = target
         self._limit = limit
-        self._deadline_ns = deadline_ns
-        self._clock = clock
+        self._pace = pace
+        self._moved = 0
         self._sha256 = hashlib.sha256()
         self._position = 0
 
@@ -56,7 +56,7 @@ class Copier:
     def _copy_data(self, end: int) -> bool:
         """Copy data up to ``end``; False where the file ends before it."""
         while self._position < end:
-            self._check_deadline()
+            self._check_pace()
             chunk = os.pread(self._source, min(CHUNK, end - self._position), self._position)
             if not chunk:
                 return False
@@ -69,7 +69,7 @@ class Copier:
     def _hash_hole(self, until: int) -> None:
         self._check_size(until)
         while self._position < until:
-            self._check_deadline()
+            self._check_pace()
             length = min(CHUNK, until - self._position)
             self._sha256.update(_ZEROS if length == CHUNK else _ZEROS[:length])
             self._position += length
@@ -100,9 +100,11 @@ class Copier:
                 code="too_large",
             )
 
-    def _check_deadline(self) -> None:
-        if self._clock.now_ns() > self._deadline_ns:
-            raise LimitExceeded("the time for this file is over", code="timed_out")
+    def _check_pace(self) -> None:
+        if self._position - self._moved >= CHUNK:
+            self._moved = self._position
+            self._pace.moved(self._position)
+        self._pace.check()
 
 
 def fingerprint(found: os.stat_result) -> tuple[int, int, int]:
@@ -122,8 +124,7 @@ def write_stream(
     pieces: Iterable[bytes],
     *,
     limit: int,
-    deadline_ns: int,
-    clock: Clock,
+    pace: Pace,
     check_capacity: Callable[[int], None],
 ) -> Kept:
     """All pieces up to the first that no longer fits; ``check_capacity`` is called before every write.
@@ -144,13 +145,13 @@ def write_stream(
         buffer.clear()
 
     for piece in pieces:
-        if clock.now_ns() > deadline_ns:
-            raise LimitExceeded("the time for gathering it is over", code="timed_out")
+        pace.check()
         if size + len(piece) > limit:
             whole = False
             break
         size += len(piece)
         buffer += piece
+        pace.moved(size)
         if len(buffer) >= _BUFFER:
             flush()
     flush()

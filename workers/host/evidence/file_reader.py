@@ -10,13 +10,13 @@ import stat
 from collections.abc import Iterator
 from typing import Final, Protocol
 
+from workers.domain.pace import Pace
 from workers.domain.targets.file import FileFacts, FileIdentity, Location
 from workers.host.evidence.copier import Copier, fingerprint
 from workers.host.evidence.ports import Copy
 from workers.host.files import facts, paths
 from workers.host.files.roots import Root, open_root
 from workers.system.os_errors import translated
-from workers.system.ports import Clock
 
 EXAMINE_NS: Final = 10_000_000_000
 """How long examining a file may take."""
@@ -28,18 +28,15 @@ class FileReader(Protocol):
     def examine(self, where: Location) -> FileFacts | None:
         """As ``ports.Spool.examine``."""
 
-    def copy(
-        self, where: Location, expected: FileIdentity, target: int, *, limit: int, deadline_ns: int
-    ) -> Copy | None:
+    def copy(self, where: Location, expected: FileIdentity, target: int, *, limit: int, pace: Pace) -> Copy | None:
         """The content of the expected file into the empty file ``target``; None when it is not there."""
 
 
 class DirectFileReader:
     """In the calling thread."""
 
-    def __init__(self, clock: Clock, *, openat2: bool = True) -> None:
+    def __init__(self, *, openat2: bool = True) -> None:
         """``openat2`` False forces the way that works without it."""
-        self._clock = clock
         self._openat2 = openat2
 
     def examine(self, where: Location) -> FileFacts | None:
@@ -51,9 +48,7 @@ class DirectFileReader:
                 return facts.examine(directory, name, root, allow_remote=where.allow_remote)
         return None
 
-    def copy(
-        self, where: Location, expected: FileIdentity, target: int, *, limit: int, deadline_ns: int
-    ) -> Copy | None:
+    def copy(self, where: Location, expected: FileIdentity, target: int, *, limit: int, pace: Pace) -> Copy | None:
         with self._opened(where) as found, translated("reading the file"):
             if found is None:
                 return None
@@ -69,7 +64,7 @@ class DirectFileReader:
                 known = facts.examine(directory, name, root, allow_remote=where.allow_remote)
                 if known.identity != expected:
                     return None
-                copier = Copier(target, limit=limit, deadline_ns=deadline_ns, clock=self._clock)
+                copier = Copier(target, limit=limit, pace=pace)
                 return _copied(held, known, copier)
             except FileNotFoundError:
                 return None

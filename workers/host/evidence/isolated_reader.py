@@ -3,7 +3,6 @@
 Made by wiring on a ``fork_server``; implements ``file_reader.FileReader``. Any thread.
 """
 
-import json
 import os
 import select
 import signal
@@ -13,6 +12,7 @@ from threading import Lock
 from typing import Any, Final
 
 from workers.domain.errors import LimitExceeded, TransientFailure
+from workers.domain.pace import Pace
 from workers.domain.targets.file import FileFacts, FileIdentity, Location
 from workers.host.evidence import reader_messages
 from workers.host.evidence.file_reader import EXAMINE_NS
@@ -39,27 +39,28 @@ class IsolatedFileReader:
         self._killed: list[int] = []
 
     def examine(self, where: Location) -> FileFacts | None:
-        found = self._ask(reader_messages.Request(where, self._clock.now_ns() + EXAMINE_NS))
+        deadline_ns = self._clock.now_ns() + EXAMINE_NS
+        request = reader_messages.Request(where, deadline_ns)
+        found = self._ask(request, Pace(self._clock.now_ns, deadline_ns))
         return reader_messages.facts_of(found) if found is not None else None
 
-    def copy(
-        self, where: Location, expected: FileIdentity, target: int, *, limit: int, deadline_ns: int
-    ) -> Copy | None:
-        found = self._ask(reader_messages.Request(where, deadline_ns, expected, limit), target)
+    def copy(self, where: Location, expected: FileIdentity, target: int, *, limit: int, pace: Pace) -> Copy | None:
+        request = reader_messages.Request(where, pace.deadline_ns, expected, limit, pace.limit_ns)
+        found = self._ask(request, pace, target)
         return reader_messages.copy_of(found) if found is not None else None
 
-    def _ask(self, request: reader_messages.Request, *descriptors: int) -> Mapping[str, Any] | None:
+    def _ask(self, request: reader_messages.Request, pace: Pace, *descriptors: int) -> Mapping[str, Any] | None:
         near, far = socket.socketpair()
         with near:
             with far:
                 self._pass_to_fork_server(far)
             reader = -1
             try:
-                reader = self._started(near, request.deadline_ns)
+                reader = self._started(near, pace)
                 socket.send_fds(near, [reader_messages.request_bytes(request)], list(descriptors))
                 near.shutdown(socket.SHUT_WR)
-                return reader_messages.answered(self._answer(near, request.deadline_ns))
-            except (OSError, json.JSONDecodeError) as error:
+                return reader_messages.answered(self._answer(near, pace))
+            except (OSError, ValueError) as error:
                 raise _lost() from error
             finally:
                 self._end(reader)
@@ -80,27 +81,30 @@ class IsolatedFileReader:
                     "the process that reads files for this worker has ended; restart the worker", code="keeper_lost"
                 ) from error
 
-    def _started(self, near: socket.socket, deadline_ns: int) -> int:
+    def _started(self, near: socket.socket, pace: Pace) -> int:
         """The reader, held by a pidfd. Raises ``OSError`` when there is none."""
-        self._wait(near, deadline_ns)
+        self._wait(near, pace)
         data, descriptors, _, _ = socket.recv_fds(near, 1, 1)
         if not data or not descriptors:
             raise ConnectionError
         return descriptors[0]
 
-    def _answer(self, near: socket.socket, deadline_ns: int) -> bytes:
+    def _answer(self, near: socket.socket, pace: Pace) -> bytes:
+        """What came after the last line of progress."""
         whole = b""
         while True:
-            self._wait(near, deadline_ns)
+            self._wait(near, pace)
             part = near.recv(_PART)
             if not part:
                 return whole
-            whole += part
+            *lines, whole = (whole + part).split(b"\n")
+            if lines:
+                pace.moved(int(lines[-1]))
 
-    def _wait(self, near: socket.socket, deadline_ns: int) -> None:
+    def _wait(self, near: socket.socket, pace: Pace) -> None:
         waiting = select.poll()
         waiting.register(near, select.POLLIN)
-        left_ns = deadline_ns + _GRACE_NS - self._clock.now_ns()
+        left_ns = _GRACE_NS - pace.late_ns
         if not waiting.poll(max(0, left_ns) / 1e6):
             raise LimitExceeded("its filesystem did not answer in time", code="timed_out")
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from workers.domain.ids import ExecutionId
+from workers.domain.node_state import UPLOADING
+from workers.domain.pace import Pace
 from workers.domain.targets.custody import Custody
 from workers.domain.targets.file import FileFacts, FileIdentity, Location
 from workers.domain.targets.protected_files import ProtectedPaths
@@ -61,18 +63,18 @@ class Spool(Protocol):
     def check_capacity(self, size: int) -> None:
         """Whether so many bytes may be added. Raises ``LimitExceeded`` (``failed_enospc``)."""
 
-    def copy(
-        self, execution_id: ExecutionId, where: Location, expected: FileIdentity, *, deadline_ns: int
-    ) -> Copy | None:
+    def copy(self, execution_id: ExecutionId, where: Location, expected: FileIdentity, *, pace: Pace) -> Copy | None:
         """The content of the file that is ``where``, durable here, in place of any earlier copy; None when another
         file, or none, has the path now. Reads what the file had when reading began, and no byte beyond the limit.
+        Each MiB moves ``pace``: a file that gives a byte now and then stands still.
 
         Raises ``LimitExceeded`` (``too_large``, ``timed_out``).
         """
 
-    def keep(self, execution_id: ExecutionId, pieces: Iterable[bytes], *, deadline_ns: int) -> Kept:
+    def keep(self, execution_id: ExecutionId, pieces: Iterable[bytes], *, pace: Pace) -> Kept:
         """What does not come from a file, durable here, in place of any earlier copy: all pieces up to the first that
-        goes beyond ``largest``. Raises ``LimitExceeded`` (``timed_out``), and what ``pieces`` raises."""
+        goes beyond ``largest``. Each piece moves ``pace``. Raises ``LimitExceeded`` (``timed_out``), and what
+        ``pieces`` raises."""
 
     def seal(self, custody: Custody) -> None:
         """Record that the copy is complete and what it is, signed, durable on return."""
@@ -101,10 +103,10 @@ class Spool(Protocol):
 
 
 class ProgressBoard(Protocol):
-    """How far each upload is. Any thread; does not block, raises nothing."""
+    """How far each copy and each upload is. Any thread; does not block, raises nothing."""
 
-    def update(self, execution_id: ExecutionId, *, done: int, size: int) -> None:
-        """Of ``size`` bytes the store has ``done``. Less than reported before changes nothing."""
+    def update(self, execution_id: ExecutionId, *, done: int, size: int, step: str = UPLOADING) -> None:
+        """Of ``size`` bytes ``done`` are through this step. Less than reported before changes nothing."""
 
     def finish(self, execution_id: ExecutionId) -> None:
         """Nothing of it is under way any more, however it ended. Idempotent."""
@@ -113,7 +115,7 @@ class ProgressBoard(Protocol):
 class NoProgress:
     """A ``ProgressBoard`` that drops everything."""
 
-    def update(self, execution_id: ExecutionId, *, done: int, size: int) -> None:
+    def update(self, execution_id: ExecutionId, *, done: int, size: int, step: str = UPLOADING) -> None:
         """Nothing."""
 
     def finish(self, execution_id: ExecutionId) -> None:

@@ -31,6 +31,8 @@ class Request:
     deadline_ns: int
     expected: FileIdentity | None = None
     limit: int = 0
+    pace_ns: int = 0
+    """How long reading may stand still; 0 where its deadline is fixed."""
 
 
 def request_bytes(request: Request) -> bytes:
@@ -49,7 +51,13 @@ def request(data: bytes) -> Request:
         found["deadline_ns"],
         FileIdentity(**expected) if expected is not None else None,
         found["limit"],
+        found["pace_ns"],
     )
+
+
+def progress_line(done: int) -> bytes:
+    """From the reader, before its answer: so many bytes are read."""
+    return b"%d\n" % done
 
 
 def answer_bytes(answer: FileFacts | Copy | WorkerError | None) -> bytes:

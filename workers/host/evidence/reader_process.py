@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from workers.domain.errors import PermanentFailure, WorkerError
+from workers.domain.pace import Pace
 from workers.domain.targets.file import FileFacts
 from workers.host.evidence import reader_messages
 from workers.host.evidence.file_reader import DirectFileReader
@@ -21,6 +22,9 @@ _PART: Final = 1 << 16
 _MEMORY: Final = 256 << 20
 """Bytes it may take beyond what it had when it was forked."""
 _MOST_CPU_S: Final = 600
+_SLOWEST: Final = 8 << 20
+"""Bytes that any processor copies and hashes in a second: what is judged by its progress may take so long."""
+_REPORT_NS: Final = 100_000_000
 
 
 def read_one(channel: socket.socket) -> None:
@@ -29,20 +33,22 @@ def read_one(channel: socket.socket) -> None:
     data, descriptors, _, _ = socket.recv_fds(channel, _PART, 1)
     while part := channel.recv(_PART):
         data += part
-    channel.sendall(reader_messages.answer_bytes(_answer(reader_messages.request(data), descriptors)))
+    channel.sendall(reader_messages.answer_bytes(_answer(reader_messages.request(data), descriptors, channel)))
 
 
-def _answer(request: reader_messages.Request, descriptors: list[int]) -> FileFacts | Copy | WorkerError | None:
+def _answer(
+    request: reader_messages.Request, descriptors: list[int], channel: socket.socket
+) -> FileFacts | Copy | WorkerError | None:
     clock = SystemClock()
-    reader = DirectFileReader(clock)
-    _limit(max(0, request.deadline_ns - clock.now_ns()))
+    reader = DirectFileReader()
+    pace = Pace(clock.now_ns, request.deadline_ns, request.pace_ns, _Reports(channel, clock))
+    at_rate_s = request.limit // _SLOWEST if request.pace_ns else 0
+    _limit(max(0, request.deadline_ns - clock.now_ns()) + at_rate_s * 1_000_000_000, most_s=_MOST_CPU_S + at_rate_s)
     try:
         if request.expected is None:
             return reader.examine(request.where)
         (target,) = descriptors
-        return reader.copy(
-            request.where, request.expected, target, limit=request.limit, deadline_ns=request.deadline_ns
-        )
+        return reader.copy(request.where, request.expected, target, limit=request.limit, pace=pace)
     except WorkerError as error:
         return error
     except Exception as error:  # noqa: BLE001 - the process ends here, and a bug must be reported
@@ -50,9 +56,23 @@ def _answer(request: reader_messages.Request, descriptors: list[int]) -> FileFac
         return PermanentFailure(f"a bug in the reader: {type(error).__name__}", code="internal")
 
 
-def _limit(left_ns: int) -> None:
+class _Reports:
+    """Sends how many bytes are read, a few times a second."""
+
+    def __init__(self, channel: socket.socket, clock: SystemClock) -> None:
+        self._channel = channel
+        self._clock = clock
+        self._next_ns = 0
+
+    def __call__(self, done: int) -> None:
+        if self._clock.monotonic_ns() >= self._next_ns:
+            self._next_ns = self._clock.monotonic_ns() + _REPORT_NS
+            self._channel.sendall(reader_messages.progress_line(done))
+
+
+def _limit(left_ns: int, *, most_s: int) -> None:
     """Limit processor time to the time that is left, and memory to some more than it has."""
-    seconds = min(_MOST_CPU_S, left_ns // 1_000_000_000 + 2)
+    seconds = min(most_s, left_ns // 1_000_000_000 + 2)
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
     memory = pages * resource.getpagesize() + _MEMORY
     for kind, most in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, memory), (resource.RLIMIT_CORE, 0)):

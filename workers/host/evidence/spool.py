@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 from workers.domain.errors import LimitExceeded, MalformedMessage, PermanentFailure, TransientFailure
 from workers.domain.ids import ExecutionId, NodeId, is_execution_id
+from workers.domain.pace import Pace
 from workers.domain.targets.custody import CUSTODY, Custody
 from workers.domain.targets.file import FileFacts, FileIdentity, Location
 from workers.domain.targets.protected_files import ProtectedPaths
@@ -27,7 +28,6 @@ from workers.host.files import protected
 from workers.host.files.own_files import OwnFiles
 from workers.store.objects.ports import ObjectSource
 from workers.system.os_errors import translated
-from workers.system.ports import Clock
 from workers.system.private_directory import open_private
 from workers.wire.ports import RecordSigner, RecordVerifier
 
@@ -52,7 +52,6 @@ class SystemSpool:
         node_id: NodeId,
         signer: RecordSigner,
         verifier: RecordVerifier,
-        clock: Clock,
         own: Mapping[Path, str],
         reader: FileReader | None = None,
     ) -> None:
@@ -64,8 +63,7 @@ class SystemSpool:
         self._node_id = node_id
         self._signer = signer
         self._verifier = verifier
-        self._clock = clock
-        self._reader = reader or DirectFileReader(clock)
+        self._reader = reader or DirectFileReader()
         self._own = OwnFiles({**own, path: "holds what this node gathers"})
         self._lock = Lock()
         self._opened = -1
@@ -94,25 +92,22 @@ class SystemSpool:
                 code="failed_enospc",
             )
 
-    def copy(
-        self, execution_id: ExecutionId, where: Location, expected: FileIdentity, *, deadline_ns: int
-    ) -> Copy | None:
+    def copy(self, execution_id: ExecutionId, where: Location, expected: FileIdentity, *, pace: Pace) -> Copy | None:
 
         def filled(target: int) -> Copy | None:
-            return self._reader.copy(where, expected, target, limit=self._largest, deadline_ns=deadline_ns)
+            return self._reader.copy(where, expected, target, limit=self._largest, pace=pace)
 
         with translated("writing the copy"):
             return self._filled(execution_id, filled)
 
-    def keep(self, execution_id: ExecutionId, pieces: Iterable[bytes], *, deadline_ns: int) -> Kept:
+    def keep(self, execution_id: ExecutionId, pieces: Iterable[bytes], *, pace: Pace) -> Kept:
 
         def filled(target: int) -> Kept:
             return write_stream(
                 target,
                 pieces,
                 limit=self._largest,
-                deadline_ns=deadline_ns,
-                clock=self._clock,
+                pace=pace,
                 check_capacity=self.check_capacity,
             )
 

@@ -103,8 +103,8 @@ class HistoryStore(Protocol):
     def events(self, query: EventQuery) -> Page[StoredEvent]:
         """Newest first."""
 
-    def nodes(self) -> Sequence[StoredNode]:
-        """Every node that ever reported, by node id."""
+    def nodes(self, node_id: str = "") -> Sequence[StoredNode]:
+        """Every node that ever reported, by node id; or that one alone."""
 
     def audit(self, *, execution_id: str = "", chain_id: str = "", limit: int = 200) -> Sequence[StoredAudit]:
         """Audit records, newest first."""

@@ -149,8 +149,9 @@ def chosen_audit(execution_id: str, chain_id: str, limit: int) -> Select[bytes, 
     )
 
 
-def newest_heartbeats() -> Select[bytes, bool, int, str]:
-    """(state, verified, folded at, digest) of the incarnation of every node that reported last, by node id."""
+def newest_heartbeats(node_id: str = "") -> Select[bytes, bool, int, str]:
+    """(state, verified, folded at, digest) of the incarnation of every node that reported last, by node id; or of that
+    node alone."""
     columns, other = tables.nodes.c, tables.nodes.alias("other")
     later = exists().where(
         other.c.node_id == columns.node_id,
@@ -158,7 +159,7 @@ def newest_heartbeats() -> Select[bytes, bool, int, str]:
     )
     return (
         select(columns.value, columns.verified, columns.folded_at_ns, columns.digest)
-        .where(~later)
+        .where(~later, *([columns.node_id == node_id] if node_id else []))
         .order_by(columns.node_id)
     )
 

@@ -124,9 +124,9 @@ class SqlHistoryStore:
             more = cursor_after(page[-1].occurred_at_ns, page[-1].event_id) if len(found) > len(page) else ""
             return Page(tuple(self._events(connection, [row.value for row in page])), more)
 
-    def nodes(self) -> Sequence[StoredNode]:
+    def nodes(self, node_id: str = "") -> Sequence[StoredNode]:
         with self._reading() as connection:
-            found = connection.execute(queries.newest_heartbeats()).all()
+            found = connection.execute(queries.newest_heartbeats(node_id)).all()
         return [
             StoredNode(self._codec.decode(value, NodeState), verified, folded_at_ns)
             for value, verified, folded_at_ns, _ in found

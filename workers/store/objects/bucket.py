@@ -15,13 +15,14 @@ from minio.datatypes import ListMultipartUploadsResult, ListPartsResult
 from urllib3 import BaseHTTPResponse
 
 from workers.domain.errors import ConfigError, PermanentFailure, Problem, TransientFailure
+from workers.domain.pace import Pace
 from workers.settings import S3Settings
 from workers.store.objects.s3_errors import RESEND, unreadable
 from workers.store.objects.s3_requests import S3Requests, translated
 
 CONNECT_S: Final = 5.0
 READ_S: Final = 20.0
-"""Between two bytes of an answer. A part is stored before it is answered: 16 MiB at under 1 MB/s are given up."""
+"""Between two bytes of an answer, where the run has no pace of its own."""
 _IF_FREE: Final = {"If-None-Match": "*"}
 _OCTETS: Final = {"Content-Type": "application/octet-stream"}
 _DIGEST: Final = "x-amz-meta-sha256"
@@ -46,8 +47,8 @@ class Bucket:
         self._encrypted = {"x-amz-server-side-encryption": settings.encryption} if settings.encryption else {}
         self.part_size = settings.part_size_mb << 20
 
-    def put(self, key: str, data: bytes, sha256: str) -> bool:
-        """Store a small object where nothing has its name; False where something has."""
+    def put(self, key: str, data: bytes, sha256: str, pace: Pace | None = None) -> bool:
+        """Store a small object where nothing has its name; False where something has. ``pace`` as of ``send``."""
         headers = {
             **_OCTETS,
             **_IF_FREE,
@@ -55,7 +56,7 @@ class Bucket:
             _DIGEST: sha256,
             "x-amz-checksum-sha256": base64.b64encode(hashlib.sha256(data).digest()).decode(),
         }
-        return self._requests.send("PUT", self._prefix + key, body=data, headers=headers) is not None
+        return self._requests.send("PUT", self._prefix + key, body=data, headers=headers, pace=pace) is not None
 
     def head(self, key: str) -> Head | None:
         """What the store reports of an object; None where there is none."""
@@ -77,10 +78,10 @@ class Bucket:
             raise TransientFailure("the object store began an upload without an id", code="store_unavailable")
         return upload
 
-    def put_part(self, key: str, upload: str, number: int, data: bytes) -> str:
-        """Send one part; the tag by which ``finish`` names it."""
+    def put_part(self, key: str, upload: str, number: int, data: bytes, pace: Pace | None = None) -> str:
+        """Send one part; the tag by which ``finish`` names it. ``pace`` as of ``send``."""
         query = {"partNumber": str(number), "uploadId": upload}
-        found = self._requests.send("PUT", self._prefix + key, body=data, query=query)
+        found = self._requests.send("PUT", self._prefix + key, body=data, query=query, pace=pace)
         if found is None:
             raise unreadable()
         return str(found.headers.get("etag", "")).strip('"')

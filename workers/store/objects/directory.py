@@ -16,11 +16,11 @@ from typing import Final
 
 from workers.domain.errors import PermanentFailure
 from workers.domain.ids import NodeId
+from workers.domain.pace import Pace
 from workers.domain.targets.custody import is_object_key
-from workers.store.objects.checks import check_deadline, check_digest, check_own
+from workers.store.objects.checks import check_digest, check_own
 from workers.store.objects.ports import ObjectSource, StoredObject, Written
 from workers.system.os_errors import translated
-from workers.system.ports import Clock
 from workers.system.private_directory import open_private
 
 _CHUNK: Final = 1 << 20
@@ -33,15 +33,14 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class DirectoryStore:
     """Every call opens the directory again: it may be on a disk that comes and goes."""
 
-    def __init__(self, path: Path, node_id: NodeId, *, clock: Clock) -> None:
+    def __init__(self, path: Path, node_id: NodeId) -> None:
         """Objects lie in ``path``/``node_id``."""
         self._path = path
         self._node_id = node_id
-        self._clock = clock
         self._lock = Lock()
         self._made: dict[str, tuple[str | int, ...]] = {}
 
-    def put(self, key: str, source: ObjectSource, *, deadline_ns: int) -> Written:
+    def put(self, key: str, source: ObjectSource, *, pace: Pace) -> Written:
         name = self._own(key)
         directory = self._open()
         try:
@@ -49,7 +48,7 @@ class DirectoryStore:
                 if _is_there(directory, name):
                     return Written.THERE
                 try:
-                    self._make(directory, name, source, deadline_ns)
+                    self._make(directory, name, source, pace)
                 except FileExistsError:
                     return Written.THERE
                 finally:
@@ -59,7 +58,7 @@ class DirectoryStore:
         finally:
             os.close(directory)
 
-    def holds(self, key: str, source: ObjectSource, *, deadline_ns: int) -> bool | None:
+    def holds(self, key: str, source: ObjectSource, *, pace: Pace) -> bool | None:
         """The whole object is read back, unless it is unchanged the file that ``put`` has just made after comparing."""
         name = self._own(key)
         directory = self._open()
@@ -73,7 +72,7 @@ class DirectoryStore:
                         return True
                     digest = hashlib.sha256()
                     while chunk := file.read(_CHUNK):
-                        check_deadline(self._clock, deadline_ns)
+                        pace.moved()
                         digest.update(chunk)
                     return digest.hexdigest() == source.sha256
         finally:
@@ -105,22 +104,22 @@ class DirectoryStore:
         finally:
             os.close(directory)
 
-    def _make(self, directory: int, name: str, source: ObjectSource, deadline_ns: int) -> None:
+    def _make(self, directory: int, name: str, source: ObjectSource, pace: Pace) -> None:
         """The object under its name; raises ``FileExistsError`` where that is taken."""
         part = name + _PART
         _unlink(directory, part)
         try:
             if source.link(directory, part):
-                self._compare(source, deadline_ns)
+                self._compare(source, pace)
             else:
-                self._write(directory, part, source, deadline_ns)
+                self._write(directory, part, source, pace)
             os.link(part, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
         finally:
             _unlink(directory, part)
 
-    def _compare(self, source: ObjectSource, deadline_ns: int) -> None:
+    def _compare(self, source: ObjectSource, pace: Pace) -> None:
         digest = hashlib.sha256()
-        for chunk in self._chunks(source, deadline_ns):
+        for chunk in self._chunks(source, pace):
             digest.update(chunk)
         check_digest(digest.hexdigest(), source)
 
@@ -134,21 +133,22 @@ class DirectoryStore:
         with self._lock:
             return self._made.get(key) == (source.sha256, *_fingerprint(found))
 
-    def _write(self, directory: int, part: str, source: ObjectSource, deadline_ns: int) -> None:
+    def _write(self, directory: int, part: str, source: ObjectSource, pace: Pace) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(part, flags, 0o400, dir_fd=directory), "wb") as file:
             digest = hashlib.sha256()
-            for chunk in self._chunks(source, deadline_ns):
+            for chunk in self._chunks(source, pace):
                 digest.update(chunk)
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
         check_digest(digest.hexdigest(), source)
 
-    def _chunks(self, source: ObjectSource, deadline_ns: int) -> Iterator[bytes]:
+    def _chunks(self, source: ObjectSource, pace: Pace) -> Iterator[bytes]:
         for offset in range(0, source.size, _CHUNK):
-            check_deadline(self._clock, deadline_ns)
+            pace.check()
             yield source.read_at(offset, min(_CHUNK, source.size - offset))
+            pace.moved()
 
     def _open(self) -> int:
         """This node's own directory."""

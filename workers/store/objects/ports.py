@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Protocol
 
+from workers.domain.pace import Pace
+
 
 class ObjectSource(Protocol):
     """A complete object on its way: nothing changes it any more."""
@@ -47,14 +49,15 @@ class ObjectStore(Protocol):
     reached or reports a fault of its own, ``PermanentFailure`` (``store_refused``) when it denies access.
     """
 
-    def put(self, key: str, source: ObjectSource, *, deadline_ns: int) -> Written:
+    def put(self, key: str, source: ObjectSource, *, pace: Pace) -> Written:
         """Store ``source`` under ``key`` unless something has that name: whole or not at all, however often it is
-        called, resuming where an earlier call stopped. What is sent is hashed on the way and compared.
+        called, resuming where an earlier call stopped. What is sent is hashed on the way and compared. Moves ``pace``
+        with what is sent; a store that takes nothing for so long is one that does not answer.
 
         Raises ``LimitExceeded`` (``timed_out``, ``store_full``), and what ``read_at`` raises.
         """
 
-    def holds(self, key: str, source: ObjectSource, *, deadline_ns: int) -> bool | None:
+    def holds(self, key: str, source: ObjectSource, *, pace: Pace) -> bool | None:
         """Whether the object of that name is this one, by the store's own size and digest of it; None where this
         node may not look, as a node's credential should be."""
 

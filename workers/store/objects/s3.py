@@ -14,13 +14,13 @@ from urllib3 import BaseHTTPResponse
 
 from workers.domain.errors import PermanentFailure, TransientFailure, WorkerError
 from workers.domain.ids import NodeId
+from workers.domain.pace import Pace
 from workers.domain.targets.custody import executed, is_object_key
 from workers.store.objects.bucket import Bucket
-from workers.store.objects.checks import check_deadline, check_digest, check_own
+from workers.store.objects.checks import check_digest, check_own
 from workers.store.objects.ports import ObjectSource, StoredObject, Written
 from workers.store.objects.s3_errors import RESEND
 from workers.store.objects.s3_requests import translated
-from workers.system.ports import Clock
 
 MOST_PARTS: Final = 10_000
 """S3's own limit of one upload."""
@@ -29,25 +29,24 @@ MOST_PARTS: Final = 10_000
 class S3Store:
     """``ports.ObjectStore``."""
 
-    def __init__(self, bucket: Bucket, node_id: NodeId, *, clock: Clock) -> None:
+    def __init__(self, bucket: Bucket, node_id: NodeId) -> None:
         """Objects lie under ``node_id``/."""
         self._bucket = bucket
         self._node_id = node_id
-        self._clock = clock
 
-    def put(self, key: str, source: ObjectSource, *, deadline_ns: int) -> Written:
+    def put(self, key: str, source: ObjectSource, *, pace: Pace) -> Written:
         check_own(key, self._node_id)
         if source.size > self._bucket.part_size:
-            return self._put_in_parts(key, source, deadline_ns)
-        check_deadline(self._clock, deadline_ns)
+            return self._put_in_parts(key, source, pace)
+        pace.check()
         data = source.read_at(0, source.size)
         check_digest(hashlib.sha256(data).hexdigest(), source)
-        return Written.NEW if self._bucket.put(key, data, source.sha256) else Written.THERE
+        return Written.NEW if self._bucket.put(key, data, source.sha256, pace) else Written.THERE
 
-    def holds(self, key: str, source: ObjectSource, *, deadline_ns: int) -> bool | None:
+    def holds(self, key: str, source: ObjectSource, *, pace: Pace) -> bool | None:
         """By size and stated digest: the tag proves nothing."""
         check_own(key, self._node_id)
-        check_deadline(self._clock, deadline_ns)
+        pace.check()
         try:
             found = self._bucket.head(key)
         except PermanentFailure:
@@ -76,11 +75,11 @@ class S3Store:
             if found == key:
                 self._bucket.abort(key, upload)
 
-    def _put_in_parts(self, key: str, source: ObjectSource, deadline_ns: int) -> Written:
+    def _put_in_parts(self, key: str, source: ObjectSource, pace: Pace) -> Written:
         upload, known = self._earlier(key)
         upload = upload or self._bucket.begin(key, source.sha256)
         try:
-            tags = self._sent(key, upload, source, known, deadline_ns)
+            tags = self._sent(key, upload, source, known, pace)
             if self._bucket.finish(key, upload, tags):
                 return Written.NEW
         except TransientFailure as error:
@@ -95,20 +94,21 @@ class S3Store:
         return Written.THERE
 
     def _sent(
-        self, key: str, upload: str, source: ObjectSource, known: Mapping[int, tuple[int, str]], deadline_ns: int
+        self, key: str, upload: str, source: ObjectSource, known: Mapping[int, tuple[int, str]], pace: Pace
     ) -> Sequence[str]:
         """Every part's tag, in order; parts that the store has as they are here are not sent again."""
         size = max(self._bucket.part_size, -(-source.size // MOST_PARTS))
         whole, tags = hashlib.sha256(), []
         for number, offset in enumerate(range(0, source.size, size), 1):
-            check_deadline(self._clock, deadline_ns)
+            pace.check()
             data = source.read_at(offset, min(size, source.size - offset))
             whole.update(data)
             kept = known.get(number)
             if kept is not None and kept == (len(data), hashlib.md5(data, usedforsecurity=False).hexdigest()):
                 tags.append(kept[1])
             else:
-                tags.append(self._bucket.put_part(key, upload, number, data))
+                tags.append(self._bucket.put_part(key, upload, number, data, pace))
+            pace.moved()
         check_digest(whole.hexdigest(), source)
         return tags
 

@@ -9,6 +9,7 @@ every error leaves as one of ``domain.errors``. Must never follow a redirect: it
 
 import base64
 import hashlib
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -21,13 +22,22 @@ from minio.helpers import BaseURL
 from minio.signer import sign_v4_s3
 from minio.time import to_amz_date, utcnow
 from urllib3 import BaseHTTPResponse
+from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError
 
 from workers.domain.errors import TransientFailure
+from workers.domain.pace import Pace
 from workers.settings import S3Settings
 from workers.store.objects.s3_errors import failure, unreadable
 
 _CONNECTIONS: Final = 4
+_PIECE: Final = 1 << 16
+_MOST_UNSENT: Final = 1 << 17
+"""Bytes that the kernel accepts beyond what is on its way: more would look sent while a slow store has none of them."""
+_SOCKET_OPTIONS: Final = [
+    *HTTPConnection.default_socket_options,
+    (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MOST_UNSENT),
+]
 _DONE: Final = frozenset({200, 204, 206})
 _NO_FAILURE: Final = frozenset({"PreconditionFailed", "NoSuchKey"})
 """Answers, not failures: the name is taken, or nothing has it."""
@@ -45,10 +55,12 @@ class S3Requests:
         self._url = BaseURL(settings.endpoint, settings.region)
         self._bucket = settings.bucket
         self._credentials = Credentials(settings.access_key, secret_key)
+        self._usual = urllib3.Timeout(connect=connect_s, read=read_s)
         self._http = urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=connect_s, read=read_s),
+            timeout=self._usual,
             retries=urllib3.Retry(0),
             maxsize=_CONNECTIONS,
+            socket_options=_SOCKET_OPTIONS,
             **pool,
         )
 
@@ -61,9 +73,12 @@ class S3Requests:
         headers: Mapping[str, str] | None = None,
         query: Mapping[str, str] | None = None,
         stream: bool = False,
+        pace: Pace | None = None,
     ) -> BaseHTTPResponse | None:
         """The answer; None where a condition failed or nothing has the name. ``key`` is the whole name in the bucket,
-        empty for the bucket itself. With ``stream`` the body is left to be read, and the caller releases it.
+        empty for the bucket itself. With ``stream`` the body is left to be read, and the caller releases it. With
+        ``pace`` each piece of the body that the connection takes moves it, and the store may take its whole limit for
+        the next piece and for the answer: however slow it is, it is given up only when it stands still.
 
         Raises:
             TransientFailure: ``store_unavailable``, ``resend`` (``s3_errors.RESEND``).
@@ -91,12 +106,24 @@ class S3Requests:
         )
         with translated():
             answer = self._http.urlopen(
-                method, url.geturl(), redirect=False, body=body or None, headers=signed, preload_content=not stream
+                method,
+                url.geturl(),
+                redirect=False,
+                body=_pieces(body, pace) if pace is not None and body else body or None,
+                headers={**signed, "Content-Length": str(len(body))} if body else signed,
+                preload_content=not stream,
+                timeout=self._timeout(pace),
             )
             if answer.status in _DONE:
                 return answer
             self._judge(method, answer)
             return None
+
+    def _timeout(self, pace: Pace | None) -> urllib3.Timeout:
+        """urllib3 sends under the limit for connecting."""
+        if pace is None or not pace.limit_ns:
+            return self._usual
+        return urllib3.Timeout(connect=pace.limit_ns / 1e9, read=pace.limit_ns / 1e9)
 
     def _content_headers(self, body: bytes) -> dict[str, str]:
         if not self._url.is_https:
@@ -128,6 +155,14 @@ def translated() -> Iterator[None]:
         raise TransientFailure(f"the object store does not answer: {reason}", code="store_unavailable") from error
     except (ParseError, MinioException, ValueError) as error:
         raise unreadable() from error
+
+
+def _pieces(body: bytes, pace: Pace) -> Iterator[memoryview]:
+    """The body piece by piece; whoever asks for the next one has sent those before it."""
+    whole = memoryview(body)
+    for offset in range(0, len(whole), _PIECE):
+        yield whole[offset : offset + _PIECE]
+        pace.moved()
 
 
 def _code_in(answer: BaseHTTPResponse) -> str:

@@ -7,22 +7,21 @@ from workers.domain.ids import NodeId
 from workers.settings import StorageSettings
 from workers.store.objects.directory import DirectoryReader, DirectoryStore
 from workers.store.objects.ports import ObjectReader, ObjectStore
-from workers.system.ports import Clock
 
 
-def open_store(storage: StorageSettings, node_id: NodeId, *, clock: Clock) -> ObjectStore | None:
+def open_store(storage: StorageSettings, node_id: NodeId) -> ObjectStore | None:
     """The configured store, for one node; None where none is configured.
 
     Raises:
         ConfigError: its secret or its certificate authority cannot be read.
     """
     if storage.directory is not None:
-        return DirectoryStore(storage.directory, node_id, clock=clock)
+        return DirectoryStore(storage.directory, node_id)
     if storage.s3 is not None:
         from workers.store.objects.bucket import open_bucket
         from workers.store.objects.s3 import S3Store
 
-        return S3Store(open_bucket(storage.s3), node_id, clock=clock)
+        return S3Store(open_bucket(storage.s3), node_id)
     return None
 
 

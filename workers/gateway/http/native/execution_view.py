@@ -6,7 +6,9 @@ Made by the routes. Pure. Shows what history has and adds nothing: a stage is ne
 from typing import Final
 
 from workers.domain.history.execution import Execution, FoldedStep, Undo, why_not_undoable
+from workers.domain.node_state import Progress
 from workers.domain.outcome import PostCondition, Stage
+from workers.gateway.http.native.fleet_view import ProgressView
 from workers.gateway.http.native.target_view import Flat, TargetView, View, flat
 from workers.gateway.http.native.times import shown
 from workers.gateway.http.services import Signer
@@ -208,6 +210,8 @@ class ExecutionView(View):
     """Two different final outcomes, or two records for one step, were signed."""
     alarms: tuple[str, ...]
     """Such as node_silent."""
+    progress: ProgressView | None = None
+    """How far its copy or upload was at the node's newest heartbeat; null where none is under way, and in lists."""
     configuration: Flat
     """The node's own settings of this action when it ran."""
     command_sha256: str
@@ -228,7 +232,9 @@ class ExecutionView(View):
     """In order of stage; only when one execution is read."""
 
     @classmethod
-    def of(cls, execution: Execution, *, signer: Signer, catalogue: Catalogue) -> "ExecutionView":
+    def of(
+        cls, execution: Execution, *, signer: Signer, catalogue: Catalogue, progress: Progress | None = None
+    ) -> "ExecutionView":
         """The execution, with its steps where history gave them."""
         request, asked, checked = execution.request, execution.asked, execution.post_condition
         action, undone = catalogue.get(execution.action), execution.undone_by
@@ -267,6 +273,7 @@ class ExecutionView(View):
             late=execution.late,
             conflict=execution.conflict,
             alarms=execution.alarms,
+            progress=ProgressView.of(progress) if progress is not None else None,
             configuration=flat(execution.configuration),
             command_sha256=execution.command_sha256,
             requested_at=shown(execution.requested_at_ns),

@@ -75,7 +75,9 @@ async def one_execution(services: Services, person: Caller, execution_id: Id, wa
     known = await run_in_threadpool(lambda: services.intake.found(execution_id, person=person))
     if wait_s and not ended(known):
         known = await services.until(ended, known.execution_id, wait_s) or known
-    return ExecutionView.of(known, signer=services.signer, catalogue=services.intake.catalogue)
+    progress = await run_in_threadpool(lambda: services.progress(known))
+    catalogue = services.intake.catalogue
+    return ExecutionView.of(known, signer=services.signer, catalogue=catalogue, progress=progress)
 
 
 @router.get("/contained", summary="What is contained right now")

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Set
 
 from workers.domain.history.queries import StoredNode, StoreHealth
+from workers.domain.node_state import Progress
 from workers.domain.trust.keyset import Keyset, days_left, expiry_warning
 from workers.gateway.http.native.target_view import Flat, View, flat
 from workers.gateway.http.native.times import shown
@@ -23,14 +24,21 @@ class PositionView(View):
 
 
 class ProgressView(View):
-    """How far an upload of gathered evidence had come."""
+    """How far the copy or the upload of gathered evidence had come."""
 
     execution_id: str
     """The execution that gathers."""
+    step: str
+    """copy: onto the node's own disk; then upload: to the object store."""
     done: int
-    """Bytes that the object store has; of a part under way, none."""
+    """Bytes that are copied, or that the object store has; of a part under way, none."""
     size: int
-    """Bytes of the whole."""
+    """Bytes of the whole; 0 while that is not known."""
+
+    @classmethod
+    def of(cls, progress: Progress) -> "ProgressView":
+        """As a heartbeat has it."""
+        return cls(execution_id=progress.execution_id, step=progress.step, done=progress.done, size=progress.size)
 
 
 class NodeView(View):
@@ -67,7 +75,7 @@ class NodeView(View):
     runtimes: tuple[str, ...]
     """Sockets of the container runtimes that it uses."""
     gathering: tuple[ProgressView, ...]
-    """Uploads under way at that moment; one that waits for its next try is not among them."""
+    """What was copied or uploaded at that moment; an upload that waits for its next try is not among them."""
     positions: tuple[PositionView, ...]
     """How far it has read its commands."""
     queued: int
@@ -105,9 +113,7 @@ class NodeView(View):
             version=state.version,
             actions=state.actions,
             runtimes=state.runtimes,
-            gathering=tuple(
-                ProgressView(execution_id=p.execution_id, done=p.done, size=p.size) for p in state.gathering
-            ),
+            gathering=tuple(map(ProgressView.of, state.gathering)),
             positions=tuple(
                 PositionView(log_id=p.log_id, topic=p.topic, partition=p.partition, next_offset=p.next_offset)
                 for p in state.positions
