@@ -113,6 +113,15 @@ class Up:
         """Every worker's process id."""
         return {role: int(self.data.pid(role).read_text()) for role in ROLES}
 
+    def line_with(self, words: str) -> str:
+        """The next line that it prints with these words."""
+        assert self.process.stdout is not None
+        return next(line for line in self.process.stdout if words in line)
+
+    def alive(self, role: str) -> bool:
+        """Whether a worker runs."""
+        return Path(f"/proc/{self.data.pid(role).read_text().strip()}").exists()
+
     def kill(self, pid: int) -> dict[str, Any]:
         """Ask for a kill and follow it to its end."""
         target = {"process": {"pid": pid, "start_time_ns": facts_of(pid).started_at_ns}}
@@ -213,6 +222,72 @@ def test_the_first_containments_of_the_readme(data: Path) -> None:
             assert by_alert.wait(WAIT_S) == -signal.SIGKILL
     finally:
         up.close()
+
+
+def test_a_broken_rule_keeps_only_its_responder_from_starting(data: Path) -> None:
+    up = Up(data)
+    try:
+        good = up.data.rules.read_text()
+        up.data.rules.write_text("rules:\n- name: x\n  mtch: {}\n")
+        os.kill(int(up.data.pid("responder").read_text()), signal.SIGTERM)
+        line = up.line_with("responder cannot start")
+        assert "rules[0].mtch: unknown key" in line
+        with VictimProcesses() as victims:
+            words = ["--host", os.uname().nodename, f"pid={victims.spawn()}", "--reason", "the rest works", "--wait"]
+            subprocess.run([*DOUSE, "run", "kill_process", *words, "--data", str(data)], check=True)
+        up.data.rules.write_text(good)
+        deadline = time.monotonic() + WAIT_S
+        while not up.alive("responder"):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    finally:
+        up.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "complaint"),
+    [
+        (["up", "--port", "99999"], Exit.USAGE, "--port"),
+        (["up", "--port", "-1"], Exit.USAGE, "--port"),
+        (["up", "--data", ""], Exit.USAGE, "--data is empty"),
+        (["nodes", "--data="], Exit.USAGE, "--data is empty"),
+    ],
+)
+def test_what_cannot_be_started_is_one_line_and_leaves_nothing(
+    tmp_path: Path, words: list[str], code: Exit, complaint: str
+) -> None:
+    environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [*DOUSE, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=WAIT_S
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (code, 1), done.stderr
+    assert complaint in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_token_that_cannot_be_sent_is_not_printed(tmp_path: Path) -> None:
+    environment = {**os.environ, "DOUSE_URL": "http://127.0.0.1:9", "DOUSE_TOKEN": "se\ncret"}
+    done = subprocess.run(
+        [*DOUSE, "nodes"], env=environment, capture_output=True, text=True, check=False, timeout=WAIT_S
+    )
+    assert done.returncode == Exit.USAGE
+    assert "cret" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    require("unshare", "a small filesystem of its own, in a mount namespace of its own")
+    script = 'mount -t tmpfs -o size=6m none "$1" && exec "$2" -m workers up --port 0 --data "$1/data"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "-", str(tmp_path), sys.executable],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=WAIT_S,
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (Exit.USAGE, 1), done.stderr
+    assert re.search(r"data: \d MB are free, and at least 64 MB are needed", done.stderr)
 
 
 def test_a_second_up_on_the_same_data_is_refused_in_one_line(data: Path) -> None:

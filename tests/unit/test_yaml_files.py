@@ -88,3 +88,28 @@ def test_a_bomb_in_rules_or_settings_ends_the_command_with_one_line(tmp_path: Pa
     assert ended.returncode == 2, ended.stderr
     assert "more than 1000000 values" in ended.stderr + ended.stdout
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("mode: observe\nmode: enforce\n", "line 2: the key 'mode' is given twice"),
+        ("rules:\n- name: a\n  name: b\n", "line 3: the key 'name' is given twice"),
+        ("rules: [{name: a}]\nother: 1\nrules: []\n", "line 3: the key 'rules' is given twice"),
+    ],
+)
+def test_a_key_that_is_given_twice_is_refused(text: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        yaml_files.read_text(text, name="some.yaml")
+
+
+def test_one_key_in_two_mappings_an_alias_and_a_merge_are_no_repetition() -> None:
+    text = "a: &x {name: 1}\nb: {name: 2}\nc: *x\nd: {<<: *x, name: 3}\n"
+    assert yaml_files.read_text(text, name="some.yaml")["d"] == {"name": 3}
+
+
+def test_a_file_that_nobody_writes_by_hand_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
+    path = tmp_path / "large.yaml"
+    path.write_text("# long\n" * (yaml_files.LONGEST // 7 + 1))
+    with pytest.raises(ConfigError, match=r"large.yaml: larger than 8388608 bytes"):
+        yaml_files.read_mapping(path)

@@ -4,6 +4,7 @@ Called by the `douse` script and `python -m workers`. Calls wiring to run a work
 must never reach into a worker.
 """
 
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -78,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     of ``cli.exits``."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        _check_data(given)
         code = app(args=given, standalone_mode=False)
     except Failure as error:
         raise SystemExit(_report(error, error.exit_code, given)) from None
@@ -100,6 +102,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fault = f"internal error: {type(error).__name__}: {error}; run with --debug for the traceback"
         raise SystemExit(_report(error, Exit.FAILED, given, fault)) from None
     raise SystemExit(code if isinstance(code, int) else Exit.OK)
+
+
+def _check_data(arguments: Sequence[str]) -> None:
+    """An unset variable of the shell must not make the present directory the data directory."""
+    values = [value for option, value in itertools.pairwise(arguments) if option == "--data"]
+    if "" in values or "--data=" in arguments:
+        raise Failure("--data is empty: give a directory, or leave it out", Exit.USAGE)
 
 
 def _report(error: Exception, exit_code: Exit, arguments: Sequence[str], message: str = "") -> Exit:

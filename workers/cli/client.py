@@ -4,6 +4,7 @@ Made by ``connected`` from the context. An error answer becomes one line and an 
 gateway that does not answer.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ Query: TypeAlias = Mapping[str, str | int]
 NO_QUERY: Final[Query] = {}
 
 TIMEOUT_S: Final = 30.0
+_TOKEN: Final = re.compile(r"[!-~]+")
+"""What a header can carry; the client library would print any other token in its error."""
 """Above the ten seconds that the gateway itself waits for the log."""
 
 _EXITS: Final[Mapping[int, Exit]] = {
@@ -141,11 +144,15 @@ def connected(data: Path | None) -> Iterator[Client]:
     import httpx
 
     context = find_context(data)
+    if not _TOKEN.fullmatch(context.token):
+        raise Failure("the token has characters that no token has; see DOUSE_TOKEN, or the context file", Exit.USAGE)
+    if not context.url.startswith(("http://", "https://")):
+        raise Failure(f"{context.url!r} is not a URL: it begins with http:// or https://", Exit.USAGE)
     headers = {"Authorization": f"Bearer {context.token}"}
     try:
         http = httpx.Client(base_url=context.url, headers=headers, timeout=TIMEOUT_S)
     except (httpx.InvalidURL, ValueError, TypeError):
-        raise Failure(f"{context.url!r} is not a URL, or the token has invalid characters", Exit.USAGE) from None
+        raise Failure(f"{context.url!r} is not a URL", Exit.USAGE) from None
     with http:
         yield Client(http, context)
 

@@ -26,7 +26,9 @@ def register(app: typer.Typer) -> None:
 
 def up(
     data: Annotated[Path, typer.Option("--data", help="The data directory.", metavar="DIR")] = DEFAULT_DATA,
-    port: Annotated[int, typer.Option("--port", help="The gateway's port on loopback; 0 takes a free one.")] = 8080,
+    port: Annotated[
+        int, typer.Option("--port", help="The gateway's port on loopback; 0 takes a free one.", min=0, max=65_535)
+    ] = 8080,
     unsigned_events: Annotated[
         bool,
         typer.Option(
@@ -48,7 +50,7 @@ def up(
         typer.echo(f"ready: {machine.start.url}")
         typer.echo(f"node:  {machine.start.node_id}")
         typer.echo(f"token: {machine.start.token}   (also in {directory.context})")
-        typer.echo(f"rules: {directory.rules}   logs: {directory.log('node').parent}")
+        typer.echo(f"rules: {directory.rules}, read at start   logs: {directory.log('node').parent}")
         while not stop.wait(0.2):
             for line in machine.supervisor.step():
                 typer.echo(line)

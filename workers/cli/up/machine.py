@@ -4,6 +4,7 @@ Called by ``douse up`` and ``douse demo``. Owns the embedded broker, which lives
 """
 
 import errno
+import shutil
 import socket
 import time
 import uuid
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 
 import httpx
 
@@ -21,6 +23,9 @@ from workers.system.ports import StopSignal
 from workers.wiring import one_machine
 
 READY_S = 60.0
+MEGABYTE = 1024 * 1024
+NEEDED_BYTES = 64 * MEGABYTE
+"""Free space at a start: fresh stores, logs, and what the stores keep in reserve."""
 """Far above what a start takes (a few seconds), for machines under load."""
 
 
@@ -44,6 +49,7 @@ def running(
             within ``READY_S``.
     """
     with data.locked():
+        _check_space(data.root)
         port = _free_port(port)
         node_id = one_machine.one_machine_keys(data.keys)
         with one_machine.embedded_broker({"default": COMMAND_PARTITIONS}) as servers:
@@ -53,9 +59,19 @@ def running(
             try:
                 supervisor.start()
                 _await_ready(start, supervisor, report, stop)
+                supervisor.ready = True
                 yield Machine(data, start, supervisor)
             finally:
                 supervisor.stop()
+
+
+def _check_space(root: Path) -> None:
+    free = shutil.disk_usage(root).free
+    if free < NEEDED_BYTES:
+        raise ConfigError(
+            f"{root}: {free // MEGABYTE} MB are free, and at least {NEEDED_BYTES // MEGABYTE} MB are needed; "
+            "make room, or choose another --data"
+        )
 
 
 def _free_port(wanted: int) -> int:

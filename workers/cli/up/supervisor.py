@@ -35,6 +35,8 @@ class Child:
     pause_s: float = FIRST_PAUSE_S
     not_before_s: float = 0.0
     restarts: int = 0
+    refusal: str = ""
+    """Why it refuses its settings, as last reported."""
 
 
 @dataclass(slots=True)
@@ -44,6 +46,8 @@ class Supervisor:
     data: DataDir
     roles: Sequence[str]
     children: list[Child] = field(default_factory=list)
+    ready: bool = False
+    """Everything worked once: from then on no worker's settings end the others."""
 
     def start(self) -> None:
         """Start every worker, in order."""
@@ -55,13 +59,13 @@ class Supervisor:
         """Restart workers that ended; one line for each.
 
         Raises:
-            ConfigError: a worker refuses its settings; a restart would not help.
+            ConfigError: a worker refuses its settings before everything was ready.
         """
         lines = []
         now = time.monotonic()
         for child in self.children:
             if child.process is not None and (status := child.process.poll()) is not None:
-                lines.append(self._ended(child, status, now))
+                lines += self._ended(child, status, now)
             if child.process is None and now >= child.not_before_s:
                 child.restarts += 1
                 self._spawn(child)
@@ -97,21 +101,25 @@ class Supervisor:
         child.started_s = time.monotonic()
         self.data.pid(child.role).write_text(f"{child.process.pid}\n")
 
-    def _ended(self, child: Child, status: int, now: float) -> str:
+    def _ended(self, child: Child, status: int, now: float) -> list[str]:
         child.process = None
-        if status == Exit.USAGE:
-            raise ConfigError(f"the {child.role} cannot start: {self._last_line(child.role)}")
+        refusal = self._last_line(child.role) if status == Exit.USAGE else ""
+        if refusal and not self.ready:
+            raise ConfigError(f"the {child.role} cannot start: {refusal}")
         if now - child.started_s >= STEADY_S:
             child.pause_s = FIRST_PAUSE_S
         child.not_before_s = now + child.pause_s
         how = f"ended by signal {-status}" if status < 0 else f"ended with code {status}"
-        if status == Exit.BUSY:
-            how = f"cannot start yet ({self._last_line(child.role).removeprefix('douse: ')})"
+        if refusal:
+            how = f"cannot start ({refusal})"
+        elif status == Exit.BUSY:
+            how = f"cannot start yet ({self._last_line(child.role)})"
         line = f"{child.role} {how}; restarting in {child.pause_s:g} s (log: {self.data.log(child.role)})"
         child.pause_s = min(LONGEST_PAUSE_S, child.pause_s * 2)
-        return line
+        known, child.refusal = child.refusal, refusal
+        return [] if refusal and refusal == known else [line]
 
     def _last_line(self, role: str) -> str:
         text = self.data.log(role).read_text(encoding="utf-8", errors="backslashreplace")
         lines = [line for line in text.splitlines() if line.strip()]
-        return lines[-1] if lines else "it printed nothing"
+        return lines[-1].removeprefix("douse: ") if lines else "it printed nothing"
