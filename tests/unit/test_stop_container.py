@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.container_bench import SECOND, World, code_of
+from tests.container_bench import SECOND, World, code_of, effect_of
 from tests.fakes.failpoints import Crash
 from workers.actions.base import Done
 from workers.actions.stop_container import StopContainer
@@ -90,6 +90,40 @@ def test_one_that_is_removed_at_its_end_can_not_be_given_back(world: World) -> N
     container.auto_remove = True
     report = world.run(container)
     assert (report.outcome, report.effect_holds) == (Outcome.COMPLETED, False)
+
+
+def test_what_others_do_to_a_stopped_container_is_told_apart(world: World) -> None:
+    container = world.container(policy=ALWAYS)
+    effect, stopped = effect_of(world.run(container)), container.facts
+
+    def looks() -> tuple[str, str]:
+        return world.action.lost(effect, world.host), world.action.weakened(effect, world.host)
+
+    assert looks() == ("", "")
+    container.facts = replace(stopped, policy=RestartPolicy("unless-stopped"))
+    lost, weak = looks()
+    assert (lost, "'unless-stopped'" in weak) == ("", True)
+    container.facts = stopped
+    world.containers.restart(container)
+    lost, _ = looks()
+    assert "started again" in lost
+    assert "'always' was not given back" in lost
+    assert "ended since" not in lost
+    world.containers.end(container)
+    assert "ended since" in looks()[0], "what an undo must not start again"
+    container.facts = replace(stopped, state=ContainerState.RUNNING)
+    assert "goes on" in looks()[0], "of a stop that was given up"
+    world.containers.table.remove(container)
+    assert looks()[0] == "the container was removed"
+    world.containers.down = True
+    with pytest.raises(TransientFailure):
+        looks()
+
+
+def test_a_restart_policy_that_could_not_be_taken_away_is_no_news(world: World) -> None:
+    world.containers.has_update = False  # Podman before 5
+    effect = effect_of(world.run(world.container(policy=ALWAYS)))
+    assert world.action.weakened(effect, world.host) == ""
 
 
 @pytest.mark.parametrize("place", StopContainer.failpoints)
