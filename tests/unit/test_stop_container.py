@@ -92,7 +92,7 @@ def test_one_that_is_removed_at_its_end_can_not_be_given_back(world: World) -> N
     assert (report.outcome, report.effect_holds) == (Outcome.COMPLETED, False)
 
 
-def test_what_others_do_to_a_stopped_container_is_told_apart(world: World) -> None:
+def test_each_change_to_a_stopped_container_is_reported_by_its_own_name(world: World) -> None:
     container = world.container(policy=ALWAYS)
     effect, stopped = effect_of(world.run(container)), container.facts
 
