@@ -1,6 +1,7 @@
 """Typed access to the dispatcher's rows in its ledger, inside one ledger transaction.
 
-Called by every step function of the dispatcher. Turns rows into the ledger's bytes (JSON) and back; decides nothing.
+Called by every step function of the dispatcher. Turns rows into the ledger's bytes (JSON) and back; decides nothing. By
+hand, because a worker knows of ``wire`` only its ports, and what a port would add is more than these three functions.
 """
 
 import base64
