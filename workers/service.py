@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from workers.domain.errors import TransientFailure, WorkerError, reason_of
 from workers.domain.retry import backoff_s
-from workers.system.ports import StopSignal, Telemetry
+from workers.system.ports import Runnable, StopSignal, Telemetry
 
 Step: TypeAlias = Callable[[], float | None]
 
@@ -90,6 +90,46 @@ class Service:
                 pause_s = failures.pause_s(error)
             if pause_s:
                 stop.wait(pause_s)
+
+
+class Accompanied:
+    """A worker with one step more beside it, in a thread of its own, which ends with the worker."""
+
+    def __init__(
+        self, worker: Runnable, step: Step, *, name: str, close: Callable[[], None], telemetry: Telemetry
+    ) -> None:
+        """``close`` is called after the last step."""
+        self._worker = worker
+        self._step = step
+        self._name = name
+        self._close = close
+        self._telemetry = telemetry
+
+    def run(self, stop: StopSignal) -> None:
+        """Run the worker. Blocks."""
+        ended = threading.Event()
+        thread = Service(self._telemetry).start_thread(self._name, self._step, _Either(stop, ended))
+        try:
+            self._worker.run(stop)
+        finally:
+            ended.set()
+            thread.join(LONGEST_PAUSE_S)
+            if not thread.is_alive():
+                self._close()
+
+
+class _Either:
+    """Set when one of two signals is."""
+
+    def __init__(self, stop: StopSignal, ended: StopSignal) -> None:
+        self._stop = stop
+        self._ended = ended
+
+    def is_set(self) -> bool:
+        return self._stop.is_set() or self._ended.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self._ended.is_set() or self._stop.wait(timeout)
 
 
 class _Failures:

@@ -79,6 +79,9 @@ class KeySettings(_Frozen):
     """Mode 0600; made by ``douse keys add``."""
     keyset: Path
     """The public keys of the fleet, signed by an operator."""
+    newest: Path | None = None
+    """Where a newer keyset that came over the bus is kept: ``keyset.newest.json`` beside ``keyset``, unless this names
+    another file. Its directory must be writable."""
 
 
 class S3Settings(_Frozen):

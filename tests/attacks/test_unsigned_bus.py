@@ -49,7 +49,8 @@ WAIT_S: Final = 60.0
 COMMANDS: Final = command_topic("default")
 REQUESTS: Final = (topics.REQUESTS_PEOPLE, topics.REQUESTS_RULES)
 SILENT: Final = frozenset({topics.FALCO_EVENTS, topics.POLICY, topics.DEAD_LETTERS})
-"""Topics that no worker of `douse up` reads, so that nothing can come of what lies there."""
+"""Topics whose records become no dead letters: no worker of `douse up` reads them, or (keysets) it audits what it
+refuses."""
 EVERY: Final = (
     *REQUESTS,
     *SILENT,

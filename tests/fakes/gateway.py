@@ -97,7 +97,7 @@ class FakeGateway:
             tokens=Tokens({sha256(token.encode()).hexdigest(): person}),
             limit=RateLimit(a_minute, self.clock),
             signer=lambda signed: "",
-            keyset=fake_keyset(own, expires_at_ns=expires_at_ns),
+            keyset=lambda: fake_keyset(own, expires_at_ns=expires_at_ns),
             fold_wait_s=0.05,
         )
         self._writer = self.bus.writer()

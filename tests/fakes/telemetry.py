@@ -43,6 +43,7 @@ class FakeTelemetry:
         self.counts: Counter[str] = Counter()
         self.labelled: Counter[tuple[str, tuple[tuple[str, str], ...]]] = Counter()
         self.observed: list[tuple[str, float]] = []
+        self.gauges: dict[str, int] = {}
         self.lines: list[tuple[str, str, dict[str, object]]] = []
         """(level, event, fields)."""
 
@@ -65,6 +66,10 @@ class FakeTelemetry:
     def observe(self, metric: str, seconds: float, *, labels: Mapping[str, str] = NO_LABELS) -> None:
         _known(metric, labels, Kind.HISTOGRAM)
         self.observed.append((metric, seconds))
+
+    def gauge(self, metric: str, value: int) -> None:
+        _known(metric, NO_LABELS, Kind.GAUGE)
+        self.gauges[metric] = value
 
     def log(self, event: str, *, level: str = "info", **fields: object) -> None:
         self.lines.append((level, event, fields))

@@ -207,7 +207,7 @@ def test_in_production_it_is_not_counted_and_nothing_breaks(exported: Exported) 
 
 def test_every_metric_says_what_it_means_under_a_name_of_its_package() -> None:
     for name, metric in METRICS.items():
-        assert name.partition(".")[0] in {"responder", "dispatcher", "node", "history", "gateway"}
+        assert name.partition(".")[0] in {"keys", "responder", "dispatcher", "node", "history", "gateway"}
         assert name == name.lower()
         assert metric.meaning.endswith(".")
 

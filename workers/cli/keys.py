@@ -1,7 +1,7 @@
-"""``douse keys add``, ``renew``, ``rotate`` and ``revoke``: change a key directory.
+"""``douse keys add``, ``renew``, ``rotate``, ``revoke`` and ``publish``: change a key directory, and have it followed.
 
 Run on the machine that holds operator.key; calls wiring. Every change is a new keyset version, signed by the operator.
-Nothing is sent anywhere: copy keyset.json (and a new key) to the workers, and restart them.
+``publish`` sends the versions to the workers, which take them up while they run; a new private key is copied by hand.
 """
 
 import re
@@ -16,7 +16,7 @@ from workers.cli.context import DEFAULT_DATA
 from workers.cli.exits import Exit, Failure
 from workers.domain.ids import KeyId, NodeId
 from workers.domain.trust.keyset import KeyRole, Keyset
-from workers.wiring import catalogues
+from workers.wiring import catalogues, keysets
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
 
@@ -28,7 +28,7 @@ _DIRECTORY: Final = DEFAULT_DATA / "keys"
 
 def register(keys: typer.Typer) -> None:
     """Add them to ``douse keys``."""
-    for command in (add, renew, rotate, revoke):
+    for command in (add, renew, rotate, revoke, publish):
         keys.command()(command)
 
 
@@ -82,6 +82,18 @@ def revoke(
     _print(catalogues.revoke_key(directory.expanduser(), KeyId(key_id), since_ns), f"revoked {key_id}")
 
 
+def publish(
+    config: Annotated[
+        Path, typer.Option("--config", help="A settings file whose kafka: section names the cluster.", metavar="FILE")
+    ],
+    directory: DirectoryOption = _DIRECTORY,
+) -> None:
+    """Send every version of the keyset that the topic lacks; workers take them up while they run."""
+    sent = keysets.publish_keysets(config, directory.expanduser())
+    versions = ", ".join(map(str, sent))
+    typer.echo(f"published keyset version {versions}" if sent else "every version is published already")
+
+
 def _named(name: str) -> str:
     if _NAME.fullmatch(name) is None:
         raise Failure(f"{name!r} is no name of a key: lower-case letters, digits, dots and dashes", Exit.USAGE)
@@ -101,4 +113,4 @@ def _moment_ns(text: str) -> int:
 
 
 def _print(keyset: Keyset, what: str) -> None:
-    typer.echo(f"{what}; keyset version {keyset.version}: copy keyset.json to every worker and restart it")
+    typer.echo(f"{what}; keyset version {keyset.version}: send it to the workers with `douse keys publish`")

@@ -15,6 +15,7 @@ class Kind(StrEnum):
 
     COUNTER = "counter"
     HISTOGRAM = "histogram"
+    GAUGE = "gauge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,10 @@ def _duration(name: str, meaning: str, *labels: str) -> Metric:
 
 
 _METRICS: Final[Sequence[Metric]] = (
+    # every worker
+    Metric("keys.days_left", Kind.GAUGE, "d", "Whole days until the keyset expires, when every worker waits."),
+    Metric("keys.version", Kind.GAUGE, "{version}", "The version of the keyset in force."),
+    _counter("keys.refused", "record", "Records on `response.policy` that are no keyset to follow.", "reason"),
     # responder
     _counter("responder.events", "event", "Events read."),
     _counter("responder.malformed", "record", "Records that were no event."),

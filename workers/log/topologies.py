@@ -1,33 +1,21 @@
 """``fleet.topology`` as the operator's commands use it: read whole and verified, and appended to.
 
-Made by ``wiring`` for ``douse topics``; calls Kafka. Must never take silence for the end of the log, nor an expired
+Made by ``wiring`` for ``douse topics``; calls Kafka. Must never take an expired
 keyset for records without a signature: a generation that is overlooked would be made a second time.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
-from confluent_kafka import Consumer, KafkaException
-
-from workers.domain.errors import ConfigError, MalformedMessage, Problem, TransientFailure
+from workers.domain.errors import ConfigError, MalformedMessage, Problem
 from workers.domain.log import topics
-from workers.domain.log.record import Earliest, LogPosition, OutRecord, Record
+from workers.domain.log.record import OutRecord, Record
 from workers.domain.log.topology import Topology, first, objection
 from workers.domain.trust.envelope import PayloadType
-from workers.log.client_events import ClientEvents, could_not_open, unavailable
-from workers.log.cluster_facts import ClusterFacts
-from workers.log.config import reader_config
-from workers.log.next_offsets import NextOffsets
-from workers.log.writer import KafkaLogWriter
+from workers.log.whole_topic import append, whole_topic
 from workers.settings import KafkaSettings
 from workers.system.ports import Clock, Telemetry
 from workers.wire.ports import RecordSigner, RecordVerifier
-
-_ASK_S: Final = 20.0
-
-_TO_THE_END: Final = {"enable.partition.eof": True, "fetch.wait.max.ms": 100}
-"""A broker reports the end of a partition when its fetch wait is over: a person must not wait a node's ten seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +56,7 @@ class TopologyLog:
         """
         chains: dict[str, list[Topology]] = {}
         ignored = []
-        for record in self._records():
+        for record in whole_topic(self._kafka, topics.TOPOLOGY, telemetry=self._telemetry, clock=self._clock):
             try:
                 self._follow(record, chains)
             except MalformedMessage as fault:
@@ -87,14 +75,8 @@ class TopologyLog:
         if self._signer is None:
             raise ConfigError((Problem("keys.private_key", "is missing; only an operator's key signs a growth"),))
         value = self._signer.sign(PayloadType.TOPOLOGY, topology).value
-        writer = KafkaLogWriter(self._kafka, telemetry=self._telemetry, clock=self._clock)
-        try:
-            writer.send(OutRecord(topics.TOPOLOGY, topology.key, value, partition=0), token=1)
-            writer.flush(_ASK_S)
-            if not any(ack.ok for ack in writer.acks()):
-                raise TransientFailure(f"{topics.TOPOLOGY} did not take the record in time", code="log_away")
-        finally:
-            writer.close()
+        record = OutRecord(topics.TOPOLOGY, topology.key, value, partition=0)
+        append(self._kafka, [record], telemetry=self._telemetry, clock=self._clock)
 
     def _follow(self, record: Record, chains: dict[str, list[Topology]]) -> None:
         if self._verifier is None:
@@ -109,41 +91,3 @@ class TopologyLog:
         if fault:
             raise MalformedMessage(code=fault)
         chain.append(topology)
-
-    def _records(self) -> Sequence[Record]:
-        facts = ClusterFacts(self._kafka, ClientEvents(self._telemetry, self._clock))
-        try:
-            positions = facts.positions(topics.TOPOLOGY)
-        except TransientFailure as failure:
-            if failure.reason != "unknown_topic":
-                raise
-            return ()
-        return self._read_from(facts.offsets({position: Earliest() for position in positions}))
-
-    def _read_from(self, starts: Mapping[LogPosition, int]) -> Sequence[Record]:
-        offsets, records, at_end = NextOffsets(), list[Record](), set[tuple[str | None, int | None]]()
-        offsets.start(starts)
-        until_ns = self._clock.monotonic_ns() + round(_ASK_S * 1e9)
-        events = ClientEvents(self._telemetry, self._clock)
-        try:
-            consumer = Consumer(reader_config(self._kafka) | _TO_THE_END, logger=events)
-        except KafkaException as error:
-            raise could_not_open(error) from error
-        try:
-            consumer.assign(offsets.assignment())
-            while len(at_end) < len(starts):
-                if self._clock.monotonic_ns() > until_ns:
-                    raise TransientFailure(f"{topics.TOPOLOGY} could not be read to its end in time", code="log_away")
-                message = consumer.poll(0.5)
-                if message is None:
-                    continue
-                fault = message.error()
-                if fault is not None and fault.name() == "_PARTITION_EOF":
-                    at_end.add((message.topic(), message.partition()))
-                else:
-                    records += offsets.take([message])
-        except KafkaException as error:
-            raise unavailable(f"topic {topics.TOPOLOGY}", error) from error
-        finally:
-            consumer.close()
-        return records

@@ -56,6 +56,9 @@ class Telemetry(Protocol):
     def observe(self, metric: str, seconds: float, *, labels: Mapping[str, str] = ...) -> None:
         """Record a duration in a histogram named in the metric catalogue."""
 
+    def gauge(self, metric: str, value: int) -> None:
+        """Set a gauge named in the metric catalogue."""
+
     def log(self, event: str, *, level: str = "info", **fields: object) -> None:
         """One structured line; ``level`` is debug, info, warning or error. Never file contents, never secrets."""
 

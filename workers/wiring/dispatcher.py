@@ -39,7 +39,7 @@ def dispatcher(settings: DispatcherSettings) -> Runnable:
             silent_after_s=settings.silent_after_s,
             decide=decide,
         )
-        return Loop(
+        loop = Loop(
             services,
             Dispatcher(services, ledger, clock=kit.clock, failpoints=kit.failpoints),
             reader=kit.reader(),
@@ -47,3 +47,4 @@ def dispatcher(settings: DispatcherSettings) -> Runnable:
             clock=kit.clock,
             close=opened.pop_all().close,
         )
+        return kit.following(loop, ledger.begin)

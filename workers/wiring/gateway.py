@@ -29,7 +29,7 @@ def gateway(settings: GatewaySettings) -> Runnable:
     """
     with ExitStack() as opened:
         kit = Kit("gateway", settings, opened)
-        keyset = kit.keyset(KeyRole.GATEWAY)
+        kit.keyset(KeyRole.GATEWAY)
         history = kit.opened(open_history(settings.history, kit.codec))
         outbox = kit.memory_outbox()
         trail = AuditTrail(kit.recorder, outbox.begin, kit.clock)
@@ -60,9 +60,9 @@ def gateway(settings: GatewaySettings) -> Runnable:
             tokens=tokens,
             limit=RateLimit(settings.requests_per_minute, kit.clock),
             signer=signer_of,
-            keyset=keyset,
+            keyset=kit.keyset,
         )
-        return Loop(
+        loop = Loop(
             app,
             is_valid=tokens.is_valid,
             host=settings.host,
@@ -74,3 +74,4 @@ def gateway(settings: GatewaySettings) -> Runnable:
             clock=kit.clock,
             close=opened.pop_all().close,
         )
+        return kit.following(loop, outbox.begin)

@@ -11,20 +11,23 @@ from typing import Protocol, TypeVar
 
 from workers.domain.errors import ConfigError, Problem
 from workers.domain.ids import RANDOM_BYTES, ChainId, InstanceId, uuid7
-from workers.domain.trust.keyset import KeyRole, Keyset, expiry_warning
+from workers.domain.trust.keyset import KeyRole, Keyset
+from workers.log.keysets import KeysetFeed
 from workers.log.memory_outbox import MemoryOutbox
 from workers.log.ports import LogWriter, Outbox, OutboxRow
 from workers.log.readers import KafkaLogReader
 from workers.log.relay import OutboxRelay
 from workers.log.unsendable import Unsendable
 from workers.log.writer import KafkaLogWriter
+from workers.service import Accompanied
 from workers.settings import WorkerSettings
 from workers.system.clock import SystemClock
 from workers.system.failpoints import failpoints
+from workers.system.ports import Runnable
 from workers.system.randomness import SystemRandomness
 from workers.system.telemetry import telemetry
 from workers.wire.avro import AvroCodec
-from workers.wire.keys import load_keyset, load_private_key
+from workers.wire.keys import NewestKeyset, load_private_key
 from workers.wire.ports import RecordTx
 from workers.wire.recorder import ChainRecorder
 from workers.wire.signing import EnvelopeSigner, EnvelopeVerifier
@@ -60,6 +63,9 @@ class Kit:
         self.failpoints = failpoints(os.environ)
         self.signer = EnvelopeSigner(load_private_key(settings.keys.private_key), self.codec)
         self.recorder = ChainRecorder(worker, signer=self.signer, codec=self.codec)
+        self._newest = NewestKeyset(settings.keys.keyset, settings.keys.newest)
+        self._verifier = EnvelopeVerifier(self._newest.keyset, self.codec, clock=self.clock)
+        self._newest.changed = self._verifier.trust
 
     def opened(self, resource: C) -> C:
         """The resource; it is closed with the worker."""
@@ -67,15 +73,13 @@ class Kit:
         return resource
 
     def keyset(self, role: KeyRole | None = None) -> Keyset:
-        """The keyset of the settings.
+        """The keyset in force: that of the settings, or a newer one that came over the bus.
 
         Raises:
             ConfigError: it cannot be used, or does not trust this worker's own key in the ``role`` that it needs: what
                 such a worker signs would be refused one record after the other.
         """
-        keyset, now_ns = load_keyset(self._settings.keys.keyset), self.clock.now_ns()
-        if warning := expiry_warning(keyset, now_ns):
-            self.telemetry.log("keyset_expires", level="warning", message=warning)
+        keyset, now_ns = self._newest.keyset, self.clock.now_ns()
         own = keyset.keys.get(self.signer.key_id)
         if role is None or (own is not None and own.role is role and not own.is_revoked(now_ns)):
             return keyset
@@ -84,8 +88,21 @@ class Kit:
         raise ConfigError((Problem(str(self._settings.keys.private_key), reason),))
 
     def verifier(self, role: KeyRole | None = None) -> EnvelopeVerifier:
-        """Trusts the keyset of the settings. Raises ``ConfigError`` as ``keyset``."""
-        return EnvelopeVerifier(self.keyset(role), self.codec, clock=self.clock)
+        """Trusts the keyset in force. Raises ``ConfigError`` as ``keyset``."""
+        self.keyset(role)
+        return self._verifier
+
+    def following(self, worker: Runnable, begin: Callable[[], AbstractContextManager[RecordTx]]) -> Runnable:
+        """The worker, taking up the keysets that operators publish; ``begin`` is a transaction of its outbox."""
+        feed = KeysetFeed(
+            KafkaLogReader(self._settings.kafka, telemetry=self.telemetry, clock=self.clock),
+            self._newest,
+            begin=begin,
+            recorder=self.recorder,
+            telemetry=self.telemetry,
+            clock=self.clock,
+        )
+        return Accompanied(worker, feed.step, name="keysets", close=feed.close, telemetry=self.telemetry)
 
     def reader(self) -> KafkaLogReader:
         """A reader for one thread."""

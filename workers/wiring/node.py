@@ -53,8 +53,9 @@ def node(settings: NodeSettings) -> Runnable:
         opened.callback(LockFile(settings.node.data_dir / "lock").release)
         from workers.wiring.kit import Kit
 
-        steps = _steps(settings, Kit("node", settings, opened), fork_server)
-        return Loop(steps, close=opened.pop_all().close)
+        kit = Kit("node", settings, opened)
+        steps = _steps(settings, kit, fork_server)
+        return kit.following(Loop(steps, close=opened.pop_all().close), steps.transitions.commit)
 
 
 def _steps(settings: NodeSettings, kit: "Kit", fork_server: "ForkServer") -> Steps:

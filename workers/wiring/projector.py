@@ -30,7 +30,7 @@ from workers.system.ports import Failpoints, Runnable, Telemetry
 from workers.system.telemetry import quiet
 from workers.wire.avro import AvroCodec
 from workers.wire.event_reader import DetectorEvents
-from workers.wire.keys import load_keyset
+from workers.wire.keys import NewestKeyset
 from workers.wire.signing import EnvelopeVerifier
 from workers.wiring.kit import Kit
 
@@ -47,8 +47,16 @@ def projector(settings: ProjectorSettings) -> Runnable:
         store = kit.opened(open_history(settings.history, kit.codec, check=True))
         outbox = kit.memory_outbox()
         alarms = Alarms(recorder=kit.recorder, outbox=outbox, telemetry=kit.telemetry, clock=kit.clock)
-        return Loop(
-            projector=_projector(settings, store, kit.reader(), alarms, telemetry=kit.telemetry, armed=kit.failpoints),
+        loop = Loop(
+            projector=_projector(
+                settings,
+                store,
+                kit.reader(),
+                alarms,
+                verifier=kit.verifier(),
+                telemetry=kit.telemetry,
+                armed=kit.failpoints,
+            ),
             forgetting=Pruner(
                 store=store,
                 retention=settings.retention.retention(),
@@ -61,6 +69,7 @@ def projector(settings: ProjectorSettings) -> Runnable:
             telemetry=kit.telemetry,
             close=opened.pop_all().close,
         )
+        return kit.following(loop, outbox.begin)
 
 
 def rebuild_history(
@@ -79,7 +88,11 @@ def rebuild_history(
     ):
         upto, outbox = BoundedLog(reader), MemoryOutbox(ChainId("rebuild"))
         alarms = Alarms(recorder=SilentRecorder(), outbox=outbox, telemetry=telemetry, clock=clock)
-        made = _projector(settings, twin.fresh, upto, alarms, telemetry=telemetry, armed=NoFailpoints())
+        newest = NewestKeyset(settings.keys.keyset, settings.keys.newest)
+        verifier = EnvelopeVerifier(newest.keyset, AvroCodec(), clock=clock)
+        made = _projector(
+            settings, twin.fresh, upto, alarms, verifier=verifier, telemetry=telemetry, armed=NoFailpoints()
+        )
         return Rebuild(made, upto, twin, failpoints=armed, progress=progress).run(choice)
 
 
@@ -89,11 +102,11 @@ def _projector(
     reader: LogReader,
     alarms: Alarms,
     *,
+    verifier: EnvelopeVerifier,
     telemetry: Telemetry,
     armed: Failpoints,
 ) -> Projector:
     clock, codec = SystemClock(), AvroCodec()
-    verifier = EnvelopeVerifier(load_keyset(settings.keys.keyset), codec, clock=clock)
     events = DetectorEvents(codec, verifier)
     return Projector(
         store=store,

@@ -49,4 +49,5 @@ def responder(settings: ResponderSettings) -> Runnable:
             clock=kit.clock,
             failpoints=kit.failpoints,
         )
-        return Loop(responder, telemetry=kit.telemetry, close=opened.pop_all().close)
+        loop = Loop(responder, telemetry=kit.telemetry, close=opened.pop_all().close)
+        return kit.following(loop, outgoing.begin)

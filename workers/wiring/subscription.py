@@ -38,7 +38,7 @@ def listening(config: Path) -> Listening:
     from workers.system.yaml_files import read_mapping
     from workers.wire.avro import AvroCodec
     from workers.wire.event_reader import DetectorEvents
-    from workers.wire.keys import load_keyset
+    from workers.wire.keys import NewestKeyset
     from workers.wire.signing import EnvelopeVerifier
 
     content = read_mapping(config)
@@ -49,5 +49,9 @@ def listening(config: Path) -> Listening:
     reader = KafkaLogReader(parse(KafkaSettings, kafka), telemetry=quiet(), clock=clock)
     keys = content.get("keys")
     named = keys.get("keyset") if isinstance(keys, dict) else None
-    verifier = EnvelopeVerifier(load_keyset(Path(named)), codec, clock=clock) if isinstance(named, str) else None
+    verifier = None
+    if isinstance(keys, dict) and isinstance(named, str):
+        kept = keys.get("newest")
+        keyset = NewestKeyset(Path(named), Path(kept) if isinstance(kept, str) else None).keyset
+        verifier = EnvelopeVerifier(keyset, codec, clock=clock)
     return Listening(reader, codec, DetectorEvents(codec, verifier), verifier)

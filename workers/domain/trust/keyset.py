@@ -59,6 +59,19 @@ class Keyset:
     """How many operators must sign a new version."""
 
 
+def left_at_ns(keyset: Keyset, node_id: NodeId) -> int | None:
+    """From when on no key of a node counts, because operators retired or revoked it; the moment may be still to come.
+    None for a node that has a key without an end, or never had one."""
+    ends = [
+        (key.revoked, key.revoked_since_ns)
+        for key in keyset.keys.values()
+        if key.role is KeyRole.NODE and key.owner == node_id
+    ]
+    if not ends or not all(revoked for revoked, _ in ends):
+        return None
+    return max(since_ns for _, since_ns in ends)
+
+
 WARN_DAYS: Final = (60, 30, 7)
 """How long before the expiry of a keyset each warning begins; when it has expired, every worker waits."""
 

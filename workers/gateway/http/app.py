@@ -3,6 +3,7 @@
 Called by ``wiring.gateway``. A request passes ``Edge``, the bearer token, ``BoundedBody``, then its route.
 """
 
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 from fastapi import FastAPI
@@ -34,7 +35,7 @@ def build(
     tokens: Tokens,
     limit: RateLimit,
     signer: Signer,
-    keyset: Keyset,
+    keyset: Callable[[], Keyset],
     fold_wait_s: float = FOLD_WAIT_S,
 ) -> Edge:
     """The ASGI application of one gateway."""

@@ -57,7 +57,7 @@ class GatewayServices:
     history: HistoryStore
     clock: Clock
     signer: Signer
-    keyset: Keyset
+    keyset: Callable[[], Keyset]
     fold_wait_s: float = FOLD_WAIT_S
     writers: ThreadPoolExecutor = field(default_factory=_writers)
 

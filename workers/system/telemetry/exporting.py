@@ -4,13 +4,14 @@ Made by this package. What is not in ``domain.metrics`` is neither counted nor p
 path or a token cannot slip out; an exception marks its span by its class alone.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeAlias
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import Counter, Histogram, Meter
+from opentelemetry.metrics import _Gauge as Gauge
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -30,6 +31,9 @@ EXPORT_TIMEOUT_S: Final = 3.0
 LONGEST_ATTRIBUTE: Final = 256
 
 NO_LABELS: Mapping[str, str] = {}
+
+
+Instrument: TypeAlias = Counter | Histogram | Gauge
 
 
 class ExportedSpan:
@@ -94,13 +98,19 @@ class ExportingTelemetry:
         if isinstance(instrument, Histogram):
             instrument.record(seconds, labels)
 
+    def gauge(self, metric: str, value: int) -> None:
+        """Set a gauge of the catalogue; one that it does not have is not set."""
+        instrument = self._instrument(metric, NO_LABELS)
+        if isinstance(instrument, Gauge):
+            instrument.set(value)
+
     def log(self, event: str, *, level: str = "info", **fields: object) -> None:
         """One line, with the trace it belongs to."""
         at = trace.get_current_span().get_span_context()
         within = {"trace_id": f"{at.trace_id:032x}"} if at.is_valid else {}
         self._log.write(event, level, {**fields, **within})
 
-    def _instrument(self, metric: str, labels: Mapping[str, str]) -> Counter | Histogram | None:
+    def _instrument(self, metric: str, labels: Mapping[str, str]) -> Instrument | None:
         known = METRICS.get(metric)
         if known is None or not set(labels) <= set(known.labels):
             if self._strict:
@@ -135,12 +145,16 @@ def exporting_telemetry(endpoint: str, log: StructuredLog, *, worker: str, insta
     return ExportingTelemetry(tracers, meters, log)
 
 
-def _instruments(meter: Meter) -> Mapping[str, Counter | Histogram]:
-    made: dict[str, Counter | Histogram] = {}
-    for metric in METRICS.values():
-        make = meter.create_counter if metric.kind is Kind.COUNTER else meter.create_histogram
-        made[metric.name] = make(f"douse.{metric.name}", metric.unit, metric.meaning)
-    return made
+def _instruments(meter: Meter) -> Mapping[str, Instrument]:
+    makers: Mapping[Kind, Callable[[str, str, str], Instrument]] = {
+        Kind.COUNTER: meter.create_counter,
+        Kind.HISTOGRAM: meter.create_histogram,
+        Kind.GAUGE: meter.create_gauge,
+    }
+    return {
+        metric.name: makers[metric.kind](f"douse.{metric.name}", metric.unit, metric.meaning)
+        for metric in METRICS.values()
+    }
 
 
 def _remote(parent: Headers) -> Context | None:

@@ -62,6 +62,9 @@ class QuietTelemetry:
     def observe(self, metric: str, seconds: float, *, labels: Mapping[str, str] = NO_LABELS) -> None:
         """Nothing."""
 
+    def gauge(self, metric: str, value: int) -> None:
+        """Nothing."""
+
     def log(self, event: str, *, level: str = "info", **fields: object) -> None:
         """One line, with the trace it belongs to."""
         context = _CURRENT.get()

@@ -5,10 +5,13 @@
 """
 
 from workers.wire.keys.files import load_private_key
-from workers.wire.keys.installation import add_key, add_node, ensure_keys, init_keys, renew, revoke, rotate
-from workers.wire.keys.keyset_document import load_keyset
+from workers.wire.keys.installation import add_key, add_node, ensure_keys, init_keys, renew, revoke, rotate, versions
+from workers.wire.keys.keyset_document import KeysetFault, load_keyset
+from workers.wire.keys.newest_keyset import NewestKeyset
 
 __all__ = [
+    "KeysetFault",
+    "NewestKeyset",
     "add_key",
     "add_node",
     "ensure_keys",
@@ -18,4 +21,5 @@ __all__ = [
     "renew",
     "revoke",
     "rotate",
+    "versions",
 ]

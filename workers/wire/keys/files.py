@@ -4,8 +4,11 @@ Called by the other modules of this package and by wiring. Every fault is one ``
 file and what to do; no message ever quotes a file's content.
 """
 
+import fcntl
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -73,6 +76,24 @@ def replace(path: Path, content: bytes, *, mode: int) -> None:
     except OSError as error:
         fresh.unlink(missing_ok=True)
         raise fault(path, f"cannot be replaced: {error.strerror}") from error
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Alone among the processes that change files in a directory.
+
+    Raises:
+        ConfigError: there is no such directory.
+    """
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise fault(directory, f"cannot be opened: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def sync_directory(path: Path) -> None:

@@ -1,6 +1,7 @@
 """Makes and changes a key directory: ``operator.key``, one key a worker, one a node, and ``keyset.json``.
 
-Called by ``douse keys`` and ``douse up``. Every change is a new keyset version, signed, written in one step; a
+Called by ``douse keys`` and ``douse up``. Every version stays in ``versions/``, to be published one after the other: a
+worker follows each to the next. Every change is a new keyset version, signed, written in one step; a
 crash leaves the old directory or the new one, never a mixture. The operator's key is needed for changes only: move it
 away from a machine that others can reach.
 """
@@ -20,6 +21,7 @@ from workers.wire.keys.keyset_document import load_keyset, signed
 from workers.wire.signing import PrivateKey
 
 KEYSET: Final = "keyset.json"
+VERSIONS: Final = "versions"
 OPERATOR: Final = "operator"
 
 WORKERS: Final[Mapping[str, KeyRole]] = {
@@ -184,8 +186,41 @@ def _change(directory: Path, change: Callable[[Keyset], Keyset], *, also: Sequen
     old = load_keyset(path)
     operator = files.load_private_key(directory / f"{OPERATOR}.key")
     new = changed(_with_roles(change(old)), version=old.version + 1)
-    files.replace(path, signed(new, [operator, *also]), mode=0o644)
+    document = signed(new, [operator, *also])
+    _keep_version(directory, old.version, files.read_keyset(path))
+    _keep_version(directory, new.version, document)
+    files.replace(path, document, mode=0o644)
     return load_keyset(path, at_least=new.version)
+
+
+def versions(directory: Path) -> Mapping[int, bytes]:
+    """The signed document of each version that is known here, by number, up to the present one.
+
+    Raises:
+        ConfigError: the keyset of the directory cannot be used.
+    """
+    path = directory / KEYSET
+    newest = load_keyset(path).version
+    found = {newest: files.read_keyset(path)}
+    for number in range(newest - 1, 0, -1):
+        kept = _version(directory, number)
+        if not kept.exists():
+            break
+        found[number] = files.read_keyset(kept)
+    return dict(sorted(found.items()))
+
+
+def _version(directory: Path, number: int) -> Path:
+    return directory / VERSIONS / f"{number}.json"
+
+
+def _keep_version(directory: Path, number: int, document: bytes) -> None:
+    path = _version(directory, number)
+    try:
+        path.parent.mkdir(mode=0o755, exist_ok=True)
+    except OSError as error:
+        raise files.fault(path.parent, f"cannot be made: {error.strerror}") from error
+    files.replace(path, document, mode=0o644)
 
 
 def _fill(directory: Path, expires_at_ns: int, nodes: Mapping[str, NodeId]) -> Keyset:

@@ -1,8 +1,8 @@
 """The keyset as a signed file: DSSE in JSON, its payload a JSON object of versions, expiry, threshold and keys.
 
-Called by wiring (``load_keyset``) and by ``installation``. The local file is the root of trust: version 1 is signed
-by its own operators. A newer version is trusted only by TUF's rule: exactly one more than the last, signed by a
-threshold of the operators of both. A fault never quotes the document's content.
+Called by wiring (``load_keyset``), ``installation`` and ``newest_keyset``. The local file is the root of trust: version
+1 is signed by its own operators. A newer version is trusted only by TUF's rule: exactly one more than the last, signed
+by a threshold of the operators of both. A fault never quotes the document's content.
 """
 
 import base64
@@ -120,9 +120,10 @@ def load_keyset(path: Path, *, at_least: int = 1) -> Keyset:
 class KeysetFault(Exception):
     """Why a document is not a keyset to be trusted, without its content; each reason is one line."""
 
-    def __init__(self, *reasons: str) -> None:
+    def __init__(self, *reasons: str, code: str = "not_a_keyset") -> None:
         super().__init__("; ".join(reasons))
         self.reasons = reasons
+        self.code = code
 
 
 def verified(document: bytes, *, after: Keyset | None = None) -> Keyset:
@@ -137,14 +138,30 @@ def verified(document: bytes, *, after: Keyset | None = None) -> Keyset:
     keyset = _read(_Payload, outer.payload, "does not hold a keyset").keyset()
     signers = _signers(outer, keyset)
     if len(signers) < keyset.threshold:
-        raise KeysetFault(f"is signed by {len(signers)} of its operators, {keyset.threshold} are needed")
+        reason = f"is signed by {len(signers)} of its operators, {keyset.threshold} are needed"
+        raise KeysetFault(reason, code="not_signed")
     if after is not None:
-        if keyset.version != after.version + 1:
-            raise KeysetFault(f"is version {keyset.version}; only version {after.version + 1} may follow")
-        known = _signers(outer, after)
-        if len(known) < after.threshold:
-            raise KeysetFault(f"is signed by {len(known)} operators of the last version, {after.threshold} are needed")
+        _check_follows(outer, keyset, after)
     return keyset
+
+
+def has_known_signer(document: bytes, keyset: Keyset) -> bool:
+    """Whether an operator that ``keyset`` lists signed a document, whether that key still counts or not."""
+    outer = _read(_Signed, document, "is not a signed keyset (DSSE in JSON)")
+    return bool(_signers(outer, keyset, once=True))
+
+
+def _check_follows(outer: _Signed, keyset: Keyset, after: Keyset) -> None:
+    if keyset.version != after.version + 1:
+        code = "skipped_version" if keyset.version > after.version else "older_version"
+        raise KeysetFault(f"is version {keyset.version}; only version {after.version + 1} may follow", code=code)
+    known = _signers(outer, after)
+    if len(known) < after.threshold:
+        reason = f"is signed by {len(known)} operators of the last version, {after.threshold} are needed"
+        raise KeysetFault(reason, code="not_signed")
+    for key_id, key in after.keys.items():
+        if key.revoked and (key_id not in keyset.keys or not keyset.keys[key_id].revoked):
+            raise KeysetFault(f"no longer lists key {key_id} as revoked", code="revoked_key_back")
 
 
 def signed(keyset: Keyset, operators: Iterable[PrivateKey]) -> bytes:
@@ -172,13 +189,14 @@ def _fault(found: Any) -> str:
     return f"{path}: {reason}" if path else reason
 
 
-def _signers(outer: _Signed, keyset: Keyset) -> frozenset[bytes]:
-    """The operators of ``keyset`` whose signature holds, each counted once however often it signed."""
+def _signers(outer: _Signed, keyset: Keyset, *, once: bool = False) -> frozenset[bytes]:
+    """The operators of ``keyset`` whose signature holds, each counted once however often it signed; with ``once`` also
+    those that it revokes."""
     covered = signed_bytes(PayloadType.KEYSET, outer.payload)
     found = set()
     for signature in outer.signatures:
         key = keyset.keys.get(KeyId(signature.keyid))
-        if key is None or key.role is not KeyRole.OPERATOR or key.revoked:
+        if key is None or key.role is not KeyRole.OPERATOR or (key.revoked and not once):
             continue
         if verify(key.raw, signature.sig, covered):
             found.add(key.raw)

@@ -59,6 +59,10 @@ class EnvelopeVerifier:
         self._codec = codec
         self._clock = clock
 
+    def trust(self, keyset: Keyset) -> None:
+        """Verify against this version from now on."""
+        self._keyset = keyset
+
     def verify(self, value: bytes, kind: PayloadType, as_: type[T]) -> VerifiedRecord[T]:
         """The record inside, its signature checked first.
 
@@ -69,7 +73,7 @@ class EnvelopeVerifier:
         envelope = self._envelope(value)
         if envelope.payload_type != kind.value:
             raise MalformedMessage(f"{envelope.payload_type!r} where {kind.value} belongs", code="wrong_type")
-        key = self._key(envelope.key_id, kind)
+        key = self._key(self._keyset, envelope.key_id, kind)
         signed = signed_bytes(envelope.payload_type, envelope.payload)
         # A path would make this a signature over a batch, which no version so far can check.
         if envelope.path or not verify(key.raw, envelope.signature, signed):
@@ -88,16 +92,12 @@ class EnvelopeVerifier:
         except MalformedMessage as error:
             raise MalformedMessage(f"not an envelope: {error.message}", code="not_an_envelope") from error
 
-    def _key(self, key_id: KeyId, kind: PayloadType) -> PublicKey:
-        if self._clock.now_ns() >= self._keyset.expires_at_ns:
-            raise MalformedMessage(
-                f"keyset version {self._keyset.version} has expired: renew it", code="keyset_expired"
-            )
-        key = self._keyset.keys.get(key_id)
+    def _key(self, keyset: Keyset, key_id: KeyId, kind: PayloadType) -> PublicKey:
+        if self._clock.now_ns() >= keyset.expires_at_ns:
+            raise MalformedMessage(f"keyset version {keyset.version} has expired: renew it", code="keyset_expired")
+        key = keyset.keys.get(key_id)
         if key is None:
-            raise MalformedMessage(
-                f"key {key_id!r} is not in keyset version {self._keyset.version}", code="unknown_key"
-            )
+            raise MalformedMessage(f"key {key_id!r} is not in keyset version {keyset.version}", code="unknown_key")
         is_evidence = kind in EVIDENCE and key.revoked_since_ns > 0
         if key.is_revoked(self._clock.now_ns()) and not is_evidence:
             raise MalformedMessage(f"key {key_id} is revoked", code="revoked_key")

@@ -86,5 +86,5 @@ def health(services: Services, person: KnownCaller, response: Response) -> Healt
     if person is None:
         return HealthView(live=True, ready=True)
     return HealthView.of(
-        store, nodes=nodes, version=__version__, now_ns=services.clock.now_ns(), keyset=services.keyset
+        store, nodes=nodes, version=__version__, now_ns=services.clock.now_ns(), keyset=services.keyset()
     )
