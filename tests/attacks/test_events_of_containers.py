@@ -1,7 +1,7 @@
 """From outside: alerts on the detector's topic about a file in a container whose id is missing or contradicts itself.
 
 Whoever makes a container chooses its files' names: before, an alert without a usable id took the *host's* file of that
-name (SAFETY D41).
+name.
 """
 
 from __future__ import annotations

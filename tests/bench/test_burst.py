@@ -1,4 +1,4 @@
-"""Ten thousand dry runs and five hundred kills in one go for one node, and somebody urgent among them (SAFETY F26).
+"""Ten thousand dry runs and five hundred kills in one go for one node, and somebody urgent among them.
 
 On a real Kafka: the embedded broker would forget half of such a partition. A person asks for one kill a second while
 the flood is being worked off; each is timed from the request's writing to the kernel's word that the process died.

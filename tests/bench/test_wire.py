@@ -100,7 +100,7 @@ def test_what_a_record_costs() -> None:
     print(f"\na command is {len(payload)} bytes, its envelope {len(value)}")
     for what, us in figures.items():
         print(f"{what:28} {us:8.1f} µs")
-    # A burst of 10,000 commands is to be taken in within a minute (SAFETY F26): opening may cost a tenth of that.
+    # A burst of 10,000 commands is to be taken in within a minute: opening may cost a tenth of that.
     assert figures["open a command"] < 600
 
 

@@ -154,7 +154,7 @@ def random_kills(client: FleetClient, *, seconds: float, seed: int) -> int:
     """A random worker dies every 0.2 to 2 s and is started again, while commands keep coming.
 
     A node is not killed a third time before everything that its first death may have found at work has ended: a command
-    that three starts in a row find begun is given up by design, whoever it was that killed (SAFETY D27).
+    that three starts in a row find begun is given up by design, whoever it was that killed.
     """
     randomness = random.Random(seed)
     kills = 0

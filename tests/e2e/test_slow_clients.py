@@ -1,4 +1,4 @@
-"""Thousands of connections without a token take neither the gateway nor the disk: SAFETY D39."""
+"""Thousands of connections without a token take neither the gateway nor the disk."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ from workers.domain.trust.envelope import PayloadType
 from workers.domain.trust.keyset import KeyRole
 from workers.gateway.audit_trail import AuditTrail
 from workers.gateway.http.app import build
-from workers.gateway.intake import Intake
+from workers.gateway.intake import GatewayIntake
 from workers.gateway.permissions import ADMIN
 from workers.gateway.principals import Principal, RateLimit, Tokens
 from workers.gateway.requests import expected_execution
@@ -80,7 +80,7 @@ class FakeGateway:
         self.trail = AuditTrail(
             ChainRecorder("gateway", signer=signer, codec=FakeCodec()), self.outbox.begin, self.clock
         )
-        self.intake = Intake(
+        self.intake = GatewayIntake(
             history=self.history,
             catalogue={action.name: action for action in catalogue},
             append=self.append,

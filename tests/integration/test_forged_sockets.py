@@ -1,4 +1,4 @@
-"""SAFETY D14: forged runtimes. A user's own socket, and one that root in a container listens on, claim to have the
+"""Forged runtimes. A user's own socket, and one that root in a container listens on, claim to have the
 victim: neither turns a kill into a refusal, a success or an ambiguity, and neither is even asked.
 
 The forged runtimes are real servers under other uids, or in a container's cgroup.

@@ -1,4 +1,4 @@
-"""A node process on a disk that is full, that fails, or that is slow (SAFETY F11, F12, F13).
+"""A node process on a disk that is full, that fails, or that is slow.
 
 Broker: embedded, in this process. Disk: a small tmpfs, or the real one with faults put into the node's system calls by
 strace. Figures are printed (pytest -s).
@@ -28,7 +28,7 @@ from workers.domain.target import FileTarget
 _DISK = 24 << 20
 """Bytes: the journal's reserve twice over (file and log), and some."""
 _LONGEST_SILENCE_S = 2.0
-"""Between two heartbeats, however slow the disk: SAFETY F13."""
+"""Between two heartbeats, however slow the disk."""
 
 
 @pytest.fixture

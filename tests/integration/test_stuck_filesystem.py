@@ -1,5 +1,5 @@
 """Filesystems that never answer: they are seen before anything in them is asked for, and whoever insists holds a reader
-process, never a hand of the worker (SAFETY D22)."""
+process, never a thread of the worker."""
 
 from __future__ import annotations
 

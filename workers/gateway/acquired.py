@@ -16,7 +16,7 @@ from workers.domain.history.execution import Execution
 from workers.domain.ids import is_node_id
 from workers.domain.log.record import Headers
 from workers.domain.targets.custody import object_key
-from workers.gateway.intake import Intake
+from workers.gateway.intake import GatewayIntake
 from workers.gateway.principals import Principal
 from workers.gateway.refusals import Conflict, NotFound
 from workers.store.objects.ports import StoredObject
@@ -62,7 +62,7 @@ class Download:
         self.stored.close()
 
 
-def download(intake: Intake, execution_id: str, *, person: Principal, parent: Headers = ()) -> Download:
+def download(intake: GatewayIntake, execution_id: str, *, person: Principal, parent: Headers = ()) -> Download:
     """The file that an execution acquired, opened; the download is audited first.
 
     Raises:

@@ -66,7 +66,7 @@ class WrittenRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Intake:
+class GatewayIntake:
     """Everything in the gateway that writes."""
 
     history: HistoryStore

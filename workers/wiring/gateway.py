@@ -8,7 +8,7 @@ from workers.domain.trust.envelope import Envelope
 from workers.domain.trust.keyset import KeyRole
 from workers.gateway.audit_trail import AuditTrail
 from workers.gateway.http.app import build
-from workers.gateway.intake import Intake
+from workers.gateway.intake import GatewayIntake
 from workers.gateway.loop import Appender, Loop
 from workers.gateway.permissions import ADMIN
 from workers.gateway.principals import RateLimit, Tokens
@@ -42,7 +42,7 @@ def gateway(settings: GatewaySettings) -> Runnable:
             except MalformedMessage:
                 return ""
 
-        intake = Intake(
+        intake = GatewayIntake(
             history=history,
             catalogue={action.name: action for action in CATALOGUE},
             append=appender.append,

@@ -20,7 +20,7 @@ from workers.gateway.http import compatible, errors, native
 from workers.gateway.http.edge import BoundedBody, Edge
 from workers.gateway.http.security import OPENAPI, BearerBackend
 from workers.gateway.http.services import FOLD_WAIT_S, GatewayServices, Signer
-from workers.gateway.intake import Intake
+from workers.gateway.intake import GatewayIntake
 from workers.gateway.principals import RateLimit, Tokens
 from workers.gateway.refusals import Refused
 
@@ -30,7 +30,7 @@ _RATE: Final = {
 
 
 def build(
-    intake: Intake,
+    intake: GatewayIntake,
     *,
     tokens: Tokens,
     limit: RateLimit,

@@ -20,7 +20,7 @@ from workers.domain.ids import ExecutionId
 from workers.domain.log.record import Headers
 from workers.domain.node_state import Progress
 from workers.domain.trust.keyset import Keyset
-from workers.gateway.intake import Intake
+from workers.gateway.intake import GatewayIntake
 from workers.store.history.ports import HistoryStore
 from workers.system.ports import Clock
 
@@ -53,7 +53,7 @@ def _writers() -> ThreadPoolExecutor:
 class GatewayServices:
     """The services of one gateway."""
 
-    intake: Intake
+    intake: GatewayIntake
     history: HistoryStore
     clock: Clock
     signer: Signer
