@@ -89,7 +89,7 @@ def test_eight_threads_share_the_syncs_of_their_commits(tmp_path: Path) -> None:
     def sync(_: int) -> None:
         nonlocal count
         count += 1
-        time.sleep(0.005)
+        time.sleep(0.02)  # long beside a commit, also on a busy machine
 
     database = opened(tmp_path, sync)
     first = count
