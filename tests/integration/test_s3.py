@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -191,6 +192,21 @@ def test_time_that_is_over_stops_a_slow_upload_between_parts(s3_server: S3Server
     assert far.content() is None
     far.store.give_up(NAME)
     assert far.unfinished() == []
+
+
+def test_a_pause_within_the_time_that_a_run_may_stand_still_breaks_no_part_off(
+    s3_server: S3Server, proxy: FaultyProxy
+) -> None:
+    """Far longer than the store may usually take to answer."""
+    far, data = Far(s3_server, proxy), os.urandom(LARGE)
+    proxy.stall_after = (5 << 20) + 1_000_000
+    waking = threading.Timer(3.5, lambda: setattr(proxy, "stall_after", 0))
+    waking.start()
+    pace = Pace(time.time_ns, time.time_ns() + 20_000_000_000, 20_000_000_000)
+    assert far.store.put(NAME, source(data), pace=pace) is Written.NEW
+    waking.join()
+    assert far.content() == data
+    assert proxy.uploaded < LARGE + 200_000, "a part was sent twice"
 
 
 # --- the store fails and lies ----------------------------------------------------------------------------------------
