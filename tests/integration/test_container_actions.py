@@ -315,6 +315,7 @@ def test_without_a_daemon_a_stop_waits_and_a_kill_of_a_container_or_a_process_do
         victim.bury()
 
 
+@pytest.mark.fault("F17")
 def test_a_kill_while_the_daemon_hangs_is_not_called_done_before_nothing_can_bring_it_back(
     engine: DockerRig, site: NodeSite, tmp_path: Path
 ) -> None:
@@ -417,6 +418,7 @@ def test_a_node_killed_at_a_step_acts_once_and_reports_it(
     )
 
 
+@pytest.mark.fault("F17")
 def test_podman_starts_a_killed_container_again_by_itself_and_that_is_not_called_dead(
     podman_engine: PodmanRig,
 ) -> None:

@@ -76,6 +76,7 @@ def test_the_next_worker_tells_from_where_the_last_one_was_killed(outage: Outage
     outage.site.until(lambda seen: seen.heartbeats[-1].gathering == ())
 
 
+@pytest.mark.fault("F15")
 def test_a_slow_store_gets_what_takes_longer_than_the_action_s_time(outage: Outage) -> None:
     outage.restart(timeout=2)
     outage.proxy.pause_s = 0.03  # 2 MB/s: every part takes longer than the time
@@ -90,6 +91,7 @@ def test_a_slow_store_gets_what_takes_longer_than_the_action_s_time(outage: Outa
     outage.settle()
 
 
+@pytest.mark.fault("F15")
 def test_a_store_that_stands_still_is_given_up_in_the_action_s_time_and_gone_on_with(outage: Outage) -> None:
     outage.restart(timeout=2)
     outage.proxy.stall_after = PART + PART // 2
