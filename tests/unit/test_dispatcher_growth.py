@@ -158,7 +158,7 @@ def test_in_whatever_order_records_come_each_command_goes_once_and_to_the_newest
                 world.ask(execute(asked))
                 expected.append(newest.topic)
             case "grow":
-                announced.append(newest.grown(newest.partitions * 2, at_ns=1))
+                announced.append(newest.grown(newest.partitions + 64, at_ns=1))
                 world.announce(announced[-1])
             case "replay" if len(announced) > 1:
                 world.announce(announced[1])
