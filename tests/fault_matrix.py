@@ -63,11 +63,7 @@ FAULTS: Final[Mapping[str, str]] = {
 OPEN: Final[Mapping[str, str]] = {
     "F27": "budgets for rules are not built",
     "F29": "no test rotates keys under load",
-    "F30": "no test yet",
     "F32": "no test yet",
-    "memory limit": "no test yet",
-    "descriptors": "no test yet",
-    "mount namespace": "no test yet",
 }
 """Faults that no test injects yet, with the reason."""
 

@@ -14,7 +14,9 @@ from typing import Any
 import fastavro
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests import strategies
 from tests.strategies import commands, node_states
 from workers.domain.command import ActionCommand
 from workers.domain.errors import ConfigError
@@ -219,6 +221,34 @@ def test_an_older_and_a_newer_version_are_read_as_the_current_one(command: Actio
         assert here.decode(wire, ActionCommand) == expected
 
 
+@pytest.mark.fault("F24")
+@settings(max_examples=2)
+@given(st.data())
+def test_producers_and_consumers_of_three_generations_read_each_other(data: st.DataObject) -> None:
+    """The last release or what came before a field, today, and one field more: every record type, every pair."""
+    cells = 0
+    for name, schema in SCHEMAS.current.items():
+        others = [each for each in SCHEMAS.current.values() if each is not schema]
+        newer = _changed(_add({"name": "new", "type": "long", "default": 7}), file="frozen/newer.avsc", of=schema)
+        generations = [*(each for each in SCHEMAS.frozen if each.name == name), schema, newer]
+        cls = next(cls for cls, known in RECORDS.items() if known == name)
+        record = data.draw(strategies.RECORDS[cls])
+        for producer in generations:
+            wire = _Raw(schema_set([dataclasses.replace(producer, file="current.avsc"), *others])).write(record)
+            for consumer in generations:
+                known = [
+                    dataclasses.replace(each, file=f"frozen/{number}.avsc")
+                    for number, each in enumerate(generations)
+                    if each is not consumer and each.fingerprint != consumer.fingerprint
+                ]
+                codec = AvroCodec(schema_set([dataclasses.replace(consumer, file="current.avsc"), *known, *others]))
+                read: object = codec.decode(wire, cls)
+                assert type(read) is cls
+                cells += 1
+    print(f"\n{cells} pairs of producer and consumer read each other")
+    assert cells >= 4 * len(SCHEMAS.current)
+
+
 @settings(max_examples=20)
 @given(node_states)
 def test_a_heartbeat_of_an_older_or_newer_node_is_read_and_an_older_reader_reads_the_current_one(
@@ -269,7 +299,7 @@ class _Raw:
     def __init__(self, schemas: SchemaSet) -> None:
         self._schemas = schemas
 
-    def write(self, record: ActionCommand | NodeState) -> bytes:
+    def write(self, record: Any) -> bytes:
         schema, body = self._schemas.current[RECORDS[type(record)]], io.BytesIO()
         fastavro.schemaless_writer(body, schema.parsed, to_wire(record))
         return b"\xc3\x01" + schema.fingerprint + body.getvalue()
