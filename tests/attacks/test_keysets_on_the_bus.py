@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -79,17 +80,46 @@ class World:
             found: dict[str, Any] = http.get("/api/v1/health").json()
             return found
 
-    def kill_works(self, victims: VictimProcesses) -> dict[str, Any]:
+    def kill(self, victims: VictimProcesses) -> str:
+        """A person's request, and its execution id."""
         pid = victims.spawn()
         target = {"process": {"pid": pid, "start_time_ns": facts_of(pid).started_at_ns}}
         body = {"host": self.fleet.node_id, "reason": "a person", "action": "kill_process", "target": target}
         with self.fleet.http_client() as http:
-            execution_id = http.post("/api/v1/executions", json=body).raise_for_status().json()["id"]
-            ended = until(
-                lambda: http.get(f"/api/v1/executions/{execution_id}").json(), lambda got: got.get("stage") == "ENDED"
+            return str(http.post("/api/v1/executions", json=body).raise_for_status().json()["id"])
+
+    def shown(self, execution_id: str, stage: str = "ENDED") -> dict[str, Any]:
+        """An execution, once it is there."""
+        with self.fleet.http_client() as http:
+            return dict(
+                until(
+                    lambda: http.get(f"/api/v1/executions/{execution_id}").json(),
+                    lambda found: found.get("stage") == stage,
+                )
             )
+
+    def kill_works(self, victims: VictimProcesses) -> str:
+        execution_id = self.kill(victims)
+        ended = self.shown(execution_id)
         assert ended["outcome"] == "COMPLETED", ended
-        return dict(ended)
+        return execution_id
+
+    def published(self) -> None:
+        """Every worker has taken up the newest version."""
+        newest = self.known.version
+        until(lambda: everyone("", newest) - self.audited("keyset"), lambda left: not left)
+
+    def enrol_again(self, name: str) -> None:
+        """The node gets a new key, and starts with it."""
+        self.keys("add", name, "--role", "node", "--node", self.fleet.node_id)
+        self.publish()
+        self.published()
+        self.fleet.stop("node")
+        shutil.copyfile(self.operator / f"{name}.key", self.fleet.data.keys / "node.key")
+        self.fleet.spawn("node")
+        key = load_private_key(self.operator / f"{name}.key").key_id
+        with self.fleet.http_client() as http:
+            until(lambda: http.get(f"/api/v1/nodes/{self.fleet.node_id}").json()["node_key"], lambda got: got == key)
 
 
 def until(look: Callable[[], Any], holds: Callable[[Any], bool]) -> Any:
@@ -213,6 +243,51 @@ def test_a_worker_that_starts_without_the_bus_and_with_an_old_file_trusts_the_ne
         yaml_files.write(path, settings)
         fleet.spawn("gateway")
         fleet.await_ready()
+
+
+def test_a_node_that_was_retired_or_revoked_gets_nothing_new_and_comes_back_with_a_new_key_only(
+    world: World, victims: VictimProcesses
+) -> None:
+    where = ("--keys", str(world.operator), "--publish", str(world.fleet.data.config("dispatcher")))
+    done = world.kill_works(victims)
+    node = world.fleet.running["node"]
+
+    node.send_signal(signal.SIGSTOP)
+    try:
+        under_way = world.kill(victims)
+        world.shown(under_way, "DISPATCHED")
+        world.douse("nodes", "retire", world.fleet.node_id, *where)
+        until(world.health, lambda found: found.get("keyset_version") == world.known.version)
+        time.sleep(1)
+        refused = world.shown(world.kill(victims))
+        assert (refused["outcome"], refused["code"]) == ("REJECTED", "kill_process_error_node_left")
+    finally:
+        node.send_signal(signal.SIGCONT)
+    assert world.shown(under_way)["outcome"] == "COMPLETED"  # it leaves in good order
+
+    world.enrol_again("second")
+    done_again = world.kill_works(victims)
+    node = world.fleet.running["node"]
+    node.send_signal(signal.SIGSTOP)
+    try:
+        under_way = world.kill(victims)
+        world.shown(under_way, "DISPATCHED")
+        world.douse("nodes", "revoke", world.fleet.node_id, *where)
+        lost = world.shown(under_way)
+        assert (lost["outcome"], lost["code"]) == ("UNKNOWN", "kill_process_error_node_left")
+    finally:
+        node.send_signal(signal.SIGCONT)
+    world.published()
+    time.sleep(3)  # the node goes on sending heartbeats and reports with its old key
+    refused = world.shown(world.kill(victims))
+    assert (refused["outcome"], refused["code"]) == ("REJECTED", "kill_process_error_node_left")
+    assert world.shown(under_way)["outcome"] == "UNKNOWN"
+    for execution_id in (done, done_again):  # what it signed before stays valid
+        found = world.shown(execution_id)
+        assert (found["outcome"], found["conflict"]) == ("COMPLETED", False)
+
+    world.enrol_again("third")
+    world.kill_works(victims)
 
 
 def test_a_key_that_is_revoked_over_the_bus_counts_no_more_without_any_restart(

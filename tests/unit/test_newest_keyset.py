@@ -10,12 +10,13 @@ import pytest
 from tests.fakes.clock import START_NS
 from workers.domain.errors import ConfigError
 from workers.domain.ids import NodeId
-from workers.domain.trust.keyset import left_at_ns
+from workers.domain.trust.keyset import left_at_ns, left_nodes
 from workers.wire.keys import (
     KeysetFault,
     NewestKeyset,
     add_node,
     init_keys,
+    leave,
     load_keyset,
     load_private_key,
     renew,
@@ -108,6 +109,19 @@ def test_a_revoked_key_never_comes_back(operator: Path, worker: Path) -> None:
     add_node(operator, name="again", node_id=NODE)
     newest.take(document(operator))
     assert left_at_ns(newest.keyset, NODE) is None
+
+
+def test_a_node_leaves_with_all_its_keys_and_an_earlier_moment_replaces_a_later_one(operator: Path) -> None:
+    add_node(operator, name="second", node_id=NODE)
+    later, now = START_NS + 3_600 * 10**9, START_NS
+    assert left_nodes(leave(operator, NODE, since_ns=later)) == {NODE: later}
+    keyset = leave(operator, NODE, since_ns=now)
+    assert left_nodes(keyset) == {NODE: now}
+    assert sum(key.revoked for key in keyset.keys.values()) == 2
+    for node in (NODE, NodeId("b" * 32)):
+        with pytest.raises(ConfigError):
+            leave(operator, node, since_ns=later)
+    assert load_keyset(operator / "keyset.json") == keyset
 
 
 def test_a_key_that_was_revoked_as_operator_signs_no_next_version(operator: Path, worker: Path) -> None:

@@ -14,12 +14,19 @@ import typer
 
 from workers.cli.context import DEFAULT_DATA
 from workers.cli.exits import Exit, Failure
-from workers.domain.ids import KeyId, NodeId
+from workers.domain.ids import KeyId, NodeId, is_node_id
 from workers.domain.trust.keyset import KeyRole, Keyset
 from workers.wiring import catalogues, keysets
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
 
+NodeArgument: TypeAlias = Annotated[str, typer.Argument(help="The node id.", metavar="NODE_ID")]
+PublishOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--publish", help="Publish it too: a settings file whose kafka: section names the cluster.", metavar="FILE"
+    ),
+]
 DirectoryOption: TypeAlias = Annotated[
     Path, typer.Option("--keys", help="The key directory, with operator.key.", metavar="DIR")
 ]
@@ -92,6 +99,44 @@ def publish(
     sent = keysets.publish_keysets(config, directory.expanduser())
     versions = ", ".join(map(str, sent))
     typer.echo(f"published keyset version {versions}" if sent else "every version is published already")
+
+
+def register_nodes(nodes: typer.Typer) -> None:
+    """Add ``retire`` and ``revoke`` to ``douse nodes``: both are keyset changes, signed by the operator."""
+    nodes.command()(retire)
+    nodes.command("revoke")(revoke_node)
+
+
+def retire(
+    node: NodeArgument,
+    within: Annotated[
+        int, typer.Option("--within", min=0, max=720, help="Hours until its key no longer counts, to finish its work.")
+    ] = 1,
+    publish_to: PublishOption = None,
+    directory: DirectoryOption = _DIRECTORY,
+) -> None:
+    """Let a node leave in good order: it gets nothing new, and its reports count a while longer."""
+    _leave(node, _moment_ns("") + within * 3600 * 1_000_000_000, publish_to, directory, f"retired {node}")
+
+
+def revoke_node(
+    node: NodeArgument,
+    since: Annotated[
+        str, typer.Option("--since", help="Since when (RFC 3339); what it signed before stays valid. Default: now.")
+    ] = "",
+    publish_to: PublishOption = None,
+    directory: DirectoryOption = _DIRECTORY,
+) -> None:
+    """No longer believe a node. It comes back with a new key only (`douse keys add`)."""
+    _leave(node, _moment_ns(since), publish_to, directory, f"revoked {node}")
+
+
+def _leave(node: str, since_ns: int, config: Path | None, directory: Path, what: str) -> None:
+    if not is_node_id(node):
+        raise Failure(f"{node!r} is no node id (32 lower-case hex digits); `douse nodes` lists them", Exit.USAGE)
+    _print(catalogues.remove_node(directory.expanduser(), NodeId(node), since_ns), what)
+    if config is not None:
+        publish(config, directory)
 
 
 def _named(name: str) -> str:

@@ -10,6 +10,7 @@ import typer
 
 from workers.cli.client import DataOption, connected
 from workers.cli.exits import Exit, Failure
+from workers.cli.keys import register_nodes
 from workers.cli.output import Output, OutputOption, legible, print_document, print_rows, progress_text
 
 _EXECUTIONS: Final = ("requested_at", "id", "action", "host", "target", "stage", "outcome", "actor", "code")
@@ -43,6 +44,10 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     for part, name, command in _COMMANDS:
         app.command(name, rich_help_panel=part)(command)
+    fleet = typer.Typer(name="nodes", invoke_without_command=True)
+    fleet.callback()(nodes)
+    register_nodes(fleet)
+    app.add_typer(fleet, rich_help_panel="Fleet")
 
 
 def contained(data: DataOption = None, output: OutputOption = Output.TABLE) -> None:
@@ -98,11 +103,14 @@ def events(
 
 
 def nodes(
+    ctx: typer.Context,
     host: Annotated[str, typer.Option("--host", help="Node id or host name.")] = "",
     data: DataOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Every known node, with its newest heartbeat."""
+    """Every known node, with its newest heartbeat; or let one leave."""
+    if ctx.invoked_subcommand is not None:
+        return
     with connected(data) as client:
         rows = client.get("nodes", query={"host": host})["data"]
     print_rows(rows if output is not Output.TABLE else [_node_row(row) for row in rows], output, columns=_NODES)
@@ -218,6 +226,5 @@ _COMMANDS: Final[tuple[tuple[str, str, Callable[..., None]], ...]] = (
     ("History", "contained", contained),
     ("History", "events", events),
     ("Fleet", "actions", actions),
-    ("Fleet", "nodes", nodes),
     ("Fleet", "health", health),
 )

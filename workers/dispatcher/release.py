@@ -18,6 +18,7 @@ from workers.domain.ids import NodeId, is_node_id
 from workers.domain.outcome import Outcome, Stage
 from workers.domain.policy import Allow, Hold, PolicyState, Refuse
 from workers.domain.request import ActionRequest, ActorKind, Step
+from workers.domain.trust.authority import NODE_LEFT
 
 SUCCESSES: Final = (Outcome.COMPLETED.value, Outcome.NO_ACTION.value, Outcome.DRY_RUN.value)
 
@@ -31,6 +32,7 @@ def release(tx: Transaction, row: ExecutionRow, request: ActionRequest) -> None:
         action = _allowed_action(tx, request, row)
         check_expiry(tx, row, request, action)
         node = resolve(tx.rows, request.host)
+        check_member(tx, node.node_id)
         _check_cooldown(tx, row, request)
         if dispatch_or_hold(tx, row, request, node):
             _begin_cooldown(tx, row, request)
@@ -106,6 +108,13 @@ def resolve(rows: Rows, host: str) -> NodeRow:
     if node is None:
         raise CommandRejected(f"no node {host!r} has sent a heartbeat; `douse nodes` lists them", code="unknown_node")
     return node
+
+
+def check_member(tx: Transaction, node_id: NodeId) -> None:
+    """Raises ``CommandRejected`` (``node_left``): operators retired or revoked the node, and nothing new is sent there,
+    also while its key still counts."""
+    if node_id in tx.services.left_nodes():
+        raise CommandRejected(f"node {node_id} has left the fleet: operators retired or revoked it", code=NODE_LEFT)
 
 
 def _allowed_action(tx: Transaction, request: ActionRequest, row: ExecutionRow) -> AnyAction:

@@ -17,7 +17,7 @@ FIRST_FREE_SEQ: Final = len(STAGE_SEQ)
 """Ends and alarms count from here."""
 
 _NO_NODE: Final = NodeId("")
-_NO_INCARNATION: Final = Incarnation("")
+NO_INCARNATION: Final = Incarnation("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class ExecutionRow:
     undo_of: ExecutionId = NO_EXECUTION
     undone_by: ExecutionId = NO_EXECUTION
     node_id: NodeId = _NO_NODE
-    incarnation: Incarnation = _NO_INCARNATION
+    incarnation: Incarnation = NO_INCARNATION
     command_sha256: str = ""
     issued_at_ns: int = 0
     expires_at_ns: int = 0

@@ -8,9 +8,11 @@ from dataclasses import replace
 from typing import Final
 
 from workers.dispatcher import release, signing, undo
-from workers.dispatcher.rows import ExecutionRow
+from workers.dispatcher.rows import NO_INCARNATION, ExecutionRow
 from workers.dispatcher.transaction import Transaction
+from workers.domain.ids import NodeId
 from workers.domain.outcome import Outcome, Stage, Values
+from workers.domain.trust.authority import NODE_LEFT
 
 LIMIT: Final = 200
 """Rows for one tick, so that a long list does not delay requests."""
@@ -26,6 +28,9 @@ def tick(tx: Transaction) -> int:
         detail: Values = {"nodes_ahead_by_s": tx.clocks.offset_ns() // signing.SECOND_NS}
         tx.fleet_alarm(CLOCK_SUSPECT, "", detail)
         return 0
+    for node_id, at_ns in tx.services.left_nodes().items():
+        if at_ns <= tx.now_ns:
+            _has_left(tx, node_id)
     due = tx.rows.due(tx.now_ns, limit=LIMIT)
     for row in due:
         _is_due(tx, row)
@@ -34,6 +39,17 @@ def tick(tx: Transaction) -> int:
         undo.undo_on_time(tx, execution_id)
     tx.rows.forget_cooldowns(tx.now_ns)
     return max(len(due), len(undos))
+
+
+def _has_left(tx: Transaction, node_id: NodeId) -> None:
+    """End what a node had still to do, and free its host names. What it signed before may still arrive, and counts."""
+    message = f"node {node_id} has left the fleet, and its reports count no more; whether this took effect is unknown"
+    for row in tx.rows.open_at(node_id, NO_INCARNATION, expired_ns=0):
+        release.release_next(tx, tx.ended(row, Outcome.UNKNOWN, NODE_LEFT, message))
+    known = tx.rows.node(node_id)
+    if known is not None and known.host_names:
+        tx.rows.put_node(replace(known, host_names=(), disputed=()))
+        tx.fleet_alarm(NODE_LEFT, node_id, {"node_id": node_id})
 
 
 def send_again(tx: Transaction) -> int:

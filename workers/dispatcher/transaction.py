@@ -13,6 +13,7 @@ from workers.dispatcher.clock_watch import ClockWatch
 from workers.dispatcher.ledger_rows import Rows
 from workers.dispatcher.rows import STAGE_SEQ, ExecutionRow
 from workers.dispatcher.tails import Tails
+from workers.domain.ids import NodeId
 from workers.domain.outcome import NOTHING, Outcome, Stage, Values, code
 from workers.domain.policy import Decision, PolicyState
 from workers.domain.request import ActionRequest
@@ -47,6 +48,8 @@ class Services:
     """Partitions of the command topic of each zone that this dispatcher serves."""
     silent_after_s: int
     decide: Callable[[ActionRequest, PolicyState], Decision]
+    left_nodes: Callable[[], Mapping[NodeId, int]] = dict
+    """Nodes that operators retired or revoked, and from when on their keys count no more."""
 
 
 @dataclass(frozen=True, slots=True)

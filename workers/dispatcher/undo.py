@@ -94,6 +94,7 @@ def _subject(tx: Transaction, row: ExecutionRow) -> ExecutionRow:
 
 
 def _node(tx: Transaction, subject: ExecutionRow) -> NodeRow:
+    release.check_member(tx, subject.node_id)
     node = tx.rows.node(subject.node_id)
     if node is None or node.incarnation != subject.incarnation:
         message = f"node {subject.node_id} lost the journal that knows what was done"

@@ -122,3 +122,10 @@ def revoke_key(directory: Path, key_id: KeyId, since_ns: int) -> Keyset:
     from workers.wire.keys import revoke
 
     return revoke(directory, key_id, since_ns=since_ns)
+
+
+def remove_node(directory: Path, node_id: NodeId, since_ns: int) -> Keyset:
+    """Without a node from that moment on. Raises ``ConfigError`` as ``wire.keys.leave``."""
+    from workers.wire.keys import leave
+
+    return leave(directory, node_id, since_ns=since_ns)

@@ -38,6 +38,7 @@ def dispatcher(settings: DispatcherSettings) -> Runnable:
             zones=settings.zones,
             silent_after_s=settings.silent_after_s,
             decide=decide,
+            left_nodes=kit.left_nodes,
         )
         loop = Loop(
             services,

@@ -5,13 +5,13 @@ registered in an ``ExitStack`` and closed in reverse order, also when a later pa
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing
 from typing import Protocol, TypeVar
 
 from workers.domain.errors import ConfigError, Problem
-from workers.domain.ids import RANDOM_BYTES, ChainId, InstanceId, uuid7
-from workers.domain.trust.keyset import KeyRole, Keyset
+from workers.domain.ids import RANDOM_BYTES, ChainId, InstanceId, NodeId, uuid7
+from workers.domain.trust.keyset import KeyRole, Keyset, left_nodes
 from workers.log.keysets import KeysetFeed
 from workers.log.memory_outbox import MemoryOutbox
 from workers.log.ports import LogWriter, Outbox, OutboxRow
@@ -66,6 +66,7 @@ class Kit:
         self._newest = NewestKeyset(settings.keys.keyset, settings.keys.newest)
         self._verifier = EnvelopeVerifier(self._newest.keyset, self.codec, clock=self.clock)
         self._newest.changed = self._verifier.trust
+        self._left: tuple[Keyset, Mapping[NodeId, int]] | None = None
 
     def opened(self, resource: C) -> C:
         """The resource; it is closed with the worker."""
@@ -91,6 +92,13 @@ class Kit:
         """Trusts the keyset in force. Raises ``ConfigError`` as ``keyset``."""
         self.keyset(role)
         return self._verifier
+
+    def left_nodes(self) -> Mapping[NodeId, int]:
+        """Nodes that operators retired or revoked, and from when on."""
+        keyset = self._newest.keyset
+        if self._left is None or self._left[0] is not keyset:
+            self._left = (keyset, left_nodes(keyset))
+        return self._left[1]
 
     def following(self, worker: Runnable, begin: Callable[[], AbstractContextManager[RecordTx]]) -> Runnable:
         """The worker, taking up the keysets that operators publish; ``begin`` is a transaction of its outbox."""

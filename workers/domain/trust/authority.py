@@ -25,7 +25,10 @@ _CHAIN_WRITERS: Final = frozenset({KeyRole.GATEWAY, KeyRole.RESPONDER, KeyRole.W
 """Roles whose keys write the audit chains that are named after their owner."""
 
 STATE_LOST: Final = "node_state_lost"
-"""The only reason for which the dispatcher may end an execution as UNKNOWN: its node came back without its journal."""
+"""The dispatcher may end an execution as UNKNOWN for two reasons only: its node came back without its journal, …"""
+
+NODE_LEFT: Final = "node_left"
+"""… or operators retired or revoked its node, whose reports count no more."""
 
 REQUESTERS: Final[Mapping[str, KeyRole]] = {
     topics.REQUESTS_PEOPLE: KeyRole.GATEWAY,
@@ -105,7 +108,7 @@ def _may_come_from_dispatcher(result: ActionResult) -> bool:
         case Stage.CLAIMED:
             return False
         case Stage.ENDED:
-            lost = result.outcome is Outcome.UNKNOWN and result.code.endswith(STATE_LOST)
+            lost = result.outcome is Outcome.UNKNOWN and result.code.endswith((STATE_LOST, NODE_LEFT))
             return not result.alarm and (result.outcome in _BEFORE_SIGNING or lost)
         case _:
             return True

@@ -72,6 +72,13 @@ def left_at_ns(keyset: Keyset, node_id: NodeId) -> int | None:
     return max(since_ns for _, since_ns in ends)
 
 
+def left_nodes(keyset: Keyset) -> Mapping[NodeId, int]:
+    """Every node that has left or is about to, and from when on."""
+    owners = {NodeId(key.owner) for key in keyset.keys.values() if key.role is KeyRole.NODE and key.revoked}
+    found = {node_id: left_at_ns(keyset, node_id) for node_id in owners}
+    return {node_id: at_ns for node_id, at_ns in found.items() if at_ns is not None}
+
+
 WARN_DAYS: Final = (60, 30, 7)
 """How long before the expiry of a keyset each warning begins; when it has expired, every worker waits."""
 

@@ -5,7 +5,17 @@
 """
 
 from workers.wire.keys.files import load_private_key
-from workers.wire.keys.installation import add_key, add_node, ensure_keys, init_keys, renew, revoke, rotate, versions
+from workers.wire.keys.installation import (
+    add_key,
+    add_node,
+    ensure_keys,
+    init_keys,
+    leave,
+    renew,
+    revoke,
+    rotate,
+    versions,
+)
 from workers.wire.keys.keyset_document import KeysetFault, load_keyset
 from workers.wire.keys.newest_keyset import NewestKeyset
 
@@ -16,6 +26,7 @@ __all__ = [
     "add_node",
     "ensure_keys",
     "init_keys",
+    "leave",
     "load_keyset",
     "load_private_key",
     "renew",

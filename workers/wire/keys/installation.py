@@ -180,6 +180,26 @@ def revoke(directory: Path, key_id: KeyId, *, since_ns: int = 0) -> Keyset:
     return _change(directory, without)
 
 
+def leave(directory: Path, node_id: NodeId, *, since_ns: int) -> Keyset:
+    """No longer trust any key of a node from that moment on; what they signed before stays valid as evidence. A key
+    that is to be revoked later already is revoked now if this moment is earlier.
+
+    Raises:
+        ConfigError: no key is the node's, all were revoked before that moment already, or as ``renew``.
+    """
+
+    def without(old: Keyset) -> Keyset:
+        its = [key for key in old.keys.values() if key.role is KeyRole.NODE and key.owner == node_id]
+        counting = [key for key in its if not key.is_revoked(since_ns)]
+        if not counting:
+            reason = f"has no key of node {node_id}" if not its else f"has revoked node {node_id} already"
+            raise files.fault(directory / KEYSET, reason)
+        revoked = {key.key_id: changed(key, revoked=True, revoked_since_ns=since_ns) for key in counting}
+        return changed(old, keys={**old.keys, **revoked})
+
+    return _change(directory, without)
+
+
 def _change(directory: Path, change: Callable[[Keyset], Keyset], *, also: Sequence[PrivateKey] = ()) -> Keyset:
     """Write the next version, signed by this directory's operator and by ``also``."""
     path = directory / KEYSET
