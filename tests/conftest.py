@@ -54,6 +54,7 @@ _LONGEST = (
     "contract/test_container_logs.py",
     "attacks/test_lost_effects.py",
     "integration/test_node_disk.py",
+    "integration/test_node_limits.py",
     "integration/test_wheel.py",
     "integration/test_container_actions.py",
     "integration/test_process_actions.py",
