@@ -78,7 +78,7 @@ def rows(kind: type[BaseModel]) -> Iterator[Row]:
 
 def _rows(kind: type[BaseModel], prefix: str, made: BaseModel | None) -> Iterator[Row]:
     for name, field in kind.model_fields.items():
-        section = _section(field.annotation)
+        section = settings.section_of(field.annotation)
         default = getattr(made, name) if made is not None else field.get_default(call_default_factory=True)
         if section is not None:
             needed = type(None) not in typing.get_args(field.annotation)
@@ -87,14 +87,6 @@ def _rows(kind: type[BaseModel], prefix: str, made: BaseModel | None) -> Iterato
                 yield row if needed else (row[0], row[1], row[2].replace(_NEEDED, _NEEDED_WITHIN), row[3])
         else:
             yield f"{prefix}{name}", _type(field), _default(default), _meaning(field)
-
-
-def _section(annotation: Any) -> type[BaseModel] | None:
-    """The model that a field holds, if it holds one, optional or not."""
-    for each in (annotation, *typing.get_args(annotation)):
-        if isinstance(each, type) and issubclass(each, BaseModel):
-            return each
-    return None
 
 
 def _type(field: FieldInfo) -> str:

@@ -4,9 +4,10 @@
 what to do; an unknown key is a fault, because a misspelt safety switch that is silently ignored is worse than none.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -421,24 +422,69 @@ def _paths(found: BaseModel, prefix: str) -> Iterator[tuple[Path, str]]:
             yield value, f"{prefix}{name}"
 
 
-def parse(kind: type[S], raw: Mapping[str, Any] | None) -> S:
-    """The settings of one worker.
+_WORDS: Final = {
+    "model_type": "must be a section with keys of its own",
+    "dict_type": "must be a section with keys of its own",
+    "tuple_type": "must be a list",
+    "string_type": "must be text",
+    "path_type": "must be a path",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+}
+"""By pydantic's names of faults."""
+
+
+def parse(kind: type[S], raw: Mapping[str, Any] | None, *, file: Path | None = None) -> S:
+    """The settings of one worker; ``file`` is where they were read.
 
     Raises:
-        ConfigError: every fault of the mapping, each with its dotted path.
+        ConfigError: every fault of the mapping, each with the file and its dotted path.
     """
     try:
         return kind.model_validate(raw if raw is not None else {})
     except ValidationError as error:
-        raise ConfigError(tuple(_problem(fault) for fault in error.errors())) from None
+        raise ConfigError(tuple(_problem(kind, fault, file) for fault in error.errors())) from None
 
 
-def _problem(fault: Any) -> Problem:
+def _problem(kind: type[BaseModel], fault: Any, file: Path | None) -> Problem:
     path = ".".join(str(part) for part in fault["loc"])
+    return Problem(f"{file}: {path}" if file is not None else path, _reason(kind, fault))
+
+
+def _reason(kind: type[BaseModel], fault: Any) -> str:
     match fault["type"]:
         case "extra_forbidden":
-            return Problem(path, "unknown key; remove it or correct its spelling")
+            near = get_close_matches(str(fault["loc"][-1]), _keys_beside(kind, fault["loc"]), n=1)
+            return f"unknown key; did you mean {near[0]}?" if near else "unknown key; remove it or correct its spelling"
         case "missing":
-            return Problem(path, "is missing and has no default")
+            return "is missing and has no default"
+        case "string_pattern_mismatch":
+            return f"must match {fault['ctx']['pattern']}"
+        case known if known in _WORDS:
+            return _WORDS[known]
         case _:
-            return Problem(path, str(fault["msg"]).removeprefix("Value error, "))
+            return str(fault["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+
+
+def _keys_beside(kind: type[BaseModel], loc: Sequence[Any]) -> list[str]:
+    """The keys that the section of this path has."""
+    for part in loc[:-1]:
+        field = kind.model_fields.get(str(part))
+        inner = section_of(field.annotation) if field is not None else None
+        if inner is None:
+            return []
+        kind = inner
+    return list(kind.model_fields)
+
+
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """The model that a field of this type holds, optional or not; None where it holds none."""
+    for each in (annotation, *get_args(annotation)):
+        if isinstance(each, type) and issubclass(each, BaseModel):
+            return each
+    return None

@@ -194,3 +194,20 @@ def test_each_fault_of_the_operators_list_has_its_path() -> None:
     place = "features.respond.response_actions.isolate_network.allow"
     assert set(faults) == {f"{place}.1", f"{place}.2"}
     assert "every address" in faults[f"{place}.2"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"node": {"hartbeat_s": 2}}, "node.hartbeat_s: unknown key; did you mean heartbeat_s?"),
+        ({"node": {"zzz": 2}}, "node.zzz: unknown key; remove it or correct its spelling"),
+        ({"node": 3}, "node: must be a section with keys of its own"),
+        ({"node": {"id": "XY"}}, "node.id: must match ^([0-9a-f]{32})?$"),
+        ({"node": {"heartbeat_s": 0}}, "node.heartbeat_s: must be greater than 0"),
+        ({"telemetry": {"log_format": "xml"}}, "telemetry.log_format: must be 'console' or 'json'"),
+    ],
+)
+def test_a_fault_names_its_file_and_key_in_plain_words(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(node_settings(), {**BASE, **change}, file=Path("node.yaml"))
+    assert str(caught.value) == f"node.yaml: {words}"

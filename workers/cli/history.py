@@ -89,7 +89,7 @@ def rebuild(
     path = config or (data if data is not None else DEFAULT_DATA).expanduser() / "config" / "projector.yaml"
     if not path.exists():
         raise Failure(f"give --config FILE, or the --data of a `douse up` ({path} does not exist)", Exit.USAGE)
-    settings = parse(ProjectorSettings, yaml_files.read_mapping(path))
+    settings = parse(ProjectorSettings, yaml_files.read_mapping(path), file=path)
     made = rebuild_history(settings, Choice(not check, even_if_different), progress=_progress)
     for line in _report(made):
         typer.echo(line)

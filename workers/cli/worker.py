@@ -34,7 +34,7 @@ def reset_clock(
     from workers.wiring.actions import node_settings
     from workers.wiring.node import reset_time_floor
 
-    before_ns, now_ns = reset_time_floor(parse(node_settings(), read_mapping(config)))
+    before_ns, now_ns = reset_time_floor(parse(node_settings(), read_mapping(config), file=config))
     ahead_s = (before_ns - now_ns) / 1e9
     typer.echo(f"the node's floor of time was {ahead_s:+.1f} s from this machine's clock, and is now its time")
 

@@ -35,7 +35,7 @@ class Role:
         from workers.system.yaml_files import read_mapping
 
         settings, build = self.parts()
-        return build(parse(settings, read_mapping(config)).read_from(config))
+        return build(parse(settings, read_mapping(config), file=config).read_from(config))
 
 
 def _node() -> Parts:

@@ -142,7 +142,7 @@ def cluster(config: Path, zones: Sequence[str], replication: int, *, signs: bool
     from workers.system.telemetry import quiet
     from workers.system.yaml_files import read_mapping
 
-    settings = parse(ClusterSettings, read_mapping(config))
+    settings = parse(ClusterSettings, read_mapping(config), file=config)
     kafka = settings.kafka
     telemetry, clock = quiet("error"), SystemClock()
     verifier, signer = _signing(settings.keys, signs=signs)
