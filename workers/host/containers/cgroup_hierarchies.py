@@ -1,4 +1,4 @@
-"""Where the cgroup hierarchies are mounted, and which of their cgroups are named by a container's id.
+"""Which cgroups of the mounted hierarchies are named by a container's id.
 
 Called by ``kernel`` and ``processes``. The directories above a cgroup show which users could have created it: below a
 directory that another user may write to, or inside another container's cgroup, an id is only a claim.
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workers.domain.targets.cgroup_names import id_in
+from workers.host.cgroup_mounts import mounts, mounts_of_this_machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,32 +27,18 @@ class ContainerCgroup:
     """Whether only root could have made it, outside of any container."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Mount:
-    root: str
-    point: Path
-
-
 class Hierarchies:
     """The mounted hierarchies, found once."""
 
-    def __init__(self, mountinfo: str) -> None:
-        """``mountinfo`` is as /proc/self/mountinfo."""
-        self._mounts = _mounts(mountinfo)
-
-    @classmethod
-    def of_this_machine(cls) -> "Hierarchies":
-        """As this process sees them."""
-        try:
-            return cls(Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace"))
-        except OSError:
-            return cls("")
+    def __init__(self, mountinfo: str | None = None) -> None:
+        """``mountinfo`` is this process's own unless given."""
+        self._mounts = mounts_of_this_machine() if mountinfo is None else mounts(mountinfo)
 
     def cgroups(self, paths: Mapping[str, str], prefix: str) -> Iterator[ContainerCgroup]:
         """The cgroups with an id that begins so, out of the cgroup paths of one process."""
         for name, path in paths.items():
             mount = self._mounts.get(name)
-            inside = _inside(path, mount.root) if mount is not None else None
+            inside = mount.inside(path) if mount is not None else None
             if mount is not None and inside is not None:
                 yield from _along(name, mount.point, inside, prefix)
 
@@ -84,27 +71,3 @@ def _only_root_writes(point: Path, parts: list[str]) -> bool:
         if facts.st_uid != 0 or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             return False
     return True
-
-
-def _inside(path: str, root: str) -> str | None:
-    """A cgroup's path below a mount of the hierarchy; None where that mount does not show it."""
-    if path.startswith("/.."):
-        return None
-    if root == "/":
-        return path
-    return path.removeprefix(root) if path == root or path.startswith(f"{root}/") else None
-
-
-def _mounts(mountinfo: str) -> Mapping[str, _Mount]:
-    """Controller to mount; of several the one that shows the whole hierarchy."""
-    found: dict[str, _Mount] = {}
-    for line in mountinfo.splitlines():
-        left, _, right = line.partition(" - ")
-        before, after = left.split(), right.split()
-        if len(before) < 5 or len(after) < 3 or after[0] not in {"cgroup", "cgroup2"}:
-            continue
-        mount = _Mount(root=before[3], point=Path(before[4]))
-        for name in [""] if after[0] == "cgroup2" else after[2].split(","):
-            if name not in found or (mount.root == "/" and found[name].root != "/"):
-                found[name] = mount
-    return found

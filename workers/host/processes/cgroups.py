@@ -5,9 +5,9 @@ Called by ``facts_reader`` and ``system``. Reads only; an unreadable hierarchy c
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
+from workers.host.cgroup_mounts import mounts, mounts_of_this_machine
 from workers.host.processes import proc_files
 
 _MOST_BYTES: Final = 16 << 20
@@ -17,22 +17,12 @@ _INITIAL_NAMESPACE: Final = "cgroup:[4026531835]"
 """PROC_CGROUP_INIT_INO: the first cgroup namespace, in which paths are the host's."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Mount:
-    root: str
-    point: str
-
-    def directory(self, path: str) -> str:
-        inside = path.removeprefix(self.root) if self.root != "/" else path
-        return self.point + "/" + inside.strip("/")
-
-
 class Cgroups:
     """The mounted hierarchies, found once."""
 
     def __init__(self, mountinfo: str | None = None) -> None:
         """``mountinfo`` is this process's own unless given."""
-        self._mounts: Mapping[str, _Mount] = _mounts(_text("/proc/self/mountinfo") if mountinfo is None else mountinfo)
+        self._mounts = mounts_of_this_machine() if mountinfo is None else mounts(mountinfo)
 
     def frozen(self, paths: Mapping[str, str]) -> bool:
         """Whether the freezer holds this member: of version 1 (SIGKILL waits) or 2 (SIGKILL goes through)."""
@@ -51,9 +41,9 @@ class Cgroups:
         return ()
 
     def _directory(self, name: str, paths: Mapping[str, str]) -> str | None:
-        if name not in self._mounts or name not in paths:
-            return None
-        return self._mounts[name].directory(paths[name])
+        mount, path = self._mounts.get(name), paths.get(name)
+        inside = mount.inside(path) if mount is not None and path is not None else None
+        return f"{mount.point}/{inside.strip('/')}" if mount is not None and inside is not None else None
 
 
 def in_container(namespace_link: str) -> bool:
@@ -69,21 +59,6 @@ def is_unit(path: str) -> bool:
 def is_pod(path: str) -> bool:
     """Whether a container runtime made this cgroup."""
     return any(word in path for word in ("/kubepods", "/docker/", "/docker-", "/cri-containerd-", "/crio-", "/libpod"))
-
-
-def _mounts(mountinfo: str) -> Mapping[str, _Mount]:
-    """Controller to mount; the unified hierarchy has the empty name."""
-    found: dict[str, _Mount] = {}
-    for line in mountinfo.splitlines():
-        left, _, right = line.partition(" - ")
-        before, after = left.split(), right.split()
-        if len(before) < 5 or len(after) < 3 or after[0] not in {"cgroup", "cgroup2"}:
-            continue
-        mount = _Mount(root=before[3], point=before[4])
-        names = [""] if after[0] == "cgroup2" else after[2].split(",")
-        for name in names:
-            found.setdefault(name, mount)
-    return found
 
 
 def _text(path: str) -> str:

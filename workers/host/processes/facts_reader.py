@@ -27,7 +27,7 @@ class FactsReader:
         self._fine: Final = FineStart() if fine_start else None
         self._has_serials: Final = _has_serials()
         self._bundles: Final = bundles
-        self._hierarchies: Final = Hierarchies.of_this_machine()
+        self._hierarchies: Final = Hierarchies()
 
     def read_held(self, pid: int, descriptor: int) -> ProcessFacts | None:
         """The facts of the process that ``descriptor`` holds; None when it has ended before or meanwhile."""

@@ -42,7 +42,7 @@ class KernelContainers:
         ``bundles`` are where runtimes keep what they know of a container."""
         self.clock = clock
         self.own_line = own_line
-        self._hierarchies = Hierarchies.of_this_machine() if mountinfo is None else Hierarchies(mountinfo)
+        self._hierarchies = Hierarchies(mountinfo)
         self._proc = proc
         self._boot = Boot()
         self._bundles = bundles
