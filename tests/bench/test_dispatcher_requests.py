@@ -14,8 +14,8 @@ from tests.fakes.failpoints import FakeFailpoints
 from tests.fakes.telemetry import FakeTelemetry
 from tests.unit.dispatching import ACTIONS, LOG, NODE, an_id, execute
 from workers.dispatcher.dispatcher import Dispatcher
+from workers.dispatcher.services import Services
 from workers.dispatcher.tails import Tails
-from workers.dispatcher.transaction import Services
 from workers.domain import policy
 from workers.domain.ids import Incarnation, InstanceId
 from workers.domain.log import topics

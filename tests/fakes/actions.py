@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from workers.domain.errors import CommandRejected
 from workers.domain.outcome import Values
-from workers.domain.rules.rules import Actions, ActionShape
+from workers.domain.rules.rule import Actions, ActionShape
 from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget
 
 

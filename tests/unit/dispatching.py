@@ -16,8 +16,8 @@ from tests.fakes.stores import MemoryLedger
 from tests.fakes.telemetry import FakeTelemetry
 from workers.actions.base import AnyAction, FieldSpec, Job, Lane, NoParameters, NotDone, Permission, Probe, parameter
 from workers.dispatcher.dispatcher import Dispatcher
+from workers.dispatcher.services import Services
 from workers.dispatcher.tails import Tails
-from workers.dispatcher.transaction import Services
 from workers.domain import policy
 from workers.domain.command import ActionCommand
 from workers.domain.event import ProcessRef

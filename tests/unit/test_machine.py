@@ -9,7 +9,7 @@ import pytest
 from tests.fakes.chance import FakeRandomness
 from workers.domain.errors import ConfigError
 from workers.domain.ids import is_node_id
-from workers.host.machine import Machine
+from workers.host.machine_identity import Machine
 
 OWN = "0f" * 16
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.domain.machine import CAPABILITIES, Finding, Level, MachineFacts, capabilities_of, examine
+from workers.domain.machine_check import CAPABILITIES, Finding, Level, MachineFacts, capabilities_of, examine
 from workers.domain.targets.container import Runtime
 from workers.host.machine_facts import read_facts
 

@@ -28,7 +28,7 @@ from workers.domain.log.record import OutRecord, Record
 from workers.domain.log.topics import AUDIT, DEAD_LETTERS, FALCO_EVENTS, REQUESTS_RULES, RUNTIME_EVENTS
 from workers.domain.node_state import DeadLetter
 from workers.domain.request import ActionRequest
-from workers.domain.rules.rules import Rules
+from workers.domain.rules.rule import Rules
 from workers.domain.target import ProcessTarget
 from workers.domain.trust.audit import GENESIS, AuditRecord, link
 from workers.domain.trust.envelope import PayloadType

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.fakes.actions import FAKE_ACTIONS
 from workers.domain.errors import ConfigError
-from workers.domain.rules.rules import Mode, Operator, Rule
+from workers.domain.rules.rule import Mode, Operator, Rule
 from workers.system.rule_files import parse_rules
 from workers.system.yaml_files import read_text
 

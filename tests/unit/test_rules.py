@@ -15,7 +15,7 @@ from workers.domain.falco.alert import event_from
 from workers.domain.ids import EventId, is_execution_id, uuid7_time_ns
 from workers.domain.request import ActionRequest, ActorKind, Verb
 from workers.domain.rules.plan import Plan, Refusal, plan
-from workers.domain.rules.rules import Rule, Rules
+from workers.domain.rules.rule import Rule, Rules
 from workers.domain.target import ContainerTarget, FileTarget, NetworkTarget, ProcessTarget
 from workers.system.rule_files import parse_rules
 

@@ -18,7 +18,7 @@ from workers.domain.falco.container import container_of
 from workers.domain.falco.needs import HOST, Lack, fields_appended, fields_of_alert, fields_of_rules, lacks
 from workers.domain.log.topic_spec import believed_unsigned
 from workers.domain.log.topics import AUDIT
-from workers.domain.machine import Finding, Level, examine
+from workers.domain.machine_check import Finding, Level, examine
 from workers.domain.target_kind import NoTarget
 from workers.domain.trust.keyset import WARN_DAYS, days_left, expiry_warning
 from workers.host.machine_facts import read_facts

@@ -18,7 +18,7 @@ from workers.domain.falco.alert import event_from
 from workers.domain.falco.needs import conditions
 from workers.domain.request import ActionRequest
 from workers.domain.rules.plan import Refusal, plan
-from workers.domain.rules.rules import Rule, Rules
+from workers.domain.rules.rule import Rule, Rules
 from workers.system import yaml_files
 from workers.wiring.rules import load_rules
 

@@ -10,9 +10,10 @@ from typing import Final
 from workers.dispatcher import follow, intake, routes, timers
 from workers.dispatcher.clock_watch import ClockWatch
 from workers.dispatcher.ledger_rows import Rows
+from workers.dispatcher.services import Services
 from workers.dispatcher.start_offsets import start_offsets
 from workers.dispatcher.tails import Tail
-from workers.dispatcher.transaction import Services, Transaction
+from workers.dispatcher.transaction import Transaction
 from workers.domain.errors import MalformedMessage, TransientFailure, WorkerError
 from workers.domain.log import topics
 from workers.domain.log.record import Delivery, Gap, LogPosition, Record, Start

@@ -9,8 +9,8 @@ from typing import Final
 
 from workers.dispatcher.dispatcher import REQUESTS, Dispatcher
 from workers.dispatcher.intake_queue import IntakeQueue
+from workers.dispatcher.services import Services
 from workers.dispatcher.timers import LIMIT
-from workers.dispatcher.transaction import Services
 from workers.domain.errors import LimitExceeded, TransientFailure
 from workers.domain.log import topics
 from workers.domain.log.record import Delivery, LogPosition

@@ -1,27 +1,22 @@
-"""What every step function of the dispatcher works with: the ports and rules, and one ledger transaction.
+"""One ledger transaction of the dispatcher, as its step functions work with it.
 
 Made by ``dispatcher`` for each batch; nothing of it outlives the commit. Writes single steps of single executions and
 decides nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from workers.actions.base import AnyAction
 from workers.dispatcher.clock_watch import ClockWatch
 from workers.dispatcher.ledger_rows import Rows
 from workers.dispatcher.rows import STAGE_SEQ, ExecutionRow
-from workers.dispatcher.tails import Tails
-from workers.domain.ids import NodeId
+from workers.dispatcher.services import Services
 from workers.domain.outcome import NOTHING, Outcome, Stage, Values, code
-from workers.domain.policy import Decision, PolicyState
 from workers.domain.request import ActionRequest
 from workers.domain.request_bounds import NotARequest
 from workers.domain.result import ActionResult
 from workers.store.ports import LedgerTx
-from workers.system.ports import Telemetry
-from workers.wire.ports import Codec, Recorder, RecordSigner, RecordVerifier
 
 KEEP_NS: Final = 8 * 86_400 * 1_000_000_000
 """How long an ended execution is kept: the request topics keep 7 days, so for that long a request may be read again."""
@@ -29,27 +24,6 @@ KEEP_NS: Final = 8 * 86_400 * 1_000_000_000
 ALARM_EVERY_NS: Final = 60_000_000_000
 """An alarm about the same subject is audited once in this time; whoever causes it may do so a thousand times a second.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """The dispatcher's ports and rules, the same for every transaction."""
-
-    codec: Codec
-    verifier: RecordVerifier
-    signer: RecordSigner
-    """Signs commands; no other worker has this key."""
-    recorder: Recorder
-    telemetry: Telemetry
-    tails: Tails
-    actions: Mapping[str, AnyAction]
-    """The closed catalogue."""
-    zones: Mapping[str, int]
-    """Partitions of the command topic of each zone that this dispatcher serves."""
-    silent_after_s: int
-    decide: Callable[[ActionRequest, PolicyState], Decision]
-    left_nodes: Callable[[], Mapping[NodeId, int]] = dict
-    """Nodes that operators retired or revoked, and from when on their keys count no more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """One runtime event of a detector, normalised.
 
-Made by ``wire.event_reader`` and the Avro codec; matched by ``domain.rules.rules``; stored by the projector. Its
+Made by ``wire.event_reader`` and the Avro codec; matched by ``domain.rules.rule``; stored by the projector. Its
 content is untrusted everywhere: it may name a target and never proves one.
 """
 

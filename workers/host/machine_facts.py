@@ -1,6 +1,6 @@
 """Facts about this machine, out of the kernel's own files.
 
-Called by ``douse doctor``. Reads and never changes anything; judging is ``domain.machine``'s.
+Called by ``douse doctor``. Reads and never changes anything; judging is ``domain.machine_check``'s.
 """
 
 import os
@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterable
 from pathlib import Path
 
-from workers.domain.machine import MachineFacts, capabilities_of
+from workers.domain.machine_check import MachineFacts, capabilities_of
 from workers.domain.targets.container import Runtime
 
 

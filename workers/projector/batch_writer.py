@@ -33,7 +33,7 @@ class Findings:
     """Of every execution that got a step: the nodes that had no right to speak for it."""
 
 
-def write(tx: HistoryTx, batch: Batch, *, expected: Mapping[LogPosition, int | None], now_ns: int) -> Findings:
+def write_batch(tx: HistoryTx, batch: Batch, *, expected: Mapping[LogPosition, int | None], now_ns: int) -> Findings:
     """Write all of it.
 
     Raises:

@@ -12,7 +12,7 @@ from workers.domain.log.record import Delivery, Earliest, LogPosition, Offset, S
 from workers.log.ports import LogReader
 from workers.projector.alarms import Alarms, DisputeWatch, HoleWatch
 from workers.projector.batch import Batch, gather
-from workers.projector.fold import write
+from workers.projector.batch_writer import write_batch
 from workers.projector.record_reader import TOPICS, RecordReader
 from workers.store.history.ports import HistoryStore
 from workers.system.ports import Clock, Failpoints, Telemetry
@@ -130,7 +130,7 @@ class Projector:
         began_ns = self._clock.monotonic_ns()
         expected = {position: self._expected(position) for position in batch.next_offsets}
         with self._store.begin() as tx:
-            findings = write(tx, batch, expected=expected, now_ns=self._clock.now_ns())
+            findings = write_batch(tx, batch, expected=expected, now_ns=self._clock.now_ns())
             self._failpoints.reach(BEFORE_COMMIT)
         self._next |= batch.next_offsets
         self._failpoints.reach(AFTER_COMMIT)

@@ -1,6 +1,6 @@
 """Turns one delivery into requests, refusals and dead letters, each with its audit record, or into nothing.
 
-Called by ``responder.responder``, one delivery after the other; decides through ``domain.rules.rules`` and
+Called by ``responder.responder``, one delivery after the other; decides through ``domain.rules.rule`` and
 ``domain.rules.plan``. It never answers an event made from Douse's own audit with a record that could come back again.
 """
 
@@ -14,7 +14,7 @@ from workers.domain.log.topics import AUDIT, REQUESTS_RULES
 from workers.domain.outcome import Values
 from workers.domain.request import ActionRequest
 from workers.domain.rules.plan import Refusal, is_own_echo, plan
-from workers.domain.rules.rules import Rule, Rules
+from workers.domain.rules.rule import Rule, Rules
 from workers.domain.trust.envelope import PayloadType
 from workers.log.ports import OutboxRow, Outgoing
 from workers.system.ports import Clock, Span, Telemetry

@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from workers.domain.errors import ConfigError, Problem
-from workers.domain.rules.rules import Actions, FieldTest, Mode, Operator, Rule, Rules
+from workers.domain.rules.rule import Actions, FieldTest, Mode, Operator, Rule, Rules
 from workers.system.rule_schema import MAPPINGS, MOST_STEPS, RuleFile, shown
 
 

@@ -23,7 +23,7 @@ from workers.domain.errors import CommandRejected
 from workers.domain.event import MAX_ANCESTORS, PRIORITIES
 from workers.domain.outcome import Outcome, Scalar, Values
 from workers.domain.rules.glob import Glob
-from workers.domain.rules.rules import Actions, FieldTest, Match, Mode, Operator, Rule, RuleStep, plain
+from workers.domain.rules.rule import Actions, FieldTest, Match, Mode, Operator, Rule, RuleStep, plain
 
 MOST_STEPS: Final = 8
 """One rule is one containment, not a playbook."""

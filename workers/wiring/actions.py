@@ -7,7 +7,7 @@ an action to it. Imports of actions stand inside, so that a command that needs n
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from workers.domain.rules.rules import Actions, ActionShape
+from workers.domain.rules.rule import Actions, ActionShape
 
 if TYPE_CHECKING:
     from workers.actions.base import AnyAction

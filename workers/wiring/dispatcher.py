@@ -5,8 +5,8 @@ from contextlib import ExitStack
 from workers.actions import CATALOGUE
 from workers.dispatcher.dispatcher import Dispatcher
 from workers.dispatcher.loop import Loop
+from workers.dispatcher.services import Services
 from workers.dispatcher.tails import Tails
-from workers.dispatcher.transaction import Services
 from workers.domain.policy import decide
 from workers.domain.trust.keyset import KeyRole
 from workers.settings import DispatcherSettings

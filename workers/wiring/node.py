@@ -97,7 +97,7 @@ def node_services(
 ) -> Services:
     """What the node's steps share."""
     from workers.actions import CATALOGUE
-    from workers.host.machine import Machine
+    from workers.host.machine_identity import Machine
     from workers.store.journal import SqliteJournal
     from workers.system.retrying import TenacityRetrying
     from workers.wiring.host import node_host, own_processes
@@ -148,7 +148,7 @@ def reset_time_floor(settings: NodeSettings) -> tuple[int, int]:
     Raises:
         InUse, ConfigError, LimitExceeded, PermanentFailure: as for the node itself.
     """
-    from workers.host.machine import Machine
+    from workers.host.machine_identity import Machine
     from workers.store.journal import SqliteJournal
     from workers.system.lock_file import LockFile
     from workers.wiring.kit import Kit

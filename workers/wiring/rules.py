@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workers.domain.errors import ConfigError, Problem
-from workers.domain.rules.rules import Rules
+from workers.domain.rules.rule import Rules
 from workers.wiring.actions import action_shapes
 
 if TYPE_CHECKING:

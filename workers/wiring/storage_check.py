@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from workers.domain.errors import PermanentFailure, WorkerError
 from workers.domain.ids import NodeId, id_from_cause
-from workers.domain.machine import Finding, Level
+from workers.domain.machine_check import Finding, Level
 from workers.domain.pace import Pace
 from workers.domain.targets.custody import object_key
 
@@ -61,7 +61,7 @@ def node_id_of(node: "NodeIdentity") -> str:
     Raises:
         ConfigError: the kept one cannot be read.
     """
-    from workers.host.machine import kept_node_id
+    from workers.host.machine_identity import kept_node_id
 
     return node.id or kept_node_id(node.data_dir)
 

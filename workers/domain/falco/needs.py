@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from workers.domain.falco.container import NO_CONTAINER, OF_THE_HOST, WHERE_FIELDS
-from workers.domain.rules.rules import Actions, Rule
+from workers.domain.rules.rule import Actions, Rule
 
 HOST: Final = "hostname"
 """A key of the alert itself, not an output field."""

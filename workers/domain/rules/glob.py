@@ -1,6 +1,6 @@
 """Shell-like patterns (``*`` and ``?``) that no hostile text can make slow.
 
-Called by ``domain.rules.rules``. Pure. The parts between stars are searched one after the other, never backtracking
+Called by ``domain.rules.rule``. Pure. The parts between stars are searched one after the other, never backtracking
 over an earlier star, so the time is at most pattern length times text length: event content is untrusted.
 """
 

@@ -11,7 +11,7 @@ from workers.domain.event import RuntimeEvent
 from workers.domain.ids import ExecutionId, id_from_cause
 from workers.domain.request import ActionRequest, Actor, ActorKind, Causation, Step, Verb
 from workers.domain.request_bounds import fitted
-from workers.domain.rules.rules import INTERNAL, Mode, Rule
+from workers.domain.rules.rule import INTERNAL, Mode, Rule
 from workers.domain.target import Target
 from workers.domain.target_kind import NoTarget
 
