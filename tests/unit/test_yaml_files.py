@@ -27,12 +27,13 @@ def test_an_empty_file_is_an_empty_mapping(tmp_path: Path) -> None:
     ("content", "complaint"),
     [
         (b"a: [1, 2", "not valid YAML at line"),
-        (b"- a\n- b\n", "must be a mapping, not list"),
+        (b"- a\n- b\n", "must be a mapping (key: value)"),
         (b"a: 1\n---\nb: 2\n", "not valid YAML at line"),
         (b"a: \xff\xfe", "not UTF-8 at byte 3"),
-        (b"a: !!python/object/apply:os.system ['true']", "not valid YAML at line"),
+        (b"a: !!python/object/apply:os.system ['true']", "a tag (!...) is not allowed"),
         (b"a: \x00", "not valid YAML"),
-        (b"[" * 5000, "not valid YAML"),
+        (b"[" * 5000, "nested too deeply"),
+        (b"on: COMPLETED\n'on': FAILED\n", "line 2: the key 'on' is given twice"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named_in_one_line(tmp_path: Path, content: bytes, complaint: str) -> None:

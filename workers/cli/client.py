@@ -23,9 +23,9 @@ Query: TypeAlias = Mapping[str, str | int]
 NO_QUERY: Final[Query] = {}
 
 TIMEOUT_S: Final = 30.0
+"""Above the ten seconds that the gateway itself waits for the log."""
 _TOKEN: Final = re.compile(r"[!-~]([ -~]*[!-~])?")
 """What a header can carry; the client library would print any other token in its error."""
-"""Above the ten seconds that the gateway itself waits for the log."""
 
 _EXITS: Final[Mapping[int, Exit]] = {
     400: Exit.USAGE,

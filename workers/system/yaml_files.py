@@ -30,7 +30,7 @@ def read_mapping(path: Path) -> Mapping[str, Any]:
     if parsed is None:
         return {}
     if not isinstance(parsed, dict):
-        raise ConfigError(f"{path}: the top of the file must be a mapping, not {type(parsed).__name__}")
+        raise ConfigError(f"{path}: the top of the file must be a mapping (key: value)")
     return parsed
 
 
@@ -46,9 +46,17 @@ def read_text(text: str, *, name: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-        raise ConfigError(f"{name}: not valid YAML{where}: {error.problem}") from None
-    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{name}: not valid YAML{where}: {_reason(error)}") from None
+    except RecursionError:
+        raise ConfigError(f"{name}: not valid YAML: nested too deeply") from None
+    except yaml.YAMLError as error:
         raise ConfigError(f"{name}: not valid YAML: {str(error).splitlines()[0]}") from None
+
+
+def _reason(error: yaml.MarkedYAMLError) -> str:
+    if isinstance(error, yaml.constructor.ConstructorError) and "constructor for the tag" in str(error.problem):
+        return "a tag (!...) is not allowed; write text, numbers, lists and mappings"
+    return str(error.problem)
 
 
 def _loaded(text: str, name: str) -> Any:
@@ -89,14 +97,16 @@ def _repeated_keys(node: yaml.Node, known: set[int]) -> Iterator[yaml.ScalarNode
     if id(node) in known:  # an alias
         return
     known.add(id(node))
-    keys: set[tuple[str, str]] = set()
+    keys: set[str] = set()
     match node:
         case yaml.MappingNode():
             for key, value in node.value:
                 if isinstance(key, yaml.ScalarNode):
-                    if (key.tag, key.value) in keys:
+                    # A bare `on` is a truth value in YAML 1.1, and rules read it as the text: with or without quotes,
+                    # it is one key.
+                    if key.value in keys:
                         yield key
-                    keys.add((key.tag, key.value))
+                    keys.add(key.value)
                 yield from _repeated_keys(value, known)
         case yaml.SequenceNode():
             for each in node.value:

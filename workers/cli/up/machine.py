@@ -23,10 +23,10 @@ from workers.system.ports import StopSignal
 from workers.wiring import one_machine
 
 READY_S = 60.0
+"""Far above what a start takes (a few seconds), for machines under load."""
 MEGABYTE = 1024 * 1024
 NEEDED_BYTES = 64 * MEGABYTE
 """Free space at a start: fresh stores, logs, and what the stores keep in reserve."""
-"""Far above what a start takes (a few seconds), for machines under load."""
 
 
 @dataclass(frozen=True, slots=True)
