@@ -65,6 +65,7 @@ def system(kafka_distribution: Distribution, tmp_path_factory: pytest.TempPathFa
         made = System(directory, keys)
         context = (keys / "operator" / "context.yaml").read_text().replace("gateway:8080", f"127.0.0.1:{port}")
         (directory / "context.yaml").write_text(context)
+        (directory / "context.yaml").chmod(0o600)
         applied = made.douse(
             "topics", "apply", "--config", str(directory / "operator.yaml"), "--replication", "1", "--acls"
         )

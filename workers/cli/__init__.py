@@ -16,6 +16,7 @@ from workers import __version__
 from workers.cli import (
     catalogues,
     cluster,
+    contexts,
     demo,
     doctor,
     download,
@@ -53,6 +54,7 @@ cluster.register(catalogues.topics)
 growth.register(catalogues.topics)
 keys.register(catalogues.keys)
 catalogues.register(app)
+contexts.register(app)
 worker.register(app)
 rules.register(app)
 doctor.register(app)
@@ -91,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(_report(error, Exit.UNREACHABLE, given)) from None
     except WorkerError as error:
         raise SystemExit(_report(error, Exit.FAILED, given)) from None
+    except typer.Abort:
+        raise SystemExit(_report(Failure("interrupted", Exit.FAILED), Exit.FAILED, given)) from None
     except BrokenPipeError:
         # The reader of the output has closed the pipe, as `head` does; the interpreter must not fail on it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from workers.cli.client import DataOption
+from workers.cli.client import LocalDataOption
 from workers.cli.context import DEFAULT_DATA
 from workers.cli.exits import Exit, Failure
 from workers.cli.output import Output, OutputOption, print_document, print_rows
@@ -102,7 +102,7 @@ def show_keys(
     keyset: Annotated[
         Path | None, typer.Option("--keyset", help="A keyset file. Default: the one in --data.", metavar="FILE")
     ] = None,
-    data: DataOption = None,
+    data: LocalDataOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """The keys of a keyset, their roles and the expiry; exit 1 if the keyset has expired."""

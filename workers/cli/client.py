@@ -17,6 +17,8 @@ from workers.cli.context import Context, find_context
 from workers.cli.exits import Exit, Failure
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 Query: TypeAlias = Mapping[str, str | int]
@@ -42,7 +44,19 @@ _EXITS: Final[Mapping[int, Exit]] = {
 
 DataOption: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--data", help="Data directory of `douse up`. Default: DOUSE_URL and DOUSE_TOKEN.", metavar="DIR"),
+    typer.Option("--data", help="Data directory of a `douse up` to talk to, instead of --context.", metavar="DIR"),
+]
+LocalDataOption: TypeAlias = Annotated[
+    Path | None, typer.Option("--data", help="Data directory of a `douse up` on this machine.", metavar="DIR")
+]
+ContextOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--context",
+        help="The gateway to talk to. Default: DOUSE_CONTEXT, else DOUSE_URL with DOUSE_TOKEN, else the one of "
+        "`douse context use`, else the `douse up` of this machine.",
+        metavar="NAME",
+    ),
 ]
 
 
@@ -135,7 +149,7 @@ class Client:
 
 
 @contextmanager
-def connected(data: Path | None) -> Iterator[Client]:
+def connected(data: Path | None, named: str | None) -> Iterator[Client]:
     """A client of the gateway that the context names.
 
     Raises:
@@ -143,18 +157,43 @@ def connected(data: Path | None) -> Iterator[Client]:
     """
     import httpx
 
-    context = find_context(data)
+    context = find_context(data, named)
     if not _TOKEN.fullmatch(context.token):
         raise Failure("the token has characters that no token has; see DOUSE_TOKEN, or the context file", Exit.USAGE)
     if not context.url.startswith(("http://", "https://")):
         raise Failure(f"{context.url!r} is not a URL: it begins with http:// or https://", Exit.USAGE)
     headers = {"Authorization": f"Bearer {context.token}"}
     try:
-        http = httpx.Client(base_url=context.url, headers=headers, timeout=TIMEOUT_S)
+        verify = _authority(context.ca) if context.ca else True
+        http = httpx.Client(base_url=context.url, headers=headers, timeout=TIMEOUT_S, verify=verify)
     except (httpx.InvalidURL, ValueError, TypeError):
         raise Failure(f"{context.url!r} is not a URL", Exit.USAGE) from None
     with http:
         yield Client(http, context)
+
+
+@contextmanager
+def acting(data: Path | None, named: str | None) -> Iterator[Client]:
+    """As ``connected``, for a command that acts: its errors name the context, too."""
+    with connected(data, named) as client:
+        try:
+            yield client
+        except Failure as failure:
+            raise Failure(f"{failure}; context {client.context.label}", failure.exit_code) from None
+
+
+def stamped(client: Client, row: Mapping[str, Any]) -> dict[str, Any]:
+    """An answer to a command that acts, with the context that was used."""
+    return {**row, "context": client.context.name, "gateway": client.context.url}
+
+
+def _authority(file: str) -> "ssl.SSLContext":
+    import ssl
+
+    try:
+        return ssl.create_default_context(cafile=file)
+    except (OSError, ssl.SSLError) as error:
+        raise Failure(f"{file}: is not the certificate of an authority (PEM): {error}", Exit.USAGE) from None
 
 
 def _url(path: tuple[str, ...]) -> str:

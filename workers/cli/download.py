@@ -17,7 +17,7 @@ from typing import Annotated, BinaryIO, Final
 
 import typer
 
-from workers.cli.client import Client, DataOption, connected
+from workers.cli.client import Client, ContextOption, DataOption, connected
 from workers.cli.exits import Exit, Failure
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -36,9 +36,10 @@ def download(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     data: DataOption = None,
+    named: ContextOption = None,
 ) -> None:
     """Download an acquired file, log or snapshot, and verify its SHA-256. It may be malware."""
-    with connected(data) as client:
+    with connected(data, named) as client:
         wanted = _signed_digest(client, execution_id)
         path = (file if file is not None else Path(Path(execution_id).name)).expanduser()
         if path.is_dir():

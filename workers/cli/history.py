@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from workers.cli.client import DataOption, connected
+from workers.cli.client import ContextOption, DataOption, LocalDataOption, connected
 from workers.cli.context import DEFAULT_DATA
 from workers.cli.exits import Exit, Failure
 from workers.cli.output import Output, OutputOption
@@ -44,12 +44,13 @@ def history(
     to: ToOption = "",
     most: MostOption = 25,
     data: DataOption = None,
+    named: ContextOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Executions, newest request first."""
     if context.invoked_subcommand is not None:
         return
-    with connected(data) as client:
+    with connected(data, named) as client:
         query = {
             "host": host,
             "container": container,
@@ -77,7 +78,7 @@ def rebuild(
     config: Annotated[
         Path | None, typer.Option("--config", help="The projector's settings file.", metavar="FILE")
     ] = None,
-    data: DataOption = None,
+    data: LocalDataOption = None,
 ) -> None:
     """Rebuild the history store from the log, carry over what is older than the log, compare, and replace.
 

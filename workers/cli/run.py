@@ -13,7 +13,9 @@ from typing import Annotated, Any, Final, TypeAlias
 
 import typer
 
-from workers.cli.client import Client, DataOption, connected
+from workers.cli.arguments import OnceCommand, checked_reason
+from workers.cli.client import Client, ContextOption, DataOption, acting, stamped
+from workers.cli.confirm import YesOption, confirm_elsewhere
 from workers.cli.exits import Exit, Failure
 from workers.cli.output import Output, OutputOption, print_document, print_rows, progress_text
 from workers.domain.ids import RANDOM_BYTES, uuid7
@@ -46,9 +48,8 @@ TimeoutOption: TypeAlias = Annotated[float, typer.Option("--timeout", help="Seco
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("run", rich_help_panel="Actions")(run)
-    app.command("undo", rich_help_panel="Actions")(undo)
-    app.command("cancel", rich_help_panel="Actions")(cancel)
+    for command in (run, undo, cancel):
+        app.command(command.__name__, cls=OnceCommand, rich_help_panel="Actions")(command)
 
 
 def run(
@@ -73,47 +74,61 @@ def run(
     wait: WaitOption = False,
     timeout: TimeoutOption = 120.0,
     data: DataOption = None,
+    named: ContextOption = None,
+    yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Request an action on a host."""
     target, parameters = _target_and_parameters(pairs or [])
-    body: dict[str, Any] = {"action": action, "parameters": parameters, "reason": reason, "dry_run": dry_run}
+    body: dict[str, Any] = {
+        "action": action,
+        "parameters": parameters,
+        "reason": checked_reason(reason),
+        "dry_run": dry_run,
+    }
     body |= {"host": host} if host else {}
     body |= {"event_id": event} if event else {}
     body |= {"target": target} if target else {}
     body |= {"undo_after_s": _seconds(undo_after, "--for")} if undo_after else {}
     body |= {"ttl_s": _seconds(ttl, "--ttl")} if ttl else {}
-    with connected(data) as client:
+    with acting(data, named) as client:
+        confirm_elsewhere(client.context, f"run {action} on {host or 'the host of the event'}", yes=yes or dry_run)
         execution = client.post("executions", json=body, headers={"Idempotency-Key": key or _new_key()})
         _finish(client, execution, output, wait_s=timeout if wait else 0.0)
 
 
 def undo(
     execution_id: Annotated[str, typer.Argument(help="The execution to undo.", metavar="ID")],
-    reason: ReasonOption = "",
+    reason: ReasonOption | None = None,
     wait: WaitOption = False,
     timeout: TimeoutOption = 120.0,
     data: DataOption = None,
+    named: ContextOption = None,
+    yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Undo an execution; the undo is a new execution."""
-    with connected(data) as client:
+    with acting(data, named) as client:
+        confirm_elsewhere(client.context, f"undo {execution_id}", yes=yes)
         headers = {"Idempotency-Key": _new_key()}
-        execution = client.delete("executions", execution_id, json={"reason": reason}, headers=headers)
+        execution = client.delete("executions", execution_id, json={"reason": checked_reason(reason)}, headers=headers)
         _finish(client, execution, output, wait_s=timeout if wait else 0.0)
 
 
 def cancel(
     execution_id: Annotated[str, typer.Argument(help="The execution to cancel.", metavar="ID")],
-    reason: ReasonOption = "",
+    reason: ReasonOption | None = None,
     wait: WaitOption = False,
     timeout: TimeoutOption = 120.0,
     data: DataOption = None,
+    named: ContextOption = None,
+    yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Cancel an execution before its command is signed; after that, it runs or expires on its node."""
-    with connected(data) as client:
-        execution = client.post("executions", execution_id, "cancel", json={"reason": reason})
+    with acting(data, named) as client:
+        confirm_elsewhere(client.context, f"cancel {execution_id}", yes=yes)
+        execution = client.post("executions", execution_id, "cancel", json={"reason": checked_reason(reason)})
         _finish(client, execution, output, wait_s=timeout if wait else 0.0, success=frozenset({"CANCELED"}))
 
 
@@ -136,8 +151,9 @@ def _finish(
         execution = followed(client, execution, wait_s)
     if output is Output.TABLE:
         print_rows([{**execution, "outcome": execution["outcome"] or ""}], output, columns=_COLUMNS)
+        typer.echo(f"context: {client.context.label}")
     else:
-        print_document(execution, output)
+        print_document(stamped(client, execution), output)
     if not wait_s:
         return
     if not _ended(execution):
@@ -201,10 +217,14 @@ def _target_and_parameters(pairs: Sequence[str]) -> tuple[dict[str, dict[str, st
     """The target and the action's parameters."""
     target: dict[str, dict[str, str | int]] = {}
     parameters: dict[str, str] = {}
+    given: set[str] = set()
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
             raise Failure(f"{pair!r} is not KEY=VALUE", Exit.USAGE)
+        if name in given:
+            raise Failure(f"{name} is given more than once", Exit.USAGE)
+        given.add(name)
         if name not in _TARGETS:
             parameters[name] = value
             continue

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, TypeAlias
 
 import typer
 
-from workers.cli.client import DataOption, connected
+from workers.cli.client import ContextOption, DataOption, connected
 from workers.cli.exits import Exit, Failure
 from workers.cli.keys import register_nodes
 from workers.cli.output import Output, OutputOption, legible, print_document, print_rows, progress_text
@@ -50,19 +50,20 @@ def register(app: typer.Typer) -> None:
     app.add_typer(fleet, rich_help_panel="Fleet")
 
 
-def contained(data: DataOption = None, output: OutputOption = Output.TABLE) -> None:
+def contained(data: DataOption = None, named: ContextOption = None, output: OutputOption = Output.TABLE) -> None:
     """What is contained right now."""
-    with connected(data) as client:
+    with connected(data, named) as client:
         show_executions(client.get("contained")["data"], output, columns=_CONTAINED)
 
 
 def show_one(
     execution_id: Annotated[str, typer.Argument(help="An execution id.", metavar="ID")],
     data: DataOption = None,
+    named: ContextOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """One execution: the request, every step, the outcome and its proof."""
-    with connected(data) as client:
+    with connected(data, named) as client:
         execution = client.get("executions", execution_id)
     if output is not Output.TABLE:
         print_document(execution, output)
@@ -89,10 +90,11 @@ def events(
     to: ToOption = "",
     most: MostOption = 25,
     data: DataOption = None,
+    named: ContextOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Events of detectors, newest first, and the executions they led to."""
-    with connected(data) as client:
+    with connected(data, named) as client:
         if event:
             print_document(client.get("events", event), output)
             return
@@ -106,12 +108,13 @@ def nodes(
     ctx: typer.Context,
     host: Annotated[str, typer.Option("--host", help="Node id or host name.")] = "",
     data: DataOption = None,
+    named: ContextOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Every known node, with its newest heartbeat; or let one leave."""
     if ctx.invoked_subcommand is not None:
         return
-    with connected(data) as client:
+    with connected(data, named) as client:
         rows = client.get("nodes", query={"host": host})["data"]
     print_rows(rows if output is not Output.TABLE else [_node_row(row) for row in rows], output, columns=_NODES)
 
@@ -121,11 +124,12 @@ def actions(
     host: Annotated[str, typer.Option("--host", help="Only what this node offers: node id or host name.")] = "",
     everything: Annotated[bool, typer.Option("--all", help="Also what no node offers now.")] = False,
     data: DataOption = None,
+    named: ContextOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """The actions that nodes offer: parameters, outputs, drawbacks, privileges, reverse action."""
     query = {"host": host, "all": "true" if everything else ""}
-    with connected(data) as client:
+    with connected(data, named) as client:
         found = client.get("actions", name) if name else client.get("actions", query=query)["data"]
     if name:
         print_document(found, output)
@@ -133,9 +137,9 @@ def actions(
         print_rows([{**row, "reversible_by": row["reversible_by"] or ""} for row in found], output, columns=_ACTIONS)
 
 
-def health(data: DataOption = None, output: OutputOption = Output.TABLE) -> None:
+def health(data: DataOption = None, named: ContextOption = None, output: OutputOption = Output.TABLE) -> None:
     """Whether the gateway works and how far history is; exit 1 if history has unverified records, conflicts or gaps."""
-    with connected(data) as client:
+    with connected(data, named) as client:
         found = client.get("health")
     print_document(found, output)
     if found.get("unverified") or found.get("conflicts") or found.get("gaps"):

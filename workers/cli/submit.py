@@ -9,7 +9,9 @@ from typing import Annotated, Final
 
 import typer
 
-from workers.cli.client import DataOption, connected
+from workers.cli.arguments import OnceCommand
+from workers.cli.client import ContextOption, DataOption, acting, stamped
+from workers.cli.confirm import YesOption, confirm_elsewhere
 from workers.cli.exits import Exit, Failure
 from workers.cli.output import Output, OutputOption, print_rows
 
@@ -29,19 +31,22 @@ def _group() -> None:
     """Makes ``submit`` a subcommand although it is the only one."""
 
 
-@commands.command()
+@commands.command(cls=OnceCommand)
 def submit(
     file: Annotated[
         str, typer.Argument(help="Falco JSON: one alert, a list, or one alert per line; - is standard input.")
     ],
     data: DataOption = None,
+    named: ContextOption = None,
+    yes: YesOption = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Submit events as a detector would; ends once the log has all of them."""
     body = _content(file)
-    with connected(data) as client:
+    with acting(data, named) as client:
+        confirm_elsewhere(client.context, f"submit {file}, whose events may trigger rules", yes=yes)
         accepted = client.post("events", content=body, headers={"Content-Type": "application/json"})["data"]
-    print_rows(accepted, output, columns=("event_id",))
+    print_rows([stamped(client, row) for row in accepted], output, columns=("event_id", "context"))
 
 
 def _content(file: str) -> bytes:

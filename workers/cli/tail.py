@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from workers.cli.client import DataOption
+from workers.cli.client import LocalDataOption
 from workers.cli.context import DEFAULT_DATA
 from workers.cli.exits import Exit, Failure
 from workers.cli.output import Output, OutputOption, legible
@@ -80,7 +80,7 @@ def tail(
         Path | None,
         typer.Option("--config", help="A worker's settings file, for the brokers and the keyset.", metavar="FILE"),
     ] = None,
-    data: DataOption = None,
+    data: LocalDataOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Print records as they are written, until Ctrl-C."""
