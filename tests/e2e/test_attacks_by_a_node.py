@@ -206,6 +206,34 @@ def test_no_word_of_another_node_changes_what_history_says_of_a_node(
     assert client.outcome(client.orders[-1]) == "COMPLETED"
 
 
+def test_a_node_that_was_given_an_execution_cannot_make_it_the_undo_of_another_nodes_quarantine(
+    fleet: Fleet, attacker: Attacker, new_client: NewClient
+) -> None:
+    client = new_client(fleet)
+    taken = client.quarantine()
+    client.settled()
+    attacker.claim_names("rooted", record_no=50)
+    until(lambda: node(fleet, ROOTED).get("record_no") == 50, "the rooted node is known")
+    with fleet.http_client() as http:
+        body = {
+            "action": "kill_process",
+            "host": ROOTED,
+            "reason": "its own",
+            "target": {"process": {"pid": 2, "start_time_ns": 1}},
+        }
+        own = str(http.post("/api/v1/executions", json=body).raise_for_status().json()["id"])
+        until(lambda: shown(fleet, own).get("stage") == "DISPATCHED", "the dispatcher gave it to the rooted node")
+        attacker.report(ExecutionId(own), undo_of=ExecutionId(taken.execution_id), outcome=Outcome.COMPLETED)
+        until(lambda: shown(fleet, own).get("stage") == "ENDED", "the rooted node's report is folded")
+        found = shown(fleet, own)
+        assert (found["undo_of"], found["conflict"]) == ("", True)
+        assert shown(fleet, taken.execution_id)["effect_holds"]
+        held = [each["id"] for each in http.get("/api/v1/contained").json()["data"]]
+        assert taken.execution_id in held
+    client.give_everything_back()
+    assert client.outcome(client.orders[-1]) == "COMPLETED"
+
+
 def shown(fleet: Fleet, execution_id: str) -> dict[str, Any]:
     """An execution as the gateway shows it."""
     with fleet.http_client() as http:
