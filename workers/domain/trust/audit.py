@@ -1,7 +1,7 @@
 """The audit chain: every producer's records, each holding the hash of the one before.
 
-Pure: makes the next record of a chain and its hash. Written through a worker's outbox; checked by the projector and
-by ``douse audit verify``. Format of one link: SHA-256(PAE(payload) || previous hash), over the record's exact bytes.
+Pure: makes the next record of a chain and its hash. Written through a worker's outbox; each link is checked where
+history lists audit records. Format of one link: SHA-256(PAE(payload) || previous hash), over the record's exact bytes.
 """
 
 import hashlib
