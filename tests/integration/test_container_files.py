@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ from workers.actions.file_acquire import FileAcquire
 from workers.actions.file_quarantine import FileQuarantine, FileUnquarantine
 from workers.domain.errors import CommandRejected, WorkerError, reason_of
 from workers.domain.ids import id_from_cause
-from workers.domain.outcome import Outcome
+from workers.domain.outcome import Outcome, Report
 from workers.domain.targets.custody import custody_key
 from workers.domain.targets.file import Enclosure, FileFacts, FileIdentity, FileKind, Location
 from workers.domain.targets.manifest import Manifest, intent
@@ -312,6 +313,18 @@ def test_killed_at_any_step_a_quarantine_is_finished_by_the_next_start(
     assert list(path.parent.iterdir()) == []
 
 
+def finished(cell: Cell, rig: Path) -> Report:
+    """As a node finishes it: what is still UNKNOWN is tried again. The kernel lets go of the former run's mount of the
+    same layers a moment after that run's last process; until then it may call a directory not empty that is."""
+    answer = rig_of(cell, rig).quarantine(MAL.encode())
+    for _ in range(50):
+        if answer.outcome is not Outcome.UNKNOWN:
+            break
+        time.sleep(0.1)
+        answer = rig_of(cell, rig).quarantine(MAL.encode())
+    return answer
+
+
 @pytest.mark.parametrize("place", FileQuarantine.failpoints)
 def test_killed_at_any_step_and_its_container_started_again_it_is_finished_too(
     cell: Cell, place: str, tmp_path: Path
@@ -323,8 +336,7 @@ def test_killed_at_any_step_and_its_container_started_again_it_is_finished_too(
     with pytest.raises(Crash):
         rig_of(cell, tmp_path / "rig", armed=armed).quarantine(MAL.encode())
     cell.start()
-    answer = rig_of(cell, tmp_path / "rig").quarantine(MAL.encode())
-    assert answer.outcome is Outcome.COMPLETED, answer
+    assert finished(cell, tmp_path / "rig").outcome is Outcome.COMPLETED
     assert list(cell.path("/tmp").iterdir()) == []
 
 
