@@ -60,7 +60,7 @@ seaweedfs: $(STAMP) ## install a real S3 server for the tests (48 MB)
 # These start workers hundreds of times: with compiled modules a start takes a third less.
 test faults: export PYTHONDONTWRITEBYTECODE :=
 
-test: lint ## lint, unit, then contract, guarantees, integration, e2e: about 18 minutes on two cores
+test: lint ## lint, unit, then contract, guarantees, integration, e2e: about 21 minutes on two cores
 	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) tests/unit
 	@$(BIN)/python -m pytest -q $(FILE_BY_FILE) --ignore tests/unit tests
 
